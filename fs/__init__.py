@@ -1,0 +1,1 @@
+"""Everything is a file: the file protocol, namespaces, access levels, and one module per file service."""

@@ -1,0 +1,1 @@
+"""Nostr: events, kinds, codecs, keys, the relay pool and the embedded relay. Knows nothing of jobs or money."""
