@@ -1,0 +1,244 @@
+"""The configuration: `config.toml` in the home directory, parsed once and checked whole.
+
+Settings are documented in the file that `vendo init` writes (`TEMPLATE` below); docs/reference/settings.md is
+tested against the models here.
+"""
+
+import tomllib
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from core.money import MICRO, MicroUsd, Money, Msat
+from node.error import ConfigInvalid, HomeMissing
+from relays.key import parse_pubkey
+
+FILE = "config.toml"
+
+
+def usd(text: str | int) -> int:
+    """Dollars as decimal text, in whole µUSD.
+
+    Raises:
+        ValueError: not a number, negative, not finite, or finer than a µUSD.
+    """
+    try:
+        micro = Decimal(str(text)) * MICRO
+    except InvalidOperation as error:
+        raise ValueError(f"{text!r} is not an amount of dollars") from error
+    if not micro.is_finite() or micro < 0 or micro != micro.to_integral_value() or micro > 10**15:
+        raise ValueError(f"{text!r} is not an amount of dollars from 0 with at most six decimals")
+    return int(micro)
+
+
+def _usd_text(value: Any) -> int:
+    if not isinstance(value, str):
+        raise ValueError('write dollars as text, for example "0.10"')
+    return usd(value)
+
+
+Usd = Annotated[int, BeforeValidator(_usd_text)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NodeSection(_Section):
+    """The node itself."""
+
+    name: str = Field("vendo", min_length=1, max_length=64)
+    about: str = Field("", max_length=500)
+    host: Literal["127.0.0.1", "::1"] = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65_535)
+    owner: str
+    relays: tuple[str, ...] = Field(min_length=1)
+    mints: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> "NodeSection":
+        parse_pubkey(self.owner)
+        for url in self.relays:
+            if not url.startswith(("ws://", "wss://")):
+                raise ValueError(f"a relay's address begins with ws:// or wss://, not {url!r}")
+        for url in self.mints:
+            if not url.startswith(("http://", "https://")) or url.endswith("/"):
+                raise ValueError(
+                    f"a mint's address begins with http:// or https:// and has no slash at its end: {url!r}"
+                )
+        return self
+
+
+class LimitSection(_Section):
+    """What may be spent. Every limit is finite; one unit, µUSD or msat (DESIGN M8)."""
+
+    unit: Literal["uusd", "msat"] = "uusd"
+    per_job_usd: Usd = 100_000
+    per_day_usd: Usd = 1_000_000
+    per_seller_usd: Usd = 500_000
+    per_job_msat: int = Field(100_000, ge=0)
+    per_day_msat: int = Field(1_000_000, ge=0)
+    per_seller_msat: int = Field(500_000, ge=0)
+
+    def amount(self, which: Literal["per_job", "per_day", "per_seller"]) -> Money:
+        """One of the limits, in the unit that counts."""
+        value: int = getattr(self, f"{which}_{'usd' if self.unit == 'uusd' else 'msat'}")
+        return MicroUsd(value) if self.unit == "uusd" else Msat(value)
+
+
+class FxSection(_Section):
+    """Where the price of a bitcoin comes from."""
+
+    source: Literal["fixed", "oracle"] = "fixed"
+    btc_usd: int = Field(65_000, gt=0)
+    url: str = ""
+    field: str = "usd"
+    max_age_s: int = Field(120, gt=0)
+
+
+class PolicySection(_Section):
+    """How work is bought."""
+
+    order: tuple[Literal["dvm", "builtin"], ...] = ("dvm", "builtin")
+    prefer: Literal["cost"] = "cost"
+    default_max_usd: Usd = 50_000
+    quote_window_ms: int = Field(1_500, ge=50, le=60_000)
+    timeout_s: int = Field(60, ge=1, le=3_600)
+    lock_margin_s: int = Field(300, ge=1, le=86_400)
+
+
+class SellSection(_Section):
+    """One service for sale."""
+
+    kind: int = Field(ge=5_000, le=5_999)
+    price_msat: int = Field(ge=0)
+    provider: str
+    eta_s: int = Field(10, ge=1, le=3_600)
+    max_parallel: int = Field(4, ge=1, le=1_024)
+
+
+class AgentSection(_Section):
+    """One agent."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
+    program: str = "buyer"
+    contacts: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> "AgentSection":
+        if self.name in ("node", "operator"):
+            raise ValueError(f"{self.name!r} is the operator's own name")
+        for contact in self.contacts:
+            parse_pubkey(contact)
+        return self
+
+
+class Config(_Section):
+    """A whole configuration."""
+
+    node: NodeSection
+    limits: LimitSection = LimitSection()
+    fx: FxSection = FxSection()
+    policy: PolicySection = PolicySection()
+    sell: tuple[SellSection, ...] = ()
+    agent: tuple[AgentSection, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Config":
+        if len({service.kind for service in self.sell}) != len(self.sell):
+            raise ValueError("each kind is sold at one price: two [[sell]] tables name the same kind")
+        if len({agent.name for agent in self.agent}) != len(self.agent):
+            raise ValueError("two [[agent]] tables have the same name")
+        if self.fx.source == "oracle" and not self.fx.url:
+            raise ValueError('[fx] source = "oracle" needs a url')
+        if any(service.price_msat for service in self.sell) and not self.node.mints:
+            raise ValueError("a price above zero needs at least one mint to be paid at")
+        return self
+
+
+def parse(text: str) -> Config:
+    """Check the text of a configuration.
+
+    Raises:
+        ConfigInvalid: with each setting that is wrong, and why.
+    """
+    try:
+        return Config.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigInvalid(f"config.toml is not valid TOML: {error}.") from error
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(part) for part in one['loc']) or 'file'}: {one['msg']}" for one in error.errors()]
+        raise ConfigInvalid("config.toml is not valid: " + "; ".join(lines) + ".") from error
+
+
+def load(home: Path) -> Config:
+    """Read the configuration of a home directory.
+
+    Raises:
+        HomeMissing: there is none.
+        ConfigInvalid: it is not valid.
+    """
+    try:
+        return parse((home / FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise HomeMissing(f"There is no {FILE} in {home}.") from error
+
+
+def render(*, owner: str, relays: tuple[str, ...], mints: tuple[str, ...], port: int, name: str = "vendo") -> str:
+    """The commented file that `vendo init` writes."""
+
+    def quoted(items: tuple[str, ...]) -> str:
+        return "[" + ", ".join(f'"{item}"' for item in items) + "]"
+
+    return TEMPLATE.format(owner=owner, relays=quoted(relays), mints=quoted(mints), port=port, name=name)
+
+
+TEMPLATE = """\
+# vendo: one node. Every setting takes effect at the next start (`vendo up`).
+
+[node]
+name = "{name}"                # shown to others (kind 0 and NIP-89 announcements)
+host = "127.0.0.1"             # the control plane listens on this machine only
+port = {port}                  # 0 takes a free port; `vendo up` prints it
+owner = "{owner}"              # whose DMs the agents answer; nobody else's cost anything
+relays = {relays}
+mints = {mints}                # the only Cashu mints that are ever asked or trusted
+
+[limits]                       # no job, day or seller can cost more than this, fees included
+unit = "uusd"                  # "uusd" counts dollars at the rate of [fx]; "msat" needs no rate
+per_job_usd = "0.10"
+per_day_usd = "1.00"
+per_seller_usd = "0.50"        # to one seller in one day
+per_job_msat = 100000          # these three count when unit = "msat"
+per_day_msat = 1000000
+per_seller_msat = 500000
+
+[fx]                           # the price of a bitcoin
+source = "fixed"               # or "oracle": GET url, read the number at `field`
+btc_usd = 65000
+url = ""
+field = "usd"
+max_age_s = 120                # an older answer is no rate: dollar budgets then authorise nothing
+
+[policy]                       # how work is bought
+order = ["dvm", "builtin"]     # who is asked, in this order, under the same job id
+prefer = "cost"                # the cheapest admissible quote wins
+default_max_usd = "0.05"       # when a job names no maximum
+quote_window_ms = 1500         # how long quotes are collected; shorter when every known seller has answered
+timeout_s = 60                 # how long the chosen seller has
+lock_margin_s = 300            # the refund opens this long after the timeout
+
+[[agent]]
+name = "agent"                 # `vendo send agent "summarize: ..."`
+program = "buyer"              # turns a DM into a job and its result into the answer
+
+# Selling: one table per kind. A price of 0 is a free service.
+# [[sell]]
+# kind = 5001                  # summarise
+# price_msat = 21000           # what you get, net of the mint's fees
+# provider = "summarizer"      # or "pow" (5970), "echo" (5050)
+# eta_s = 10
+# max_parallel = 4
+"""

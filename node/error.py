@@ -1,0 +1,38 @@
+"""What can go wrong with a node as a whole.
+
+VendoError
+├── ConfigInvalid   config.invalid   400
+├── HomeMissing     home.missing     404
+├── HomeExists      home.exists      409
+└── AlreadyRunning  node.running     409
+"""
+
+from core.error import Conflict, InvalidInput, NotFound
+
+
+class ConfigInvalid(InvalidInput):
+    """The configuration is not valid."""
+
+    code = "config.invalid"
+    remedy = "Correct config.toml; `vendo doctor` names the line."
+
+
+class HomeMissing(NotFound):
+    """There is no node in this home directory."""
+
+    code = "home.missing"
+    remedy = "Run `vendo init` with the same --home first."
+
+
+class HomeExists(Conflict):
+    """There is already a node in this home directory."""
+
+    code = "home.exists"
+    remedy = "Choose another --home; keys are never overwritten."
+
+
+class AlreadyRunning(Conflict):
+    """Another process runs this node."""
+
+    code = "node.running"
+    remedy = "Stop it first, or talk to it with the other commands."
