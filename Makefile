@@ -1,0 +1,95 @@
+# The menu. `make help` lists it. Needs git, make, Python 3.11 or 3.12 with venv and pip; the rest is fetched into
+# this checkout (.tool/ holds uv, .venv/ the environment) and nothing else on the machine is touched.
+
+PYTHON ?= python3
+ARGS ?=
+
+MAKEFLAGS += --no-print-directory
+.NOTPARALLEL:
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export UV_PYTHON_DOWNLOADS := never
+ifeq ($(shell test -d "$$HOME" && test -w "$$HOME" && echo yes),)
+export UV_CACHE_DIR := $(CURDIR)/.tool/cache
+endif
+
+BIN := .venv/bin
+UV := .tool/bin/uv
+LOCKS := requirements/tool.txt requirements/run.txt requirements/dev.txt
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
+# The environment for developers holds everything that the other one does, so it is never taken away again.
+READY := $(if $(wildcard .venv/dev.stamp),.venv/dev.stamp,.venv/run.stamp)
+# Random orders and examples are drawn anew for each commit; SEED=N draws those of another run again.
+SEED ?= $(shell printf '%d' 0x$$(git rev-parse --short=7 HEAD 2>/dev/null || echo 0))
+WORKERS ?= 2
+
+.PHONY: help install install-dev demo test test-deps test-bare lint audit bench torture lock clean ci
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
+
+install: $(READY) ## the program, in .venv/ (PYTHON=/path/to/python3.11 picks the interpreter)
+
+install-dev: .venv/dev.stamp ## the same, with what tests and lint need
+
+demo: install ## agents buy real work on this machine: make demo ARGS=--crash
+	@$(BIN)/vendo demo $(ARGS)
+
+test: install-dev ## the tests: make test ARGS='tests/unit -k money'
+	@$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --hypothesis-seed=$(SEED) -p randomly -p "no:cacheprovider" --randomly-seed=$(SEED) $(ARGS)
+
+test-deps: ## what the interop tests need (root, Debian)
+	@sh scripts/test-deps.sh
+
+test-bare: ## proves `make demo` on a bare Debian, in a chroot (root, Debian)
+	@sh scripts/test-bare.sh $(ARGS)
+
+lint: install-dev ## style, types, import contracts, known vulnerabilities
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python scripts/audit.py
+
+audit: install-dev ## known vulnerabilities of what is installed, and those accepted, with reasons
+	@$(BIN)/python scripts/audit.py --verbose $(ARGS)
+
+bench: install-dev ## ratios to floors measured in the same run
+	@$(BIN)/python -m bench $(ARGS)
+
+torture: install-dev ## the full counts of the property and crash tests (up to an hour)
+	@$(BIN)/pytest -q -n $(WORKERS) --hypothesis-profile=torture --hypothesis-seed=$(SEED) --timeout=3600 tests/property $(ARGS)
+
+lock: .tool/uv.stamp ## newest allowed versions into requirements/
+	@$(COMPILE) --output-file requirements/tool.txt requirements/tool.in
+	@$(COMPILE) --override requirements/override.txt --extra build --output-file requirements/run.txt pyproject.toml
+	@$(COMPILE) --override requirements/override.txt --extra build --extra dev --constraint requirements/run.txt --output-file requirements/dev.txt pyproject.toml
+
+clean: ## everything that was made here
+	@rm -rf .venv .tool .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/interop/node/node_modules
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+ci: ## what a change must pass
+	@bash .ci/run
+
+.tool/uv.stamp: requirements/tool.txt
+	$(if $(shell sh scripts/python-fault.sh "$(PYTHON)"),$(error $(shell sh scripts/python-fault.sh "$(PYTHON)")))
+	@test -x $(UV) || { rm -rf .tool && "$(PYTHON)" -m venv .tool; }
+	@.tool/bin/python -m pip install --quiet --require-hashes --requirement requirements/tool.txt
+	@touch $@
+
+define sync
+	@test -x $(BIN)/python || $(UV) venv --quiet --no-project --python .tool/bin/python .venv
+	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes --build-constraints requirements/run.txt $(1)
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --reinstall-package vendo --refresh-package vendo --editable .
+endef
+
+.venv/run.stamp: .tool/uv.stamp requirements/run.txt pyproject.toml
+	@echo "Installing into .venv/ ..."
+	$(call sync,requirements/run.txt)
+	@touch $@
+
+.venv/dev.stamp: .tool/uv.stamp requirements/dev.txt pyproject.toml
+	@echo "Installing into .venv/ ..."
+	$(call sync,requirements/dev.txt)
+	@touch $@ .venv/run.stamp

@@ -1,0 +1,61 @@
+"""`vendo init` and `vendo up`: make a node, run a node."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cli.option import HomeOption, JsonOption
+from cli.output import Output
+
+_RELAYS = ("wss://relay.damus.io", "wss://nos.lol")
+
+RelayOption = Annotated[list[str] | None, typer.Option("--relay", help="A relay's address; give it again for more.")]
+MintsOption = Annotated[list[str] | None, typer.Option("--mint", help="A Cashu mint to trust; again for more.")]
+PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="The control plane's port; 0: any free one.")]
+OwnerOption = Annotated[str | None, typer.Option("--owner", help="Whose DMs are answered (npub or hex).")]
+
+
+def init(
+    home: HomeOption,
+    relay: RelayOption = None,
+    mint: MintsOption = None,
+    port: PortOption = 8080,
+    owner: OwnerOption = None,
+    name: Annotated[str, typer.Option("--name", help="The node's public name.")] = "vendo",
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
+    json_mode: JsonOption = False,
+) -> None:
+    """Make a node: keys, seed words (shown once), spending limits, a commented config.toml."""
+    from node.home import create
+
+    out = Output(json_mode=json_mode)
+    relays = tuple(relay or _RELAYS)
+    if not (yes or json_mode) and sys.stdin.isatty():
+        typer.confirm(f"Make a node in {home}, on {', '.join(relays)}?", default=True, abort=True, err=True)
+    made = create(home, relays=relays, mints=tuple(mint or ()), port=port, owner=owner, name=name)
+    answer = {
+        "home": str(made.home),
+        "npub": made.node,
+        "agent": made.agent,
+        "operator": made.operator,
+        "owner": made.owner,
+        "words": made.words,
+    }
+    out.answer(answer)
+    if json_mode:
+        return
+    out.note("The words are shown this once. They are the only backup of keys and money: write them down.")
+    if owner is None:
+        out.note("No --owner was given: only the operator key of these words can send the agent DMs.")
+    if not mint:
+        out.note("No --mint was given: the node can sell for free and use built-in providers, but not pay.")
+    out.note(f"Limits and everything else: {made.home / 'config.toml'}. Start it: vendo up --home {made.home}")
+
+
+def up(home: HomeOption, json_mode: JsonOption = False) -> int:
+    """Run the node until SIGTERM; prints one JSON line when it is ready."""
+    del json_mode  # the line is JSON either way
+    from node.app import serve
+
+    return serve(home)

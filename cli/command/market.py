@@ -1,0 +1,158 @@
+"""`vendo buy`, `jobs`, `sell`: buy one job and wait for it, list jobs, list what is for sale."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.client import Client, new_key
+from cli.option import HomeOption, JsonOption, KeyOption
+from cli.output import ExitCode, Output, Problem, sat, usd
+from core.error import InvalidInput
+
+_COMPUTE = "/agents/node/compute"
+_DONE = frozenset({"complete", "delivered"})
+_ENDED = _DONE | {"failed", "cancelled"}
+_FIRST_POLL_S, _LAST_POLL_S = 0.05, 0.5
+_GRACE_S = 30
+
+KindOption = Annotated[int, typer.Option("--kind", min=5000, max=5999, help="The NIP-90 job kind, e.g. 5001.")]
+InputOption = Annotated[list[str] | None, typer.Option("--input", help="The input; - reads standard input.")]
+FileOption = Annotated[
+    Path | None, typer.Option("--input-file", exists=True, dir_okay=False, help="A file that holds the input.")
+]
+MaxOption = Annotated[str | None, typer.Option("--max-usd", metavar="USD", help="The most it may cost, fees included.")]
+MsatOption = Annotated[int | None, typer.Option("--max-msat", min=0, help="The same, in msat.")]
+ParamOption = Annotated[list[str] | None, typer.Option("--param", metavar="K=V", help="A parameter of the job.")]
+TimeoutOption = Annotated[
+    int | None, typer.Option("--timeout", min=1, max=3600, help="Seconds that a seller has for the work.")
+]
+
+
+def buy(
+    kind: KindOption,
+    home: HomeOption,
+    text: InputOption = None,
+    input_file: FileOption = None,
+    max_usd: MaxOption = None,
+    max_msat: MsatOption = None,
+    param: ParamOption = None,
+    timeout: TimeoutOption = None,
+    key: KeyOption = None,
+    json_mode: JsonOption = False,
+) -> int:
+    """Buy one job: ask for quotes, take the cheapest, pay, and print the result."""
+    out = Output(json_mode=json_mode)
+    body: dict[str, Any] = {"kind": kind, "input": _inputs(text or [], input_file), "params": _params(param or [])}
+    limits = {"max_usd": max_usd, "max_msat": max_msat, "timeout_s": timeout}
+    body |= {name: value for name, value in limits.items() if value is not None}
+    client = Client.open(home)
+    used = key or new_key()
+    if key is None:
+        out.note(f"Key: {used}")
+    job_id = client.call(f"{_COMPUTE}/new", body, key=used)["job_id"]
+    view = _wait(out, client, job_id, timeout)
+    if view is None:
+        remedy = f"It goes on without you. Ask again: vendo buy with --key {used}, or: vendo jobs"
+        return out.fail(Problem("cli.job_open", f"The job {job_id} has not ended yet.", "", remedy, 504))
+    if _state(view) not in _DONE:
+        return out.fail(_failure(view, job_id))
+    result = client.read(f"{_COMPUTE}/jobs/{job_id}/result").decode("utf-8", "replace")
+    out.answer(view | {"job_id": job_id, "key": used, "result": result}, result)
+    if not json_mode:
+        out.note(_receipt(view))
+    return ExitCode.OK
+
+
+def _inputs(texts: list[str], file: Path | None) -> str | list[dict[str, str]]:
+    given = [sys.stdin.read() if text == "-" else text for text in texts]
+    if file is not None:
+        given.append(file.read_text(encoding="utf-8"))
+    if not given:
+        raise InvalidInput("There is no input.", remedy="Give --input TEXT, --input - or --input-file FILE.")
+    return given[0] if len(given) == 1 else [{"data": one, "type": "text"} for one in given]
+
+
+def _params(pairs: list[str]) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign or not name:
+            raise InvalidInput(f"--param takes NAME=VALUE, not {pair!r}.")
+        found[name] = value
+    return found
+
+
+def _state(view: dict[str, Any]) -> str:
+    return str(view["status"])
+
+
+def _wait(out: Output, client: Client, job_id: str, timeout: int | None) -> dict[str, Any] | None:
+    """The job's view when it has ended, or None when it takes far longer than it may."""
+    pause, end = _FIRST_POLL_S, time.monotonic() + 2 * (timeout or 300) + _GRACE_S
+    said = ""
+    with out.waiting(f"Job {job_id}…"):
+        while time.monotonic() < end:
+            view: dict[str, Any] = client.get(f"{_COMPUTE}/jobs/{job_id}/status")
+            if _state(view) in _ENDED:
+                return view
+            state = str(view.get("state", _state(view)))
+            if state != said and not out.json_mode:
+                out.note(f"{state}…")
+                said = state
+            time.sleep(pause)
+            pause = min(_LAST_POLL_S, pause * 1.5)
+    return None
+
+
+def _failure(view: dict[str, Any], job_id: str) -> Problem:
+    error = view.get("error")
+    if isinstance(error, dict):
+        code, message = str(error.get("code", "dvm.job_failed")), str(error.get("message", ""))
+        remedy = str(error.get("remedy", ""))
+    else:
+        code, message, remedy = "dvm.job_failed", str(error or ""), ""
+    unchanged = "" if view.get("paid_msat") else "Nothing was paid."
+    return Problem(code, message or f"The job {job_id} {_state(view)}.", unchanged, remedy, 502)
+
+
+def _receipt(view: dict[str, Any]) -> str:
+    seller = view.get("seller") or view.get("provider") or "builtin"
+    paid, fees = int(view.get("paid_msat") or 0), int(view.get("fees_msat") or 0)
+    worth = view.get("paid_uusd")
+    line = f"Seller: {seller}. Paid: {sat(paid)}" + (f" ({usd(int(worth))})" if worth is not None else "")
+    return line + (f", and {sat(fees)} of fees." if fees else ".")
+
+
+def jobs(home: HomeOption, json_mode: JsonOption = False) -> None:
+    """The jobs that were bought, newest first."""
+    answer = Client.open(home).get(f"{_COMPUTE}/jobs")
+    rows = answer.get("jobs", []) if isinstance(answer, dict) else answer
+    Output(json_mode=json_mode).rows(
+        answer,
+        ("job", "kind", "status", "state", "paid", "seller"),
+        (
+            (row["job_id"], row["kind"], row["status"], row["state"], sat(row.get("paid_msat") or 0), row.get("seller"))
+            for row in rows
+        ),
+        "No job was bought yet.",
+    )
+
+
+def sell(home: HomeOption, json_mode: JsonOption = False) -> None:
+    """What this node sells, and the latest sales. Services are set in config.toml."""
+    client = Client.open(home)
+    services, sales = client.get("/agents/node/market/services"), client.get("/agents/node/market/sales")
+    out = Output(json_mode=json_mode)
+    if json_mode:
+        out.answer({"services": services, "sales": sales})
+        return
+    out.rows(
+        services,
+        ("kind", "price", "provider"),
+        ((row["kind"], sat(row["price_msat"]), row["provider"]) for row in services),
+        "Nothing is for sale: add a [[sell]] table to config.toml.",
+    )
+    out.note(f"{len(sales)} jobs sold lately.")

@@ -1,0 +1,66 @@
+"""The `vendo` command. Everything it knows is in cli/command/; here errors become one line and an exit code."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from cli.command import demo, doctor, file, home, ledger, market, operation, relay, wallet
+from cli.output import ExitCode, Output, Problem, problem_of
+from core.error import VendoError
+
+app = typer.Typer(
+    name="vendo",
+    help="A market node for Nostr data vending machines: agents that buy and sell computation for ecash.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for function in (
+    demo.demo, home.init, home.up, doctor.doctor,
+    operation.status, operation.pause, operation.resume, operation.send,
+    market.buy, market.jobs, market.sell,
+    file.ls, file.cat, file.write, file.call, file.watch,
+):  # fmt: skip
+    app.command()(function)
+app.add_typer(wallet.app, name="wallet")
+app.add_typer(ledger.app, name="ledger")
+app.add_typer(relay.app, name="relay")
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command; its exit code."""
+    words = list(argv)
+    own = words[: words.index("--")] if "--" in words else words
+    out = Output(json_mode="--json" in own)
+    try:
+        result = app(words, prog_name="vendo", standalone_mode=False)
+        return int(result or ExitCode.OK)
+    except VendoError as error:
+        return out.fail(problem_of(error))
+    except typer.TyperException as error:
+        return _usage(out, error)
+    except (typer.Abort, KeyboardInterrupt):
+        return out.fail(Problem("cli.interrupted", "Interrupted.")) and ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has gone: nothing can be said, and Python must not try to at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+
+
+def _usage(out: Output, error: typer.TyperException) -> ExitCode:
+    message = error.format_message()
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(message.rstrip() + "\n")
+        return ExitCode.USAGE
+    return out.fail(Problem("cli.usage", message, "Nothing was done.", "Try --help.", 400))
+
+
+def main() -> None:
+    """The entry point."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,306 @@
+"""What can happen to a job that we buy, and what its driver must do about it. Pure.
+
+Every event that came from outside was verified (id, signature, author, recipient) before it is told to the machine
+(M6). `at_ms` is our own clock's Unix time in milliseconds.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from core.money import Msat
+from dvm.job import Payment
+from dvm.selection import Offer
+
+# -- what can happen --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The job's rows are durable. `request` is the signed request event, empty if the market is not on the route."""
+
+    at_ms: int
+    request: str
+    request_id: str
+    deadline: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A verified answer to our request: a quote, a decline, a promise or a free result. Not yet judged."""
+
+    at_ms: int
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True)
+class ResultArrived:
+    """A verified result. `fault` says what the check for its kind found; empty is good."""
+
+    at_ms: int
+    event_id: str
+    seller: str
+    content: str
+    fault: str
+    price: Msat | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SellerFailed:
+    """A verified 7000 `error`."""
+
+    at_ms: int
+    event_id: str
+    seller: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A verified 7000 that only tells how it goes."""
+
+    at_ms: int
+    event_id: str
+    seller: str
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """An answer that was turned away before it reached the machine: another request, a foreign recipient, malformed."""
+
+    at_ms: int
+    event_id: str
+    seller: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WindowClosed:
+    """The time for quotes of this round is over, or every seller has answered."""
+
+    at_ms: int
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetDenied:
+    """The gate has no room for the chosen seller. Only before the choice was committed."""
+
+    at_ms: int
+    op_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LockDone:
+    """The wallet has locked the money; nothing was sent to the seller yet."""
+
+    at_ms: int
+    op_id: str
+    gross: Msat
+    amount: Msat
+    ys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LockFailed:
+    """The wallet says for certain that nothing left."""
+
+    at_ms: int
+    op_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LockUnknown:
+    """The wallet cannot say whether the money left: it is looked up again, never undone on a guess (M5)."""
+
+    at_ms: int
+    op_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """The seller's time is over."""
+
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LocktimePassed:
+    """The refund path is open at the mint."""
+
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpentSeen:
+    """The mint says that every locked proof is spent (NUT-07), and it was not us."""
+
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefundDone:
+    """The locked money is back; `received` is what arrived."""
+
+    at_ms: int
+    received: Msat
+
+
+@dataclass(frozen=True, slots=True)
+class RefundFailed:
+    """The mint refused this refund for certain. It is tried again under the next id."""
+
+    at_ms: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackDone:
+    """A built-in provider did it, and the result passed the check."""
+
+    at_ms: int
+    provider: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackFailed:
+    """A built-in provider could not do it."""
+
+    at_ms: int
+    provider: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """The caller wants it stopped."""
+
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Raised by the job's track alone: accept this offer."""
+
+    at_ms: int
+    offer: Offer
+
+
+Event: TypeAlias = (
+    Start
+    | Answered
+    | ResultArrived
+    | SellerFailed
+    | Progress
+    | Refuse
+    | WindowClosed
+    | BudgetDenied
+    | LockDone
+    | LockFailed
+    | LockUnknown
+    | DeadlinePassed
+    | LocktimePassed
+    | SpentSeen
+    | RefundDone
+    | RefundFailed
+    | FallbackDone
+    | FallbackFailed
+    | CancelAsked
+    | Chosen
+)
+
+# -- what the driver must do about it ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRequest:
+    """Put the request event, whose bytes are in the state, on its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishCancel:
+    """Tell the sellers that nobody wants it any more (NIP-09)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartTimer:
+    """Come back with the event that `name` stands for: window, deadline or locktime."""
+
+    name: str
+    at_ms: int
+    round: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Allocate:
+    """Before the commit: count the payment against the seller's limit, or come back with BudgetDenied."""
+
+    op_id: str
+    seller: str
+    amount: Msat
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """After the commit: lock the money for this payment."""
+
+    payment: Payment
+
+
+@dataclass(frozen=True, slots=True)
+class PublishPayment:
+    """In the same commit: the token to the seller (NIP-17), and with it the acceptance."""
+
+    payment: Payment
+
+
+@dataclass(frozen=True, slots=True)
+class RunFallback:
+    """Let this built-in provider do it."""
+
+    provider: str
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSpent:
+    """Ask the mint for the state of the locked proofs until it is final."""
+
+    payment: Payment
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """Take the locked money back."""
+
+    payment: Payment
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """The job has ended: tell the caller, in the same commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Ended, and the money is final: settle the effect, in the same commit."""
+
+    cost: Msat
+
+
+Effect: TypeAlias = (
+    PublishRequest
+    | PublishCancel
+    | StartTimer
+    | Allocate
+    | Lock
+    | PublishPayment
+    | RunFallback
+    | WatchSpent
+    | Refund
+    | Notify
+    | Finish
+    | Chosen
+)

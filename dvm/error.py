@@ -1,0 +1,73 @@
+"""What can go wrong in the market.
+
+VendoError
+├── InvalidInput
+│   ├── InputTooLarge    dvm.input_too_large   413  the job's input is over the policy's limit
+│   ├── UnknownKind      dvm.unknown_kind      400  not a NIP-90 request kind
+│   └── BadResult        dvm.bad_result        502  a result that fails the buyer's check
+├── NoSuchJob            dvm.no_such_job       404
+├── NotFinished          dvm.not_finished      409  the result was asked for too early
+├── JobFailed            dvm.job_failed        502  the result of a job that has none
+├── NotNow               dvm.not_now           409  a machine was told something that its state rules out
+└── ProviderFailed       dvm.provider_failed   502  the work itself did not succeed
+"""
+
+from core.error import InvalidInput, NotFound, VendoError
+
+
+class InputTooLarge(InvalidInput):
+    """The job's input is too large."""
+
+    code = "dvm.input_too_large"
+    status = 413
+    remedy = "Send a shorter input."
+
+
+class UnknownKind(InvalidInput):
+    """The kind is not one of a job request (NIP-90: 5000 to 5999)."""
+
+    code = "dvm.unknown_kind"
+
+
+class BadResult(InvalidInput):
+    """The result fails the check for its kind."""
+
+    code = "dvm.bad_result"
+    status = 502
+    remedy = "It does not count as delivered; the job goes on to the next provider."
+
+
+class NoSuchJob(NotFound):
+    """There is no job with this id."""
+
+    code = "dvm.no_such_job"
+
+
+class NotFinished(VendoError):
+    """The job has no result yet."""
+
+    code = "dvm.not_finished"
+    status = 409
+    remedy = "Read its status, and the result once that says complete."
+
+
+class JobFailed(VendoError):
+    """The job ended without a result."""
+
+    code = "dvm.job_failed"
+    status = 502
+    remedy = "Its status says what was tried and what became of the money."
+
+
+class NotNow(VendoError):
+    """This cannot happen in the present state."""
+
+    code = "dvm.not_now"
+    status = 409
+
+
+class ProviderFailed(VendoError):
+    """The provider could not do the work."""
+
+    code = "dvm.provider_failed"
+    status = 502

@@ -1,0 +1,1 @@
+"""What does the work of a job: pure computation behind one Protocol, for sale or as a buyer's last resort."""

@@ -1,0 +1,187 @@
+"""What a caller asks for: `/compute/new` takes this, and nothing else reaches the market. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any, Self
+
+import orjson
+
+from core.error import InvalidInput
+from core.money import MICRO, MicroUsd, Money, Msat
+from dvm.error import InputTooLarge, UnknownKind
+
+FIRST_KIND = 5_000
+LAST_KIND = 5_999
+MAX_INPUT_BYTES = 32_768
+MAX_INPUTS = 16
+MAX_PARAMS = 32
+MAX_PARAM_BYTES = 1_024
+MAX_TIMEOUT_S = 3_600
+_TYPES = ("text", "url", "event", "job")
+_FIELDS = frozenset({"kind", "input", "params", "max_usd", "max_msat", "timeout_s", "output"})
+
+
+@dataclass(frozen=True, slots=True)
+class Datum:
+    """One input of a job: NIP-90's `i` tag."""
+
+    data: str
+    type: str = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeRequest:
+    """One job as its caller wants it.
+
+    Attributes:
+        kind: NIP-90 request kind, 5000 to 5999.
+        inputs: what to work on.
+        params: name and values of each `param` tag, in order.
+        maximum: the most that it may cost, fees included; None takes the policy's default.
+        timeout_s: seconds until a seller has had its time; None takes the policy's.
+        output: the MIME type that is wanted, if any.
+    """
+
+    kind: int
+    inputs: tuple[Datum, ...]
+    params: tuple[tuple[str, ...], ...] = ()
+    maximum: Money | None = None
+    timeout_s: int | None = None
+    output: str = ""
+
+    @classmethod
+    def parse(cls, value: Any, *, max_input_bytes: int = MAX_INPUT_BYTES) -> Self:
+        """From decoded JSON.
+
+        Raises:
+            InvalidInput: a field is missing, unknown, or of the wrong type or form.
+            InputTooLarge: the inputs together are over the limit.
+            UnknownKind: the kind is no job request.
+        """
+        if not isinstance(value, Mapping):
+            raise InvalidInput("A compute request is a JSON object.")
+        unknown = sorted(str(name) for name in value if name not in _FIELDS)
+        if unknown:
+            raise InvalidInput(f"A compute request has no field {unknown[0]!r}; it has {', '.join(sorted(_FIELDS))}.")
+        request = cls(
+            kind=_kind(value.get("kind")),
+            inputs=_inputs(value.get("input")),
+            params=_params(value.get("params")),
+            maximum=_maximum(value),
+            timeout_s=_timeout(value.get("timeout_s")),
+            output=_text("output", value.get("output", ""), 128),
+        )
+        request.check(max_input_bytes)
+        return request
+
+    def check(self, max_input_bytes: int) -> None:
+        """Whether it can go out at all.
+
+        Raises:
+            InputTooLarge: the inputs together are over the limit.
+            UnknownKind: the kind is no job request.
+        """
+        _kind(self.kind)
+        size = sum(len(item.data.encode()) for item in self.inputs)
+        if size > max_input_bytes:
+            raise InputTooLarge(f"The input has {size} bytes; at most {max_input_bytes} are allowed.")
+
+    def canonical(self) -> bytes:
+        """The same bytes for the same wish: what an idempotency key is bound to."""
+        return orjson.dumps(
+            {
+                "inputs": [[item.data, item.type] for item in self.inputs],
+                "kind": self.kind,
+                "maximum": None if self.maximum is None else [self.maximum.unit, self.maximum.value],
+                "output": self.output,
+                "params": self.params,
+                "timeout_s": self.timeout_s,
+            }
+        )
+
+
+def parse_usd(text: Any) -> MicroUsd:
+    """Dollars as decimal text, exact to the µUSD.
+
+    Raises:
+        InvalidInput: not such an amount.
+    """
+    if not isinstance(text, str) or len(text) > 32:
+        raise InvalidInput('max_usd is decimal text, for example "0.05".')
+    try:
+        micro = Decimal(text) * MICRO
+    except InvalidOperation as error:
+        raise InvalidInput('max_usd is decimal text, for example "0.05".') from error
+    if not micro.is_finite() or micro < 0 or micro != micro.to_integral_value() or micro > 10**15:
+        raise InvalidInput("max_usd is an amount from 0 with at most six decimals.")
+    return MicroUsd(int(micro))
+
+
+def _kind(value: Any) -> int:
+    if type(value) is not int or not FIRST_KIND <= value <= LAST_KIND:
+        raise UnknownKind(f"kind is a whole number from {FIRST_KIND} to {LAST_KIND} (NIP-90).")
+    return value
+
+
+def _text(name: str, value: Any, most: int) -> str:
+    if type(value) is not str:
+        raise InvalidInput(f"{name} is text.")
+    try:
+        raw = value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"{name} is not valid Unicode.") from error
+    if len(raw) > most:
+        raise InvalidInput(f"{name} has {len(raw)} bytes; at most {most} are allowed.")
+    return value
+
+
+def _inputs(value: Any) -> tuple[Datum, ...]:
+    if isinstance(value, str):
+        value = [{"data": value}]
+    if not isinstance(value, list) or not value:
+        raise InvalidInput('input is text, or a list of {"data", "type"}.')
+    if len(value) > MAX_INPUTS:
+        raise InputTooLarge(f"A job has at most {MAX_INPUTS} inputs.")
+    found = []
+    for item in value:
+        if not isinstance(item, Mapping) or not set(item) <= {"data", "type"}:
+            raise InvalidInput('Each input is an object with "data" and, if it is not text, "type".')
+        if item.get("type", "text") not in _TYPES:
+            raise InvalidInput(f"An input's type is one of {', '.join(_TYPES)} (NIP-90).")
+        found.append(Datum(_text("input", item.get("data"), 1 << 24), item.get("type", "text")))
+    return tuple(found)
+
+
+def _params(value: Any) -> tuple[tuple[str, ...], ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, Mapping) or len(value) > MAX_PARAMS:
+        raise InvalidInput(f"params is an object of at most {MAX_PARAMS} names and texts.")
+    found = []
+    for name in sorted(value, key=str):
+        values = value[name] if isinstance(value[name], list) else [value[name]]
+        texts = tuple(_text(f"params.{name}", item, MAX_PARAM_BYTES) for item in values)
+        found.append((_text("a parameter's name", name, 128), *texts))
+    return tuple(found)
+
+
+def _maximum(value: Mapping[str, Any]) -> Money | None:
+    usd, msat = value.get("max_usd"), value.get("max_msat")
+    if usd is not None and msat is not None:
+        raise InvalidInput("Give max_usd or max_msat, not both.")
+    if usd is not None:
+        return parse_usd(usd)
+    if msat is None:
+        return None
+    if type(msat) is not int or not 0 <= msat <= 10**15:
+        raise InvalidInput("max_msat is a whole number of msat from 0.")
+    return Msat(msat)
+
+
+def _timeout(value: Any) -> int | None:
+    if value is None:
+        return None
+    if type(value) is not int or not 1 <= value <= MAX_TIMEOUT_S:
+        raise InvalidInput(f"timeout_s is a whole number of seconds from 1 to {MAX_TIMEOUT_S}.")
+    return value

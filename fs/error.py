@@ -1,0 +1,71 @@
+"""What can go wrong with a file.
+
+VendoError
+├── BadPath          fs.bad_path         400
+├── NoSuchFile       fs.not_found        404
+├── IsDirectory      fs.is_directory     400
+├── NotDirectory     fs.not_directory    400
+├── KeyRequired      fs.key_required     400
+├── BodyTooLarge     fs.too_large        413
+├── Unsupported      fs.unsupported      405
+└── AccessDenied     fs.access_denied    403
+"""
+
+from core.error import InvalidInput, NotFound, Refused, VendoError
+
+
+class BadPath(InvalidInput):
+    """This is not a valid path."""
+
+    code = "fs.bad_path"
+    remedy = "Use /-separated names without `.`, `..`, `%`, control characters or empty parts."
+
+
+class NoSuchFile(NotFound):
+    """There is no file or directory with this path."""
+
+    code = "fs.not_found"
+    remedy = "List the directory above it, or read its README."
+
+
+class IsDirectory(InvalidInput):
+    """This is a directory."""
+
+    code = "fs.is_directory"
+    remedy = "List it, or read its README."
+
+
+class NotDirectory(InvalidInput):
+    """This is a file, not a directory."""
+
+    code = "fs.not_directory"
+
+
+class KeyRequired(InvalidInput):
+    """This call has an effect and needs an idempotency key."""
+
+    code = "fs.key_required"
+    remedy = "Send an Idempotency-Key: the same for each retry of the same request."
+
+
+class BodyTooLarge(InvalidInput):
+    """The body is longer than this file takes."""
+
+    code = "fs.too_large"
+    status = 413
+    remedy = "Send less."
+
+
+class Unsupported(VendoError):
+    """This file does not support this operation."""
+
+    code = "fs.unsupported"
+    status = 405
+    remedy = "Read the README of its directory."
+
+
+class AccessDenied(Refused):
+    """The mount does not allow this."""
+
+    code = "fs.access_denied"
+    remedy = "Read /mounts to see what is allowed."

@@ -1,0 +1,25 @@
+"""/market: what this node sells, and to whom it sold."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from fs.tree import File, Folder, Tree, json_reader
+
+
+def market_service(
+    services: Sequence[Mapping[str, Any]], sales: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]
+) -> Tree:
+    """The service at `/market`; `services` is the price list, `sales` looks up the latest sales."""
+
+    async def price_list() -> list[Mapping[str, Any]]:
+        return list(services)
+
+    return Tree(
+        Folder(
+            "What this node sells.",
+            {
+                "services": File("what is for sale at which price, as a JSON list", read=json_reader(price_list)),
+                "sales": File("jobs that were sold, newest first, as a JSON list", read=json_reader(sales)),
+            },
+        )
+    )

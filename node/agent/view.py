@@ -1,0 +1,94 @@
+"""What the node tells about itself, for the files to show: agents, the ledger, budgets."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from core.clock import Clock
+from core.error import NotFound
+from core.unit import Among, Row, UnitOfWork
+
+_COUNTED = 1_000
+
+
+class AgentView:
+    """One agent's status."""
+
+    def __init__(self, agent: str, unit: UnitOfWork) -> None:
+        self._agent, self._unit = agent, unit
+
+    async def status(self) -> dict[str, Any]:
+        """How it is doing.
+
+        Raises:
+            NotFound: it was never made.
+        """
+        rows = await self._unit.select("agent", {"name": self._agent})
+        if not rows:
+            raise NotFound("There is no agent with this name.")
+        row = rows[0]
+        depth = await self._unit.select("inbox", {"agent": self._agent, "state": "new"}, order=("n",), limit=_COUNTED)
+        dead = await self._unit.select("inbox", {"agent": self._agent, "state": "dead"}, order=("n",), limit=_COUNTED)
+        return {
+            "name": row["name"],
+            "status": row["status"],
+            "program": row["program"],
+            "pubkey": row["pubkey"],
+            "ticks": row["ticks"],
+            "last_tick_at": row["last_tick_at"],
+            "last_cause": row["last_cause"],
+            "queue_depth": len(depth),
+            "dead_letters": len(dead),
+            "created_at": row["created_at"],
+        }
+
+
+async def agents(unit: UnitOfWork) -> list[dict[str, Any]]:
+    """All agents, by name."""
+    names = ("name", "status", "program", "pubkey", "ticks", "last_tick_at")
+    return [{name: row[name] for name in names} for row in await unit.select("agent", order=("name",))]
+
+
+class LedgerView:
+    """The node's ledger, the last page of it."""
+
+    def __init__(self, unit: UnitOfWork) -> None:
+        self._unit = unit
+
+    async def head(self) -> dict[str, Any]:
+        """The last entry's run, seq, id and type; an empty object before the first."""
+        rows = await self._unit.select("entry", order=("-n",), limit=1)
+        return {name: rows[0][name] for name in ("run", "seq", "id", "type")} if rows else {}
+
+    async def recent(self, limit: int) -> list[dict[str, Any]]:
+        """The last entries as signed events, newest first."""
+        return [orjson.loads(row["raw"]) for row in await self._unit.select("entry", order=("-n",), limit=limit)]
+
+    async def open(self) -> list[dict[str, Any]]:
+        """Effects that have not ended: begun or unknown."""
+        names = ("id", "caller", "path", "subject", "state", "unit", "reserved", "begun_at")
+        rows = await self._unit.select("effect", {"state": Among(("begun", "unknown"))}, limit=_COUNTED)
+        return [{name: row[name] for name in names} for row in rows]
+
+
+class BudgetView:
+    """What was spent today, of what may be."""
+
+    def __init__(self, unit: UnitOfWork, clock: Clock, ceiling: int, money_unit: str) -> None:
+        """`ceiling` is the limit per day in `money_unit` (uusd or msat), for days on which nothing was spent yet."""
+        self._unit, self._clock, self._ceiling, self._money_unit = unit, clock, ceiling, money_unit
+
+    async def usage(self) -> dict[str, Any]:
+        """Today's budget (UTC): ceiling, held, spent and remaining."""
+        day = datetime.fromtimestamp(self._clock.now(), UTC).date().isoformat()
+        rows = await self._unit.select("budget", {"name": f"day:{day}"})
+        row: Row = rows[0] if rows else {"unit": self._money_unit, "ceiling": self._ceiling, "held": 0, "spent": 0}
+        return {
+            "day": day,
+            "unit": row["unit"],
+            "ceiling": row["ceiling"],
+            "held": row["held"],
+            "spent": row["spent"],
+            "remaining": row["ceiling"] - row["held"] - row["spent"],
+        }

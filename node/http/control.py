@@ -1,0 +1,241 @@
+"""The control plane: GET reads or lists, HEAD tells what a file is, PUT replaces, POST calls, `?watch=1` streams.
+
+GET  /healthz                 the process answers
+GET  /readyz                  the node works, or why not
+GET  /agents                  the agents
+ANY  /agents/<name>/<path>    a file of an agent; the name `node` is the operator's own tree
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from core.error import NotFound, VendoError
+from core.unit import UnitOfWork
+from fs.error import IsDirectory, Unsupported
+from fs.namespace import Namespace
+from fs.path import decode, parts
+from fs.session import Session
+from fs.tree import json_bytes
+from node.http.error import MethodNotAllowed, NoSuchRoute, OtherAgent, TooManyStreams
+from node.http.guard import HEADERS, Internal, check_host, check_token, problem, read_body
+from node.http.stream import cursor, serve_stream
+from node.http.token import Grant, Tokens
+
+log = logging.getLogger(__name__)
+
+MAX_STREAMS = 512
+KEY_HEADER = "Idempotency-Key"
+_WATCH = ("1", "true", "yes")
+
+Check = Callable[[], Awaitable[str | None]]
+
+
+class ControlPlane:
+    """The HTTP listener of a node. A service: `run` opens it and closes it again.
+
+    Args:
+        namespaces: the files of an agent by its name.
+        agents: what `/agents` lists.
+        tokens: who may ask.
+        unit: where calls from here commit at once.
+        host: a loopback address.
+        port: 0 takes a free one; `url` says which.
+        checks: what `/readyz` asks, by name: a reason why not, or None.
+
+    Raises:
+        ValueError: the host is not a loopback address.
+    """
+
+    def __init__(
+        self,
+        namespaces: Callable[[str], Namespace],
+        agents: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]],
+        tokens: Tokens,
+        unit: UnitOfWork,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        checks: Mapping[str, Check] | None = None,
+    ) -> None:
+        if host not in ("127.0.0.1", "::1"):
+            raise ValueError("the control plane listens on loopback only")
+        self._namespaces, self._agents, self._tokens, self._unit = namespaces, agents, tokens, unit
+        self._host, self._wanted_port, self._port = host, port, 0
+        self._checks = checks or {}
+        self._stop = asyncio.Event()
+        self._streams = 0
+
+    @property
+    def url(self) -> str:
+        """Where it listens, once it is ready."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}"
+
+    async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
+        """Listen until `stop`; then end streams and finish requests.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5.0)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, self._host, self._wanted_port)
+            await site.start()
+            self._port = int(runner.addresses[0][1])
+            ready.set()
+            await stop.wait()
+        finally:
+            self._stop.set()
+            await runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        """Every request; the only guard of this edge."""
+        try:
+            check_host(request, self._port)
+            return await self._route(request)
+        except VendoError as error:
+            answer = problem(error)
+        except Exception:
+            log.exception("a request failed", extra={"action": "http_failed", "method": request.method})
+            answer = problem(Internal())
+        if key := request.get(KEY_HEADER):
+            answer.headers[KEY_HEADER] = key
+        return answer
+
+    async def _route(self, request: web.Request) -> web.StreamResponse:
+        raw = request.raw_path.partition("?")[0]
+        if raw == "/healthz":
+            return _json({"status": "ok"})
+        if raw == "/readyz":
+            return await self._ready()
+        grant = check_token(request, self._tokens)
+        path = decode(raw)
+        names = parts(path)
+        if names == ("agents",) and request.method == "GET":
+            agents = await self._agents()
+            return _json([agent for agent in agents if grant.reaches(str(agent["name"]))])
+        if len(names) < 2 or names[0] != "agents":
+            raise NoSuchRoute
+        if not grant.reaches(names[1]):
+            raise OtherAgent
+        try:
+            namespace = self._namespaces(names[1])
+        except KeyError as error:
+            raise NotFound("There is no agent with this name.") from error
+        return await self._file(request, namespace, "/" + "/".join(names[2:]), grant, raw.endswith("/"))
+
+    async def _ready(self) -> web.Response:
+        reasons = {}
+        for name, check in self._checks.items():
+            try:
+                reason = await check()
+            except VendoError as error:
+                reason = f"{error.code}: {error.message}"
+            if reason is not None:
+                reasons[name] = reason
+        return _json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+    async def _file(
+        self, request: web.Request, namespace: Namespace, path: str, grant: Grant, listing: bool
+    ) -> web.StreamResponse:
+        key = request.headers.get(KEY_HEADER) or secrets.token_hex(16)
+        if request.method in ("PUT", "POST"):
+            request[KEY_HEADER] = key
+        session = Session(grant.caller, grant.role, key, unit=self._unit)
+        match request.method:
+            case "GET" if _watches(request):
+                return await self._watch(request, namespace, path, session)
+            case "GET":
+                return await _get(request, namespace, path, session, listing)
+            case "HEAD":
+                return _head((await namespace.stat(path, session)).to_dict())
+            case "PUT":
+                await namespace.write(path, await read_body(request), session)
+                return web.Response(status=204, headers={**HEADERS, KEY_HEADER: key})
+            case "POST":
+                answer = await namespace.call(path, await read_body(request), session)
+                return _body(request, answer, {KEY_HEADER: key})
+            case _:
+                raise MethodNotAllowed
+
+    async def _watch(
+        self, request: web.Request, namespace: Namespace, path: str, session: Session
+    ) -> web.StreamResponse:
+        after = cursor(request)
+        if not (await namespace.stat(path, session)).watchable:
+            raise Unsupported("This file cannot be watched.")
+        if self._streams >= MAX_STREAMS:
+            raise TooManyStreams
+        self._streams += 1
+        try:
+            return await serve_stream(request, namespace.watch(path, session, after), self._stop)
+        finally:
+            self._streams -= 1
+
+
+def _watches(request: web.Request) -> bool:
+    asked = request.query.get("watch")
+    if asked is not None:
+        return asked.lower() in _WATCH
+    return "text/event-stream" in request.headers.get("Accept", "")
+
+
+async def _get(
+    request: web.Request, namespace: Namespace, path: str, session: Session, listing: bool
+) -> web.StreamResponse:
+    if not listing:
+        try:
+            return _body(request, await namespace.read(path, session))
+        except IsDirectory:
+            pass
+    entries = await namespace.list(path, session)
+    if _wants_text(request):
+        text = "".join(f"{entry.name}/\n" if entry.is_dir else f"{entry.name}\n" for entry in entries)
+        return web.Response(text=text, headers=HEADERS)
+    return _json([entry.to_dict() for entry in entries])
+
+
+def _wants_text(request: web.Request) -> bool:
+    accept = request.headers.get("Accept", "")
+    return "text/plain" in accept and "application/json" not in accept
+
+
+def _body(request: web.Request, body: bytes, more: Mapping[str, str] | None = None) -> web.Response:
+    headers = {**HEADERS, **(more or {})}
+    if not body:
+        return web.Response(status=204, headers=headers)
+    if body[:1] in b"{[" and not _wants_text(request) and _is_json(body):
+        return web.Response(body=body, content_type="application/json", headers=headers)
+    try:
+        return web.Response(text=body.decode("utf-8"), headers=headers)
+    except UnicodeDecodeError:
+        return web.Response(body=body, content_type="application/octet-stream", headers=headers)
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _head(stat: Mapping[str, str | int | bool]) -> web.Response:
+    verbs = ["HEAD", "GET"] if stat["is_dir"] or stat["readable"] or stat["watchable"] else ["HEAD"]
+    verbs += ["PUT"] if stat["writable"] else []
+    verbs += ["POST"] if stat["callable"] else []
+    kind = "directory" if stat["is_dir"] else "stream" if stat["watchable"] else "file"
+    return web.Response(headers={**HEADERS, "Allow": ", ".join(verbs), "X-File-Type": kind})
+
+
+def _json(value: Any, status: int = 200) -> web.Response:
+    return web.Response(body=json_bytes(value), status=status, content_type="application/json", headers=HEADERS)

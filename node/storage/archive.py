@@ -1,0 +1,32 @@
+"""Reading a node's database from outside: for checks on a stopped node, beside a running one, or on a copy."""
+
+import sqlite3
+from pathlib import Path
+
+from core.error import NotFound
+from core.unit import Row
+from node.storage.error import NotOurDatabase
+from node.storage.schema import facts
+
+
+def read_entries(path: str | Path) -> list[Row]:
+    """All ledger entries in the order in which they were written. Changes nothing.
+
+    Raises:
+        NotFound: there is no such file.
+        NotOurDatabase: it holds no ledger.
+    """
+    file = Path(path).absolute()
+    if not file.is_file():
+        raise NotFound(f"There is no database at {file}.")
+    columns = tuple(facts("entry").kinds)
+    names = ", ".join(f'"{column}"' for column in columns)
+    try:
+        db = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=5.0)
+        try:
+            found = db.execute(f'SELECT {names} FROM "entry" ORDER BY n').fetchall()  # noqa: S608
+        finally:
+            db.close()
+    except sqlite3.DatabaseError as error:
+        raise NotOurDatabase(f"{file} holds no ledger that can be read: {error}.") from error
+    return [dict(zip(columns, row, strict=True)) for row in found]

@@ -1,0 +1,91 @@
+"""Where the next ledger entry of a run goes. Pure; used inside the transaction by both databases.
+
+The place is taken when the entry is sealed and given back when its unit is rolled back, so that a refused unit
+leaves no gap and two units of one group follow each other.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import orjson
+
+from core.clock import Clock
+from core.unit import Append, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The place for one more entry: its number in the run, the id of the entry before it ("" for the first).
+
+    `at` is its time in Unix seconds, never before the time of the entry before it.
+    """
+
+    run: str
+    seq: int
+    prev: str
+    at: int
+
+
+Seal: TypeAlias = Callable[[Head, Append], Row]
+"""Makes the row of table `entry` for an entry at this place (all columns but `n`)."""
+
+
+def unsigned_seal(head: Head, entry: Append) -> Row:
+    """Entries without a signature, chained by a hash. For databases that hold no real ledger (simulations, tests)."""
+    raw = orjson.dumps(
+        {"run": head.run, "seq": head.seq, "prev": head.prev, "created_at": head.at, "body": entry.body}
+    ).decode()
+    return {
+        "run": head.run,
+        "seq": head.seq,
+        "id": hashlib.sha256(raw.encode()).hexdigest(),
+        "prev": head.prev,
+        "type": entry.type,
+        "effect_id": entry.effect_id,
+        "raw": raw,
+    }
+
+
+class Chain:
+    """The heads of all runs, kept in memory by the one writer."""
+
+    def __init__(self, seal: Seal, clock: Clock, newest: Callable[[str], Row | None]) -> None:
+        """`newest` finds the last row of a run in the database, inside the transaction."""
+        self._seal, self._clock, self._newest = seal, clock, newest
+        self._heads: dict[str, Head] = {}
+        self._undo: list[tuple[str, Head]] = []
+
+    def _head(self, run: str) -> Head:
+        head = self._heads.get(run)
+        if head is None:
+            last = self._newest(run)
+            if last is None:
+                return Head(run, 0, "", 0)
+            head = Head(run, int(last["seq"]) + 1, str(last["id"]), int(orjson.loads(last["raw"])["created_at"]))
+        return head
+
+    def append(self, entry: Append) -> Row:
+        """Seal an entry at the end of its run and move the head."""
+        head = self._head(entry.run)
+        place = replace(head, at=max(head.at, self._clock.now()))
+        row = self._seal(place, entry)
+        self._undo.append((entry.run, head))
+        self._heads[entry.run] = Head(entry.run, place.seq + 1, row["id"], place.at)
+        return row
+
+    def keep(self) -> None:
+        """The unit stays."""
+        self._undo.clear()
+
+    def give_back(self) -> None:
+        """The unit was rolled back: its places are free again."""
+        while self._undo:
+            run, head = self._undo.pop()
+            self._heads[run] = head
+
+    def forget(self) -> None:
+        """What is in the database is not known any more: look again."""
+        self._undo.clear()
+        self._heads.clear()

@@ -1,0 +1,166 @@
+"""What the tables say about themselves, in the form that the writers need: columns, defaults, unique keys. Pure.
+
+Both databases fill defaults and check values here, so that they refuse the same things with the same words.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Table, UniqueConstraint
+from sqlmodel import SQLModel
+
+from core.unit import Among, Condition, Update, Value, Within
+from node.storage import table as tables
+from node.storage.error import BadWrite
+
+_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
+_MOST_ADDED = 1 << 61  # two of them still fit, so that a sum never turns into a float inside SQLite
+
+
+@dataclass(frozen=True, slots=True)
+class TableFacts:
+    """One table.
+
+    Attributes:
+        kinds: column name → int, str or bytes, in the order of the table.
+        nullable: columns that may be null.
+        defaults: what an `Insert` gets for columns that it leaves out.
+        required: columns that an `Insert` must name.
+        unique: the primary key, then every other set of columns that no two rows share.
+        indexed: columns by which rows are found quickly.
+        counter: the key that counts up by itself, if the table has one.
+    """
+
+    name: str
+    kinds: Mapping[str, type]
+    nullable: frozenset[str]
+    defaults: Mapping[str, Value]
+    required: frozenset[str]
+    unique: tuple[tuple[str, ...], ...]
+    indexed: frozenset[str]
+    counter: str | None
+
+    def known(self, columns: Iterable[str]) -> None:
+        """Check names.
+
+        Raises:
+            BadWrite: the table has no such column.
+        """
+        for column in columns:
+            if column not in self.kinds:
+                raise BadWrite(f"The table {self.name} has no column {column!r}.")
+
+    def check(self, column: str, value: Value) -> Value:
+        """The value, if the column can hold it.
+
+        Raises:
+            BadWrite: no such column, or a value of the wrong type or size.
+        """
+        kind = self.kinds.get(column)
+        if kind is None:
+            raise BadWrite(f"The table {self.name} has no column {column!r}.")
+        if value is None:
+            if column not in self.nullable:
+                raise BadWrite(f"{self.name}.{column} cannot be null.")
+        elif not isinstance(value, kind):
+            raise BadWrite(f"{self.name}.{column} holds {kind.__name__}, not {type(value).__name__}.")
+        elif kind is int and not _LEAST <= value <= _MOST:  # type: ignore[operator]
+            raise BadWrite(f"The number for {self.name}.{column} is too large.")
+        return value
+
+    def check_insert(self, row: Mapping[str, Value]) -> None:
+        """Check a new row.
+
+        Raises:
+            BadWrite: a column is unknown, missing, or of the wrong type.
+        """
+        for column, value in row.items():
+            self.check(column, value)
+        if not row.keys() >= self.required:
+            raise BadWrite(f"A row for {self.name} lacks {', '.join(sorted(self.required - row.keys()))}.")
+
+    def check_where(self, where: Mapping[str, Condition]) -> None:
+        """Check what rows are looked up by.
+
+        Raises:
+            BadWrite: a column is unknown, or a value is of the wrong type.
+        """
+        for column, wanted in where.items():
+            if isinstance(wanted, Among):
+                values: tuple[Value, ...] = wanted.values
+            elif isinstance(wanted, Within):
+                if self.kinds.get(column, int) is not int:
+                    raise BadWrite(f"{self.name}.{column} holds no numbers.")
+                values = (wanted.low, wanted.high)
+            else:
+                values = (wanted,)
+            self.known((column,))
+            for value in values:
+                if value is not None:
+                    self.check(column, value)
+
+    def check_update(self, write: Update) -> None:
+        """Check a change.
+
+        Raises:
+            BadWrite: a column is unknown, of the wrong type, or changed twice.
+        """
+        for column, value in write.set.items():
+            self.check(column, value)
+        for column, value in write.add.items():
+            self.check(column, value)
+            if self.kinds[column] is not int or not -_MOST_ADDED <= value <= _MOST_ADDED or column in write.set:
+                raise BadWrite(f"This cannot be added to {self.name}.{column}.")
+        if write.ceiling is not None:
+            parts, most = write.ceiling
+            for column in (*parts, most):
+                if self.kinds.get(column) is not int:
+                    raise BadWrite(f"{self.name}.{column} is no column of numbers.")
+        self.check_where(write.where)
+
+
+def _facts(model: type[SQLModel], table: Table) -> TableFacts:
+    keys = [tuple(column.name for column in table.primary_key.columns)]
+    keys += [
+        tuple(column.name for column in constraint.columns)
+        for constraint in table.constraints
+        if isinstance(constraint, UniqueConstraint)
+    ]
+    keys += [tuple(column.name for column in index.columns) for index in table.indexes if index.unique]
+    counter = next((column.name for column in table.primary_key.columns if column.autoincrement is True), None)
+    fields, names = model.model_fields, [column.name for column in table.columns]
+    required = {name for name in names if fields[name].is_required()}
+    return TableFacts(
+        name=table.name,
+        kinds={column.name: column.type.python_type for column in table.columns},
+        nullable=frozenset(column.name for column in table.columns if column.nullable or column.name == counter),
+        defaults={name: fields[name].default for name in names if name not in required and name != counter},
+        required=frozenset(required),
+        unique=tuple(keys),
+        indexed=frozenset(key[0] for key in keys) | {next(iter(index.columns)).name for index in table.indexes},
+        counter=counter,
+    )
+
+
+def _models() -> dict[str, TableFacts]:
+    found = {}
+    for model in vars(tables).values():
+        if isinstance(model, type) and issubclass(model, SQLModel) and hasattr(model, "__table__"):
+            table = model.__table__
+            found[table.name] = _facts(model, table)
+    return found
+
+
+_TABLES = _models()
+
+
+def facts(table: str) -> TableFacts:
+    """What is known of a table.
+
+    Raises:
+        BadWrite: there is no such table.
+    """
+    found = _TABLES.get(table)
+    if found is None:
+        raise BadWrite(f"There is no table {table!r}.")
+    return found

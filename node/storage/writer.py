@@ -1,0 +1,216 @@
+"""The one thread that writes: groups of units, a savepoint for each unit, one COMMIT for the group.
+
+A unit that conflicts is left out and the rest of its group is kept. An error before COMMIT is certain: the whole
+group was rolled back. An error from COMMIT is not: its units may or may not come back after a crash.
+"""
+
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from core.clock import Clock
+from core.error import StoreUncertain, VendoError
+from core.unit import Append, Row
+from node.storage.chain import Chain, Seal
+from node.storage.error import BadWrite, StoreFailed, StoreFull, clash, missed
+from node.storage.statement import ENTRY_COLUMNS, ENTRY_SQL, Step, Unit, is_unique_clash
+
+_log = logging.getLogger(__name__)
+
+_IDLE_S = 2.0  # of the thread's own waiting: after it the write-ahead log is emptied into the file
+_LEAST_GROUP, _MOST_GROUP = 64, 512
+_NEWEST = "SELECT seq, id, raw FROM entry WHERE run = ? ORDER BY seq DESC LIMIT 1"
+
+Verdicts: TypeAlias = list[VendoError | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Units that share a COMMIT, and whom to tell (called in the writer's thread)."""
+
+    units: Sequence[Unit]
+    landed: Callable[[Verdicts], None]
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection with the settings that durability and speed need; FULL: a commit is on the disk when it returns.
+
+    The file must be there: a file that somebody removed is an error, not a reason for an empty one.
+    """
+    where = f"{path.absolute().as_uri()}?mode=rw"
+    db = sqlite3.connect(
+        where, uri=True, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=5.0
+    )
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-16384", "temp_store=MEMORY"):
+        db.execute(f"PRAGMA {pragma}")
+    return db
+
+
+def broken(error: sqlite3.Error) -> VendoError:
+    """What an error of the engine before COMMIT means to those who wait: nothing was written."""
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+        return StoreFull()
+    return StoreFailed(f"The database failed: {error}.")
+
+
+class Writer:
+    """Owns the writing connection. `send` and `stop` are for the loop's thread, the rest runs in its own.
+
+    `largest` is the number of units to put into a group: it grows while the disk takes longer than the rows, so
+    that a slow disk gets large groups and a fast one does not hold up the loop.
+    """
+
+    def __init__(self, path: Path, seal: Seal, clock: Clock) -> None:
+        self.largest = _LEAST_GROUP
+        self._path = path
+        self._chain = Chain(seal, clock, self._newest)
+        self._queue: queue.SimpleQueue[Group | None] = queue.SimpleQueue()
+        self._db: sqlite3.Connection | None = None
+        self._thread = threading.Thread(target=self._run, name="vendo-writer", daemon=True)
+
+    def start(self) -> None:
+        """Open the connection and start the thread.
+
+        Raises:
+            sqlite3.Error: the file cannot be opened for writing.
+        """
+        self._db = connect(self._path)
+        self._thread.start()
+
+    def send(self, group: Group) -> None:
+        """Take a group; at most one is on its way at a time."""
+        self._queue.put(group)
+
+    def stop(self) -> None:
+        """Finish what was sent and close. Blocks."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _newest(self, run: str) -> Row | None:
+        assert self._db is not None
+        found = self._db.execute(_NEWEST, (run,)).fetchone()
+        return None if found is None else {"seq": found[0], "id": found[1], "raw": found[2]}
+
+    def _run(self) -> None:
+        written = False
+        while True:
+            try:
+                group = self._queue.get(timeout=_IDLE_S if written else None)
+            except queue.Empty:
+                written = False
+                self._truncate()
+                continue
+            if group is None:
+                break
+            written = True
+            verdicts = self._outcome(group.units)
+            try:
+                group.landed(verdicts)
+            except RuntimeError:  # the loop was closed without aclose: nobody waits any more
+                break
+        if self._db is not None:
+            self._db.close()
+
+    def _outcome(self, units: Sequence[Unit]) -> Verdicts:
+        try:
+            return self._apply(units)
+        except sqlite3.Error as error:
+            _log.error("the database failed", extra={"action": "store_failed", "reason": str(error)})
+            return [broken(error) for _ in units]
+        except Exception:  # noqa: BLE001 - the thread's edge: whoever waits must hear of it, and the thread must live
+            _log.exception("the writer failed", extra={"action": "writer_failed"})
+            return [StoreFailed("The writer of the database failed.") for _ in units]
+        finally:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Leave no transaction open behind a failure, and believe nothing that was remembered of it."""
+        db = self._db
+        if db is None or not db.in_transaction:
+            return
+        self._chain.forget()
+        try:
+            db.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._reopen()
+
+    def _reopen(self) -> None:
+        self._chain.forget()
+        if self._db is not None:
+            self._db.close()
+        self._db = None
+
+    def _apply(self, units: Sequence[Unit]) -> Verdicts:
+        if self._db is None:
+            self._db = connect(self._path)
+        db = self._db
+        began = time.perf_counter()
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            verdicts = [self._apply_unit(db, unit) for unit in units]
+        except sqlite3.Error:
+            self._chain.forget()
+            raise
+        applied = time.perf_counter()
+        try:
+            db.execute("COMMIT")
+        except sqlite3.Error as error:
+            _log.error("COMMIT failed", extra={"action": "commit_failed", "reason": str(error)})
+            self._settle()
+            self._reopen()  # pages that a failed fsync left behind are not trusted
+            words = f"The database failed while committing: {error}."
+            return [verdict or StoreUncertain(words) for verdict in verdicts]
+        self._fit(applied - began, time.perf_counter() - applied)
+        return verdicts
+
+    def _fit(self, rows_s: float, disk_s: float) -> None:
+        if disk_s > rows_s:
+            self.largest = min(self.largest * 2, _MOST_GROUP)
+        else:
+            self.largest = max(self.largest // 2, _LEAST_GROUP)
+
+    def _apply_unit(self, db: sqlite3.Connection, unit: Unit) -> VendoError | None:
+        """None if the unit was applied. Errors of the engine itself go up: they end the group."""
+        db.execute("SAVEPOINT unit")
+        try:
+            verdict = self._steps(db, unit)
+        except (OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.ProgrammingError) as error:
+            verdict = BadWrite(f"A value cannot be stored: {type(error).__name__}.")
+        except VendoError as error:  # from the seal
+            verdict = error
+        if verdict is None:
+            self._chain.keep()
+        else:
+            db.execute("ROLLBACK TO unit")
+            self._chain.give_back()
+        db.execute("RELEASE unit")
+        return verdict
+
+    def _steps(self, db: sqlite3.Connection, unit: Unit) -> VendoError | None:
+        for position, step in enumerate(unit):
+            if isinstance(step, Append):
+                row = self._chain.append(step)
+                step = Step(ENTRY_SQL, tuple(row[column] for column in ENTRY_COLUMNS), 1, "entry", position)
+            try:
+                touched = db.execute(step.sql, step.params).rowcount
+            except sqlite3.IntegrityError as error:
+                if is_unique_clash(error):
+                    return clash(step.table, position)
+                return BadWrite(f"A row does not fit {step.table}: {error}.")
+            if step.rows is not None and touched != step.rows:
+                return missed(step.table, position, touched, step.rows)
+        return None
+
+    def _truncate(self) -> None:
+        if self._db is None:
+            return
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:  # the log only stays longer; the next commit says what is wrong, if anything is
+            _log.warning("no checkpoint", extra={"action": "checkpoint_failed", "reason": str(error)})

@@ -1,0 +1,51 @@
+"""Relay addresses: one spelling per relay, and which network addresses a stranger may make us connect to. Pure."""
+
+import ipaddress
+
+from yarl import URL
+
+from core.error import InvalidInput
+
+MAX_URL_CHARS = 512
+
+
+def canonical(url: str) -> str:
+    """The one spelling under which a relay is known: lower-case scheme and host, no default port, no bare slash.
+
+    Raises:
+        InvalidInput: it is not a ws:// or wss:// address, or it holds a password.
+    """
+    if len(url) > MAX_URL_CHARS:
+        raise InvalidInput("A relay's address is not that long.")
+    try:
+        parsed = URL(url.strip())
+        port = parsed.port
+    except ValueError as error:
+        raise InvalidInput(f"This is not an address: {url[:80]!r}") from error
+    if parsed.scheme not in ("ws", "wss") or not parsed.host or port is None:
+        raise InvalidInput(f"A relay's address begins with ws:// or wss://, not {url[:80]!r}.")
+    if parsed.user is not None or parsed.password is not None:
+        raise InvalidInput("A relay's address holds no user and no password.")
+    text = str(parsed.with_fragment(None))
+    return text.rstrip("/") if parsed.path == "/" and not parsed.query_string else text
+
+
+def is_relay_url(url: str) -> bool:
+    """Whether `canonical` takes it."""
+    try:
+        canonical(url)
+    except InvalidInput:
+        return False
+    return True
+
+
+def is_public(host: str) -> bool:
+    """Whether an IP address belongs to the public internet, so that a stranger may name it (DESIGN §8)."""
+    try:
+        address = ipaddress.ip_address(host.split("%", 1)[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    if mapped is not None:
+        address = mapped
+    return address.is_global and not address.is_multicast

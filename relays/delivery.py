@@ -1,0 +1,219 @@
+"""From frames to a handler: one worker per subscription, so that a slow handler holds up nothing but itself.
+
+The order per event is fixed: size (at the socket) → parse → verify → filter → not seen → handler → seen. Events of
+all relays and their EOSEs pass one queue in order of arrival; what finds it full is dropped, counted and asked for
+again. A single event is verified in place; bursts are verified in a thread, where the C code runs beside the loop.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from typing import Any, NamedTuple, Protocol
+
+from core.clock import Clock
+from core.error import VendoError
+from relays.connection import Connection
+from relays.error import ForgedEvent, MalformedEvent
+from relays.event import Event, parse, verify
+from relays.health import RelayHealth
+from relays.message import Ended
+from relays.seen import Seen
+from relays.subscription import Spec, Stream
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Event, str], Awaitable[None]]
+
+MAX_WAITING = 5_000  # events per relay and subscription
+MAX_WAITING_BYTES = 16 << 20
+MAX_AHEAD_S = 900
+BURST = 48
+_BATCH = 256
+
+
+class Source(Protocol):
+    """The relay that events come from, as a delivery sees it."""
+
+    connection: Connection
+    health: RelayHealth
+
+    def flush(self) -> None:
+        """Frames may have been added to `connection.out`."""
+
+    def fault(self) -> None:
+        """The relay sent something that no honest relay sends."""
+
+
+class _Item(NamedTuple):
+    source: Source
+    stream: Stream
+    sub: str
+    value: Any
+    size: int
+
+
+class _End(NamedTuple):
+    source: Source
+    frame: Ended
+
+
+def _good(events: Sequence[Event]) -> list[bool]:
+    return [_is_genuine(event) for event in events]
+
+
+def _is_genuine(event: Event) -> bool:
+    try:
+        verify(event)
+    except (ForgedEvent, MalformedEvent):
+        return False
+    return True
+
+
+class Delivery:
+    """The queue, memory and worker of one subscription. `changed` is set whenever a relay was read to its end."""
+
+    def __init__(self, spec: Spec, handler: Handler, clock: Clock) -> None:
+        self.spec = spec
+        self.handler = handler
+        self.changed = asyncio.Event()
+        self._clock = clock
+        self._queue: deque[_Item | _End] = deque()
+        self._waiting: dict[str, tuple[int, int]] = {}  # relay -> events, bytes
+        self._seen = Seen()
+        self._wake = asyncio.Event()
+        self._stopped = False
+
+    def offer(self, source: Source, stream: Stream, sub: str, value: Any, size: int) -> None:
+        """An event came; it waits for the worker, or is dropped if too many wait."""
+        url = source.connection.url
+        count, total = self._waiting.get(url, (0, 0))
+        if count >= MAX_WAITING or total >= MAX_WAITING_BYTES:
+            stream.missed = True
+            source.health.dropped += 1
+            return
+        self._waiting[url] = (count + 1, total + size)
+        self._queue.append(_Item(source, stream, sub, value, size))
+        self._wake.set()
+
+    def end(self, source: Source, frame: Ended) -> None:
+        """An EOSE came; it is acted on when everything before it was handled."""
+        if len(self._queue) <= 2 * MAX_WAITING:  # a flood of EOSEs alone must not grow it either
+            self._queue.append(_End(source, frame))
+            self._wake.set()
+
+    def stop(self) -> None:
+        """End after the event that is being handled. A handler may stop its own subscription."""
+        self._stopped = True
+        self._wake.set()
+
+    async def run(self, executor: Executor) -> None:
+        """Work until stopped."""
+        while not self._stopped:
+            if not self._queue:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            first = self._queue[0]
+            if isinstance(first, _End):
+                self._queue.popleft()
+                self._ended(first)
+                continue
+            await self._handle_batch(self._take(), executor)
+            if self._queue:
+                await asyncio.sleep(0)
+
+    def _take(self) -> list[_Item]:
+        batch: list[_Item] = []
+        while self._queue and len(batch) < _BATCH:
+            item = self._queue[0]
+            if isinstance(item, _End):
+                break
+            batch.append(item)
+            self._queue.popleft()
+        return batch
+
+    async def _handle_batch(self, batch: list[_Item], executor: Executor) -> None:
+        found = [(item, event) for item in batch if (event := self._parsed(item)) is not None]
+        if len(found) >= BURST:
+            events = [event for _, event in found]
+            genuine = await asyncio.get_running_loop().run_in_executor(executor, _good, events)
+        else:
+            genuine = []
+        for at, (item, event) in enumerate(found):
+            if self._stopped:
+                return
+            if genuine[at] if genuine else _is_genuine(event):
+                await self._handle(item, event)
+            else:
+                item.source.health.forged += 1
+                item.source.fault()
+        for item in batch:
+            self._release(item)
+
+    def _release(self, item: _Item) -> None:
+        connection = item.source.connection
+        count, total = self._waiting[connection.url]
+        self._waiting[connection.url] = (count - 1, total - item.size)
+        if item.stream.missed and count == 1:
+            connection.again(item.stream, self._clock.monotonic())
+
+    def _parsed(self, item: _Item) -> Event | None:
+        """The event, unless it is none or this very id was handled before (then nothing new can be in it)."""
+        try:
+            event = parse(item.value)
+        except MalformedEvent:
+            item.source.health.malformed += 1
+            item.source.fault()
+            return None
+        return None if self._known(item, event.id) else event
+
+    def _known(self, item: _Item, event_id: str) -> bool:
+        created_at = self._seen.get(event_id)
+        if created_at is None:
+            return False
+        # the time is the verified one: a forgery under this id moves nothing
+        item.source.health.duplicates += 1
+        item.stream.note(item.sub, created_at, self._clock.now())
+        return True
+
+    async def _handle(self, item: _Item, event: Event) -> None:
+        source, now = item.source, self._clock.now()
+        if event.created_at > now + MAX_AHEAD_S:
+            source.health.future += 1
+            return
+        if not any(one.matches(event) for one in self.spec.filters):
+            source.health.off_filter += 1
+            source.fault()
+            return
+        if self._known(item, event.id):  # twice in one batch
+            return
+        handled = await self._call(source, event)
+        if handled:
+            self._seen.add(event.id, event.created_at)
+            source.health.received += 1
+        item.stream.note(item.sub, event.created_at, now, handled=handled)
+
+    async def _call(self, source: Source, event: Event) -> bool:
+        try:
+            await self.handler(event, source.connection.url)
+        except VendoError as error:
+            log.warning(
+                "The handler of %s failed: %s",
+                self.spec.name,
+                error,
+                extra={"action": "handler_failed", "subscription": self.spec.name, "code": error.code},
+            )
+        except Exception:  # the supervision edge: a fault in one handler must not stop the node
+            log.exception("The handler of %s is at fault", self.spec.name, extra={"action": "handler_fault"})
+        else:
+            return True
+        source.health.handler_errors += 1
+        return False
+
+    def _ended(self, end: _End) -> None:
+        connection = end.source.connection
+        if connection.ended(end.frame, self._clock.now(), self._clock.monotonic()) is not None:
+            self.changed.set()
+        end.source.flush()

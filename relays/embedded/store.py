@@ -1,0 +1,221 @@
+"""The event store: one writer thread with group commit, a few readers, and a fast path when nothing else is going on.
+
+An outcome is reported only after COMMIT, and with `synchronous=FULL` (the default) COMMIT includes the fsync.
+Whatever waits for the writer when it is free becomes the next group; it never waits to fill one.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from relays.embedded.error import RelayBusy
+from relays.embedded.store_query import EventReader, Snapshot
+from relays.embedded.store_schema import connect, create_private, failing_as_file, prepare
+from relays.embedded.store_write import Entry, EventWriter, Outcome
+from relays.filter import Filter
+
+T = TypeVar("T")
+Done = Callable[[Sequence[Entry], Sequence[Outcome]], None]
+
+_log = logging.getLogger(__name__)
+
+_GROUP = 1_000
+_READERS = 2
+_QUICK_S = 0.002  # the loop commits by itself only while the disk is faster than this
+_CHECKPOINT_BYTES = 16 << 20
+_WAL_BYTES = 64 << 20  # beyond it the writer waits for a checkpoint, so that the log can start anew
+_SWEPT = 500
+
+
+@dataclass(slots=True)
+class StoreStats:
+    """Counted since the store was opened."""
+
+    groups: int = 0  # transactions, each with its own fsync
+    stored: int = 0
+    failed: int = 0
+
+
+class Store:
+    """The relay's own database file.
+
+    Args:
+        path: the file; it and its folder are made when they are missing.
+        store_bytes: its greatest size.
+        synchronous: `FULL` (fsync before each OK) or `NORMAL` (an OK survives a crash of the process, not of the
+            machine).
+    """
+
+    def __init__(self, path: Path, *, store_bytes: int, synchronous: str = "FULL") -> None:
+        self._path = path
+        self._store_bytes = store_bytes
+        self._synchronous = synchronous
+        self._lock = threading.Lock()
+        self._queue: queue.SimpleQueue[Sequence[Entry] | None] = queue.SimpleQueue()
+        self._commit_s = 0.0  # how long a commit takes lately
+        self.stats = StoreStats()
+
+    def open(self, done: Done) -> None:
+        """Open the file and start the threads. `done` is called on the running loop for every submitted group.
+
+        Raises:
+            RelayBusy: another process serves this file.
+            NewerEventFile: a newer version wrote it.
+            EventFileFailed: SQLite cannot open it.
+        """
+        self._loop, self._done = asyncio.get_running_loop(), done
+        create_private(self._path)
+        self._claim = os.open(self._path.with_name(self._path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._claim)
+            raise RelayBusy(f"Another process serves {self._path}.") from error
+        with failing_as_file("opening"):
+            self._db = connect(self._path, synchronous=self._synchronous, cache_kib=65_536, write=True)
+            keyed = prepare(self._db, self._path, self._store_bytes)
+            self._writer = EventWriter(self._db, keyed)
+            self._idle = queue.SimpleQueue[EventReader]()
+            for _ in range(_READERS):
+                self._idle.put(EventReader(self._path, keyed, lambda: self._writer.kinds))
+            self._checkpoint = connect(self._path, synchronous=self._synchronous, write=True)
+        self._readers = ThreadPoolExecutor(_READERS, "relay-read")
+        self._tender = ThreadPoolExecutor(1, "relay-tend")
+        self._thread = threading.Thread(target=self._write, name="relay-write", daemon=True)
+        self._thread.start()
+
+    async def close(self) -> None:
+        """Store what was submitted, put the log back into the file, let go of it."""
+        self._queue.put(None)
+        await self._loop.run_in_executor(self._readers, self._thread.join)
+        self._readers.shutdown()
+        self._tender.shutdown()
+        self._checkpoint.close()
+        while not self._idle.empty():
+            self._idle.get().close()
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error:  # the log is still there and is read at the next start
+            _log.warning("the last checkpoint failed", extra={"action": "relay_checkpoint_failed"})
+        self._db.close()
+        os.close(self._claim)
+
+    # -- writing --------------------------------------------------------------------------------------------------
+
+    def submit(self, entries: Sequence[Entry]) -> None:
+        """Hand a group to the writer thread."""
+        self._queue.put(entries)
+
+    def commit_now(self, entries: Sequence[Entry]) -> list[Outcome] | None:
+        """Store a few events on the calling thread, saving two hand-overs. None if the writer is busy or slow."""
+        if self._commit_s > _QUICK_S or not self._queue.empty() or not self._lock.acquire(blocking=False):
+            self._commit_s *= 0.98  # so that one slow moment is forgotten
+            return None
+        try:
+            return self._commit(entries)
+        finally:
+            self._lock.release()
+
+    def _write(self) -> None:
+        ended = False
+        while not ended:
+            first = self._queue.get()
+            if first is None:
+                return
+            group = list(first)
+            while len(group) < _GROUP and not self._queue.empty():
+                more = self._queue.get()
+                if more is None:
+                    ended = True
+                    break
+                group += more
+            with self._lock:
+                outcomes = self._commit(group)
+            self._loop.call_soon_threadsafe(self._done, group, outcomes)
+
+    def _commit(self, entries: Sequence[Entry]) -> list[Outcome]:
+        started = time.perf_counter()
+        try:
+            outcomes = self._writer.commit(entries)
+        except sqlite3.Error as error:
+            self.stats.failed += len(entries)
+            name = getattr(error, "sqlite_errorname", type(error).__name__)
+            _log.error("events were not stored", extra={"action": "relay_store_failed", "sqlite": name})
+            full = name == "SQLITE_FULL"
+            return [Outcome(None, False, f"error: {'the relay is full' if full else 'could not store'}")] * len(entries)
+        self._commit_s += (time.perf_counter() - started - self._commit_s) / 8
+        self.stats.groups += 1
+        self.stats.stored += sum(outcome.seq is not None for outcome in outcomes)
+        return outcomes
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    async def snapshot(self, filters: Sequence[Filter], now: int) -> Snapshot:
+        """What is stored and meets one of the filters; see `EventReader.snapshot` for order and errors."""
+        return await self._loop.run_in_executor(
+            self._readers, self._read, lambda reader: reader.snapshot(filters, now), now
+        )
+
+    async def page(self, seqs: Sequence[int], now: int) -> list[bytes]:
+        """The texts of some of a snapshot's events."""
+        return await self._loop.run_in_executor(self._readers, self._read, lambda reader: reader.page(seqs, now), now)
+
+    async def count(self, filters: Sequence[Filter], now: int) -> int:
+        """How many stored events meet one of the filters."""
+        return await self._loop.run_in_executor(self._readers, self._read, lambda reader: reader.count(filters), now)
+
+    async def total(self) -> int:
+        """How many events are stored."""
+        return await self._loop.run_in_executor(self._tender, self._total)
+
+    def _total(self) -> int:
+        with failing_as_file("counting"):
+            return int(self._checkpoint.execute("SELECT count(*) FROM event").fetchone()[0])
+
+    def _read(self, ask: Callable[[EventReader], T], now: int) -> T:
+        if self._writer.next_expiry <= now:  # or expired events would use up the answer's limit
+            self._sweep(now)
+        reader = self._idle.get()
+        try:
+            return ask(reader)
+        finally:
+            self._idle.put(reader)
+
+    # -- upkeep ---------------------------------------------------------------------------------------------------
+
+    async def tend(self, now: int) -> None:
+        """Remove expired events and bring the log back into the file. To be called every second or so."""
+        await self._loop.run_in_executor(self._tender, self._tend, now)
+
+    def _tend(self, now: int) -> None:
+        if self._writer.next_expiry <= now:
+            self._sweep(now)
+        try:
+            if self._log_bytes() > _CHECKPOINT_BYTES:
+                self._checkpoint.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if self._log_bytes() > _WAL_BYTES:
+                with self._lock:  # nothing is added meanwhile, so the next commit begins a new log
+                    self._checkpoint.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error:
+            _log.warning("a checkpoint failed", extra={"action": "relay_checkpoint_failed"})
+
+    def _log_bytes(self) -> int:
+        log = self._path.with_name(self._path.name + "-wal")
+        return log.stat().st_size if log.exists() else 0
+
+    def _sweep(self, now: int) -> None:
+        try:
+            with self._lock:
+                self._writer.sweep(now, _SWEPT)
+        except sqlite3.Error:  # a full disk; readers leave expired events out anyway
+            _log.warning("expired events were not removed", extra={"action": "relay_sweep_failed"})

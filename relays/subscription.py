@@ -1,0 +1,115 @@
+"""One subscription, and its state at one relay: what to ask, where to resume, whether all was read. Pure.
+
+`high` moves only when everything below it was read: while a walk is under way, or after an event had to be
+dropped, it stays, so that a crash or a lost connection asks again from the old place.
+"""
+
+from dataclasses import dataclass, replace
+
+from relays.filter import DEFAULT_LIMIT, Filter
+from relays.paging import CatchUp
+
+OVERLAP_S = 60
+BACKDATE_S = 2 * 86_400 + 3_600  # gift wraps are dated up to two days back (NIP-59)
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What is wanted. The name is stable over restarts; `durable` keeps a cursor under it in the database."""
+
+    name: str
+    filters: tuple[Filter, ...]
+    backdated: bool = False
+    durable: bool = True
+
+
+def resumed(spec: Spec, high: int | None, now: int) -> tuple[Filter, ...]:
+    """The filters to ask with: at first as they are; later from just before where reading had come to, unlimited."""
+    if high is None:
+        return spec.filters
+    since = max(0, min(now, high) - (BACKDATE_S if spec.backdated else OVERLAP_S))
+    return tuple(replace(one, since=max(one.since, since), limit=DEFAULT_LIMIT) for one in spec.filters)
+
+
+class Stream:
+    """A subscription at one relay.
+
+    Attributes:
+        high: the greatest verified created_at (never later than our clock) below which all was read; None at first.
+        sub_id: the id of the open REQ on this connection.
+        page_id: the id of the REQ whose answer the walk reads now; the same as `sub_id` for the first page.
+        whole: all that was stored has been read on this connection.
+        missed: an event was dropped because too many waited; the walk must begin again.
+        retry_at: monotonic seconds at which to ask again after a CLOSED.
+        parked: it waits for authentication.
+        stopped: the relay's reason for never serving it on this connection.
+    """
+
+    __slots__ = (
+        "asked_at",
+        "asked_mono",
+        "authenticated",
+        "closes",
+        "high",
+        "missed",
+        "page_id",
+        "parked",
+        "peak",
+        "retry_at",
+        "spec",
+        "stopped",
+        "sub_id",
+        "walk",
+        "whole",
+    )
+
+    def __init__(self, spec: Spec, high: int | None) -> None:
+        self.spec = spec
+        self.high = high
+        self.closes = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """The connection is gone; nothing is open."""
+        self.sub_id = self.page_id = ""
+        self.walk: CatchUp | None = None
+        self.whole = self.missed = self.parked = self.authenticated = False
+        self.retry_at: float | None = None
+        self.stopped = ""
+        self.asked_at = self.peak = 0
+        self.asked_mono = 0.0
+
+    def begin(self, sub_id: str, now: int, mono: float) -> tuple[Filter, ...]:
+        """Open under a fresh id; returns the filters of the REQ."""
+        filters = resumed(self.spec, self.high, now)
+        pageable = [one for one in filters if one.limit == DEFAULT_LIMIT]
+        self.walk = CatchUp(filters, pageable)
+        self.sub_id = self.page_id = sub_id
+        self.whole = self.missed = self.parked = False
+        self.retry_at = None
+        self.asked_at, self.asked_mono = now, mono
+        self.peak = self.high or 0
+        return filters
+
+    def note(self, sub_id: str, created_at: int, now: int, *, handled: bool = True) -> None:
+        """A verified event that matched was handled (now or before), or its handler failed."""
+        if sub_id not in (self.sub_id, self.page_id):
+            return  # of a REQ that is no longer open: its walk begins again anyway
+        if handled:
+            self.peak = max(self.peak, min(created_at, now))
+        if self.whole:
+            if not self.missed:
+                self.high = self.peak
+        elif self.walk is not None and sub_id == self.page_id:
+            self.walk.note(created_at)
+
+    def turn(self, finished: bool | None) -> Filter | None:
+        """The open page ended; the filter of the next one, or None when all was read."""
+        assert self.walk is not None
+        following = self.walk.turn(finished)
+        if following is None:
+            self.whole = True
+            if not self.missed:
+                # without any event yet, all up to the moment of asking was read
+                self.high = max(self.peak, self.asked_at) if self.high is None else self.peak
+        return following

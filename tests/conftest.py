@@ -1,0 +1,166 @@
+"""What holds for every test: a clean environment, no outside world, and no part that is missing in silence.
+
+* `@pytest.mark.needs("node")` skips a test whose part is absent; the end of the run names it and the command that
+  enables it. Under CI=true any skip fails the run.
+* Settings of whoever runs the tests are taken away, and HOME is a folder that goes when the run ends.
+* A connection to anything but this machine fails the test that tried; names do not resolve.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+IN_CI = os.environ.get("CI") == "true"
+
+# --- the environment ------------------------------------------------------------------------------------------------
+
+_MEDDLING = ("VENDO_", "MINT_", "CASHU_", "WALLET_", "NOSTR_", "FAKEWALLET_", "LIGHTNING_", "XDG_", "NLTK_")
+_PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
+_HOME = pytest.StashKey[str]()
+
+
+def _clear_environment() -> None:
+    for name in list(os.environ):
+        if name.startswith(_MEDDLING) or name.lower() in _PROXIES:
+            del os.environ[name]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    _clear_environment()
+    config.stash[_HOME] = tempfile.mkdtemp(prefix="vendo-test-home-")
+    os.environ["HOME"] = config.stash[_HOME]
+    sys.addaudithook(_watch)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(config.stash.get(_HOME, ""), ignore_errors=True)
+
+
+# --- examples -------------------------------------------------------------------------------------------------------
+
+_PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "print_blob": True, "database": None}
+settings.register_profile("sample", max_examples=100, **_PATIENT)
+settings.register_profile("torture", max_examples=20_000, **_PATIENT)
+settings.load_profile("sample")
+
+# --- the outside world ----------------------------------------------------------------------------------------------
+
+_outside: list[str] = []
+
+
+def _is_here(host: object) -> bool:
+    if not isinstance(host, str):
+        return isinstance(host, int)  # a vsock or netlink number, not an Internet address
+    if host in ("", "localhost"):
+        return True
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def _watch(event: str, args: tuple[Any, ...]) -> None:
+    """The interpreter's own account of what is done (PEP 578): nothing in Python connects without passing here."""
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        address = args[1]
+        if isinstance(address, tuple) and address and not _is_here(address[0]):
+            _outside.append(f"{event} {address[0]!r} port {address[1]}")
+            raise ConnectionRefusedError(f"tests do not leave this machine: {address}")
+    elif event == "socket.getaddrinfo":
+        host = args[0].decode() if isinstance(args[0], bytes) else args[0]
+        if host is not None and not _is_here(host):
+            raise socket.gaierror(socket.EAI_NONAME, f"tests resolve no names: {host}")
+
+
+@pytest.fixture(autouse=True)
+def _no_outside_world() -> Iterator[None]:
+    _outside.clear()
+    yield
+    if _outside:
+        pytest.fail(f"the test tried to leave this machine: {', '.join(_outside)}")
+
+
+# --- parts that may be absent ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Something a test needs besides Python."""
+
+    is_there: Callable[[], bool]
+    remedy: str
+
+
+def _has_node() -> bool:
+    return shutil.which("node") is not None and (ROOT / "tests/interop/node/node_modules/.stamp").exists()
+
+
+def _has_docker() -> bool:
+    argv = ["docker", "info", "--format", "{{.ServerVersion}}"]
+    try:
+        return subprocess.run(argv, capture_output=True, timeout=20, check=False).returncode == 0
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return False
+
+
+def _has_postgres() -> bool:
+    return any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or shutil.which("initdb") is not None
+
+
+PARTS = {
+    "node": Part(_has_node, "make test-deps (root)"),
+    "docker": Part(_has_docker, "start a Docker engine"),
+    "postgres": Part(_has_postgres, "install PostgreSQL's server"),
+}
+
+
+@cache
+def _is_there(name: str) -> bool:
+    return PARTS[name].is_there()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("needs"):
+        for name in marker.args:
+            if not _is_there(name):
+                pytest.skip(f"needs {name}: {PARTS[name].remedy}")
+
+
+def _skipped(config: pytest.Config) -> list[tuple[str, str]]:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    found = []
+    for report in reporter.stats.get("skipped", ()) if reporter else ():
+        why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        found.append((report.nodeid, why.removeprefix("Skipped: ")))
+    return sorted(found)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if IN_CI and exitstatus == pytest.ExitCode.OK and _skipped(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    skipped = _skipped(config)
+    if not skipped:
+        return
+    terminalreporter.section("not run", yellow=not IN_CI, red=IN_CI)
+    for name, why in skipped:
+        terminalreporter.line(f"{name}: {why}")
+    if IN_CI:
+        terminalreporter.line("With CI=true a test that is not run fails the run.")

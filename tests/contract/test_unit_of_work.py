@@ -1,0 +1,316 @@
+"""What every `UnitOfWork` does: one suite for the database in memory and the one on SQLite."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from core.clock import SystemClock
+from core.error import Conflict, Unavailable
+from core.unit import Among, Append, Delete, Insert, Update, Within
+from node.storage.chain import Head, unsigned_seal
+from node.storage.database import Database, open_database
+from node.storage.error import BadWrite
+from node.storage.memory import MemoryDatabase
+
+Base = MemoryDatabase | Database
+CEILING = (("held", "spent"), "ceiling")
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def unit(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Base]:
+    base: Base
+    if request.param == "memory":
+        base = MemoryDatabase(clock=SystemClock())
+    else:
+        base = await open_database(tmp_path / "node.db", seal=unsigned_seal, clock=SystemClock())
+    yield base
+    await base.aclose()
+
+
+def seen(name: str, at: int = 0) -> Insert:
+    return Insert("seen", {"event_id": name, "at": at})
+
+
+def budget(name: str = "day", ceiling: int = 100, **more: int) -> Insert:
+    return Insert("budget", {"name": name, "unit": "msat", "ceiling": ceiling, **more})
+
+
+async def test_a_row_that_was_committed_is_found_with_its_defaults(unit: Base) -> None:
+    await unit.commit([Insert("outbox", {"event_id": "e", "relay": "ws://r", "raw": "{}", "effect_id": "x"})])
+    assert await unit.select("outbox", {"event_id": "e"}) == [
+        {
+            "event_id": "e", "relay": "ws://r", "raw": "{}", "effect_id": "x",
+            "state": "pending", "tries": 0, "next_at_ms": 0, "reason": "",
+        }
+    ]  # fmt: skip
+
+
+async def test_a_numbered_key_counts_up_and_may_be_chosen(unit: Base) -> None:
+    row = {"micro_usd": 1, "msat": 2, "taken_at": 3, "source": "s"}
+    await unit.commit([Insert("rate", row), Insert("rate", row | {"n": 7}), Insert("rate", row)])
+    assert [found["n"] for found in await unit.select("rate", order=["n"])] == [1, 7, 8]
+
+
+async def test_a_taken_key_is_a_conflict_that_names_table_and_write(unit: Base) -> None:
+    await unit.commit([seen("a", 1)])
+    with pytest.raises(Conflict) as caught:
+        await unit.commit([seen("b"), seen("a", 2)])
+    assert caught.value.context == {"table": "seen", "write": 1}
+    assert await unit.select("seen") == [{"event_id": "a", "at": 1}]
+
+
+async def test_a_second_unique_key_counts_as_well(unit: Base) -> None:
+    row = {"agent": "a", "envelope_id": "1", "cause": "m", "source": "", "sender": "", "payload": "", "at": 0}
+    await unit.commit([Insert("inbox", row)])
+    with pytest.raises(Conflict):
+        await unit.commit([Insert("inbox", row)])
+    await unit.commit([Insert("inbox", row, or_ignore=True), Insert("inbox", row | {"agent": "b"})])
+    assert len(await unit.select("inbox")) == 2
+
+
+async def test_an_ignored_clash_leaves_the_row_that_is_there(unit: Base) -> None:
+    await unit.commit([seen("a", 1)])
+    await unit.commit([Insert("seen", {"event_id": "a", "at": 2}, or_ignore=True), seen("b")])
+    assert await unit.select("seen", order=["event_id"]) == [{"event_id": "a", "at": 1}, {"event_id": "b", "at": 0}]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        Insert("seen", {"event_id": "a"}, or_ignore=True),
+        Insert("seen", {"event_id": None, "at": 1}, or_ignore=True),
+        Insert("seen", {"event_id": "a", "at": "soon"}),
+        Insert("seen", {"event_id": "a", "at": 1.5}),  # type: ignore[dict-item]
+        Insert("seen", {"event_id": "a", "at": 1 << 63}),
+        Insert("seen", {"event_id": "\ud800", "at": 1}),
+        Insert("seen", {"event_id": "a", "at": 1, "more": 1}),
+        Insert("nowhere", {}),
+        Update("seen", {"nothing": 1}, set={"at": 1}),
+        Update("seen", {"at": "x"}, set={"at": 1}),
+        Update("seen", {}, add={"event_id": 1}),
+        Update("seen", {}, set={"at": 1}, add={"at": 1}),
+        Update("seen", {}, add={"at": 1 << 62}),
+        Update("seen", {}, set={"at": 1}, ceiling=(("at",), "event_id")),
+        Delete("seen", {"nothing": 1}),
+    ],
+    ids=str,
+)
+async def test_a_write_that_does_not_fit_the_schema_is_refused_and_changes_nothing(unit: Base, write: Insert) -> None:
+    with pytest.raises(BadWrite):
+        await unit.commit([seen("before"), write])
+    assert await unit.select("seen") == []
+
+
+async def test_an_update_changes_exactly_the_rows_that_it_must(unit: Base) -> None:
+    await unit.commit([seen("a", 1), seen("b", 1), seen("c", 2)])
+    await unit.commit(
+        [Update("seen", {"at": 1}, set={"at": 5}, rows=2), Update("seen", {"event_id": "c"}, add={"at": 3})]
+    )
+    assert [row["at"] for row in await unit.select("seen")] == [5, 5, 5]
+    with pytest.raises(Conflict):
+        await unit.commit([seen("d"), Update("seen", {"at": 5}, set={"at": 6}, rows=2)])
+    with pytest.raises(Conflict):
+        await unit.commit([seen("d"), Update("seen", {"at": 99}, set={"at": 6})])
+    await unit.commit([Update("seen", {"at": 99}, set={"at": 6}, rows=None)])
+    assert [row["at"] for row in await unit.select("seen")] == [5, 5, 5]
+
+
+async def test_an_update_without_changes_is_a_condition(unit: Base) -> None:
+    await unit.commit([seen("a", 1)])
+    await unit.commit([Update("seen", {"event_id": "a", "at": 1}), Update("seen", {"at": 9}, rows=0)])
+    with pytest.raises(Conflict):
+        await unit.commit([Update("seen", {"event_id": "a", "at": 2})])
+
+
+async def test_a_null_is_matched_by_null_alone(unit: Base) -> None:
+    row = {"program": "p", "pubkey": "k", "status": "active", "state_version": 1, "state": "{}", "created_at": 0}
+    await unit.commit([Insert("agent", {"name": "a", **row}), Insert("agent", {"name": "b", **row, "last_tick_at": 5})])
+    assert [found["name"] for found in await unit.select("agent", {"last_tick_at": None})] == ["a"]
+    assert [found["name"] for found in await unit.select("agent", {"last_tick_at": Within(0, 9)})] == ["b"]
+    assert [found["name"] for found in await unit.select("agent", order=["-last_tick_at"])] == ["b", "a"]
+    assert len(await unit.select("agent", {"last_tick_at": Among((None, 5))})) == 2
+    await unit.commit(
+        [Update("agent", {"last_tick_at": None}, set={"last_tick_at": 1}), Delete("agent", {"name": "b"})]
+    )
+    assert [found["last_tick_at"] for found in await unit.select("agent")] == [1]
+
+
+@pytest.mark.parametrize(
+    ("change", "fits"),
+    [
+        (Update("budget", {"name": "day"}, add={"held": 60}, ceiling=CEILING), True),
+        (Update("budget", {"name": "day"}, add={"held": 61}, ceiling=CEILING), False),
+        (Update("budget", {"name": "day"}, set={"spent": 71}, add={"held": 30}, ceiling=CEILING), False),
+        (Update("budget", {"name": "day"}, set={"ceiling": 161}, add={"held": 121}, ceiling=CEILING), True),
+        (Update("budget", {"name": "day"}, set={"ceiling": 39}, ceiling=CEILING), False),
+        (Update("budget", {"name": "day"}, add={"ceiling": -60, "held": 1}, ceiling=CEILING), False),
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_a_ceiling_holds_after_the_change(unit: Base, change: Update, fits: bool) -> None:
+    await unit.commit([budget(held=10, spent=30)])
+    before = await unit.select("budget")
+    if fits:
+        await unit.commit([change])
+        assert await unit.select("budget") != before
+    else:
+        with pytest.raises(Conflict):
+            await unit.commit([change])
+        assert await unit.select("budget") == before
+
+
+async def test_a_null_ceiling_is_none(unit: Base) -> None:
+    row = {
+        "id": "e", "caller": "c", "path": "/", "key": "k", "digest": "d", "subject": "s", "effect": 1, "state": "begun",
+        "begun_at": 1,
+    }  # fmt: skip
+    await unit.commit([Insert("effect", row)])
+    await unit.commit([Update("effect", {"id": "e"}, add={"cost": 9}, ceiling=(("cost",), "ended_at"))])
+    assert (await unit.select("effect"))[0]["cost"] == 9
+
+
+async def test_a_delete_removes_exactly_the_rows_that_it_must(unit: Base) -> None:
+    await unit.commit([seen("a", 1), seen("b", 1), seen("c", 2)])
+    with pytest.raises(Conflict):
+        await unit.commit([Delete("seen", {"at": 1}, rows=1)])
+    await unit.commit([Delete("seen", {"at": 1}, rows=2), seen("a", 3)])
+    assert await unit.select("seen", order=["at"]) == [{"event_id": "c", "at": 2}, {"event_id": "a", "at": 3}]
+
+
+async def test_writes_of_one_unit_see_each_other_and_all_go_when_one_fails(unit: Base) -> None:
+    await unit.commit([budget(), seen("kept", 1)])
+    with pytest.raises(Conflict):
+        await unit.commit(
+            [
+                Update("budget", {"name": "day"}, add={"held": 50}),
+                Delete("seen", {"event_id": "kept"}),
+                seen("new"),
+                Append("run", "begin", "e", "{}"),
+                Update("budget", {"name": "day", "held": 51}, add={"held": 1}),
+            ]
+        )
+    assert (await unit.select("budget"))[0]["held"] == 0
+    assert await unit.select("seen") == [{"event_id": "kept", "at": 1}]
+    assert await unit.select("entry") == []
+    await unit.commit(
+        [Update("budget", {"name": "day"}, add={"held": 50}), Update("budget", {"held": 50}, add={"spent": 1})]
+    )
+
+
+async def test_entries_follow_each_other_in_their_runs_and_a_refused_unit_leaves_no_gap(unit: Base) -> None:
+    def good(k: int) -> list[Insert | Append]:
+        return [seen(f"g{k}"), Append("r", "begin", f"e{k}", "{}"), Append("other", "begin", f"e{k}", "{}")]
+
+    def bad(k: int) -> list[Insert | Append]:
+        return [Append("r", "begin", "lost", "{}"), seen("taken"), Append("r", "begin", "lost", "{}")]
+
+    await unit.commit([seen("taken")])
+    units = [unit.commit(bad(k) if k % 3 == 1 else good(k)) for k in range(30)]
+    verdicts = await asyncio.gather(*units, return_exceptions=True)
+    assert [isinstance(verdict, Conflict) for verdict in verdicts] == [k % 3 == 1 for k in range(30)]
+    for run in ("r", "other"):
+        entries = await unit.select("entry", {"run": run}, order=["seq"])
+        assert [entry["seq"] for entry in entries] == list(range(20))
+        assert [entry["prev"] for entry in entries] == ["", *(entry["id"] for entry in entries[:-1])]
+        assert [entry["effect_id"] for entry in entries] == [f"e{k}" for k in range(30) if k % 3 != 1]
+
+
+async def test_each_entry_is_told_once_when_it_is_durable_and_before_its_commit_returns(unit: Base) -> None:
+    told: list[str] = []
+    unit.on_entry(lambda entry: told.append(entry.effect_id))
+    await unit.commit([Append("r", "begin", "a", "{}"), Append("r", "begin", "b", "{}")])
+    assert told == ["a", "b"]
+    with pytest.raises(Conflict):
+        await unit.commit([Append("r", "begin", "c", "{}"), Delete("seen", {"event_id": "none"}, rows=1)])
+    assert told == ["a", "b"]
+
+
+async def test_units_that_were_submitted_together_are_applied_in_order(unit: Base) -> None:
+    await unit.commit([seen("a", 0)])
+    await asyncio.gather(
+        *(unit.commit([Update("seen", {"event_id": "a", "at": k}, set={"at": k + 1})]) for k in range(50))
+    )
+    assert await unit.select("seen") == [{"event_id": "a", "at": 50}]
+
+
+async def test_a_cancelled_waiter_does_not_undo_its_unit(unit: Base) -> None:
+    task = asyncio.create_task(unit.commit([seen("a")]))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await unit.commit([seen("b")])
+    assert len(await unit.select("seen")) == 2
+
+
+async def test_select_takes_conditions_order_and_limit(unit: Base) -> None:
+    await unit.commit([seen(f"{k:02}", k // 2) for k in range(10)])
+
+    async def names(where: dict[str, object] | None = None, **how: object) -> list[str]:
+        return [row["event_id"] for row in await unit.select("seen", where, **how)]  # type: ignore[arg-type]
+
+    assert await names({"at": Within(1, 3)}, order=["event_id"]) == ["02", "03", "04", "05"]
+    assert await names({"at": Within(4)}, order=["-event_id"]) == ["09", "08"]
+    assert await names({"at": Within(high=1)}, order=["event_id"]) == ["00", "01"]
+    assert await names(order=["-at", "event_id"], limit=3) == ["08", "09", "06"]
+    assert await names({"event_id": Among(("03", "04", "zz")), "at": 2}) == ["04"]
+    assert await names({"event_id": Among(())}) == []
+    assert await names({"at": Among((0, 4))}, order=["event_id"]) == ["00", "01", "08", "09"]
+    assert await names(limit=0) == []
+    with pytest.raises(BadWrite):
+        await unit.select("seen", {"at; --": 1})
+    with pytest.raises(BadWrite):
+        await unit.select("seen", order=["1"])
+
+
+async def test_a_row_that_was_given_out_is_a_copy(unit: Base) -> None:
+    await unit.commit([seen("a", 1)])
+    (await unit.select("seen"))[0]["at"] = 9
+    assert await unit.select("seen") == [{"event_id": "a", "at": 1}]
+
+
+async def test_bytes_and_any_unicode_come_back_as_they_went(unit: Base) -> None:
+    row = {
+        "y": "ü\x00𝄞",
+        "mint": "",
+        "unit": "sat",
+        "keyset": "",
+        "amount": -(1 << 63),
+        "state": "live",
+        "operation": "",
+    }
+    await unit.commit([Insert("proof", {**row, "sealed": b"\x00\xff"})])
+    (found,) = await unit.select("proof", {"y": "ü\x00𝄞"})
+    assert found["sealed"] == b"\x00\xff"
+    assert found["amount"] == -(1 << 63)
+
+
+async def test_many_rows_are_all_read(unit: Base) -> None:
+    await unit.commit([seen(f"{k}", k) for k in range(1234)])
+    assert sorted(row["at"] for row in await unit.select("seen")) == list(range(1234))
+
+
+async def test_an_empty_unit_is_nothing(unit: Base) -> None:
+    await unit.commit([])
+    assert unit.stats() == {"groups": 0, "units": 0, "conflicts": 0}
+
+
+async def test_conflicts_and_units_are_counted(unit: Base) -> None:
+    await asyncio.gather(*(unit.commit([seen("a")]) for _ in range(3)), return_exceptions=True)
+    stats = unit.stats()
+    assert (stats["units"], stats["conflicts"]) == (1, 2)
+
+
+async def test_a_closed_database_takes_nothing(unit: Base) -> None:
+    await unit.aclose()
+    with pytest.raises(Unavailable):
+        await unit.commit([seen("a")])
+    with pytest.raises(Unavailable):
+        await unit.select("seen")
+    await unit.aclose()
+
+
+def test_the_place_of_an_entry_is_a_value() -> None:
+    assert Head("r", 0, "", 5) == Head("r", 0, "", 5)

@@ -1,0 +1,319 @@
+"""A whole Cashu mint in memory, for simulations: real blind signatures, DLEQ proofs, P2PK conditions and input fees.
+
+It fulfils `wallet.cashu.port.Mint`, shares no code with the wallet but the curve library, and may be told to misbehave:
+`mint.script` is asked before each call which `Fault` to commit. `mint.deliver()` processes requests that were delayed.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TypeVar
+
+from bolt11 import Bolt11, Feature, Features, FeatureState, MilliSatoshi, TagChar, Tags, encode
+from coincurve import PrivateKey, PublicKey, PublicKeyXOnly
+
+from core.clock import Clock
+from core.effect import Permit
+from wallet.cashu.fence import derive_keyset_id_v2, hash_to_curve, step2_bob
+from wallet.cashu.keyset import Keyset, KeysetInfo
+from wallet.cashu.port import CoinReport, CoinState, MintQuote, QuoteState
+from wallet.cashu.proof import Output, Proof, Signature
+from wallet.error import MintBusy, MintRejected, MintSilent, MintUnreachable
+
+ORDERS = 24
+T = TypeVar("T")
+
+
+class Fault(StrEnum):
+    """What goes wrong with one call."""
+
+    NONE = "none"
+    UNREACHABLE = "unreachable"  # never sent
+    REQUEST_LOST = "request_lost"  # sent, never arrived
+    REQUEST_DELAYED = "request_delayed"  # arrives when `deliver` is called
+    ANSWER_LOST = "answer_lost"  # done, and nobody hears of it
+    REPEATED = "repeated"  # arrives twice; the second answer is heard
+    FALSE_NO = "false_no"  # done, and called rejected
+    WRONG_AMOUNT = "wrong_amount"  # done; the answer says other amounts
+    WRONG_DLEQ = "wrong_dleq"  # done; the answer's proofs do not hold
+    SHORT = "short"  # done; one signature is missing in the answer
+    BUSY = "busy"  # rate limited, not done
+
+
+@dataclass
+class _Quote:
+    quote: MintQuote
+    pubkey: str
+
+
+def _never(_: str) -> Fault:
+    return Fault.NONE
+
+
+def _allow(_: Permit) -> None:
+    return None
+
+
+class ModelMint:
+    """One honest mint behind a faulty wire. All money it ever signed or took back can be counted from outside."""
+
+    def __init__(
+        self,
+        url: str = "https://mint.test",
+        *,
+        clock: Clock,
+        ppk: int = 100,
+        unit: str = "sat",
+        check: Callable[[Permit], None] = _allow,
+    ) -> None:
+        self.url = url
+        self.unit = unit
+        self.clock = clock
+        self.script: Callable[[str], Fault] = _never
+        self.auto_pay = True
+        self.calls: list[str] = []
+        self.signed: dict[str, Signature] = {}
+        self.spent: dict[str, tuple[int, str | None]] = {}
+        self.pending: set[str] = set()
+        self.issued = 0
+        self.fees = 0
+        self._check = check
+        self._quotes: dict[str, _Quote] = {}
+        self._keys: dict[str, dict[int, PrivateKey]] = {}
+        self._infos: dict[str, KeysetInfo] = {}
+        self._delayed: list[Callable[[], object]] = []
+        self.rotate(ppk)
+
+    # ------------------------------------------------------------------ what a test does to it
+
+    def rotate(self, ppk: int | None = None) -> str:
+        """A new active keyset; the old ones still spend."""
+        fee = ppk if ppk is not None else next(info.ppk for info in self._infos.values() if info.active)
+        seed = f"{self.url}/{self.unit}/{len(self._infos)}".encode()
+        keys = {1 << i: PrivateKey(hashlib.sha256(seed + bytes([i])).digest()) for i in range(ORDERS)}
+        id_ = derive_keyset_id_v2({a: key.public_key for a, key in keys.items()}, self.unit, None, fee)
+        self._infos = {old: replace(info, active=False) for old, info in self._infos.items()}
+        self._infos[id_] = KeysetInfo(id_, self.unit, True, fee)
+        self._keys[id_] = keys
+        return id_
+
+    def pay(self, quote_id: str) -> None:
+        """Somebody pays the invoice."""
+        held = self._quotes[quote_id]
+        held.quote = replace(held.quote, state=QuoteState.PAID)
+
+    def deliver(self) -> None:
+        """Requests that were on the way arrive now; their answers go nowhere."""
+        delayed, self._delayed = self._delayed, []
+        for request in delayed:
+            with contextlib.suppress(MintRejected):
+                request()
+
+    @property
+    def circulating(self) -> int:
+        """What is signed and not spent, in the unit: the mint's whole debt."""
+        return sum(signature.amount for signature in self.signed.values()) - sum(a for a, _ in self.spent.values())
+
+    def is_spent(self, y: str) -> bool:
+        """Whether this coin was spent."""
+        return y in self.spent
+
+    # ------------------------------------------------------------------ the wire
+
+    def _wire(self, name: str, act: Callable[[], T]) -> T:
+        self.calls.append(name)
+        fault = self.script(name)
+        if fault is Fault.UNREACHABLE:
+            raise MintUnreachable
+        if fault is Fault.BUSY:
+            raise MintBusy
+        if fault is Fault.REQUEST_LOST:
+            raise MintSilent
+        if fault is Fault.REQUEST_DELAYED:
+            self._delayed.append(act)
+            raise MintSilent
+        result = act()
+        if fault is Fault.ANSWER_LOST:
+            raise MintSilent
+        if fault is Fault.REPEATED:
+            return act()
+        if fault is Fault.FALSE_NO:
+            raise MintRejected(11000)
+        if isinstance(result, list):
+            result = bend(result, fault)
+        return result
+
+    async def keysets(self) -> tuple[KeysetInfo, ...]:
+        return self._wire("keysets", lambda: tuple(self._infos.values()))
+
+    async def keys(self, info: KeysetInfo) -> Keyset:
+        def act() -> Keyset:
+            if info.id not in self._keys:
+                raise MintRejected(12001)
+            return Keyset(info, {a: key.public_key.format().hex() for a, key in self._keys[info.id].items()})
+
+        return self._wire("keys", act)
+
+    async def swap(self, inputs: Sequence[Proof], outputs: Sequence[Output], permit: Permit) -> list[Signature]:
+        self._check(permit)
+        return self._wire("swap", lambda: self._swap(tuple(inputs), tuple(outputs)))
+
+    async def request_quote(self, amount: int, unit: str, pubkey: str, permit: Permit) -> MintQuote:
+        self._check(permit)
+
+        def act() -> MintQuote:
+            id_ = f"quote-{len(self._quotes)}"
+            expiry = self.clock.now() + 3600
+            request = invoice(amount * 1000, self.clock.now(), id_)
+            self._quotes[id_] = _Quote(MintQuote(id_, request, QuoteState.UNPAID, expiry, amount, unit, pubkey), pubkey)
+            return self._quotes[id_].quote
+
+        return self._wire("request_quote", act)
+
+    async def quote(self, quote_id: str) -> MintQuote:
+        def act() -> MintQuote:
+            held = self._quotes[quote_id]
+            if self.auto_pay and held.quote.state is QuoteState.UNPAID:
+                self.pay(quote_id)
+            return held.quote
+
+        return self._wire("quote", act)
+
+    async def mint(self, quote_id: str, outputs: Sequence[Output], signature: str, permit: Permit) -> list[Signature]:
+        self._check(permit)
+        return self._wire("mint", lambda: self._mint(quote_id, tuple(outputs), signature))
+
+    async def restore(self, outputs: Sequence[Output]) -> Mapping[str, Signature]:
+        return self._wire("restore", lambda: {o.b: self.signed[o.b] for o in outputs if o.b in self.signed})
+
+    async def states(self, ys: Sequence[str]) -> Mapping[str, CoinReport]:
+        def state(y: str) -> CoinReport:
+            if y in self.spent:
+                return CoinReport(CoinState.SPENT, self.spent[y][1])
+            return CoinReport(CoinState.PENDING if y in self.pending else CoinState.UNSPENT)
+
+        return self._wire("states", lambda: {y: state(y) for y in ys})
+
+    # ------------------------------------------------------------------ what it really does
+
+    def _swap(self, inputs: tuple[Proof, ...], outputs: tuple[Output, ...]) -> list[Signature]:
+        names = [hash_to_curve(proof.secret.encode()).format().hex() for proof in inputs]
+        if not inputs or len(set(names)) != len(names):
+            raise MintRejected(11007)
+        for proof, y in zip(inputs, names, strict=True):
+            self._verify(proof)
+            if y in self.pending:
+                raise MintRejected(11002)
+            if y in self.spent:
+                raise MintRejected(11001)
+        fee = -(-sum(self._infos[proof.keyset].ppk for proof in inputs) // 1000)
+        if sum(p.amount for p in inputs) - fee != sum(o.amount for o in outputs):
+            raise MintRejected(11005)
+        signatures = self._sign(outputs)
+        self.fees += fee
+        for proof, y in zip(inputs, names, strict=True):
+            self.spent[y] = (proof.amount, proof.witness)
+        return signatures
+
+    def _mint(self, quote_id: str, outputs: tuple[Output, ...], signature: str) -> list[Signature]:
+        held = self._quotes[quote_id]
+        if held.quote.state is QuoteState.ISSUED:
+            raise MintRejected(20002)
+        if held.quote.state is not QuoteState.PAID:
+            raise MintRejected(20001)
+        message = quote_id.encode() + b"".join(output.b.encode() for output in outputs)
+        if not _signed_by(held.pubkey, message, [signature]):
+            raise MintRejected(20008)
+        if sum(output.amount for output in outputs) != held.quote.amount:
+            raise MintRejected(11005)
+        signatures = self._sign(outputs)
+        held.quote = replace(held.quote, state=QuoteState.ISSUED)
+        self.issued += sum(output.amount for output in outputs)
+        return signatures
+
+    def _verify(self, proof: Proof) -> None:
+        key = self._keys.get(proof.keyset, {}).get(proof.amount)
+        if key is None:
+            raise MintRejected(12001)
+        expected = hash_to_curve(proof.secret.encode()).multiply(key.secret).format().hex()
+        if expected != proof.c:
+            raise MintRejected(10001)
+        if not meets(proof, self.clock.now()):
+            raise MintRejected(11000)
+
+    def _sign(self, outputs: tuple[Output, ...]) -> list[Signature]:
+        if not outputs or len({output.b for output in outputs}) != len(outputs):
+            raise MintRejected(11008)
+        for output in outputs:
+            if output.keyset not in self._infos or output.amount not in self._keys[output.keyset]:
+                raise MintRejected(12001)
+            if not self._infos[output.keyset].active:
+                raise MintRejected(12002)
+            if output.b in self.signed:
+                raise MintRejected(11003)
+        made = []
+        for output in outputs:
+            c, e, s = step2_bob(PublicKey(bytes.fromhex(output.b)), self._keys[output.keyset][output.amount])
+            made.append(Signature(output.keyset, output.amount, c.format().hex(), e.secret.hex(), s.secret.hex()))
+        self.signed |= {output.b: signature for output, signature in zip(outputs, made, strict=True)}
+        return made
+
+
+def bend(signatures: list[Signature], fault: Fault) -> list[Signature]:
+    """The same answer, falsified."""
+    if fault is Fault.WRONG_AMOUNT:
+        return [replace(signature, amount=signature.amount * 2) for signature in signatures]
+    if fault is Fault.WRONG_DLEQ:
+        return [replace(signature, e="11" * 32) for signature in signatures]
+    if fault is Fault.SHORT:
+        return signatures[:-1]
+    return signatures
+
+
+def _signed_by(pubkey: str, message: bytes, signatures: Sequence[str]) -> bool:
+    digest = hashlib.sha256(message).digest()
+    key = PublicKeyXOnly(bytes.fromhex(pubkey)[1:])
+    return any(len(sig) == 128 and key.verify(bytes.fromhex(sig), digest) for sig in signatures)
+
+
+def meets(proof: Proof, now: int) -> bool:
+    """Whether a coin's NUT-11 condition is met: main keys always, refund keys after the locktime as well."""
+    try:
+        kind, body = json.loads(proof.secret)
+        data, tags = body["data"], {tag[0]: tag[1:] for tag in body.get("tags", [])}
+        body["nonce"]
+    except (ValueError, TypeError, KeyError):
+        return proof.witness is None
+    if kind != "P2PK":
+        return True
+    try:
+        signatures = json.loads(proof.witness or "{}").get("signatures", [])
+    except ValueError:
+        signatures = []
+
+    def threshold(keys: Sequence[str], needed: int) -> bool:
+        good = [key for key in keys if _signed_by(key, proof.secret.encode(), signatures)]
+        return len(good) >= needed
+
+    if threshold([data, *tags.get("pubkeys", [])], int(tags.get("n_sigs", ["1"])[0])):
+        return True
+    if "locktime" not in tags or int(tags["locktime"][0]) >= now:
+        return False
+    refund = tags.get("refund", [])
+    return not refund or threshold(refund, int(tags.get("n_sigs_refund", ["1"])[0]))
+
+
+def invoice(msat: int, now: int, name: str, *, currency: str = "bc", expiry: int = 3600) -> str:
+    """A real BOLT11 invoice that nobody can pay."""
+    tags = Tags()
+    tags.add(TagChar.payment_hash, hashlib.sha256(name.encode()).hexdigest())
+    tags.add(TagChar.payment_secret, hashlib.sha256(b"s" + name.encode()).hexdigest())
+    tags.add(TagChar.description, name)
+    tags.add(TagChar.expire_time, expiry)
+    features = Features.from_feature_list({Feature.payment_secret: FeatureState.required})
+    tags.add(TagChar.features, features)
+    plain = Bolt11(currency=currency, amount_msat=MilliSatoshi(msat), date=now, tags=tags)
+    return encode(plain, hashlib.sha256(b"payee").hexdigest())

@@ -1,0 +1,92 @@
+"""The answers of the store equal a plain scan of the events, on thousands of random filters."""
+
+import random
+
+import orjson
+import pytest
+
+from relays.embedded.error import QueryTooBroad
+from relays.embedded.store_query import EventReader
+from relays.embedded.store_schema import connect, prepare
+from relays.embedded.store_write import Entry, EventWriter
+from relays.filter import Filter
+from tests.unit.relays.embedded.event_part import NOW
+from tests.unit.relays.embedded.random_part import brute_force, some_events, some_filter
+
+
+class Parts:
+    def __init__(self, path):
+        self.db = connect(path, write=True, synchronous="OFF")
+        keyed = prepare(self.db, path, 1 << 30)
+        self.writer = EventWriter(self.db, keyed)
+        self.reader = EventReader(path, keyed, lambda: self.writer.kinds)
+
+    def store(self, events):
+        return self.writer.commit([Entry(event, event.to_json().encode(), None) for event in events])
+
+    def ask(self, *filters):
+        snapshot = self.reader.snapshot(filters, NOW)
+        texts = [*snapshot.first, *self.reader.page(snapshot.seqs[200:], NOW)]
+        return [orjson.loads(text)["id"] for text in texts]
+
+    def close(self):
+        self.reader.close()
+        self.db.close()
+
+
+@pytest.fixture
+def parts(tmp_path):
+    made = Parts(tmp_path / "relay.db")
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_answers_equal_a_plain_scan(parts, seed):
+    rng = random.Random(seed)
+    events = some_events(rng, 3_000)
+    for at in range(0, len(events), 500):
+        parts.store(events[at : at + 500])
+    for _ in range(250):
+        filters = [some_filter(rng, events) for _ in range(rng.choice([1, 1, 1, 2, 4]))]
+        assert parts.ask(*filters) == brute_force(events, filters), filters
+        unlimited = {event.id for event in events if any(one.matches(event) for one in filters)}
+        assert parts.reader.count(filters) == len(unlimited)
+
+
+def test_ties_at_the_edge_of_the_limit_go_to_the_lowest_id(parts):
+    rng = random.Random(1)
+    events = [event for event in some_events(rng, 4_000) if event.created_at == NOW + 5]
+    rng.shuffle(events)
+    parts.store(events)
+    assert parts.ask(Filter(limit=2)) == sorted(event.id for event in events)[:2]
+
+
+def test_a_limit_of_nothing_returns_nothing(parts):
+    parts.store(some_events(random.Random(2), 10))
+    assert parts.ask(Filter(limit=0)) == []
+    assert parts.ask(Filter(ids=frozenset())) == []
+    assert parts.ask(Filter(tags={"e": frozenset()})) == []
+    assert parts.ask(Filter(since=NOW + 10, until=NOW)) == []
+
+
+def test_a_far_future_window_matches_nothing_and_breaks_nothing(parts):
+    parts.store(some_events(random.Random(2), 10))
+    assert parts.ask(Filter(since=1 << 53)) == []
+    assert len(parts.ask(Filter(until=1 << 53))) == 10
+
+
+def test_two_thousand_values_are_one_query(parts):
+    events = some_events(random.Random(3), 100)
+    parts.store(events)
+    many = frozenset([events[0].pubkey, *(f"{number:064x}" for number in range(1_999))])
+    assert parts.ask(Filter(authors=many)) == brute_force(events, [Filter(authors=many)])
+
+
+def test_a_query_that_examines_too_much_is_given_up(parts, monkeypatch):
+    monkeypatch.setattr("relays.embedded.store_query._BUDGET", 0)
+    parts.store(some_events(random.Random(4), 20_000))
+    with pytest.raises(QueryTooBroad):
+        parts.ask(Filter(tags={"e": frozenset({"value 1"}), "p": frozenset({"none"})}, kinds=frozenset({1})), Filter())
+    monkeypatch.setattr("relays.embedded.store_query._BUDGET", 25)
+    assert len(parts.ask(Filter(limit=5))) == 5

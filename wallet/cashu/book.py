@@ -1,0 +1,101 @@
+"""What we know of one mint's keysets. Asked again when old, when a coin names an unknown one, or after a refusal."""
+
+from core.clock import Clock
+from core.error import Unavailable
+from wallet.cashu.keyset import MAX_PPK, Keyset, KeysetInfo
+from wallet.cashu.port import Mint
+from wallet.error import MintRefused, TokenKeyset
+
+_FRESH_S = 300
+_AGAIN_S = 5
+# Before a keyset's final expiry we no longer ask for coins in it.
+_EXPIRY_MARGIN_S = 7 * 86_400
+
+
+class KeysetBook:
+    """The keysets of one mint in one unit."""
+
+    def __init__(self, mint: Mint, unit: str, clock: Clock) -> None:
+        self.mint = mint
+        self.unit = unit
+        self.infos: dict[str, KeysetInfo] = {}
+        self._clock = clock
+        self._keysets: dict[str, Keyset] = {}
+        self._asked_at: float | None = None
+
+    async def refresh(self, *, older_than: float = 0.0) -> None:
+        """Ask the mint, unless we asked within `older_than` seconds.
+
+        Raises:
+            Unavailable: it does not answer, and nothing is known from earlier.
+            MintLied: its answer cannot be true.
+        """
+        now = self._clock.monotonic()
+        if self._asked_at is not None and now - self._asked_at < older_than:
+            return
+        try:
+            found = await self.mint.keysets()
+        except Unavailable:
+            if not self.infos:
+                raise
+            return
+        self.infos = {info.id: info for info in found if info.unit == self.unit}
+        self._asked_at = now
+
+    async def known(self) -> None:
+        """Have a picture that is not old."""
+        await self.refresh(older_than=_FRESH_S)
+
+    async def keys(self, keyset: str) -> Keyset:
+        """A keyset's checked keys.
+
+        Raises:
+            TokenKeyset: the mint has no such keyset in this unit.
+        """
+        info = self.infos.get(keyset)
+        if info is None:
+            raise TokenKeyset
+        held = self._keysets.get(keyset)
+        if held is None:
+            held = self._keysets[keyset] = await self.mint.keys(info)
+        return held
+
+    async def expand(self, keyset: str) -> str:
+        """The whole id of a keyset that a token names, maybe by its short id (NUT-02).
+
+        Raises:
+            TokenKeyset: unknown, ambiguous, or with a fee above our cap.
+        """
+        await self.known()
+        if not self._named(keyset):
+            await self.refresh(older_than=_AGAIN_S)
+        named = self._named(keyset)
+        if len(named) != 1 or named[0].ppk > MAX_PPK:
+            raise TokenKeyset
+        return named[0].id
+
+    def _named(self, keyset: str) -> list[KeysetInfo]:
+        return [info for info in self.infos.values() if keyset in (info.id, info.short)]
+
+    def usable(self, keyset: str) -> bool:
+        """Whether outputs may be asked for in this keyset."""
+        info = self.infos.get(keyset)
+        if info is None or not info.active or info.ppk > MAX_PPK:
+            return False
+        return info.final_expiry is None or info.final_expiry > self._clock.now() + _EXPIRY_MARGIN_S
+
+    async def active(self) -> Keyset:
+        """The keyset for new outputs: the cheapest of those in use.
+
+        Raises:
+            MintRefused: the mint has none that we would use.
+        """
+        usable = sorted((info.ppk, info.id) for info in self.infos.values() if self.usable(info.id))
+        if not usable:
+            raise MintRefused(f"The mint has no active keyset in {self.unit} with an acceptable fee.")
+        return await self.keys(usable[0][1])
+
+    @property
+    def ppk(self) -> int:
+        """The fee per input of new coins, in thousandths of the unit; the cap as long as nothing is known."""
+        return min((info.ppk for info in self.infos.values() if self.usable(info.id)), default=MAX_PPK)

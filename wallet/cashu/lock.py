@@ -1,0 +1,106 @@
+"""Spending conditions (NUT-10, NUT-11): written in one strict form, and read with nothing taken on trust. Pure."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from wallet.cashu.curve import is_point
+from wallet.error import TokenLock
+
+MAX_SECRET = 1024
+_KNOWN_TAGS = {"sigflag", "locktime", "refund", "n_sigs", "n_sigs_refund", "pubkeys"}
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Spendable by `pubkey`; after `locktime` (Unix seconds, the mint's clock) by `refund` as well."""
+
+    pubkey: str
+    locktime: int
+    refund: str
+
+    def secret(self, nonce: str) -> str:
+        """The secret of one coin under this lock.
+
+        Raises:
+            TokenLock: a key is no key; mints accept such locks and the money is gone for good.
+        """
+        if not is_point(self.pubkey) or not is_point(self.refund):
+            raise TokenLock("A lock needs two compressed public keys.")
+        tags = [["sigflag", "SIG_INPUTS"], ["locktime", str(self.locktime)], ["refund", self.refund]]
+        return json.dumps(["P2PK", {"nonce": nonce, "data": self.pubkey, "tags": tags}], separators=(",", ":"))
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a name stands twice")
+    return dict(pairs)
+
+
+def condition(secret: str) -> tuple[str, dict[str, list[str]], str] | None:
+    """Kind, tags and data of a secret with a condition; None for a plain secret.
+
+    Raises:
+        TokenLock: it looks like a condition but is not one that anybody could be sure of.
+    """
+    if not secret.lstrip().startswith("["):
+        return None
+    try:
+        body = json.loads(secret, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise TokenLock("A coin's secret is not valid JSON.") from error
+    if len(body) != 2 or not isinstance(body[0], str) or not isinstance(body[1], dict):
+        raise TokenLock("A coin's secret is not a spending condition.")
+    kind, inner = body
+    data, pairs = inner.get("data"), inner.get("tags", [])
+    # A mint takes a condition that it cannot read for a plain secret, which anybody may spend.
+    if set(inner) - {"nonce", "data", "tags"} or not all(
+        isinstance(inner.get(name), str) for name in ("nonce", "data")
+    ):
+        raise TokenLock("A spending condition lacks its nonce or data, or has unknown parts.")
+    if not isinstance(data, str) or not isinstance(pairs, list):
+        raise TokenLock("A spending condition's tags are not a list.")
+    tags: dict[str, list[str]] = {}
+    for pair in pairs:
+        if not (isinstance(pair, list) and len(pair) >= 2 and all(isinstance(item, str) for item in pair)):
+            raise TokenLock("A spending condition has a tag that is not a list of strings.")
+        if pair[0] in tags:
+            raise TokenLock("A spending condition has a tag twice; readers may not agree on which counts.")
+        tags[pair[0]] = pair[1:]
+    return kind, tags, data
+
+
+def _number(tags: dict[str, list[str]], name: str) -> int | None:
+    values = tags.get(name)
+    if values is None:
+        return None
+    if len(values) != 1 or not values[0].isascii() or not values[0].isdigit() or len(values[0]) > 12:
+        raise TokenLock(f"The tag {name} is not a number.")
+    return int(values[0])
+
+
+def read_lock(secret: str) -> Lock:
+    """The lock of a coin that is spendable by one key, with a refund to one key (NUT-11).
+
+    Raises:
+        TokenLock: any other condition, or none: SIG_ALL, several keys or signatures, unknown tags, no refund.
+    """
+    found = condition(secret)
+    if found is None:
+        raise TokenLock("A coin is not locked.")
+    kind, tags, data = found
+    if kind != "P2PK":
+        raise TokenLock("A coin is locked in another way than to a public key.")
+    if not set(tags) <= _KNOWN_TAGS or "pubkeys" in tags:
+        raise TokenLock("A lock has further keys or unknown tags.")
+    if tags.get("sigflag", ["SIG_INPUTS"]) != ["SIG_INPUTS"]:
+        raise TokenLock("A lock asks for another kind of signature.")
+    if (_number(tags, "n_sigs") or 1) != 1 or (_number(tags, "n_sigs_refund") or 1) != 1:
+        raise TokenLock("A lock asks for several signatures.")
+    locktime, refund = _number(tags, "locktime"), tags.get("refund", [])
+    # Without a refund key anyone may spend the coin after the locktime.
+    if locktime is None or len(refund) != 1:
+        raise TokenLock("A lock needs a locktime and one refund key.")
+    if not is_point(data) or not is_point(refund[0]):
+        raise TokenLock("A lock names a key that is none.")
+    return Lock(data, locktime, refund[0])

@@ -1,0 +1,84 @@
+"""What the wallet asks of a mint. `MintClient` fulfils it over HTTP; the model mint of the tests in memory. Pure.
+
+Every method may raise MintUnreachable (never sent), MintSilent (sent, no usable answer), MintBusy (rate limited),
+MintRejected (a definite no) or MintLied. Those that take a permit change something at the mint.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from core.effect import Permit
+from wallet.cashu.keyset import Keyset, KeysetInfo
+from wallet.cashu.proof import Output, Proof, Signature
+
+
+class CoinState(StrEnum):
+    """The state of a coin at its mint (NUT-07)."""
+
+    UNSPENT = "UNSPENT"
+    PENDING = "PENDING"
+    SPENT = "SPENT"
+
+
+class QuoteState(StrEnum):
+    """The state of a mint quote (NUT-04)."""
+
+    UNPAID = "UNPAID"
+    PENDING = "PENDING"
+    PAID = "PAID"
+    ISSUED = "ISSUED"
+
+
+@dataclass(frozen=True, slots=True)
+class CoinReport:
+    """A coin's state, and the witness it was spent with where the mint gives it."""
+
+    state: CoinState
+    witness: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MintQuote:
+    """A mint's invoice for `amount` of its unit; `expiry` in Unix seconds."""
+
+    id: str
+    request: str = field(repr=False)
+    state: QuoteState
+    expiry: int | None = None
+    amount: int | None = None
+    unit: str | None = None
+    pubkey: str | None = None
+
+
+class Mint(Protocol):
+    """One mint."""
+
+    @property
+    def url(self) -> str:
+        """Its canonical address."""
+
+    async def keysets(self) -> tuple[KeysetInfo, ...]:
+        """All its keysets, active or not (NUT-02)."""
+
+    async def keys(self, info: KeysetInfo) -> Keyset:
+        """The keys of one keyset, checked against its id (NUT-01, NUT-02)."""
+
+    async def swap(self, inputs: Sequence[Proof], outputs: Sequence[Output], permit: Permit) -> list[Signature]:
+        """Spend the inputs for signatures on the outputs (NUT-03). All or nothing at an honest mint."""
+
+    async def request_quote(self, amount: int, unit: str, pubkey: str, permit: Permit) -> MintQuote:
+        """Ask for an invoice that buys coins (NUT-04), to be minted by the holder of `pubkey` alone (NUT-20)."""
+
+    async def quote(self, quote_id: str) -> MintQuote:
+        """A quote's state (NUT-04)."""
+
+    async def mint(self, quote_id: str, outputs: Sequence[Output], signature: str, permit: Permit) -> list[Signature]:
+        """Signatures for a paid quote (NUT-04, NUT-20)."""
+
+    async def restore(self, outputs: Sequence[Output]) -> Mapping[str, Signature]:
+        """Signatures that the mint has ever given on these outputs, by B_ (NUT-09)."""
+
+    async def states(self, ys: Sequence[str]) -> Mapping[str, CoinReport]:
+        """The state of each coin (NUT-07)."""

@@ -1,0 +1,370 @@
+"""Drives one operation through the saga: asks the mint, looks up what is in doubt, books what is sure.
+
+Nothing is sent before `begin` has made the plan durable, and what the mint gave is booked together with the postings
+and with whatever rows the caller wants to commit with it.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from core.clock import Clock
+from core.effect import Permit
+from core.error import Conflict, StoreUncertain, Unavailable, VendoError
+from core.identifier import EffectId
+from core.unit import Write
+from relays.key import Key, Keyring
+from wallet.cashu.book import KeysetBook
+from wallet.cashu.keyset import fee
+from wallet.cashu.port import CoinState, Mint, QuoteState
+from wallet.cashu.proof import Output, Proof, Signature, total
+from wallet.cashu.signature import quote_signature, unblind, witness
+from wallet.error import MintBusy, MintLied, MintRejected, MintUnreachable, TokenKeyset
+from wallet.journal import Account, postings, source
+from wallet.payment import (
+    Answered,
+    Coins,
+    Effect,
+    Event,
+    Kind,
+    LookedUp,
+    LookUpFailed,
+    NeverSent,
+    Operation,
+    Rejected,
+    Signed,
+    Silent,
+    State,
+    step,
+)
+from wallet.planner import Planned
+from wallet.purse import Coin, Purse, Stored
+
+_log = logging.getLogger(__name__)
+_MAX_SUBMISSIONS = 2
+_BOOKING_TRIES = 3
+
+Then = Callable[[Stored], Sequence[Write]]
+Replan = Callable[[Stored], Awaitable[Planned]]
+Conclude = Callable[[Stored, Sequence[Proof], Sequence[Proof]], dict[str, Any]]
+
+
+@dataclass(slots=True)
+class _Drive:
+    """What one run through the saga carries along."""
+
+    stored: Stored
+    permit: Permit
+    then: Then | None
+    signatures: dict[str, Signature]
+    outputs: tuple[Output, ...] = ()
+    proofs: tuple[Proof, ...] = ()
+    gone: frozenset[str] = frozenset()
+    submissions: int = 0
+
+
+class Engine:
+    """One per wallet.
+
+    Args:
+        purse: the rows.
+        keyring: signs inputs and quotes.
+        clock: stamps postings.
+        books: the mints that may be asked, by canonical address and unit.
+        permit_for: the gate's permit for an effect that has begun, for work that goes on after a restart.
+        replan: makes a new plan for an operation whose keyset or fee is out of date, or raises.
+        conclude: an operation's result, from what was kept and what is for others.
+    """
+
+    def __init__(
+        self,
+        purse: Purse,
+        keyring: Keyring,
+        clock: Clock,
+        books: dict[tuple[str, str], KeysetBook],
+        permit_for: Callable[[EffectId], Permit],
+        replan: Replan,
+        conclude: Conclude,
+    ) -> None:
+        self._purse = purse
+        self._keyring = keyring
+        self._clock = clock
+        self._books = books
+        self._permit_for = permit_for
+        self._replan = replan
+        self._conclude = conclude
+        self._driven: dict[str, tuple[asyncio.Lock, list[None]]] = {}
+        self._freed = asyncio.Event()
+
+    # ------------------------------------------------------------------ who drives what
+
+    @asynccontextmanager
+    async def driving(self, id_: str) -> AsyncIterator[None]:
+        """Only one task at a time drives an operation."""
+        lock, users = self._driven.setdefault(id_, (asyncio.Lock(), []))
+        users.append(None)
+        try:
+            async with lock:
+                yield
+        finally:
+            users.pop()
+            if not users:
+                del self._driven[id_]
+
+    def is_driven(self, id_: str) -> bool:
+        """Whether a task is at it."""
+        return id_ in self._driven
+
+    @property
+    def freed(self) -> asyncio.Event:
+        """Set when next an operation ends, and so coins may be free. Take it before looking at the coins."""
+        return self._freed
+
+    def _free(self) -> None:
+        event, self._freed = self._freed, asyncio.Event()
+        event.set()
+
+    # ------------------------------------------------------------------ the loop
+
+    async def run(self, stored: Stored, event: Event | None, permit: Permit, then: Then | None = None) -> Stored:
+        """Go on from where the operation stands until it ends or must wait. `event` None submits a fresh plan.
+
+        Raises:
+            Conflict: `then`'s writes did not fit; the operation itself is booked.
+            StoreUncertain: the database failed; recovery goes on from what is durable.
+        """
+        drive = _Drive(stored, permit, then, {})
+        effect: Effect | None = Effect.SUBMIT
+        if event is not None:
+            effect = await self._move(drive, event)
+        while effect in (Effect.SUBMIT, Effect.LOOK_UP, Effect.REPLAN):
+            if effect is Effect.REPLAN:
+                effect = await self._renew(drive)
+                continue
+            if effect is Effect.SUBMIT and drive.submissions >= _MAX_SUBMISSIONS:
+                break
+            found = await (self._submit(drive) if effect is Effect.SUBMIT else self._look_up(drive))
+            effect = await self._move(drive, found)
+        return drive.stored
+
+    async def resume(self, stored: Stored, event: Event) -> Stored:
+        """Take up an operation that nobody drives."""
+        return await self.run(stored, event, self._permit_for(stored.effect_id))
+
+    async def _move(self, drive: _Drive, event: Event) -> Effect | None:
+        old = drive.stored
+        op, effect, name = step(old.op, event)
+        if effect is None:
+            return None
+        if name != "answered":
+            _log.info("operation moved", extra={"action": "wallet_saga", "operation": op.id, "transition": name})
+        if effect is Effect.BOOK:
+            await self._book(drive, op)
+        elif effect is Effect.RELEASE:
+            await self._release(drive, op, name)
+        elif op.state is not old.op.state:
+            await self._store(drive, replace(old, op=op, reason=name))
+        else:
+            drive.stored = replace(old, op=op)
+        return effect
+
+    async def _store(self, drive: _Drive, new: Stored, writes: Sequence[Write] = ()) -> None:
+        await self._purse.commit([self._purse.change(drive.stored, new), *writes])
+        drive.stored = replace(new, version=drive.stored.version + 1)
+
+    # ------------------------------------------------------------------ asking the mint
+
+    def _mint(self, stored: Stored) -> Mint:
+        return self._books[stored.mint, stored.unit].mint
+
+    def _key(self, stored: Stored) -> Key:
+        return self._keyring.key(*stored.plan.key)
+
+    async def _submit(self, drive: _Drive) -> Event:
+        stored, plan = drive.stored, drive.stored.plan
+        mint = self._mint(stored)
+        drive.submissions += 1
+        try:
+            if stored.op.kind is Kind.DEPOSIT:
+                proof = quote_signature(plan.quote, plan.outputs, self._key(stored))
+                answer = await mint.mint(plan.quote, plan.outputs, proof, drive.permit)
+            else:
+                answer = await mint.swap(self._signed(stored), plan.outputs, drive.permit)
+        except (MintUnreachable, MintBusy):
+            return NeverSent()
+        except MintRejected as error:
+            return Rejected(error.mint_code)
+        except (Unavailable, MintLied):
+            return Silent()
+        if len(answer) != len(plan.outputs):
+            return Silent()
+        drive.signatures = {output.b: given for output, given in zip(plan.outputs, answer, strict=True)}
+        return Answered() if await self._accept(drive, plan.outputs) else Silent()
+
+    def _signed(self, stored: Stored) -> list[Proof]:
+        if not stored.plan.key:
+            return list(stored.plan.inputs)
+        key = self._key(stored)
+        return [proof.signed(witness(proof.secret, key)) for proof in stored.plan.inputs]
+
+    async def _accept(self, drive: _Drive, outputs: tuple[Output, ...]) -> bool:
+        """Whether valid signatures for all of these outputs are at hand; if so they are what will be booked."""
+        try:
+            drive.proofs = tuple(await self._unblinded(drive, outputs))
+        except (MintLied, TokenKeyset, Unavailable, MintRejected) as error:
+            _log.warning(
+                "signatures not usable",
+                extra={"action": "mint_signatures", "operation": drive.stored.op.id, "code": error.code},
+            )
+            return False
+        drive.outputs = outputs
+        return True
+
+    async def _unblinded(self, drive: _Drive, outputs: Sequence[Output]) -> list[Proof]:
+        book = self._books[drive.stored.mint, drive.stored.unit]
+        await book.known()
+        proofs = []
+        for output in outputs:
+            keys = (await book.keys(output.keyset)).keys
+            proofs.append(unblind(output, drive.signatures[output.b], keys[output.amount]))
+        return proofs
+
+    # ------------------------------------------------------------------ looking up
+
+    async def _look_up(self, drive: _Drive) -> Event:
+        try:
+            signed = await self._restored(drive)
+            inputs = Coins.UNSPENT
+            if signed is not Signed.ALL:
+                inputs = await self._inputs(drive)
+                # The mint may have done the swap between the two questions.
+                signed = await self._restored(drive)
+            stale = signed is Signed.NONE and drive.stored.op.rejected is not None and await self._stale(drive)
+        except (Unavailable, MintRejected, MintLied):
+            return LookUpFailed()
+        return LookedUp(signed, inputs, stale)
+
+    async def _restored(self, drive: _Drive) -> Signed:
+        plan = drive.stored.plan
+        groups = [group for group in (plan.outputs, *plan.past) if group]
+        found = await self._mint(drive.stored).restore([output for group in groups for output in group])
+        drive.signatures = dict(found)
+        most = Signed.NONE
+        for group in groups:
+            held = sum(output.b in found for output in group)
+            if held == len(group):
+                return Signed.ALL if await self._accept(drive, group) else Signed.SOME
+            most = Signed.SOME if held else most
+        return most
+
+    async def _inputs(self, drive: _Drive) -> Coins:
+        stored = drive.stored
+        mint = self._mint(stored)
+        if stored.op.kind is Kind.DEPOSIT:
+            state = (await mint.quote(stored.plan.quote)).state
+            return {QuoteState.PAID: Coins.UNSPENT, QuoteState.ISSUED: Coins.SPENT}.get(state, Coins.PENDING)
+        reports = await mint.states([proof.y for proof in stored.plan.inputs])
+        drive.gone = frozenset(y for y, report in reports.items() if report.state is CoinState.SPENT)
+        states = {report.state for report in reports.values()}
+        if CoinState.SPENT in states:
+            return Coins.SPENT
+        return Coins.PENDING if CoinState.PENDING in states else Coins.UNSPENT
+
+    async def _stale(self, drive: _Drive) -> bool:
+        stored = drive.stored
+        book = self._books[stored.mint, stored.unit]
+        await book.refresh()
+        if not all(book.usable(output.keyset) for output in stored.plan.outputs):
+            return True
+        ids = [proof.keyset for proof in stored.plan.inputs]
+        return all(id_ in book.infos for id_ in ids) and fee(ids, book.infos) != stored.plan.fee
+
+    async def _renew(self, drive: _Drive) -> Effect | None:
+        try:
+            made = await self._replan(drive.stored)
+        except (StoreUncertain, Conflict):
+            raise
+        except VendoError as error:
+            _log.info("no new plan", extra={"action": "wallet_replan", "code": error.code})
+            await self._release(drive, replace(drive.stored.op, state=State.REFUSED), "outdated")
+            return None
+        plan = replace(made.plan, attempt=drive.stored.op.attempt)
+        await self._store(drive, replace(drive.stored, plan=plan, fee=plan.fee, amount=made.amount), made.writes)
+        drive.submissions = 0
+        return Effect.SUBMIT
+
+    # ------------------------------------------------------------------ booking
+
+    async def _book(self, drive: _Drive, op: Operation) -> None:
+        new = replace(drive.stored, op=op, reason="")
+        pairs = list(zip(drive.proofs, drive.outputs, strict=True))
+        kept, given = ([proof for proof, output in pairs if output.gives is gives] for gives in (False, True))
+        conflict: Conflict | None = None
+        for _ in range(_BOOKING_TRIES):
+            writes, spent_fee = await self._booking(drive)
+            done = replace(new, fee=spent_fee)
+            done = replace(done, result=self._conclude(done, kept, given))
+            extra = list(drive.then(done)) if drive.then is not None and conflict is None else []
+            try:
+                await self._store(drive, done, [*writes, *extra])
+            except Conflict as error:
+                fresh = await self._purse.find(op.id)
+                if fresh is None or fresh.version != drive.stored.version:
+                    raise
+                # A coin's row changed meanwhile, or the caller's rows do not fit: the money is booked in any case.
+                conflict = error
+                continue
+            self._free()
+            if extra == [] and drive.then is not None and conflict is not None:
+                raise conflict
+            return
+        raise conflict or Conflict()
+
+    async def _booking(self, drive: _Drive) -> tuple[list[Write], int]:
+        """Rows and postings for an operation that happened, and the mint's fee in it."""
+        stored = drive.stored
+        writes: list[Write] = []
+        moves = dict.fromkeys(Account, 0)
+        inputs = stored.plan.inputs
+        owned = await self._purse.known([proof.y for proof in inputs])
+        for proof in inputs:
+            coin = owned.get(proof.y)
+            writes += [] if coin is None else [self._purse.spend(coin)]
+            moves[self._holder(coin, stored)] -= proof.amount
+        for proof, output in zip(drive.proofs, drive.outputs, strict=True):
+            state, account = ("locked", Account.LOCKED) if output.gives else ("live", Account.WALLET)
+            writes.append(self._purse.insert(proof, stored.mint, stored.unit, state, stored.op.id))
+            moves[account] += proof.amount
+        if stored.op.kind is Kind.DEPOSIT:
+            moves[Account.DEPOSITS] -= total(drive.outputs)
+        moves[Account.FEES] = -sum(moves.values())
+        writes += postings(stored.op.id, stored.mint, stored.unit, self._clock.now(), moves)
+        return writes, moves[Account.FEES]
+
+    @staticmethod
+    def _holder(coin: Coin | None, stored: Stored) -> Account:
+        """The account that an input stood in."""
+        if coin is not None and coin.state == "reserved" and coin.operation == stored.op.id:
+            return Account.WALLET
+        if coin is not None and coin.state == "locked":
+            return Account.LOCKED
+        return source(stored.op.kind)
+
+    async def _release(self, drive: _Drive, op: Operation, name: str) -> None:
+        """Nothing happened: reserved coins are free again. Those that turned out spent elsewhere are written off."""
+        old = drive.stored
+        held = await self._purse.coins(operation=op.id, state="reserved")
+        lost = [coin for coin in held if name == "lost_race" and coin.y in drive.gone]
+        writes: list[Write] = [
+            self._purse.spend(coin) if coin in lost else self._purse.move(coin, "live", "") for coin in held
+        ]
+        if lost:
+            amount = sum(coin.amount for coin in lost)
+            _log.error("coins were spent elsewhere", extra={"action": "coins_lost", "amount": amount})
+            moves = {Account.WALLET: -amount, Account.LOST: amount}
+            writes += postings(op.id, old.mint, old.unit, self._clock.now(), moves)
+        await self._store(drive, replace(old, op=op, reason=name), writes)
+        self._free()

@@ -1,0 +1,168 @@
+"""What the wallet is asked for and what it answers. Amounts in sat are whole units of the mint's `sat` unit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from core.identifier import EffectId, OperationId
+from core.money import Msat
+from wallet.cashu.port import CoinReport
+from wallet.payment import Kind, State
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What is held at one mint in one unit: free, tied up in open operations, locked to or handed to others."""
+
+    mint: str
+    unit: str
+    live: int
+    reserved: int
+    locked: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deposit:
+    """An invoice that buys coins, and how far it is. `expires_at` in Unix seconds, 0 if never."""
+
+    op_id: OperationId
+    invoice: str
+    state: State
+    amount_sat: int
+    expires_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What came in, net, and the fee that the mint took of it."""
+
+    amount_sat: int
+    fee_sat: int
+
+
+@dataclass(frozen=True, slots=True)
+class LockTerms:
+    """A payment locked to a seller (NUT-11), refundable to us.
+
+    Attributes:
+        mint: one of our mints.
+        unit: `sat` is the only one.
+        price: what the seller gets, net of its claim's input fee.
+        seller_pubkey: the seller's wallet key, compressed hex.
+        locktime: Unix seconds from which we may take it back.
+        refund_key: the wallet's own refund key for this operation; empty means the same.
+        quote_id: stands as `id` in the NUT-18 payload.
+    """
+
+    mint: str
+    price: Msat
+    seller_pubkey: str
+    locktime: int
+    refund_key: str = ""
+    quote_id: str = ""
+    unit: str = "sat"
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """A locked payment. `gross` is all that left the wallet, fees included; `amount` is the sum of the coins."""
+
+    op_id: OperationId
+    payload: Mapping[str, Any] = field(repr=False)
+    ys: tuple[str, ...]
+    gross: Msat
+    amount: Msat
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyTerms:
+    """What a payment must be worth and how it must be locked.
+
+    Attributes:
+        quote_id: the quote that it pays; one coin pays one quote.
+        price: net of the claim's input fee.
+        mints: those named in the quote.
+        wallet_pubkey: our wallet key, compressed hex.
+        min_locktime: Unix seconds before which nobody else may spend it.
+    """
+
+    quote_id: str
+    price: Msat
+    mints: tuple[str, ...]
+    wallet_pubkey: str
+    min_locktime: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedPayment:
+    """A payment that is ours to claim. `net` is what a claim leaves."""
+
+    mint: str
+    unit: str
+    amount: Msat
+    ys: tuple[str, ...]
+    net: Msat
+    locktime: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpentState:
+    """What the mint says of some coins together: `UNSPENT`, `PENDING`, `SPENT`, or `MIXED`."""
+
+    state: str
+    coins: Mapping[str, CoinReport] = field(repr=False)
+
+
+OperationResult: TypeAlias = Locked | Received | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OperationView:
+    """An operation as others may see it. The result is there once it is done; a sent token is money."""
+
+    id: OperationId
+    kind: Kind
+    state: State
+    mint: str
+    unit: str
+    effect_id: EffectId
+    amount: int
+    fee: int
+    reason: str
+    result: OperationResult = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedMint:
+    """One mint and unit: what the coins' rows say and what the journal says."""
+
+    mint: str
+    unit: str
+    live: int
+    reserved: int
+    locked: int
+    journal: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Whether rows, journal and mints agree, and every way in which they do not."""
+
+    mints: tuple[AuditedMint, ...]
+    open_operations: int
+    differences: tuple[str, ...]
+
+    @property
+    def clean(self) -> bool:
+        """No differences."""
+        return not self.differences
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a scan from the seed found that was not in the database."""
+
+    mint: str
+    amount: int
+    coins: int
+    keysets: int

@@ -1,0 +1,213 @@
+"""The saga of one wallet operation, as a pure machine (DESIGN §4.4, M5).
+
+Everything needed to finish an operation is durable before the mint is called. Then only three things end it: the mint's
+valid signatures (from its answer or restored, NUT-09), a connection that was never made, or a *definite* no followed by
+a look-up that shows our outputs unsigned and our inputs unspent. A lost answer ends nothing: the operation is unknown,
+is looked up, and if the mint knows nothing of it the *same* request goes out again, which is harmless since its inputs
+can be spent and its outputs signed only once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TypeAlias
+
+from core.identifier import OperationId
+
+MAX_ATTEMPTS = 3
+# The mint says "being processed": proofs pending, outputs pending. Not a no.
+PENDING_CODES = frozenset({11002, 11004})
+
+
+class Kind(StrEnum):
+    """What an operation is for."""
+
+    DEPOSIT = "deposit"
+    RECEIVE = "receive"
+    SEND = "send"
+    LOCK = "lock"
+    CLAIM = "claim"
+    REFUND = "refund"
+
+
+class State(StrEnum):
+    """Where an operation stands. `waiting` is a deposit whose invoice is unpaid."""
+
+    WAITING = "waiting"
+    PREPARED = "prepared"
+    UNKNOWN = "unknown"
+    DONE = "done"
+    REFUSED = "refused"
+
+
+class Signed(StrEnum):
+    """How many of an operation's outputs the mint has signed."""
+
+    ALL = "all"
+    SOME = "some"
+    NONE = "none"
+
+
+class Coins(StrEnum):
+    """What the mint says of an operation's inputs; for a deposit, of its quote (paid, pending, issued)."""
+
+    UNSPENT = "unspent"
+    PENDING = "pending"
+    SPENT = "spent"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """The machine's state. `rejected` is the mint's code if the last request was definitely refused."""
+
+    id: OperationId
+    kind: Kind
+    state: State
+    attempt: int = 1
+    rejected: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QuotePaid:
+    """A deposit's invoice was paid, and its outputs are planned."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteExpired:
+    """A deposit's invoice expired unpaid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Valid signatures for every output."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeverSent:
+    """No connection: the request did not leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The mint refused, with its code."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """The request went out and no usable answer came; or one came that cannot be true."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """The process started again, or whoever drove the operation gave up."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """What NUT-09 says of our outputs and NUT-07 of our inputs. `stale`: the plan's keyset or fee is out of date."""
+
+    outputs: Signed
+    inputs: Coins
+    stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LookUpFailed:
+    """The mint did not answer the look-up."""
+
+
+Event: TypeAlias = (
+    QuotePaid | QuoteExpired | Answered | NeverSent | Rejected | Silent | Restarted | LookedUp | LookUpFailed
+)
+
+
+class Effect(StrEnum):
+    """What the driver does next."""
+
+    SUBMIT = "submit"
+    LOOK_UP = "look_up"
+    BOOK = "book"
+    RELEASE = "release"
+    REPLAN = "replan"
+    WAIT = "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """From one of `states`, on an event of this type for which `when` holds. The first that fits is taken."""
+
+    name: str
+    states: frozenset[State]
+    event: type
+    to: State
+    effect: Effect
+    when: Callable[[Operation, Event], bool] = lambda operation, event: True
+
+
+def _found(outputs: Signed, inputs: Coins | None = None) -> Callable[[Operation, Event], bool]:
+    def holds(operation: Operation, event: Event) -> bool:
+        return isinstance(event, LookedUp) and event.outputs is outputs and inputs in (None, event.inputs)
+
+    return holds
+
+
+def _never_happened(operation: Operation, event: Event) -> bool:
+    absent = _found(Signed.NONE, Coins.UNSPENT)(operation, event)
+    return absent and operation.rejected is not None
+
+
+def _outdated(operation: Operation, event: Event) -> bool:
+    return (
+        _never_happened(operation, event)
+        and isinstance(event, LookedUp)
+        and event.stale
+        and operation.attempt < MAX_ATTEMPTS
+    )
+
+
+_OPEN = frozenset({State.PREPARED, State.UNKNOWN})
+_WAITING = frozenset({State.WAITING})
+
+TRANSITIONS: tuple[Transition, ...] = (
+    Transition("paid", _WAITING, QuotePaid, State.PREPARED, Effect.SUBMIT),
+    Transition("expired", _WAITING, QuoteExpired, State.REFUSED, Effect.RELEASE),
+    Transition("answered", _OPEN, Answered, State.DONE, Effect.BOOK),
+    # Only the very first request of a plan can be known to have never left.
+    Transition("never_sent", frozenset({State.PREPARED}), NeverSent, State.REFUSED, Effect.RELEASE),
+    Transition("still_unreachable", frozenset({State.UNKNOWN}), NeverSent, State.UNKNOWN, Effect.WAIT),
+    Transition("rejected", _OPEN, Rejected, State.UNKNOWN, Effect.LOOK_UP),
+    Transition("silent", _OPEN, Silent, State.UNKNOWN, Effect.LOOK_UP),
+    Transition("restarted", _OPEN, Restarted, State.UNKNOWN, Effect.LOOK_UP),
+    Transition("look_up_failed", _OPEN, LookUpFailed, State.UNKNOWN, Effect.WAIT),
+    Transition("found", _OPEN, LookedUp, State.DONE, Effect.BOOK, _found(Signed.ALL)),
+    # No honest mint signs a part. Nothing may be guessed about the rest.
+    Transition("partly_signed", _OPEN, LookedUp, State.UNKNOWN, Effect.WAIT, _found(Signed.SOME)),
+    Transition("outdated", _OPEN, LookedUp, State.PREPARED, Effect.REPLAN, _outdated),
+    Transition("never_happened", _OPEN, LookedUp, State.REFUSED, Effect.RELEASE, _never_happened),
+    Transition("not_arrived", _OPEN, LookedUp, State.UNKNOWN, Effect.SUBMIT, _found(Signed.NONE, Coins.UNSPENT)),
+    Transition("in_progress", _OPEN, LookedUp, State.UNKNOWN, Effect.WAIT, _found(Signed.NONE, Coins.PENDING)),
+    # Spent, and not for our outputs: somebody else was first.
+    Transition("lost_race", _OPEN, LookedUp, State.REFUSED, Effect.RELEASE, _found(Signed.NONE, Coins.SPENT)),
+)
+
+
+def step(operation: Operation, event: Event) -> tuple[Operation, Effect | None, str]:
+    """The next state, what to do, and the transition's name. Events that fit nothing change nothing."""
+    for row in TRANSITIONS:
+        if operation.state in row.states and isinstance(event, row.event) and row.when(operation, event):
+            return _moved(operation, event, row), row.effect, row.name
+    return operation, None, ""
+
+
+def _moved(operation: Operation, event: Event, row: Transition) -> Operation:
+    moved = replace(operation, state=row.to)
+    if isinstance(event, Rejected):
+        definite = event.code not in PENDING_CODES
+        return replace(moved, rejected=event.code if definite else None)
+    if row.effect is Effect.REPLAN:
+        return replace(moved, attempt=operation.attempt + 1, rejected=None)
+    if isinstance(event, Silent | Restarted) or row.effect is Effect.SUBMIT:
+        return replace(moved, rejected=None)
+    return moved

@@ -1,0 +1,155 @@
+"""Makes plans: which coins go in, which outputs are asked for, and whether that is within the limits."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from core.money import Msat
+from core.unit import Write
+from wallet.cashu.book import KeysetBook
+from wallet.cashu.derive import Derivation, lock_name
+from wallet.cashu.keyset import fee
+from wallet.cashu.lock import Lock
+from wallet.cashu.proof import Output, Proof, total
+from wallet.cashu.select import select, split, with_fee
+from wallet.error import InsufficientFunds, MintRefused, TokenTooSmall, TooDear
+from wallet.payment import Kind
+from wallet.purse import Purse, Stored
+from wallet.record import Plan
+
+# Locking is priced as if it took so many coins; a wallet in smaller change may have to raise TooDear.
+_USUAL_INPUTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan, and the writes that use up its counters. `amount` in the mint's unit."""
+
+    plan: Plan
+    writes: tuple[Write, ...]
+    amount: int
+
+
+def lock_cost(price: Msat, ppk: int) -> Msat:
+    """An upper bound of what locking `price` net to the seller takes, with all fees, for a wallet in usual coins."""
+    return Msat.of_sat(with_fee(price.sat_up(), ppk) + -(-_USUAL_INPUTS * ppk // 1000))
+
+
+def _sorted(outputs: Sequence[Output]) -> tuple[Output, ...]:
+    """By amount, so that their order tells the mint nothing."""
+    return tuple(sorted(outputs, key=lambda output: (output.amount, output.b)))
+
+
+class Planner:
+    """Turns requests into plans.
+
+    Args:
+        purse: gives coins and counters.
+        derive: makes locked outputs.
+        book_of: the keysets of a mint and unit.
+    """
+
+    def __init__(self, purse: Purse, derive: Derivation, book_of: Callable[[str, str], KeysetBook]) -> None:
+        self._purse = purse
+        self._derive = derive
+        self._book_of = book_of
+
+    async def _affordable(self, book: KeysetBook, amount: int) -> tuple[Proof, ...]:
+        """Free coins that cover `amount` and the fee for spending them.
+
+        Raises:
+            InsufficientFunds: there are too few.
+        """
+        coins = await self._purse.coins(mint=book.mint.url, unit=book.unit, state="live")
+        usable = [coin.proof for coin in coins if coin.proof is not None and coin.proof.keyset in book.infos]
+        chosen = select(usable, amount, book.infos)
+        if chosen is None:
+            raise InsufficientFunds(f"The wallet has {total(usable)} {book.unit} free; {amount} and fees are needed.")
+        return chosen
+
+    def _spare(self, book: KeysetBook, inputs: Sequence[Proof], amount: int) -> tuple[int, int]:
+        """Fee and change of spending these inputs for `amount`.
+
+        Raises:
+            MintRefused: they no longer cover it.
+        """
+        due = fee((proof.keyset for proof in inputs), book.infos)
+        change = total(inputs) - due - amount
+        if change < 0:
+            raise MintRefused("The mint's fees rose; the reserved coins no longer cover the payment.")
+        return due, change
+
+    async def lock(self, op_id: str, plan: Plan, book: KeysetBook) -> Planned:
+        """Lock coins as `plan.terms` says, from `plan.inputs` or, if there are none, from free coins.
+
+        Raises:
+            InsufficientFunds: too few free coins.
+            TooDear: with all fees it is above the ceiling.
+            MintRefused: reserved coins no longer cover it.
+        """
+        keyset = (await book.active()).info
+        token = with_fee(Msat(int(plan.terms["price"])).sat_up(), keyset.ppk)
+        inputs = plan.inputs or await self._affordable(book, token)
+        due, change = self._spare(book, inputs, token)
+        if Msat.of_sat(token + due).value > int(plan.terms["ceiling"]):
+            raise TooDear(f"Locking takes {token + due} sat with fees, above the ceiling.")
+        lock = Lock(str(plan.terms["pubkey"]), int(plan.terms["locktime"]), str(plan.terms["refund"]))
+        given = []
+        for place, amount in enumerate(split(token)):
+            name = lock_name(op_id, keyset.id, place, plan.attempt)
+            secret = lock.secret(self._derive.lock_nonce(name))
+            given.append(self._derive.lock_output(name, keyset.id, amount, secret))
+        kept, writes = await self._purse.outputs(keyset.id, split(change))
+        return Planned(replace(plan, inputs=inputs, outputs=_sorted([*given, *kept]), fee=due), tuple(writes), token)
+
+    async def send(self, plan: Plan, book: KeysetBook) -> Planned:
+        """Coins for a bearer token of exactly `plan.terms["amount"]`.
+
+        Raises:
+            InsufficientFunds: too few free coins.
+            MintRefused: reserved coins no longer cover it.
+        """
+        keyset = (await book.active()).info
+        amount = int(plan.terms["amount"])
+        inputs = plan.inputs or await self._affordable(book, amount)
+        due, change = self._spare(book, inputs, amount)
+        given = split(amount)
+        made, writes = await self._purse.outputs(keyset.id, [*given, *split(change)], gives=len(given))
+        return Planned(replace(plan, inputs=inputs, outputs=_sorted(made), fee=due), tuple(writes), amount)
+
+    async def take(self, plan: Plan, book: KeysetBook) -> Planned:
+        """Swap `plan.inputs` for coins that only we know.
+
+        Raises:
+            TokenTooSmall: the fee eats them.
+        """
+        keyset = (await book.active()).info
+        due = fee((proof.keyset for proof in plan.inputs), book.infos)
+        net = total(plan.inputs) - due
+        if net <= 0:
+            raise TokenTooSmall("The mint's fee is as much as the coins are worth.")
+        made, writes = await self._purse.outputs(keyset.id, split(net))
+        return Planned(replace(plan, outputs=_sorted(made), fee=due), tuple(writes), net)
+
+    async def deposit(self, plan: Plan, book: KeysetBook) -> Planned:
+        """Coins for a paid quote."""
+        keyset = (await book.active()).info
+        amount = int(plan.terms["amount"])
+        made, writes = await self._purse.outputs(keyset.id, split(amount))
+        return Planned(replace(plan, outputs=_sorted(made)), tuple(writes), amount)
+
+    async def again(self, stored: Stored, *, reopened: bool = False) -> Planned:
+        """A new plan for the same operation under the mint's present keysets. Old outputs stay in `past`.
+
+        Raises:
+            InsufficientFunds, TooDear, MintRefused, TokenTooSmall: it cannot be done any more.
+        """
+        book = self._book_of(stored.mint, stored.unit)
+        old = stored.plan
+        plan = replace(old, past=(*old.past, old.outputs), attempt=1 if reopened else old.attempt + 1)
+        if stored.op.kind is Kind.LOCK:
+            return await self.lock(stored.op.id, plan, book)
+        if stored.op.kind is Kind.SEND:
+            return await self.send(plan, book)
+        if stored.op.kind is Kind.DEPOSIT:
+            return await self.deposit(plan, book)
+        return await self.take(plan, book)

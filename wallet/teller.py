@@ -1,0 +1,285 @@
+"""Begins operations durably, hands them to the engine, and says in the caller's words how they ended."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from core.clock import Clock
+from core.effect import Permit
+from core.error import Unavailable
+from core.identifier import EffectId, OperationId
+from core.money import Msat
+from core.unit import Write
+from wallet.cashu.book import KeysetBook
+from wallet.cashu.proof import Proof, total
+from wallet.cashu.token import Payment, encode, to_payload
+from wallet.engine import Engine, Then
+from wallet.error import (
+    InsufficientFunds,
+    MintLied,
+    MintRefused,
+    MintRejected,
+    MintUnlisted,
+    OperationReused,
+    PaymentUnknown,
+    TokenSpent,
+)
+from wallet.model import Locked, OperationResult, OperationView, Received
+from wallet.payment import Kind, Operation, QuoteExpired, QuotePaid, Restarted, State, step
+from wallet.planner import Planned, Planner
+from wallet.purse import Purse, Stored
+from wallet.record import Plan
+
+# Taking what is ours may be tried again under the same id; paying somebody may not.
+_REOPENED = frozenset({Kind.RECEIVE, Kind.CLAIM, Kind.REFUND})
+_PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An operation that a caller wants."""
+
+    op_id: OperationId
+    kind: Kind
+    mint: str
+    unit: str
+    effect_id: EffectId
+    digest: str
+
+
+def conclude(stored: Stored, kept: Sequence[Proof], given: Sequence[Proof]) -> dict[str, Any]:
+    """What an operation's sealed result says."""
+    if stored.op.kind is Kind.LOCK:
+        payment = Payment(stored.mint, stored.unit, tuple(given), str(stored.plan.terms["quote_id"]))
+        return {
+            "payload": to_payload(payment),
+            "ys": [proof.y for proof in given],
+            "gross": Msat.of_sat(total(given) + stored.fee).value,
+            "amount": Msat.of_sat(total(given)).value,
+        }
+    if stored.op.kind is Kind.SEND:
+        return {"token": encode(stored.mint, stored.unit, given)}
+    return {"amount": total(kept), "fee": stored.fee}
+
+
+def result_of(stored: Stored) -> OperationResult:
+    """An operation's result in its own type; None until it is done."""
+    body = stored.result
+    if body is None:
+        return None
+    if stored.op.kind is Kind.LOCK:
+        return Locked(
+            stored.op.id, body["payload"], tuple(body["ys"]), Msat(body["gross"]), Msat(body["amount"])
+        )
+    if stored.op.kind is Kind.SEND:
+        return str(body["token"])
+    return Received(body["amount"], body["fee"])
+
+
+def view_of(stored: Stored) -> OperationView:
+    """An operation as others may see it."""
+    return OperationView(
+        stored.op.id,
+        stored.op.kind,
+        stored.op.state,
+        stored.mint,
+        stored.unit,
+        stored.effect_id,
+        stored.amount,
+        stored.fee,
+        stored.reason,
+        result_of(stored),
+    )
+
+
+def settled(stored: Stored) -> Stored:
+    """The operation, if it is done.
+
+    Raises:
+        TokenSpent: somebody else took the coins first.
+        MintRefused: looked up: nothing left us.
+        PaymentUnknown: not yet known.
+    """
+    if stored.op.state is State.DONE:
+        return stored
+    if stored.op.state is not State.REFUSED:
+        raise PaymentUnknown(operation=stored.op.id)
+    if stored.reason == "lost_race" and stored.op.kind in _REOPENED:
+        raise TokenSpent("The coins were spent by somebody else.")
+    raise MintRefused(operation=stored.op.id, reason=stored.reason)
+
+
+class Teller:
+    """Between the wallet's public methods and the engine.
+
+    Args:
+        purse: the rows.
+        planner: makes plans.
+        engine: drives operations.
+        books: keysets by canonical mint address and unit; a mint that is not here is not asked for anything.
+        clock: measures patience.
+        check: the gate's check of permits.
+    """
+
+    def __init__(
+        self,
+        purse: Purse,
+        planner: Planner,
+        engine: Engine,
+        books: Mapping[tuple[str, str], KeysetBook],
+        clock: Clock,
+        check: Callable[[Permit], None],
+    ) -> None:
+        self._purse = purse
+        self._planner = planner
+        self._engine = engine
+        self._books = books
+        self._clock = clock
+        self._check = check
+        self._locks = {key: asyncio.Lock() for key in books}
+
+    def book(self, mint: str, unit: str) -> KeysetBook:
+        """The keysets of a mint that we trust.
+
+        Raises:
+            MintUnlisted: we do not.
+        """
+        found = self._books.get((mint, unit))
+        if found is None:
+            raise MintUnlisted
+        return found
+
+    async def perform(
+        self, wanted: Request, permit: Permit, make: Callable[[], Awaitable[Planned]], then: Then | None = None
+    ) -> Stored:
+        """Begin an operation, or go on with it, or find it ended.
+
+        Raises:
+            OperationReused: the id stands for another request.
+            InsufficientFunds: too few free coins; nothing was begun.
+            MintRefused: the mint's keysets cannot be had; nothing was begun.
+        """
+        async with self._engine.driving(wanted.op_id):
+            stored = await self.begun(wanted)
+            if stored is None:
+                self._check(permit)
+                stored = await self._begin(wanted, make)
+                return await self._engine.run(stored, None, permit, then)
+            if stored.op.state in (State.PREPARED, State.UNKNOWN):
+                return await self._engine.run(stored, Restarted(), permit, then)
+            if stored.op.state is State.REFUSED and stored.op.kind in _REOPENED and stored.reason != "lost_race":
+                self._check(permit)
+                return await self._engine.run(await self._reopen(stored), None, permit, then)
+            return stored
+
+    async def begun(self, wanted: Request) -> Stored | None:
+        """The operation, if it was begun before.
+
+        Raises:
+            OperationReused: the id stands for another request.
+        """
+        stored = await self._purse.find(wanted.op_id)
+        if stored is not None and (stored.op.kind is not wanted.kind or stored.plan.digest != wanted.digest):
+            raise OperationReused
+        return stored
+
+    async def keysets(self, book: KeysetBook) -> None:
+        """Have the mint's keysets.
+
+        Raises:
+            MintRefused: they cannot be had; nothing was begun.
+        """
+        try:
+            await book.known()
+        except (Unavailable, MintLied, MintRejected) as error:
+            raise MintRefused("The mint's keysets cannot be had; nothing was begun.", cause=error.code) from error
+
+    async def _begin(self, wanted: Request, make: Callable[[], Awaitable[Planned]]) -> Stored:
+        book = self.book(wanted.mint, wanted.unit)
+        await self.keysets(book)
+        give_up = self._clock.monotonic() + _PATIENCE_S
+        while True:
+            freed = self._engine.freed
+            try:
+                return await self._write_ahead(wanted, make)
+            except InsufficientFunds:
+                tied_up = await self._purse.coins(mint=wanted.mint, unit=wanted.unit, state="reserved")
+                left = give_up - self._clock.monotonic()
+                if not tied_up or left <= 0:
+                    raise
+            await first_of(freed, left, self._clock)
+
+    async def _write_ahead(self, wanted: Request, make: Callable[[], Awaitable[Planned]]) -> Stored:
+        """Choose coins and counters and make the plan durable; nobody else may choose meanwhile."""
+        async with self._locks[wanted.mint, wanted.unit]:
+            try:
+                planned = await make()
+            except (Unavailable, MintLied, MintRejected) as error:
+                raise MintRefused("The mint's keys cannot be had; nothing was begun.", cause=error.code) from error
+            plan = planned.plan
+            operation = Operation(wanted.op_id, wanted.kind, State.PREPARED)
+            stored = Stored(
+                operation, plan, wanted.mint, wanted.unit, wanted.effect_id, planned.amount, plan.fee, "", 0, 0
+            )
+            await self._purse.commit([self._purse.begin(stored), *await self._reserve(stored), *planned.writes])
+            return stored
+
+    async def _reserve(self, stored: Stored) -> list[Write]:
+        held = await self._purse.known([proof.y for proof in stored.plan.inputs])
+        return [
+            self._purse.move(coin, "reserved", stored.op.id) for coin in held.values() if coin.state == "live"
+        ]
+
+    async def _reopen(self, stored: Stored) -> Stored:
+        """Take it up again with new outputs; the old ones are looked up with them."""
+        await self.keysets(self.book(stored.mint, stored.unit))
+        async with self._locks[stored.mint, stored.unit]:
+            planned = await self._planner.again(stored, reopened=True)
+            operation = replace(stored.op, state=State.PREPARED, attempt=1, rejected=None)
+            new = replace(
+                stored, op=operation, plan=planned.plan, fee=planned.plan.fee, amount=planned.amount, reason=""
+            )
+            await self._purse.commit([self._purse.change(stored, new), *planned.writes])
+        return replace(new, version=stored.version + 1)
+
+    async def renew(self, stored: Stored) -> Planned:
+        """A new plan for the engine; see `Planner.again`."""
+        async with self._locks[stored.mint, stored.unit]:
+            return await self._planner.again(stored)
+
+    # ------------------------------------------------------------------ deposits
+
+    async def await_payment(self, wanted: Request, plan: Plan, amount: int) -> Stored:
+        """Store a deposit whose invoice waits to be paid."""
+        operation = Operation(wanted.op_id, Kind.DEPOSIT, State.WAITING)
+        stored = Stored(operation, plan, wanted.mint, wanted.unit, wanted.effect_id, amount, 0, "", 0, 0)
+        await self._purse.commit([self._purse.begin(stored)])
+        return stored
+
+    async def paid(self, stored: Stored, permit: Permit) -> Stored:
+        """The invoice was paid: plan outputs, make that durable, mint."""
+        book = self.book(stored.mint, stored.unit)
+        await self.keysets(book)
+        async with self._locks[stored.mint, stored.unit]:
+            planned = await self._planner.deposit(stored.plan, book)
+            operation, _, _ = step(stored.op, QuotePaid())
+            new = replace(stored, op=operation, plan=planned.plan)
+            await self._purse.commit([self._purse.change(stored, new), *planned.writes])
+        return await self._engine.run(replace(new, version=stored.version + 1), None, permit)
+
+    async def expired(self, stored: Stored, permit: Permit) -> Stored:
+        """The invoice was never paid."""
+        return await self._engine.run(stored, QuoteExpired(), permit)
+
+
+async def first_of(event: asyncio.Event, seconds: float, clock: Clock) -> None:
+    """Wait for the event, at most so long by this clock."""
+    waiter = asyncio.ensure_future(event.wait())
+    sleeper = asyncio.ensure_future(clock.sleep(max(0.0, seconds)))
+    try:
+        await asyncio.wait({waiter, sleeper}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiter.cancel()
+        sleeper.cancel()
+        await asyncio.gather(waiter, sleeper, return_exceptions=True)

@@ -1,0 +1,95 @@
+"""Is this payment good? Everything that can be known without the mint comes first, cheapest first, the mint last."""
+
+from dataclasses import replace
+
+from core.money import Msat
+from wallet.cashu.book import KeysetBook
+from wallet.cashu.keyset import fee
+from wallet.cashu.lock import read_lock
+from wallet.cashu.port import CoinState
+from wallet.cashu.proof import Proof, total
+from wallet.cashu.signature import was_signed
+from wallet.cashu.token import Payment
+from wallet.error import TokenForged, TokenKeyset, TokenLock, TokenQuote, TokenSpent, TokenTooSmall, TokenUnit
+from wallet.model import VerifyTerms
+
+MAX_COINS = 64
+
+
+def check_locks(payment: Payment, terms: VerifyTerms) -> int:
+    """The earliest locktime, once every coin is locked to us alone for long enough.
+
+    Raises:
+        TokenQuote: it names another quote.
+        TokenUnit: not in sat.
+        TokenLock: another condition, another key, or too short.
+        TokenTooSmall: even without fees.
+    """
+    if payment.id != terms.quote_id:
+        raise TokenQuote
+    if payment.unit != "sat":
+        raise TokenUnit
+    if len(payment.proofs) > MAX_COINS:
+        raise TokenLock("The payment has too many coins to be worth claiming.")
+    if Msat.of_sat(total(payment.proofs)).value < terms.price.value:
+        raise TokenTooSmall
+    locks = [read_lock(proof.secret) for proof in payment.proofs]
+    if any(lock.pubkey != terms.wallet_pubkey for lock in locks):
+        raise TokenLock("A coin is locked to another key.")
+    earliest = min(lock.locktime for lock in locks)
+    if earliest < terms.min_locktime:
+        raise TokenLock("The payment can be taken back too early.")
+    return earliest
+
+
+async def check_coins(payment: Payment, book: KeysetBook, *, needs_dleq: bool = True) -> tuple[Proof, ...]:
+    """The coins under their keysets' whole ids, each shown to be signed by the mint (NUT-12).
+
+    Raises:
+        TokenKeyset: a keyset or amount that the mint does not have.
+        TokenForged: a coin whose DLEQ is missing or does not hold.
+    """
+    coins = []
+    for proof in payment.proofs:
+        whole = replace(proof, keyset=await book.expand(proof.keyset))
+        key = (await book.keys(whole.keyset)).keys.get(whole.amount)
+        if key is None:
+            raise TokenKeyset("A coin has an amount that its keyset does not have.")
+        if (needs_dleq or whole.dleq is not None) and not was_signed(whole, key):
+            raise TokenForged
+        coins.append(whole)
+    return tuple(coins)
+
+
+def net_worth(coins: tuple[Proof, ...], book: KeysetBook) -> int:
+    """What swapping these coins leaves, in the unit."""
+    return total(coins) - fee((coin.keyset for coin in coins), book.infos)
+
+
+def check_worth(coins: tuple[Proof, ...], book: KeysetBook, terms: VerifyTerms, locktime: int) -> Msat:
+    """What a claim leaves.
+
+    Raises:
+        TokenTooSmall: less than the price.
+        TokenKeyset: a keyset ends before the lock does.
+    """
+    for coin in coins:
+        ends = book.infos[coin.keyset].final_expiry
+        if ends is not None and ends <= locktime:
+            raise TokenKeyset("A coin's keyset ends before its lock.")
+    net = Msat.of_sat(net_worth(coins, book))
+    if net.value < terms.price.value or net.value <= 0:
+        raise TokenTooSmall
+    return net
+
+
+async def check_unspent(coins: tuple[Proof, ...], book: KeysetBook) -> None:
+    """Ask the mint (NUT-07).
+
+    Raises:
+        TokenSpent: a coin is spent or in use.
+        Unavailable: the mint does not answer.
+    """
+    reports = await book.mint.states([coin.y for coin in coins])
+    if any(report.state is not CoinState.UNSPENT for report in reports.values()):
+        raise TokenSpent
