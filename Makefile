@@ -36,7 +36,7 @@ demo: install ## agents buy real work on this machine: make demo ARGS=--crash
 	@$(BIN)/vendo demo $(ARGS)
 
 test: install-dev ## the tests: make test ARGS='tests/unit -k money'
-	@$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --hypothesis-seed=$(SEED) -p randomly -p "no:cacheprovider" --randomly-seed=$(SEED) $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --hypothesis-seed=$(SEED) --randomly-seed=$(SEED) $(ARGS)
 
 test-deps: ## what the interop tests need (root, Debian)
 	@sh scripts/test-deps.sh
@@ -58,7 +58,7 @@ bench: install-dev ## ratios to floors measured in the same run
 	@$(BIN)/python -m bench $(ARGS)
 
 torture: install-dev ## the full counts of the property and crash tests (up to an hour)
-	@$(BIN)/pytest -q -n $(WORKERS) --hypothesis-profile=torture --hypothesis-seed=$(SEED) --timeout=3600 tests/property $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --hypothesis-profile=torture --hypothesis-seed=$(SEED) --timeout=3600 tests/property $(ARGS)
 
 lock: .tool/uv.stamp ## newest allowed versions into requirements/
 	@$(COMPILE) --output-file requirements/tool.txt requirements/tool.in

@@ -7,6 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from bench.load import percentile
 
 PROMISE = "node.db and the relay's event file are SQLite in WAL mode with synchronous=FULL: fsync before every OK."
@@ -18,6 +20,15 @@ def database(what: str, path: Path, jobs: int, tables: tuple[str, ...]) -> dict[
         journal = db.execute("PRAGMA journal_mode").fetchone()[0]
         rows = {table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}
     return {"what": what, "file": path.name, "journal": journal, "jobs": jobs, "rows": rows}
+
+
+async def stats(control: str, token: str) -> dict[str, int]:
+    """What a node's storage counted: groups are commits with an fsync, units are what callers asked for."""
+    headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+    async with aiohttp.ClientSession() as http, http.get(f"{control}/agents/node/status", headers=headers) as answer:
+        answer.raise_for_status()
+        counted = (await answer.json()).get("storage", {})
+    return {name: value for name, value in counted.items() if isinstance(value, int)}
 
 
 def filesystem(path: Path) -> str:

@@ -140,12 +140,14 @@ def _ratio(rows: list[dict[str, Any]], relay: str, customers: int) -> dict[str, 
     return ratio
 
 
-def _kept(responders: list[Responder], folder: Path) -> dict[str, Any]:
+async def _kept(responders: list[Responder], folder: Path) -> dict[str, Any]:
     files = []
     for one in responders:
         if one.home is not None:
             tables = ("sale", "effect", "entry", "outbox")
-            files.append(durability.database(f"node on the {one.relay} relay", one.home / "node.db", one.asked, tables))
+            facts = durability.database(f"node on the {one.relay} relay", one.home / "node.db", one.asked, tables)
+            token = home.read_token(one.home)
+            files.append(facts | {"stats": await durability.stats(str(one.process.said["control"]), token)})
         if one.relay_home is not None:
             path = next(path for path in sorted(one.relay_home.glob("*.db")))
             files.append(durability.database(f"embedded relay of the {one.name}", path, one.asked, ("event",)))
@@ -156,7 +158,7 @@ def _kept(responders: list[Responder], folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _report(responders: list[Responder], folder: Path, seconds: float) -> dict[str, Any]:
+async def _report(responders: list[Responder], folder: Path, seconds: float) -> dict[str, Any]:
     rows = [_row(one, customers) for relay in RELAYS for customers in JOBS for one in responders if one.relay == relay]
     ratios = [found for relay in RELAYS for customers in JOBS if (found := _ratio(rows, relay, customers))]
     faults = [
@@ -170,7 +172,7 @@ def _report(responders: list[Responder], folder: Path, seconds: float) -> dict[s
         "raw": rows, "ratios": ratios, "targets": [one for ratio in ratios for one in ratio["targets"]],
         "jobs": sum(row["jobs"] * row["rounds"] for row in rows), "lost": sum(row["lost"] for row in rows),
         "wrong": sum(row["wrong"] for row in rows), "faults": faults, "seconds": round(seconds, 1),
-        "durability": _kept(responders, folder),
+        "durability": await _kept(responders, folder),
     }  # fmt: skip
 
 
@@ -188,7 +190,7 @@ async def run(names: list[str], rounds: int, folder: Path, say: Any) -> dict[str
                 say(f"starting {name} on the {relay} relay")
                 responders.append(await _start(children, folder, relay, name))
         await _measure_all(responders, rounds, say)
-        return _report(responders, folder, time.monotonic() - begun)
+        return await _report(responders, folder, time.monotonic() - begun)
 
 
 def main() -> int:

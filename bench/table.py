@@ -70,6 +70,7 @@ def _durability(facts: Report) -> list[str]:
     lines += [
         f"  {one['what']}: journal {one['journal']}; on disk after {one['jobs']} jobs: "
         + ", ".join(f"{count} in {table}" for table, count in one["rows"].items())
+        + "".join(f"; {count} {name}" for name, count in one.get("stats", {}).items())
         for one in facts["files"]
     ]
     p50, p99 = facts["fsync_p50_ms"], facts["fsync_p99_ms"]

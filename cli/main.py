@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import typer
@@ -42,11 +43,18 @@ def run(argv: Sequence[str]) -> int:
     except typer.TyperException as error:
         return _usage(out, error)
     except (typer.Abort, KeyboardInterrupt):
-        return out.fail(Problem("cli.interrupted", "Interrupted.")) and ExitCode.INTERRUPTED
+        out.fail(Problem("cli.interrupted", "Interrupted."))
+        return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has gone: nothing can be said, and Python must not try to at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        return out.fail(Problem("cli.system", f"{named}{error.strerror or error}.", "", "", 500))
+    except Exception:  # noqa: BLE001 - the edge of the program: whatever it is, callers get an exit code they know
+        traceback.print_exc()
+        return out.fail(Problem("internal", "Something failed inside vendo.", "", "Please report it.", 500))
 
 
 def _usage(out: Output, error: typer.TyperException) -> ExitCode:

@@ -39,6 +39,7 @@ class ExitCode(IntEnum):
 # The longest prefix of an error's code decides; without one, its HTTP status.
 _BY_CODE = {
     "budget.": ExitCode.REFUSED,
+    "cli.system": ExitCode.CONFIG,
     "config.": ExitCode.CONFIG,
     "fx.unpriced": ExitCode.UNAVAILABLE,
     "gate.": ExitCode.REFUSED,

@@ -150,7 +150,7 @@ class RefundDone:
 
 @dataclass(frozen=True, slots=True)
 class RefundFailed:
-    """The mint refused this refund for certain. It is tried again under the next id."""
+    """The mint refused this refund for certain. It is tried again, later."""
 
     at_ms: int
     reason: str

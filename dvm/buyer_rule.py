@@ -385,7 +385,7 @@ def refund(purchase: Purchase, event: LocktimePassed) -> Move:
 
 
 def refund_again(purchase: Purchase, event: RefundFailed) -> Move:
-    """Take the money back, under a new id for the wallet."""
+    """Take the money back, once more."""
     assert purchase.payment is not None  # money is out only with a payment
     payment = replace(purchase.payment, refunds=purchase.payment.refunds + 1)
     purchase = replace(purchase, payment=payment)

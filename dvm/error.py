@@ -3,6 +3,7 @@
 VendoError
 ├── InvalidInput
 │   ├── InputTooLarge    dvm.input_too_large   413  the job's input is over the policy's limit
+│   ├── NobodyServes     dvm.nobody_serves     400  no source of work in the policy serves this kind
 │   ├── UnknownKind      dvm.unknown_kind      400  not a NIP-90 request kind
 │   └── BadResult        dvm.bad_result        502  a result that fails the buyer's check
 ├── NoSuchJob            dvm.no_such_job       404
@@ -27,6 +28,13 @@ class UnknownKind(InvalidInput):
     """The kind is not one of a job request (NIP-90: 5000 to 5999)."""
 
     code = "dvm.unknown_kind"
+
+
+class NobodyServes(InvalidInput):
+    """Nothing in the policy's order serves this kind."""
+
+    code = "dvm.nobody_serves"
+    remedy = "Put the market (dvm) in [policy] order, or configure a provider for this kind."
 
 
 class BadResult(InvalidInput):

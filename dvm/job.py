@@ -49,9 +49,9 @@ def lock_id(job_id: str, quote_event_id: str) -> OperationId:
     return OperationId(derived_id("lock", job_id, quote_event_id))
 
 
-def refund_id(lock_op_id: str, attempt: int) -> OperationId:
-    """The wallet's name for one try to take a lock's money back."""
-    return OperationId(derived_id("refund", lock_op_id, str(attempt)))
+def refund_id(lock_op_id: str) -> OperationId:
+    """The wallet's name for taking a lock's money back."""
+    return OperationId(derived_id("refund", lock_op_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,8 @@ class Limit:
         """What an amount counts as in the budget, rounded up."""
         if self.unit == Msat.unit:
             return amount
+        if not amount:
+            return MicroUsd(0)
         assert self.rate is not None  # a job in µUSD is not staged without a rate
         return self.rate.cost(amount)
 
@@ -88,7 +90,7 @@ class Payment:
     """The one payment of a job: ecash locked to the chosen seller's wallet key (NUT-11).
 
     `gross` is what it takes from our wallet, our swap's fee included; `amount` is what is locked; `received` is what
-    a refund brought back. `refunds` counts refunds that the mint refused, so that each try has an id of its own.
+    a refund brought back. `refunds` counts refunds that the mint refused: each is tried again, ever more slowly.
     """
 
     op_id: str

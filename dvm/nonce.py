@@ -54,7 +54,7 @@ class Unsigned:
         ).decode()
 
 
-def zero_bits(event_id: str) -> int:
+def leading_zero_bits(event_id: str) -> int:
     """Leading zero bits of an id."""
     return 4 * len(event_id) - int(event_id, 16).bit_length()
 
@@ -129,5 +129,5 @@ def check_mined(asked: str, bits: int, answer: str) -> None:
         raise BadResult("The result has no nonce tag with a committed target (NIP-13).")
     if len(nonces[0][2]) > 3 or int(nonces[0][2]) < bits:
         raise BadResult(f"The result commits to fewer than {bits} bits.")
-    if zero_bits(mined.id) < bits:
-        raise BadResult(f"The result's id has {zero_bits(mined.id)} leading zero bits; {bits} were asked.")
+    if leading_zero_bits(mined.id) < bits:
+        raise BadResult(f"The result's id has {leading_zero_bits(mined.id)} leading zero bits; {bits} were asked.")

@@ -12,6 +12,8 @@ from enum import StrEnum
 
 from core.money import Msat
 
+ACCEPT_MARGIN_S = 5  # a quote must stand that much longer: locking and sending the money takes a moment
+
 
 class Nature(StrEnum):
     """What a seller's answer is."""
@@ -84,14 +86,18 @@ def _refusal(offer: Offer, ceiling: Msat, now: int) -> str:
         return "no mint that both sides accept"
     if best.gross > ceiling:
         return f"{best.gross.value} msat with fees is above the reserved maximum of {ceiling.value} msat"
-    if offer.expires_at <= now:
-        return "the quote has expired"
+    if not _stands(offer, now):
+        return "the quote has expired or is about to"
     return ""
+
+
+def _stands(offer: Offer, now: int) -> bool:
+    return offer.expires_at > now + ACCEPT_MARGIN_S
 
 
 def payable(offers: Iterable[Offer], now: int) -> list[Offer]:
     """Firm quotes that may be accepted now, cheapest first; ties go to the quicker, then to the smaller event id."""
-    found = [item for item in offers if item.nature is Nature.QUOTE and not item.refusal and item.expires_at > now]
+    found = [item for item in offers if item.nature is Nature.QUOTE and not item.refusal and _stands(item, now)]
     return sorted(found, key=_rank)
 
 
@@ -129,8 +135,8 @@ def reasons(chosen: Offer, offers: Sequence[Offer], now: int) -> tuple[str, ...]
             lines.append(f"{other.seller}: refused, {other.refusal}")
         elif other.nature is Nature.PROMISE:
             lines.append(f"{other.seller}: passed over, it promised work and had not delivered")
-        elif other.nature is Nature.QUOTE and other.expires_at <= now:
-            lines.append(f"{other.seller}: refused, the quote has expired")
+        elif other.nature is Nature.QUOTE and not _stands(other, now):
+            lines.append(f"{other.seller}: refused, the quote has expired or is about to")
         elif rival is not None:
             lines.append(f"{other.seller}: passed over at {rival.gross.value} msat with fees")
         else:

@@ -104,6 +104,7 @@ class PolicySection(_Section):
     order: tuple[Literal["dvm", "builtin"], ...] = ("dvm", "builtin")
     prefer: Literal["cost"] = "cost"
     default_max_usd: Usd = 50_000
+    default_max_msat: int = Field(50_000, ge=0)
     quote_window_ms: int = Field(1_500, ge=50, le=60_000)
     timeout_s: int = Field(60, ge=1, le=3_600)
     lock_margin_s: int = Field(300, ge=1, le=86_400)
@@ -226,6 +227,7 @@ max_age_s = 120                # an older answer is no rate: dollar budgets then
 order = ["dvm", "builtin"]     # who is asked, in this order, under the same job id
 prefer = "cost"                # the cheapest admissible quote wins
 default_max_usd = "0.05"       # when a job names no maximum
+default_max_msat = 50000       # the same, when [limits] unit = "msat"
 quote_window_ms = 1500         # how long quotes are collected; shorter when every known seller has answered
 timeout_s = 60                 # how long the chosen seller has
 lock_margin_s = 300            # the refund opens this long after the timeout

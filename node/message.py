@@ -193,7 +193,9 @@ class Messages:
         sender = self._keys.get(agent)
         if sender is None:
             raise NotFound("There is no agent with this name.")
-        drafts = [Draft(DM, part, (("p", to),), self._clock.now()) for part in split(text)]
+        parts = split(text)
+        first = self._clock.now() - len(parts) + 1  # a second apart, so that every client shows them in order
+        drafts = [Draft(DM, part, (("p", to),), first + place) for place, part in enumerate(parts)]
         subject = rumor_id(sender.pubkey, drafts[0])
         body = orjson.dumps({"from": sender.pubkey, "text": text, "to": to})
         intent = Intent(caller, _PATH + npub(to), key, body, EffectClass.EXTERNAL, subject, note={"parts": len(drafts)})

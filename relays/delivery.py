@@ -1,8 +1,10 @@
 """From frames to a handler: one worker per subscription, so that a slow handler holds up nothing but itself.
 
 The order per event is fixed: size (at the socket) → parse → verify → filter → not seen → handler → seen. Events of
-all relays and their EOSEs pass one queue in order of arrival; what finds it full is dropped, counted and asked for
-again. A single event is verified in place; bursts are verified in a thread, where the C code runs beside the loop.
+all relays and their EOSEs pass one queue in order of arrival. When it fills, the socket is read no further for a
+moment; if the handler is stuck all the same, what comes is dropped, counted and asked for again, since answers to
+what we publish come over the same socket. A single event is verified in place; bursts are verified in a thread,
+where the C code runs beside the loop.
 """
 
 import asyncio
@@ -28,6 +30,8 @@ Handler = Callable[[Event, str], Awaitable[None]]
 
 MAX_WAITING = 5_000  # events per relay and subscription
 MAX_WAITING_BYTES = 16 << 20
+CROWDED = 2_000
+ROOM_S = 0.5
 MAX_AHEAD_S = 900
 BURST = 48
 _BATCH = 256
@@ -81,21 +85,34 @@ class Delivery:
         self._clock = clock
         self._queue: deque[_Item | _End] = deque()
         self._waiting: dict[str, tuple[int, int]] = {}  # relay -> events, bytes
+        self._stuck: set[str] = set()  # relays for which waiting has not helped
+        self._room = asyncio.Event()
         self._seen = Seen()
         self._wake = asyncio.Event()
         self._stopped = False
 
-    def offer(self, source: Source, stream: Stream, sub: str, value: Any, size: int) -> None:
-        """An event came; it waits for the worker, or is dropped if too many wait."""
+    def offer(self, source: Source, stream: Stream, sub: str, value: Any, size: int) -> bool:
+        """An event came; it waits for the worker, or is dropped if too many wait. True: first wait for `room`."""
         url = source.connection.url
         count, total = self._waiting.get(url, (0, 0))
         if count >= MAX_WAITING or total >= MAX_WAITING_BYTES:
             stream.missed = True
             source.health.dropped += 1
-            return
+            return False
         self._waiting[url] = (count + 1, total + size)
         self._queue.append(_Item(source, stream, sub, value, size))
         self._wake.set()
+        return count >= CROWDED and url not in self._stuck
+
+    async def room(self, url: str) -> None:
+        """Wait until few events of this relay wait, but not for ever."""
+        try:
+            async with asyncio.timeout(ROOM_S):
+                while self._waiting[url][0] > CROWDED // 2 and not self._stopped:
+                    self._room.clear()
+                    await self._room.wait()
+        except TimeoutError:
+            self._stuck.add(url)
 
     def end(self, source: Source, frame: Ended) -> None:
         """An EOSE came; it is acted on when everything before it was handled."""
@@ -107,6 +124,7 @@ class Delivery:
         """End after the event that is being handled. A handler may stop its own subscription."""
         self._stopped = True
         self._wake.set()
+        self._room.set()
 
     async def run(self, executor: Executor) -> None:
         """Work until stopped."""
@@ -156,8 +174,13 @@ class Delivery:
         connection = item.source.connection
         count, total = self._waiting[connection.url]
         self._waiting[connection.url] = (count - 1, total - item.size)
-        if item.stream.missed and count == 1:
-            connection.again(item.stream, self._clock.monotonic())
+        if count <= CROWDED // 2:
+            self._stuck.discard(connection.url)
+            self._room.set()
+        if count == 1:
+            item.stream.settle()
+            if item.stream.missed:
+                connection.again(item.stream, self._clock.monotonic())
 
     def _parsed(self, item: _Item) -> Event | None:
         """The event, unless it is none or this very id was handled before (then nothing new can be in it)."""

@@ -32,13 +32,28 @@ class Lane:
     Attributes:
         overflow: rows may be pending in the table that are not held here.
         pumping: its owner is sending from it right now.
+        reach_at: monotonic seconds before which a relay that is not ours is not tried again.
+        rounds: how often it was tried in vain.
     """
 
-    __slots__ = ("_in_flight", "_jitter", "_known", "_later", "_queue", "overflow", "pumping", "relay")
+    __slots__ = (
+        "_in_flight",
+        "_jitter",
+        "_known",
+        "_later",
+        "_queue",
+        "overflow",
+        "pumping",
+        "reach_at",
+        "relay",
+        "rounds",
+    )
 
     def __init__(self, relay: str, jitter: Jitter) -> None:
         self.relay = relay
         self.overflow = self.pumping = False
+        self.reach_at = 0.0
+        self.rounds = 0
         self._jitter = jitter
         self._queue: deque[Item] = deque()
         self._later: list[tuple[float, str, Item]] = []

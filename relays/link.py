@@ -19,10 +19,10 @@ from relays.message import (
     Answered,
     Challenged,
     Closed,
-    Counted,
     Delivered,
     Ended,
     Noticed,
+    RelayFrame,
     parse_relay,
 )
 from relays.publication import Done
@@ -181,7 +181,9 @@ class Link:
                 # Linux forgets it after each packet; without it a relay that leaves Nagle on stalls for 40 ms
                 sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
             if message.type is aiohttp.WSMsgType.TEXT:
-                self._on_frame(message.data)
+                crowded = self._on_frame(message.data)
+                if crowded is not None:
+                    await crowded.room(self.connection.url)
             else:
                 self._malformed()
             if self._faults > MAX_FAULTS:
@@ -194,16 +196,21 @@ class Link:
         self.health.malformed += 1
         self._faults += 1
 
-    def _on_frame(self, raw: str) -> None:
+    def _on_frame(self, raw: str) -> Delivery | None:
+        """Act on a frame. Returns the delivery whose queue should first get room, if one is crowded."""
         try:
             frame = parse_relay(raw)
         except MalformedEvent:
             self._malformed()
-            return
-        connection = self.connection
+            return None
         if type(frame) is Delivered:
-            self._on_event(frame, len(raw))
-            return
+            return self._on_event(frame, len(raw))
+        self._on_word(frame)
+        self.flush()
+        return None
+
+    def _on_word(self, frame: RelayFrame) -> None:
+        connection = self.connection
         now, mono = self._clock.now(), self._clock.monotonic()
         if type(frame) is Answered:
             connection.answered(frame, now, mono)
@@ -217,20 +224,18 @@ class Link:
             self.health.notices += 1
             log.debug("NOTICE %s", frame.text[:200], extra={"action": "relay_notice", "relay": connection.url})
         else:
-            assert type(frame) is Counted  # we never ask for one
-            self.health.unasked += 1
-        self.flush()
+            self.health.unasked += 1  # a COUNT: we never ask for one
 
-    def _on_event(self, frame: Delivered, size: int) -> None:
+    def _on_event(self, frame: Delivered, size: int) -> Delivery | None:
         if size > MAX_EVENT_BYTES + _ENVELOPE_BYTES:
             self._malformed()
-            return
+            return None
         stream = self.connection.route(frame.sub)
         delivery = None if stream is None else self._deliveries.get(stream.spec.name)
         if stream is None or delivery is None:
             self.health.unasked += 1  # also what was on its way when we closed the subscription
-            return
-        delivery.offer(self, stream, frame.sub, frame.value, size)
+            return None
+        return delivery if delivery.offer(self, stream, frame.sub, frame.value, size) else None
 
     def _on_end(self, frame: Ended) -> None:
         stream = self.connection.route(frame.sub)

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 TABLE = "outbox"
 TICK_S = 0.25
 SCAN_S = 15.0
+REACH_S = 300.0
+MAX_ROUNDS = 12
 PRUNE_S = 600.0
 KEEP_MS = 7 * 86_400_000
 _PRUNE_ROWS = 500
@@ -100,6 +102,7 @@ class Outbox:
             self._asked = True
             self._wake.set()
         for lane in touched.values():
+            lane.reach_at = 0.0
             self._pump(lane)
 
     # ---- sending
@@ -113,6 +116,7 @@ class Outbox:
     def _on_up(self, url: str) -> None:
         lane = self._lanes.get(url)
         if lane is not None:
+            lane.rounds = 0
             self._pump(lane)
 
     def _pump(self, lane: Lane) -> None:
@@ -146,10 +150,21 @@ class Outbox:
                 return
 
     def _reach(self, lane: Lane) -> None:
+        """Try a relay that is not ours, now and then, and in the end no more."""
+        mono = self._clock.monotonic()
+        if mono < lane.reach_at:
+            return
+        lane.reach_at = mono + REACH_S
+        lane.rounds += 1
+        reason = "the relay could not be reached"
         try:
-            self._pool.reach(lane.relay)
+            if lane.rounds <= MAX_ROUNDS:
+                self._pool.reach(lane.relay)
+                return
         except InvalidInput as error:
-            log.warning("A row names no relay: %s", error, extra={"action": "outbox_bad_relay"})
+            reason = str(error)
+        while (item := lane.take()) is not None:
+            self._done(lane, item, Verdict(VerdictState.REFUSED, reason))
 
     def _send(self, lane: Lane, item: Item) -> bool:
         if item.tries and _expired(item.raw, self._clock.now()):
@@ -289,11 +304,14 @@ class Outbox:
     async def _prune(self) -> None:
         """Forget what was settled a week ago, a little at a time."""
         old = Within(None, self._clock.millis() - KEEP_MS)
-        for state in ("sent", "refused"):
-            rows = await self._unit.select(TABLE, {"state": state, "next_at_ms": old}, limit=_PRUNE_ROWS)
-            if rows:
+        try:
+            for state in ("sent", "refused"):
+                rows = await self._unit.select(TABLE, {"state": state, "next_at_ms": old}, limit=_PRUNE_ROWS)
                 keys = [{"event_id": row["event_id"], "relay": row["relay"]} for row in rows]
-                await self._unit.commit([Delete(TABLE, key) for key in keys])
+                if keys:
+                    await self._unit.commit([Delete(TABLE, key) for key in keys])
+        except VendoError as error:
+            log.warning("The outbox was not pruned: %s", error, extra={"action": "outbox_unpruned", "code": error.code})
 
 
 def _item(row: Any) -> Item:

@@ -1,7 +1,7 @@
 """One subscription, and its state at one relay: what to ask, where to resume, whether all was read. Pure.
 
-`high` moves only when everything below it was read: while a walk is under way, or after an event had to be
-dropped, it stays, so that a crash or a lost connection asks again from the old place.
+`high` moves only when everything below it was handled: while a walk is under way, while events wait for their
+handler, or after one had to be dropped, it stays, so that a crash or a lost connection asks again from the old place.
 """
 
 from dataclasses import dataclass, replace
@@ -97,11 +97,13 @@ class Stream:
             return  # of a REQ that is no longer open: its walk begins again anyway
         if handled:
             self.peak = max(self.peak, min(created_at, now))
-        if self.whole:
-            if not self.missed:
-                self.high = self.peak
-        elif self.walk is not None and sub_id == self.page_id:
+        if not self.whole and self.walk is not None and sub_id == self.page_id:
             self.walk.note(created_at)
+
+    def settle(self) -> None:
+        """Nothing waits any more of what this relay sent: the cursor may follow."""
+        if self.whole and not self.missed:
+            self.high = max(self.high or 0, self.peak)
 
     def turn(self, finished: bool | None) -> Filter | None:
         """The open page ended; the filter of the next one, or None when all was read."""

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +61,18 @@ settings.load_profile("sample")
 _outside: list[str] = []
 
 
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+
+
 def _is_here(host: object) -> bool:
     if not isinstance(host, str):
         return isinstance(host, int)  # a vsock or netlink number, not an Internet address
-    if host in ("", "localhost"):
-        return True
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return address.is_loopback or address.is_unspecified
+    address = _address(host)
+    return host in ("", "localhost") if address is None else address.is_loopback or address.is_unspecified
 
 
 def _watch(event: str, args: tuple[Any, ...]) -> None:
@@ -82,7 +84,7 @@ def _watch(event: str, args: tuple[Any, ...]) -> None:
             raise ConnectionRefusedError(f"tests do not leave this machine: {address}")
     elif event == "socket.getaddrinfo":
         host = args[0].decode() if isinstance(args[0], bytes) else args[0]
-        if host is not None and not _is_here(host):
+        if isinstance(host, str) and host not in ("", "localhost") and _address(host) is None:
             raise socket.gaierror(socket.EAI_NONAME, f"tests resolve no names: {host}")
 
 

@@ -36,6 +36,7 @@ class Fault(StrEnum):
     REQUEST_DELAYED = "request_delayed"  # arrives when `deliver` is called
     ANSWER_LOST = "answer_lost"  # done, and nobody hears of it
     REPEATED = "repeated"  # arrives twice; the second answer is heard
+    REFUSED = "refused"  # a definite no, and not done
     FALSE_NO = "false_no"  # done, and called rejected
     WRONG_AMOUNT = "wrong_amount"  # done; the answer says other amounts
     WRONG_DLEQ = "wrong_dleq"  # done; the answer's proofs do not hold
@@ -130,6 +131,8 @@ class ModelMint:
             raise MintUnreachable
         if fault is Fault.BUSY:
             raise MintBusy
+        if fault is Fault.REFUSED:
+            raise MintRejected(11000)
         if fault is Fault.REQUEST_LOST:
             raise MintSilent
         if fault is Fault.REQUEST_DELAYED:

@@ -40,7 +40,6 @@ from wallet.payment import (
     State,
     step,
 )
-from wallet.planner import Planned
 from wallet.purse import Coin, Purse, Stored
 
 _log = logging.getLogger(__name__)
@@ -48,7 +47,7 @@ _MAX_SUBMISSIONS = 2
 _BOOKING_TRIES = 3
 
 Then = Callable[[Stored], Sequence[Write]]
-Replan = Callable[[Stored], Awaitable[Planned]]
+Replan = Callable[[Stored], Awaitable[Stored]]
 Conclude = Callable[[Stored, Sequence[Proof], Sequence[Proof]], dict[str, Any]]
 
 
@@ -75,7 +74,7 @@ class Engine:
         clock: stamps postings.
         books: the mints that may be asked, by canonical address and unit.
         permit_for: the gate's permit for an effect that has begun, for work that goes on after a restart.
-        replan: makes a new plan for an operation whose keyset or fee is out of date, or raises.
+        replan: makes and commits a new plan for an operation whose keyset or fee is out of date, or raises.
         conclude: an operation's result, from what was kept and what is for others.
     """
 
@@ -284,15 +283,13 @@ class Engine:
 
     async def _renew(self, drive: _Drive) -> Effect | None:
         try:
-            made = await self._replan(drive.stored)
+            drive.stored = await self._replan(drive.stored)
         except (StoreUncertain, Conflict):
             raise
         except VendoError as error:
             _log.info("no new plan", extra={"action": "wallet_replan", "code": error.code})
             await self._release(drive, replace(drive.stored.op, state=State.REFUSED), "outdated")
             return None
-        plan = replace(made.plan, attempt=drive.stored.op.attempt)
-        await self._store(drive, replace(drive.stored, plan=plan, fee=plan.fee, amount=made.amount), made.writes)
         drive.submissions = 0
         return Effect.SUBMIT
 

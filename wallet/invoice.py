@@ -34,7 +34,15 @@ def read_invoice(text: str) -> Invoice:
         found = bolt11.decode(text)
         expires_at = found.date + (found.expiry or 3600)
     # The decoder lets faults of the libraries below it through.
-    except (Bolt11Exception, bitstring.Error, ValueError, TypeError, LookupError, ArithmeticError, AssertionError) as error:
+    except (
+        Bolt11Exception,
+        bitstring.Error,
+        ValueError,
+        TypeError,
+        LookupError,
+        ArithmeticError,
+        AssertionError,
+    ) as error:
         raise InvoiceRejected("This is not a valid invoice.") from error
     return Invoice(
         None if found.amount_msat is None else int(found.amount_msat),

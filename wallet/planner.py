@@ -137,7 +137,7 @@ class Planner:
         made, writes = await self._purse.outputs(keyset.id, split(amount))
         return Planned(replace(plan, outputs=_sorted(made)), tuple(writes), amount)
 
-    async def again(self, stored: Stored, *, reopened: bool = False) -> Planned:
+    async def again(self, stored: Stored) -> Planned:
         """A new plan for the same operation under the mint's present keysets. Old outputs stay in `past`.
 
         Raises:
@@ -145,7 +145,7 @@ class Planner:
         """
         book = self._book_of(stored.mint, stored.unit)
         old = stored.plan
-        plan = replace(old, past=(*old.past, old.outputs), attempt=1 if reopened else old.attempt + 1)
+        plan = replace(old, past=(*old.past, old.outputs), attempt=len(old.past) + 2)
         if stored.op.kind is Kind.LOCK:
             return await self.lock(stored.op.id, plan, book)
         if stored.op.kind is Kind.SEND:

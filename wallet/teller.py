@@ -1,7 +1,9 @@
 """Begins operations durably, hands them to the engine, and says in the caller's words how they ended."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +32,8 @@ from wallet.payment import Kind, Operation, QuoteExpired, QuotePaid, Restarted, 
 from wallet.planner import Planned, Planner
 from wallet.purse import Purse, Stored
 from wallet.record import Plan
+
+_log = logging.getLogger(__name__)
 
 # Taking what is ours may be tried again under the same id; paying somebody may not.
 _REOPENED = frozenset({Kind.RECEIVE, Kind.CLAIM, Kind.REFUND})
@@ -69,9 +73,7 @@ def result_of(stored: Stored) -> OperationResult:
     if body is None:
         return None
     if stored.op.kind is Kind.LOCK:
-        return Locked(
-            stored.op.id, body["payload"], tuple(body["ys"]), Msat(body["gross"]), Msat(body["amount"])
-        )
+        return Locked(stored.op.id, body["payload"], tuple(body["ys"]), Msat(body["gross"]), Msat(body["amount"]))
     if stored.op.kind is Kind.SEND:
         return str(body["token"])
     return Received(body["amount"], body["fee"])
@@ -195,6 +197,19 @@ class Teller:
         except (Unavailable, MintLied, MintRejected) as error:
             raise MintRefused("The mint's keysets cannot be had; nothing was begun.", cause=error.code) from error
 
+    async def warm(self, book: KeysetBook) -> None:
+        """Have the mint's keysets if it answers; at start a dead mint is no reason to stop."""
+        try:
+            await book.known()
+        except (Unavailable, MintLied, MintRejected) as error:
+            _log.warning("a mint's keysets cannot be had", extra={"action": "mint_cold", "code": error.code})
+
+    @asynccontextmanager
+    async def choosing(self, book: KeysetBook) -> AsyncIterator[None]:
+        """Nobody else chooses coins or counters of this mint meanwhile."""
+        async with self._locks[book.mint.url, book.unit]:
+            yield
+
     async def _begin(self, wanted: Request, make: Callable[[], Awaitable[Planned]]) -> Stored:
         book = self.book(wanted.mint, wanted.unit)
         await self.keysets(book)
@@ -227,26 +242,24 @@ class Teller:
 
     async def _reserve(self, stored: Stored) -> list[Write]:
         held = await self._purse.known([proof.y for proof in stored.plan.inputs])
-        return [
-            self._purse.move(coin, "reserved", stored.op.id) for coin in held.values() if coin.state == "live"
-        ]
+        return [self._purse.move(coin, "reserved", stored.op.id) for coin in held.values() if coin.state == "live"]
 
     async def _reopen(self, stored: Stored) -> Stored:
         """Take it up again with new outputs; the old ones are looked up with them."""
         await self.keysets(self.book(stored.mint, stored.unit))
+        return await self._again(stored, replace(stored.op, state=State.PREPARED, attempt=1, rejected=None))
+
+    async def _again(self, stored: Stored, operation: Operation) -> Stored:
         async with self._locks[stored.mint, stored.unit]:
-            planned = await self._planner.again(stored, reopened=True)
-            operation = replace(stored.op, state=State.PREPARED, attempt=1, rejected=None)
-            new = replace(
-                stored, op=operation, plan=planned.plan, fee=planned.plan.fee, amount=planned.amount, reason=""
-            )
+            planned = await self._planner.again(stored)
+            plan = replace(planned.plan, attempt=operation.attempt)
+            new = replace(stored, op=operation, plan=plan, fee=plan.fee, amount=planned.amount, reason="")
             await self._purse.commit([self._purse.change(stored, new), *planned.writes])
         return replace(new, version=stored.version + 1)
 
-    async def renew(self, stored: Stored) -> Planned:
-        """A new plan for the engine; see `Planner.again`."""
-        async with self._locks[stored.mint, stored.unit]:
-            return await self._planner.again(stored)
+    async def renew(self, stored: Stored) -> Stored:
+        """A new plan, made durable, for an operation whose keyset or fee is out of date; see `Planner.again`."""
+        return await self._again(stored, stored.op)
 
     # ------------------------------------------------------------------ deposits
 

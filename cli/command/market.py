@@ -13,8 +13,8 @@ from cli.output import ExitCode, Output, Problem, sat, usd
 from core.error import InvalidInput
 
 _COMPUTE = "/agents/node/compute"
-_DONE = frozenset({"complete", "delivered"})
-_ENDED = _DONE | {"failed", "cancelled"}
+_DONE = "delivered"
+_ENDED = frozenset({_DONE, "failed", "cancelled"})
 _FIRST_POLL_S, _LAST_POLL_S = 0.05, 0.5
 _GRACE_S = 30
 
@@ -26,6 +26,7 @@ FileOption = Annotated[
 MaxOption = Annotated[str | None, typer.Option("--max-usd", metavar="USD", help="The most it may cost, fees included.")]
 MsatOption = Annotated[int | None, typer.Option("--max-msat", min=0, help="The same, in msat.")]
 ParamOption = Annotated[list[str] | None, typer.Option("--param", metavar="K=V", help="A parameter of the job.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=200, help="How many to show.")]
 TimeoutOption = Annotated[
     int | None, typer.Option("--timeout", min=1, max=3600, help="Seconds that a seller has for the work.")
 ]
@@ -57,9 +58,9 @@ def buy(
     if view is None:
         remedy = f"It goes on without you. Ask again: vendo buy with --key {used}, or: vendo jobs"
         return out.fail(Problem("cli.job_open", f"The job {job_id} has not ended yet.", "", remedy, 504))
-    if _state(view) not in _DONE:
+    if view["state"] != _DONE:
         return out.fail(_failure(view, job_id))
-    result = client.read(f"{_COMPUTE}/jobs/{job_id}/result").decode("utf-8", "replace")
+    result = client.read(f"{_COMPUTE}/jobs/{job_id}/result").decode("utf-8", "replace").removesuffix("\n")
     out.answer(view | {"job_id": job_id, "key": used, "result": result}, result)
     if not json_mode:
         out.note(_receipt(view))
@@ -85,10 +86,6 @@ def _params(pairs: list[str]) -> dict[str, str]:
     return found
 
 
-def _state(view: dict[str, Any]) -> str:
-    return str(view["status"])
-
-
 def _wait(out: Output, client: Client, job_id: str, timeout: int | None) -> dict[str, Any] | None:
     """The job's view when it has ended, or None when it takes far longer than it may."""
     pause, end = _FIRST_POLL_S, time.monotonic() + 2 * (timeout or 300) + _GRACE_S
@@ -96,9 +93,9 @@ def _wait(out: Output, client: Client, job_id: str, timeout: int | None) -> dict
     with out.waiting(f"Job {job_id}…"):
         while time.monotonic() < end:
             view: dict[str, Any] = client.get(f"{_COMPUTE}/jobs/{job_id}/status")
-            if _state(view) in _ENDED:
+            state = str(view["state"])
+            if state in _ENDED:
                 return view
-            state = str(view.get("state", _state(view)))
             if state != said and not out.json_mode:
                 out.note(f"{state}…")
                 said = state
@@ -109,33 +106,39 @@ def _wait(out: Output, client: Client, job_id: str, timeout: int | None) -> dict
 
 def _failure(view: dict[str, Any], job_id: str) -> Problem:
     error = view.get("error")
-    if isinstance(error, dict):
-        code, message = str(error.get("code", "dvm.job_failed")), str(error.get("message", ""))
-        remedy = str(error.get("remedy", ""))
-    else:
-        code, message, remedy = "dvm.job_failed", str(error or ""), ""
-    unchanged = "" if view.get("paid_msat") else "Nothing was paid."
-    return Problem(code, message or f"The job {job_id} {_state(view)}.", unchanged, remedy, 502)
+    told = error if isinstance(error, dict) else {"message": error}
+    cost, closed = int(view.get("cost_msat") or 0), view.get("closed", True)
+    money = "Nothing was paid." if not cost else f"It cost {sat(cost)}."
+    if cost and not closed:
+        money = f"{sat(cost)} are locked to a seller until they are claimed or refunded."
+    return Problem(
+        str(told.get("code") or "dvm.job_failed"),
+        str(told.get("message") or f"The job {job_id} ended as {view['state']}."),
+        money,
+        str(told.get("remedy") or f"See: vendo cat /compute/jobs/{job_id}/status"),
+        502,
+    )
 
 
 def _receipt(view: dict[str, Any]) -> str:
-    seller = view.get("seller") or view.get("provider") or "builtin"
-    paid, fees = int(view.get("paid_msat") or 0), int(view.get("fees_msat") or 0)
-    worth = view.get("paid_uusd")
-    line = f"Seller: {seller}. Paid: {sat(paid)}" + (f" ({usd(int(worth))})" if worth is not None else "")
-    return line + (f", and {sat(fees)} of fees." if fees else ".")
+    paid, cost, worth = int(view.get("paid_msat") or 0), int(view.get("cost_msat") or 0), view.get("cost_uusd")
+    line = f"Seller: {view.get('seller') or view.get('provider')}. Paid: {sat(paid)}"
+    if cost:
+        line += f", {sat(cost)} with fees" + (f" ({usd(int(worth))})" if worth is not None else "")
+    return line + "."
 
 
-def jobs(home: HomeOption, json_mode: JsonOption = False) -> None:
+def jobs(home: HomeOption, limit: LimitOption = 20, json_mode: JsonOption = False) -> None:
     """The jobs that were bought, newest first."""
-    answer = Client.open(home).get(f"{_COMPUTE}/jobs")
-    rows = answer.get("jobs", []) if isinstance(answer, dict) else answer
+    client = Client.open(home)
+    names = [row["name"] for row in client.list(f"{_COMPUTE}/jobs") if row["is_dir"]][:limit]
+    views = [client.get(f"{_COMPUTE}/jobs/{name}/status") for name in names]
     Output(json_mode=json_mode).rows(
-        answer,
-        ("job", "kind", "status", "state", "paid", "seller"),
+        views,
+        ("job", "kind", "state", "paid", "seller"),
         (
-            (row["job_id"], row["kind"], row["status"], row["state"], sat(row.get("paid_msat") or 0), row.get("seller"))
-            for row in rows
+            (row["job_id"], row["kind"], row["state"], sat(int(row.get("paid_msat") or 0)), row.get("seller"))
+            for row in views
         ),
         "No job was bought yet.",
     )

@@ -8,11 +8,11 @@ import typer
 
 from cli.client import Client, new_key
 from cli.option import HomeOption, JsonOption, KeyOption, MintOption
-from cli.output import ExitCode, Output, Problem, sat
+from cli.output import ExitCode, Output, Problem
 
 app = typer.Typer(no_args_is_help=True, help="Ecash in, ecash out, and whether the books agree with the mints.")
 _WALLET = "/agents/node/wallet"
-_OPEN = frozenset({"prepared", "unknown", "waiting", "pending", "unpaid"})
+_OPEN = frozenset({"waiting", "prepared", "unknown"})
 _POLL_S = 0.25
 
 SatArgument = Annotated[int, typer.Argument(min=1, metavar="SAT", help="Whole satoshi.")]
@@ -27,11 +27,10 @@ def _with_mint(body: dict[str, Any], mint: str | None) -> dict[str, Any]:
 def balance(home: HomeOption, json_mode: JsonOption = False) -> None:
     """Free, reserved and locked money, per mint and unit."""
     answer = Client.open(home).get(f"{_WALLET}/balance")
-    rows = answer.get("balances", []) if isinstance(answer, dict) else answer
     Output(json_mode=json_mode).rows(
         answer,
         ("free", "reserved", "locked", "unit", "mint"),
-        ((row["live"], row["reserved"], row["locked"], row["unit"], row["mint"]) for row in rows),
+        ((row["live"], row["reserved"], row["locked"], row["unit"], row["mint"]) for row in answer["balances"]),
         "The wallet is empty.",
     )
 
@@ -62,23 +61,28 @@ def deposit(
     out, client = Output(json_mode=json_mode), Client.open(home)
     answer = client.call(f"{_WALLET}/deposit", _with_mint({"sat": amount}, mint), key=key)
     if not wait:
-        out.answer(answer, answer["invoice"])
+        out.answer(answer, answer.get("invoice") or f"state: {answer['state']}")
         out.note(f"Pay this invoice; the node collects the coins. Operation {answer['op_id']}.")
         return ExitCode.OK
-    if not json_mode:
-        out.note(f"Pay this invoice: {answer['invoice']}")
+    out.note(f"Pay this invoice: {answer.get('invoice', '')}")
     end = time.monotonic() + wait
     with out.waiting("Waiting for the payment…"):
-        state = client.get(f"{_WALLET}/operations/{answer['op_id']}")
-        while state["state"] in _OPEN and time.monotonic() < end:
+        while answer["state"] in _OPEN and time.monotonic() < end:
             time.sleep(_POLL_S)
-            state = client.get(f"{_WALLET}/operations/{answer['op_id']}")
-    if state["state"] == "done":
-        out.answer(answer | state, f"{sat(amount * 1000)} deposited.")
+            answer |= client.get(f"{_WALLET}/operations/{answer['op_id']}")
+    if answer["state"] == "done":
+        out.answer(answer, f"{amount} sat deposited.")
         return ExitCode.OK
-    why = state.get("reason") or f"The invoice was not paid within {wait:g} s."
+    return out.fail(_open_deposit(answer, wait))
+
+
+def _open_deposit(answer: dict[str, Any], wait: float) -> Problem:
+    if answer["state"] == "refused":
+        why = answer.get("reason") or "The mint refused."
+        return Problem("wallet.deposit_refused", why, "No money was collected.", "Ask for a new invoice.", 409)
     remedy = f"It stays valid until it expires; see: vendo cat /wallet/operations/{answer['op_id']}"
-    return out.fail(Problem("cli.deposit_open", why, "No money was collected.", remedy, 504))
+    why = f"The invoice was not paid within {wait:g} s."
+    return Problem("cli.deposit_open", why, "No money was collected.", remedy, 504)
 
 
 @app.command()
@@ -88,14 +92,18 @@ def send(
     mint: MintOption = None,
     key: KeyOption = None,
     json_mode: JsonOption = False,
-) -> None:
+) -> int:
     """Make a token. Whoever has it has the money; the same --key shows the same token again."""
-    out = Output(json_mode=json_mode)
+    out, client = Output(json_mode=json_mode), Client.open(home)
     used = key or new_key()
     if key is None:
         out.note(f"Key: {used}")
-    answer = Client.open(home).call(f"{_WALLET}/send", _with_mint({"sat": amount}, mint), key=used)
-    out.answer(answer, answer["token"])
+    answer = client.call(f"{_WALLET}/send", _with_mint({"sat": amount}, mint), key=used)
+    if "token" not in answer:
+        why = f"The payment is {answer['state']}: the mint has not answered yet."
+        return out.fail(Problem("wallet.unknown", why, "", f"Ask again with --key {used}.", 503))
+    out.answer(answer | {"key": used}, answer["token"])
+    return ExitCode.OK
 
 
 @app.command()
@@ -104,6 +112,5 @@ def audit(home: HomeOption, json_mode: JsonOption = False) -> int:
     out = Output(json_mode=json_mode)
     with out.waiting("Asking the mints…"):
         answer = Client.open(home).get(f"{_WALLET}/audit")
-    differences = answer.get("differences", [])
-    out.answer(answer, "\n".join(str(one) for one in differences) or "The books agree with the mints.")
-    return ExitCode.DATA if differences else ExitCode.OK
+    out.answer(answer, "\n".join(answer["differences"]) or "Coins, books and mints agree.")
+    return ExitCode.OK if answer["clean"] else ExitCode.DATA

@@ -11,9 +11,11 @@ import orjson
 
 from core.error import InvalidInput
 from dvm.acceptance import PROOF_OF_WORK, param
-from dvm.nonce import Unsigned, parse_bits, parse_unsigned
+from dvm.nonce import Unsigned, leading_zero_bits, parse_bits, parse_unsigned
 from dvm.provider.provider import Answer
 from dvm.request import ComputeRequest
+
+__all__ = ["ProofOfWork", "leading_zero_bits", "mine_slice"]
 
 DEFAULT_MAX_BITS = 22
 MAX_EVENT_BYTES = 8_192  # every try hashes what follows the nonce: a long event makes every try dearer

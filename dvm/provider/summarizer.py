@@ -2,8 +2,7 @@
 
 The ranking is sumy's `reduction`: degree centrality in the sentence graph, with TextRank's measure of similarity
 (Mihalcea and Tarau, 2004). It needs no numpy, unlike sumy's TextRank and LexRank. Sentences are split by NLTK's Punkt
-algorithm with abbreviations given here, so that nothing is downloaded at run time. Works best for English; other languages get no stemming and no stop words
-of their own.
+algorithm with abbreviations given here, so that nothing is downloaded at run time. Works best for English.
 """
 
 import asyncio
@@ -29,63 +28,11 @@ PER_PARAGRAPH = 3
 _LENGTH = re.compile(r"(\d{1,5})\s*(words?|paragraphs?|sentences?)", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_][^\W_]*(?:['’-][^\W_]+)*")
 _BREAK = re.compile(r"\n\s*\n")
-_ABBREVIATIONS = frozenset(
-    [
-        "dr",
-        "mr",
-        "mrs",
-        "ms",
-        "prof",
-        "rev",
-        "gen",
-        "col",
-        "lt",
-        "sgt",
-        "capt",
-        "st",
-        "jr",
-        "sr",
-        "vs",
-        "etc",
-        "inc",
-        "ltd",
-        "co",
-        "corp",
-        "dept",
-        "no",
-        "vol",
-        "fig",
-        "eq",
-        "al",
-        "approx",
-        "ca",
-        "cf",
-        "e.g",
-        "i.e",
-        "a.m",
-        "p.m",
-        "u.s",
-        "u.k",
-        "u.n",
-        "ph.d",
-        "m.d",
-        "b.a",
-        "m.a",
-        "d.c",
-        "jan",
-        "feb",
-        "mar",
-        "apr",
-        "jun",
-        "jul",
-        "aug",
-        "sep",
-        "sept",
-        "oct",
-        "nov",
-        "dec",
-    ]
+_SHORT = (
+    "dr mr mrs ms prof rev gen col lt sgt capt st jr sr vs etc inc ltd co corp dept no vol fig eq al approx ca cf "
+    "e.g i.e a.m p.m u.s u.k u.n ph.d m.d b.a m.a d.c jan feb mar apr jun jul aug sep sept oct nov dec"
 )
+_ABBREVIATIONS = frozenset(_SHORT.split())
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from core.error import Conflict, KeyReused, NotFound, Unavailable
+from core.error import Conflict, InvalidInput, KeyReused, NotFound, Unavailable
 from core.identifier import derived_id
 from core.unit import Write
 from dvm.request import MAX_INPUT_BYTES, ComputeRequest
@@ -68,6 +68,10 @@ class JobView(Protocol):
     @property
     def state(self) -> str:
         """Where it is: staged, quoting, paying, working, fallback; delivered, failed or cancelled at the end."""
+
+    @property
+    def version(self) -> int:
+        """Rises with every change."""
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, for JSON."""
@@ -193,7 +197,7 @@ class _Compute:
 
         async def ctl(body: bytes, session: Session) -> bytes:
             if body.strip() != b"cancel":
-                raise NotFound("A job's ctl knows one word: cancel.")
+                raise InvalidInput("A job's ctl knows one word: cancel.")
             await self._seen(job_id, session)
             await self._jobs.cancel(job_id)
             return await status(session)
@@ -214,22 +218,22 @@ class _Compute:
         )
 
     async def _follow(self, job_id: str, session: Session, after: int | None) -> AsyncIterator[Record]:
-        """A record for each change that is seen. The cursor is a digest-free count: the job's own version."""
+        """A record for each change that is seen; the cursor is the job's own version. Ends when the job has."""
         last = -1 if after is None else after
         while True:
             count = self._feed.count("jobs")
             view = await self._seen(job_id, session)
             whole = view.to_dict()
-            version = int(whole["version"])
+            version = view.version
             if version > last:
                 last = version
                 yield Record(version, orjson.dumps(whole), "job")
-            if view.state in _ENDED and whole.get("closed", True):
+            if view.state in _ENDED:
                 return
             await self._feed.wait("jobs", count, _LOOK_AGAIN_S)
 
 
-PAYMENT_FIELDS = ("money", "seller", "mint", "reserved", "paid", "fees", "released")
+PAYMENT_FIELDS = ("money", "closed", "seller", "mint", "locktime", "ys", "reserved", "paid", "fees", "cost", "released")
 
 
 def _mark(batch: Batch, mark: str, job_id: str, wish: str) -> None:

@@ -17,8 +17,7 @@ class Switch(Protocol):
     async def resume(self) -> None:
         """Begin new effects again."""
 
-    @property
-    def paused(self) -> bool:
+    async def paused(self) -> bool:
         """Whether it is paused."""
 
 
@@ -44,7 +43,7 @@ def ctl_service(switch: Switch, ticker: Ticker | None = None) -> Tree:
         return json_bytes({"paused": False})
 
     async def paused(session: Session) -> bytes:
-        return json_bytes({"paused": switch.paused})
+        return json_bytes({"paused": await switch.paused()})
 
     files: dict[str, Node] = {
         "pause": File("begin no new effects; open money is finished", read=paused, call=pause),

@@ -11,8 +11,8 @@ from core.effect import EffectClass, Permit
 from core.error import InvalidInput, NotFound
 from core.identifier import EffectId, OperationId
 from core.money import Rate
+from fs.service.treasury import Treasurer, canonical
 from fs.session import Session
-from fs.treasury import Treasurer, canonical
 from fs.tree import File, Folder, Node, Tree, json_bytes, json_object, json_reader
 from wallet.model import Audit, Balance, Deposit, OperationView, Received
 
@@ -22,6 +22,10 @@ MAX_SAT = 2_100_000_000_000_000
 
 class Purse(Protocol):
     """What `wallet.wallet.Wallet` does for its owner."""
+
+    @property
+    def mints(self) -> Sequence[str]:
+        """Addresses of the trusted mints."""
 
     async def balance(self) -> Sequence[Balance]:
         """What is held, by mint and unit."""
@@ -57,7 +61,6 @@ def wallet_service(
     wallet: Purse,
     fx: RateSource,
     usage: Callable[[], Awaitable[Mapping[str, Any]]],
-    mints: Sequence[str],
     treasurer: Treasurer | None = None,
 ) -> Tree:
     """The service at `/wallet`; only with a treasurer does it have files that move money."""
@@ -81,7 +84,7 @@ def wallet_service(
         "usage": File("what was spent today, of what may be", read=json_reader(usage)),
     }
     if treasurer is not None:
-        files |= _moving(wallet, mints, treasurer)
+        files |= _moving(wallet, treasurer)
     return Tree(Folder("The wallet.", files))
 
 
@@ -101,11 +104,11 @@ def _amount(value: Mapping[str, Any], mints: Sequence[str]) -> tuple[int, str]:
     return sat, mint
 
 
-def _moving(wallet: Purse, mints: Sequence[str], treasurer: Treasurer) -> dict[str, Node]:
+def _moving(wallet: Purse, treasurer: Treasurer) -> dict[str, Node]:
     """The files that move money."""
 
     async def deposit(body: bytes, session: Session) -> bytes:
-        sat, mint = _amount(json_object(body, frozenset({"sat", "mint"})), mints)
+        sat, mint = _amount(json_object(body, frozenset({"sat", "mint"})), wallet.mints)
 
         async def act(op_id: OperationId, effect_id: EffectId, permit: Permit) -> dict[str, Any]:
             made = await wallet.deposit(op_id, mint, sat, effect_id, permit)
@@ -131,7 +134,7 @@ def _moving(wallet: Purse, mints: Sequence[str], treasurer: Treasurer) -> dict[s
         return json_bytes(await treasurer.move(session, "receive", token.encode(), {}, EffectClass.EXTERNAL, act))
 
     async def send(body: bytes, session: Session) -> bytes:
-        sat, mint = _amount(json_object(body, frozenset({"sat", "mint"})), mints)
+        sat, mint = _amount(json_object(body, frozenset({"sat", "mint"})), wallet.mints)
 
         async def act(op_id: OperationId, effect_id: EffectId, permit: Permit) -> dict[str, Any]:
             return {"state": "done", "token": await wallet.send(op_id, mint, sat, effect_id, permit), "mint": mint}

@@ -16,6 +16,7 @@ import orjson
 
 from core.error import Conflict, InvalidInput, Paused, StoreUncertain, VendoError
 from core.identifier import PubKey, is_hex64
+from dvm.policy import MARKET
 from node.agent.program import Context, State, Trigger
 from relays.key import npub, parse_pubkey
 from relays.kind import POW_REQUEST, SUMMARY_REQUEST, TEXT_REQUEST
@@ -150,12 +151,22 @@ def answer_text(job: dict[str, Any]) -> str:
 
 
 def _cost_line(job: dict[str, Any]) -> str:
-    cost = f"{job.get('paid_msat', 0)} msat, {job.get('cost_uusd', 0)} µUSD with fees"
-    if job.get("result") is None:
-        return f"— cost: {cost}"
-    if job.get("provider") != "dvm":
-        return "— no seller took it; done by this node's built-in provider at cost 0"
-    return f"— done by {_name(job.get('seller'))} for {cost}"
+    """Who did it and what it cost; money that is still locked counts as paid until it is back."""
+    cost = int(job.get("cost_msat") or 0)
+    if job.get("result") is not None and job.get("provider") == MARKET:
+        return f"— done by {_name(job.get('seller'))} for {_price(job)}"
+    if job.get("result") is not None:
+        done = f"— no seller delivered it; done by this node's built-in provider ({job.get('seller')}) at cost 0"
+        return done if not cost else f"{done}; {cost} msat are with a seller that failed, until they are refunded"
+    if cost and not job.get("closed"):
+        return f"— {cost} msat are with a seller that failed, until they are refunded"
+    return f"— it cost {_price(job)}" if cost else "— it cost nothing"
+
+
+def _price(job: dict[str, Any]) -> str:
+    paid, cost, usd = job.get("paid_msat") or 0, job.get("cost_msat") or 0, job.get("cost_uusd")
+    worth = "" if usd is None else f", {usd} µUSD"
+    return f"{paid} msat ({cost} msat with fees{worth})"
 
 
 def _name(seller: Any) -> str:

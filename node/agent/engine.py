@@ -23,6 +23,7 @@ from node.agent.tick import TickLimits, TickRunner
 log = logging.getLogger(__name__)
 
 _STORE_BACK_OFF_MS = 5_000
+_LOOK_AGAIN_MS = (0, 25, 250, 2_500, 10_000)
 _INITIALIZE = "initialize"
 
 
@@ -87,7 +88,15 @@ class Engine:
             self._wake.set()
 
     def notify_at(self, agent: str, at_ms: int) -> None:
-        """Something in an agent's inbox is due at a time (Unix ms), or will be committed by then."""
+        """Somebody else will commit something to an agent's inbox about then (Unix ms).
+
+        A commit may take longer than was thought, so the engine looks a few times more; a look that finds nothing
+        costs one question to the database, and a restart finds the envelope in any case.
+        """
+        for wait in _LOOK_AGAIN_MS:
+            self._look_at(agent, at_ms + wait)
+
+    def _look_at(self, agent: str, at_ms: int) -> None:
         heapq.heappush(self._later, (at_ms, agent))
         self._wake.set()
 
@@ -98,6 +107,7 @@ class Engine:
 
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         """Start with what waited over a restart, then run until `stop`; ticks that began are finished."""
+        self._stopping = False
         for agent in await self._waiting.agents():
             self.notify(agent)
         stopping = asyncio.create_task(stop.wait())
@@ -133,7 +143,7 @@ class Engine:
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("an agent's task failed", exc_info=error, extra={"action": "agent_task_failed", "agent": agent})
-            self.notify_at(agent, self._clock.millis() + _STORE_BACK_OFF_MS)
+            self._look_at(agent, self._clock.millis() + _STORE_BACK_OFF_MS)
 
     async def _rest(self, stopping: asyncio.Task[bool]) -> None:
         """Until something is due, an agent is done, or the end."""
@@ -159,19 +169,19 @@ class Engine:
                 if found is None:
                     return
                 if isinstance(found, int):
-                    self.notify_at(agent, found)
+                    self._look_at(agent, found)
                     return
                 if not await self._runner.run(found):
                     row = await self._waiting.find(found["n"])
                     if row is not None and row["state"] == "new" and row["tries"] == found["tries"]:
-                        self.notify_at(agent, max(row["next_at_ms"], self._clock.millis() + self._limits.pause_ms))
+                        self._look_at(agent, max(row["next_at_ms"], self._clock.millis() + self._limits.pause_ms))
                         return
         except VendoError as error:
             log.error(
                 "an agent waits for the database",
                 extra={"action": "agent_waits", "agent": agent, "code": error.code},
             )
-            self.notify_at(agent, self._clock.millis() + _STORE_BACK_OFF_MS)
+            self._look_at(agent, self._clock.millis() + _STORE_BACK_OFF_MS)
 
     async def _finish(self) -> None:
         tasks = list(self._busy.values())

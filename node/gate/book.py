@@ -104,17 +104,19 @@ def begin(
     return (Insert("effect", row), *held, Append(run, "begin", effect_id, entry))
 
 
-def _share(held: Row, holds: Sequence[Row], cost: int) -> int:
-    """How much of the cost one budget is charged: all of it, but of several counterparties each only up to its hold."""
-    sellers = sum(row["budget"].startswith("seller:") for row in holds)
-    several = held["budget"].startswith("seller:") and sellers > 1
-    return min(cost, int(held["amount"])) if several else cost
+def _share(held: Row, cost: int, over: int) -> int:
+    """What one budget is charged: the day all of the cost, a counterparty at most its part.
+
+    Who got what went over the reservation is not known, so every counterparty is charged with it.
+    """
+    return cost if held["budget"].startswith("day:") else min(cost, int(held["amount"])) + over
 
 
 def _booked(effect: Row, holds: Sequence[Row], cost: int, spare: str, limits: Limits) -> list[Write]:
     writes: list[Write] = []
+    over = max(0, cost - int(effect["reserved"]))
     for row in holds:
-        add = {"held": -int(row["amount"]), "spent": _share(row, holds, cost)}
+        add = {"held": -int(row["amount"]), "spent": _share(row, cost, over)}
         writes.append(Update("budget", {"name": row["budget"]}, add=add))
         writes.append(Delete("hold", {"effect_id": effect["id"], "budget": row["budget"]}, rows=1))
     if cost and not any(row["budget"].startswith("day:") for row in holds):

@@ -51,8 +51,15 @@ class LedgerUnit(UnitOfWork, Protocol):
 
 
 def effect_id(caller: str, path: str, key: str) -> EffectId:
-    """The id of the effect under an idempotency key: scoped to caller and path, never to the route chosen."""
-    return EffectId(derived_id(caller, path, key))
+    """The id of the effect under an idempotency key: scoped to caller and path, never to the route chosen.
+
+    Raises:
+        InvalidInput: one of them is not valid Unicode.
+    """
+    try:
+        return EffectId(derived_id(caller, path, key))
+    except UnicodeEncodeError as error:
+        raise InvalidInput("The path or the idempotency key is not valid Unicode.") from error
 
 
 class NodeGate:

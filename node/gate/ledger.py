@@ -17,6 +17,7 @@ from relays.key import Key
 from relays.kind import LEDGER_ENTRY
 
 _MAX_TEXT = 1_000
+_MAX_BODY = 4_000
 
 
 def entry_tags(run: str, seq: int, prev: str, type_: str, effect_id: str) -> tuple[tuple[str, ...], ...]:
@@ -55,4 +56,10 @@ def _bounded(value: Any) -> Any:
 
 def body(facts: Mapping[str, Any]) -> str:
     """An entry's content: JSON with sorted names, no long texts and no secrets that show by their form."""
-    return scrub(orjson.dumps(_bounded(facts), option=orjson.OPT_SORT_KEYS).decode())
+    try:
+        text = orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # broken Unicode, or a mapping that is no dict
+        text = b""
+    if not text or len(text) > _MAX_BODY:
+        text = orjson.dumps(_bounded(facts), option=orjson.OPT_SORT_KEYS)
+    return scrub(text.decode())

@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 _DAY_S = 86_400
 _RETRY_S = 60
+_LOOK_S = 600
 _NOTHING = Limits("msat", Msat(0), Msat(0), Msat(0))
 
 
@@ -66,7 +67,7 @@ class Standing:
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         """Begin each new day's effect until told to stop."""
         ready.set()
-        wait = _DAY_S - self._clock.now() % _DAY_S
+        wait = self._wait()
         stopped = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
@@ -86,7 +87,11 @@ class Standing:
         except VendoError as error:
             _log.warning("no standing entry", extra={"action": "standing_failed", "code": error.code})
             return _RETRY_S
-        return _DAY_S - self._clock.now() % _DAY_S
+        return self._wait()
+
+    def _wait(self) -> int:
+        """Until midnight, but not long at once: a machine that was suspended or set right may be in another day."""
+        return min(_DAY_S - self._clock.now() % _DAY_S, _LOOK_S)
 
     def permit(self, purpose: str) -> Permit:
         """Leave to act for a purpose.

@@ -25,7 +25,7 @@ from fs.tree import json_bytes
 from node.http.error import MethodNotAllowed, NoSuchRoute, OtherAgent, TooManyStreams
 from node.http.guard import HEADERS, Internal, check_host, check_token, problem, read_body
 from node.http.stream import cursor, serve_stream
-from node.http.token import Grant, Tokens
+from node.http.token import Tokens
 
 log = logging.getLogger(__name__)
 
@@ -83,9 +83,8 @@ class ControlPlane:
         Raises:
             OSError: the port is taken.
         """
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", self._handle)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5.0)
+        # no router: it decodes paths on its own, and there is one strict decoding here (fs.path)
+        runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=5.0)
         await runner.setup()
         try:
             site = web.TCPSite(runner, self._host, self._wanted_port)
@@ -97,21 +96,22 @@ class ControlPlane:
             self._stop.set()
             await runner.cleanup()
 
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Every request; the only guard of this edge."""
+        key = request.headers.get(KEY_HEADER) or secrets.token_hex(16)
         try:
             check_host(request, self._port)
-            return await self._route(request)
+            return await self._route(request, key)
         except VendoError as error:
             answer = problem(error)
         except Exception:
             log.exception("a request failed", extra={"action": "http_failed", "method": request.method})
             answer = problem(Internal())
-        if key := request.get(KEY_HEADER):
-            answer.headers[KEY_HEADER] = key
+        if request.method in ("PUT", "POST"):
+            answer.headers[KEY_HEADER] = key  # whoever asks again needs it
         return answer
 
-    async def _route(self, request: web.Request) -> web.StreamResponse:
+    async def _route(self, request: web.BaseRequest, key: str) -> web.StreamResponse:
         raw = request.raw_path.partition("?")[0]
         if raw == "/healthz":
             return _json({"status": "ok"})
@@ -131,7 +131,8 @@ class ControlPlane:
             namespace = self._namespaces(names[1])
         except KeyError as error:
             raise NotFound("There is no agent with this name.") from error
-        return await self._file(request, namespace, "/" + "/".join(names[2:]), grant, raw.endswith("/"))
+        session = Session(grant.caller, grant.role, key, unit=self._unit)
+        return await self._file(request, namespace, "/" + "/".join(names[2:]), session, raw.endswith("/"))
 
     async def _ready(self) -> web.Response:
         reasons = {}
@@ -145,12 +146,8 @@ class ControlPlane:
         return _json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
     async def _file(
-        self, request: web.Request, namespace: Namespace, path: str, grant: Grant, listing: bool
+        self, request: web.BaseRequest, namespace: Namespace, path: str, session: Session, listing: bool
     ) -> web.StreamResponse:
-        key = request.headers.get(KEY_HEADER) or secrets.token_hex(16)
-        if request.method in ("PUT", "POST"):
-            request[KEY_HEADER] = key
-        session = Session(grant.caller, grant.role, key, unit=self._unit)
         match request.method:
             case "GET" if _watches(request):
                 return await self._watch(request, namespace, path, session)
@@ -160,15 +157,15 @@ class ControlPlane:
                 return _head((await namespace.stat(path, session)).to_dict())
             case "PUT":
                 await namespace.write(path, await read_body(request), session)
-                return web.Response(status=204, headers={**HEADERS, KEY_HEADER: key})
+                return web.Response(status=204, headers={**HEADERS, KEY_HEADER: session.key or ""})
             case "POST":
                 answer = await namespace.call(path, await read_body(request), session)
-                return _body(request, answer, {KEY_HEADER: key})
+                return _body(request, answer, {KEY_HEADER: session.key or ""})
             case _:
                 raise MethodNotAllowed
 
     async def _watch(
-        self, request: web.Request, namespace: Namespace, path: str, session: Session
+        self, request: web.BaseRequest, namespace: Namespace, path: str, session: Session
     ) -> web.StreamResponse:
         after = cursor(request)
         if not (await namespace.stat(path, session)).watchable:
@@ -182,7 +179,7 @@ class ControlPlane:
             self._streams -= 1
 
 
-def _watches(request: web.Request) -> bool:
+def _watches(request: web.BaseRequest) -> bool:
     asked = request.query.get("watch")
     if asked is not None:
         return asked.lower() in _WATCH
@@ -190,7 +187,7 @@ def _watches(request: web.Request) -> bool:
 
 
 async def _get(
-    request: web.Request, namespace: Namespace, path: str, session: Session, listing: bool
+    request: web.BaseRequest, namespace: Namespace, path: str, session: Session, listing: bool
 ) -> web.StreamResponse:
     if not listing:
         try:
@@ -204,12 +201,12 @@ async def _get(
     return _json([entry.to_dict() for entry in entries])
 
 
-def _wants_text(request: web.Request) -> bool:
+def _wants_text(request: web.BaseRequest) -> bool:
     accept = request.headers.get("Accept", "")
     return "text/plain" in accept and "application/json" not in accept
 
 
-def _body(request: web.Request, body: bytes, more: Mapping[str, str] | None = None) -> web.Response:
+def _body(request: web.BaseRequest, body: bytes, more: Mapping[str, str] | None = None) -> web.Response:
     headers = {**HEADERS, **(more or {})}
     if not body:
         return web.Response(status=204, headers=headers)

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 MAX_BODY = 1 << 20
 _NAMES = ("127.0.0.1", "localhost", "[::1]")
-HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+HEADERS = {"Server": "vendo", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class Internal(VendoError):
@@ -28,7 +28,7 @@ class Internal(VendoError):
     remedy = "Try again; if it goes on, look at the node's log."
 
 
-def check_host(request: web.Request, port: int) -> None:
+def check_host(request: web.BaseRequest, port: int) -> None:
     """Whether the request is meant for this listener and does not come from a foreign web page.
 
     Raises:
@@ -44,7 +44,7 @@ def check_host(request: web.Request, port: int) -> None:
         raise ForeignOrigin
 
 
-def check_token(request: web.Request, tokens: Tokens) -> Grant:
+def check_token(request: web.BaseRequest, tokens: Tokens) -> Grant:
     """Who asks.
 
     Raises:
@@ -57,7 +57,7 @@ def check_token(request: web.Request, tokens: Tokens) -> Grant:
     return grant
 
 
-async def read_body(request: web.Request) -> bytes:
+async def read_body(request: web.BaseRequest) -> bytes:
     """The whole body, at most 1 MiB.
 
     Raises:

@@ -15,7 +15,7 @@ _STALLED_S = 30.0
 _MAX_CURSOR = 1 << 63
 
 
-def cursor(request: web.Request) -> int | None:
+def cursor(request: web.BaseRequest) -> int | None:
     """Where to go on: `Last-Event-ID`, or `?after=`; None is from now on.
 
     Raises:
@@ -38,7 +38,7 @@ def frame(record: Record) -> bytes:
 
 
 async def serve_stream(
-    request: web.Request,
+    request: web.BaseRequest,
     records: AsyncIterator[Record],
     stop: asyncio.Event,
     keep_alive_s: float = KEEP_ALIVE_S,

@@ -22,7 +22,9 @@ def read_entries(path: str | Path) -> list[Row]:
     columns = tuple(facts("entry").kinds)
     names = ", ".join(f'"{column}"' for column in columns)
     try:
-        db = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=5.0)
+        # a stopped node has left no log beside the file; then SQLite need not make one, nor leave it behind
+        how = "mode=ro" if file.with_name(f"{file.name}-wal").exists() else "mode=ro&immutable=1"
+        db = sqlite3.connect(f"{file.as_uri()}?{how}", uri=True, timeout=5.0)
         try:
             found = db.execute(f'SELECT {names} FROM "entry" ORDER BY n').fetchall()  # noqa: S608
         finally:

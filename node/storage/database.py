@@ -91,10 +91,8 @@ class Database:
         self._busy = False
         self._flush()  # the disk gets its next group first, then the owners of this one hear of it
         self._groups += any(verdict is None for verdict in verdicts)
-        for (unit, done), verdict in zip(group, verdicts, strict=True):
-            if verdict is None:
-                self._units += 1
-                self._tell(unit)
+        for (_, done), verdict in zip(group, verdicts, strict=True):
+            self._units += verdict is None
             self._conflicts += isinstance(verdict, Conflict)
             if done.done():
                 continue
@@ -105,6 +103,9 @@ class Database:
         self._arm()
         if not self._busy and not self._waiting:
             self._quiet.set()
+        for (unit, _), verdict in zip(group, verdicts, strict=True):
+            if verdict is None:
+                self._tell(unit)  # still before any owner runs: they were only made ready
 
     def _tell(self, unit: Unit) -> None:
         for step in unit:

@@ -24,6 +24,7 @@ from node.storage.statement import ENTRY_COLUMNS, ENTRY_SQL, Step, Unit, is_uniq
 _log = logging.getLogger(__name__)
 
 _IDLE_S = 2.0  # of the thread's own waiting: after it the write-ahead log is emptied into the file
+_BUSY_MS = 5_000
 _LEAST_GROUP, _MOST_GROUP = 64, 512
 _NEWEST = "SELECT seq, id, raw FROM entry WHERE run = ? ORDER BY seq DESC LIMIT 1"
 
@@ -45,7 +46,7 @@ def connect(path: Path) -> sqlite3.Connection:
     """
     where = f"{path.absolute().as_uri()}?mode=rw"
     db = sqlite3.connect(
-        where, uri=True, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=5.0
+        where, uri=True, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=_BUSY_MS / 1000
     )
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-16384", "temp_store=MEMORY"):
         db.execute(f"PRAGMA {pragma}")
@@ -211,6 +212,8 @@ class Writer:
         if self._db is None:
             return
         try:
+            self._db.execute("PRAGMA busy_timeout=0")  # a reader that is in the way is not worth holding up a commit
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._db.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
         except sqlite3.Error as error:  # the log only stays longer; the next commit says what is wrong, if anything is
             _log.warning("no checkpoint", extra={"action": "checkpoint_failed", "reason": str(error)})

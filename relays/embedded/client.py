@@ -13,6 +13,7 @@ from relays.embedded.session import Session
 
 TOO_SLOW = "error: you read too slowly; reconnect and ask again"
 _FAREWELL_S = 5.0
+_EARLY_BYTES = 262_144  # so much in one turn of the loop is written before its end
 _TRY_AGAIN_LATER = 1013  # RFC 6455's registry of close codes
 
 
@@ -119,14 +120,16 @@ class Client:
             self._outbox.mark(self)
         self._out.append(ready)
         self._out_bytes += len(ready)
-        if self._out_bytes > self.limits.send_bytes or self.lag > self.limits.send_bytes:
-            self.cut(TOO_SLOW)
+        if self._out_bytes > _EARLY_BYTES:
+            self.flush()
 
     def flush(self) -> None:
-        """Give the socket all that is queued, in one write."""
+        """Give the socket all that is queued, in one write. What it does not take is lag, and lag has an end."""
         out, self._out, self._out_bytes = self._out, [], 0
         if out and not self.gone and not self._transport.is_closing():
             self._transport.write(b"".join(out))
+            if self.lag > self.limits.send_bytes:
+                self.cut(TOO_SLOW)
 
     def cut(self, reason: str) -> None:
         """End the connection: queued frames are dropped, the reason is sent if the client still reads."""

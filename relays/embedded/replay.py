@@ -10,7 +10,7 @@ from relays.embedded.store import Store
 from relays.embedded.store_query import PAGE, is_empty
 from relays.filter import Filter
 
-_HIGH_BYTES = 1 << 20  # a stored answer waits above this; events of 64 KiB must not trip the cap for slow readers
+_SHARE = 4  # a stored answer waits when this part of the send limit is in use, so that it alone never trips it
 _PATIENCE_S = 15.0
 _TOO_BROAD = "error: too broad; add kinds, authors or dates"
 _FAILED = "error: the event store failed"
@@ -35,7 +35,7 @@ async def replay(
                 if _is_over(subscription):
                     return
                 subscription.client.send(frame.event(subscription.head, raw))
-                if subscription.client.lag > _HIGH_BYTES:
+                if subscription.client.lag * _SHARE > subscription.client.limits.send_bytes:
                     await _drained(subscription, clock)
             if at >= len(snapshot.seqs):
                 break
@@ -64,7 +64,7 @@ async def _drained(subscription: Subscription, clock: Clock) -> None:
     client = subscription.client
     client.flush()
     deadline = clock.monotonic() + _PATIENCE_S
-    while client.lag > _HIGH_BYTES // 2 and not _is_over(subscription):
+    while client.lag * _SHARE * 2 > client.limits.send_bytes and not _is_over(subscription):
         if clock.monotonic() > deadline:
             client.cut(TOO_SLOW)
         await clock.sleep(0.002)

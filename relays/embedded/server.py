@@ -68,13 +68,12 @@ class Server:
             return await self._websocket(request)
         accepted = request.headers.get("Accept", "")
         if "text/html" in accepted and _NIP11 not in accepted:
-            return await self._page()
+            return self._page()
         body = document(self._description, self._limits)
         return web.json_response(body, content_type=_NIP11, headers=_OPEN_TO_ALL)
 
-    async def _page(self) -> web.Response:
-        events = await self._store.total()
-        text = page(self._description, self._limits, self.url, events, len(self._hub.clients))
+    def _page(self) -> web.Response:
+        text = page(self._description, self._limits, self.url, self._store.total, len(self._hub.clients))
         headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
         return web.Response(text=text, content_type="text/html", headers=headers)
 

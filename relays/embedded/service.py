@@ -73,6 +73,7 @@ class EmbeddedRelay:
             "connections": len(self._hub.clients),
             "offered": hub.offered,
             "forged": hub.forged,
+            "events": self._store.total,
             "stored": store.stored,
             "groups": store.groups,
             "failed": store.failed,
@@ -116,4 +117,5 @@ class EmbeddedRelay:
                 waiting = group.create_task(self._clock.sleep(_TEND_S))
                 await asyncio.wait((stopping, waiting), return_when=asyncio.FIRST_COMPLETED)
                 waiting.cancel()
-                await self._store.tend(self._clock.now())
+                if not stopping.done():
+                    await self._store.tend(self._clock.now())

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +31,7 @@ Done = Callable[[Sequence[Entry], Sequence[Outcome]], None]
 _log = logging.getLogger(__name__)
 
 _GROUP = 1_000
+_GROUP_BYTES = 1 << 20  # what is stored together is sent together, to every listener
 _READERS = 2
 _QUICK_S = 0.002  # the loop commits by itself only while the disk is faster than this
 _CHECKPOINT_BYTES = 16 << 20
@@ -74,25 +76,42 @@ class Store:
             EventFileFailed: SQLite cannot open it.
         """
         self._loop, self._done = asyncio.get_running_loop(), done
-        create_private(self._path)
-        self._claim = os.open(self._path.with_name(self._path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._claim)
-            raise RelayBusy(f"Another process serves {self._path}.") from error
-        with failing_as_file("opening"):
-            self._db = connect(self._path, synchronous=self._synchronous, cache_kib=65_536, write=True)
+        with ExitStack() as opened, failing_as_file("opening"):
+            self._claim(opened)
+            self._db = self._connect(opened, cache_kib=65_536)
             keyed = prepare(self._db, self._path, self._store_bytes)
             self._writer = EventWriter(self._db, keyed)
+            self._checkpoint = self._connect(opened, cache_kib=1_024)
             self._idle = queue.SimpleQueue[EventReader]()
             for _ in range(_READERS):
-                self._idle.put(EventReader(self._path, keyed, lambda: self._writer.kinds))
-            self._checkpoint = connect(self._path, synchronous=self._synchronous, write=True)
+                reader = EventReader(self._path, keyed, lambda: self._writer.kinds)
+                opened.callback(reader.close)
+                self._idle.put(reader)
+            self._opened = opened.pop_all()
         self._readers = ThreadPoolExecutor(_READERS, "relay-read")
         self._tender = ThreadPoolExecutor(1, "relay-tend")
         self._thread = threading.Thread(target=self._write, name="relay-write", daemon=True)
         self._thread.start()
+
+    def _claim(self, opened: ExitStack) -> None:
+        """Take the file for this process; the system gives the claim up when the process ends, however it does."""
+        create_private(self._path)
+        claim = os.open(self._path.with_name(self._path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+        opened.callback(os.close, claim)
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RelayBusy(f"Another process serves {self._path}.") from error
+
+    def _connect(self, opened: ExitStack, *, cache_kib: int) -> sqlite3.Connection:
+        db = connect(self._path, synchronous=self._synchronous, cache_kib=cache_kib, write=True)
+        opened.callback(db.close)
+        return db
+
+    @property
+    def total(self) -> int:
+        """How many events are stored."""
+        return self._writer.total
 
     async def close(self) -> None:
         """Store what was submitted, put the log back into the file, let go of it."""
@@ -100,15 +119,11 @@ class Store:
         await self._loop.run_in_executor(self._readers, self._thread.join)
         self._readers.shutdown()
         self._tender.shutdown()
-        self._checkpoint.close()
-        while not self._idle.empty():
-            self._idle.get().close()
-        try:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error:  # the log is still there and is read at the next start
-            _log.warning("the last checkpoint failed", extra={"action": "relay_checkpoint_failed"})
-        self._db.close()
-        os.close(self._claim)
+        with self._opened:
+            try:
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            except sqlite3.Error:  # the log is still there and is read at the next start
+                _log.warning("the last checkpoint failed", extra={"action": "relay_checkpoint_failed"})
 
     # -- writing --------------------------------------------------------------------------------------------------
 
@@ -132,13 +147,14 @@ class Store:
             first = self._queue.get()
             if first is None:
                 return
-            group = list(first)
-            while len(group) < _GROUP and not self._queue.empty():
+            group, size = list(first), _bytes(first)
+            while len(group) < _GROUP and size < _GROUP_BYTES and not self._queue.empty():
                 more = self._queue.get()
                 if more is None:
                     ended = True
                     break
                 group += more
+                size += _bytes(more)
             with self._lock:
                 outcomes = self._commit(group)
             self._loop.call_soon_threadsafe(self._done, group, outcomes)
@@ -173,14 +189,6 @@ class Store:
     async def count(self, filters: Sequence[Filter], now: int) -> int:
         """How many stored events meet one of the filters."""
         return await self._loop.run_in_executor(self._readers, self._read, lambda reader: reader.count(filters), now)
-
-    async def total(self) -> int:
-        """How many events are stored."""
-        return await self._loop.run_in_executor(self._tender, self._total)
-
-    def _total(self) -> int:
-        with failing_as_file("counting"):
-            return int(self._checkpoint.execute("SELECT count(*) FROM event").fetchone()[0])
 
     def _read(self, ask: Callable[[EventReader], T], now: int) -> T:
         if self._writer.next_expiry <= now:  # or expired events would use up the answer's limit
@@ -219,3 +227,7 @@ class Store:
                 self._writer.sweep(now, _SWEPT)
         except sqlite3.Error:  # a full disk; readers leave expired events out anyway
             _log.warning("expired events were not removed", extra={"action": "relay_sweep_failed"})
+
+
+def _bytes(entries: Sequence[Entry]) -> int:
+    return sum(len(entry.raw) for entry in entries)

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import orjson
 
 from relays.embedded.error import QueryTooBroad
-from relays.embedded.store_schema import Hash, connect, failing_as_file, place_range
+from relays.embedded.store_schema import MAX_TIME, Hash, connect, failing_as_file, place_range
 from relays.filter import Filter
 
 PAGE = 200  # texts fetched at once
@@ -66,7 +66,9 @@ class _Where:
 def is_empty(wanted: Filter) -> bool:
     """Whether nothing can meet it, or nothing stored was asked for."""
     conditions = (wanted.ids, wanted.authors, wanted.kinds, *wanted.tags.values())
-    return wanted.limit == 0 or wanted.since > wanted.until or any(one is not None and not one for one in conditions)
+    if wanted.limit == 0 or wanted.since > min(wanted.until, MAX_TIME):
+        return True
+    return any(one is not None and not one for one in conditions)
 
 
 class EventReader:

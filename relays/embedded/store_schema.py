@@ -52,8 +52,8 @@ def place(created_at: int, event_id: str) -> int:
 
 
 def place_range(since: int, until: int) -> tuple[int, int]:
-    """The least and the greatest place of events between two Unix seconds, both included."""
-    return min(since, MAX_TIME + 1) << _ID_BITS, min(until, MAX_TIME) << _ID_BITS | _LAST_ID
+    """The least and the greatest place of events between two Unix seconds, both included; `since` is in range."""
+    return since << _ID_BITS, min(until, MAX_TIME) << _ID_BITS | _LAST_ID
 
 
 @contextmanager

@@ -48,6 +48,7 @@ class EventWriter:
 
     Attributes:
         kinds: every kind ever stored; a reader may see a kind here before its rows, never after.
+        total: how many events are stored.
         next_expiry: no stored event expires before this second.
     """
 
@@ -57,6 +58,7 @@ class EventWriter:
         self._seq: int = self._one("SELECT coalesce(max(seq), 0) FROM event")
         self._any_deleted = bool(self._one("SELECT EXISTS(SELECT 1 FROM tombstone)"))
         self.next_expiry: int = self._one("SELECT coalesce(min(exp), ?) FROM event WHERE exp IS NOT NULL", NEVER)
+        self.total: int = self._one("SELECT count(*) FROM event")
         self.kinds = frozenset(self._stored_kinds())
 
     def _one(self, sql: str, *args: int | str) -> Any:
@@ -77,20 +79,20 @@ class EventWriter:
         Raises:
             sqlite3.Error: the engine failed; the group is not stored, or (in COMMIT) may be.
         """
-        first = self._seq
+        before = self._seq, self.total
         self._db.execute("BEGIN IMMEDIATE")
         try:
             outcomes = self._apply(entries)
             self._db.execute("COMMIT")
         except sqlite3.Error:
-            self._roll_back(first)
+            self._roll_back(before)
             raise
         return outcomes
 
-    def _roll_back(self, seq: int) -> None:
+    def _roll_back(self, before: tuple[int, int]) -> None:
         if self._db.in_transaction:  # the engine rolls back by itself on some errors
             self._db.execute("ROLLBACK")
-        self._seq = seq
+        self._seq, self.total = before
 
     def _apply(self, entries: Sequence[Entry]) -> list[Outcome]:
         outcomes = [HAVE_IT] * len(entries)
@@ -148,6 +150,7 @@ class EventWriter:
         for (position, _), row in zip(numbered, rows, strict=True):
             if row[0] in fresh:
                 outcomes[position] = Outcome(row[0], True, "")
+                self.total += 1
 
     def _insert_rows(self, table: str, rows: Sequence[tuple[int | str | None, ...]]) -> None:
         at = 0
@@ -220,6 +223,7 @@ class EventWriter:
         keys = [(self._keyed(name + value), event.kind, order, seq) for name, value in indexed_tags(event)]
         self._db.executemany("DELETE FROM tag WHERE tag=? AND kind=? AND place=? AND seq=?", keys)
         self._db.execute("DELETE FROM event WHERE seq=?", (seq,))
+        self.total -= 1
 
     def sweep(self, now: int, most: int) -> int:
         """Remove at most so many events that have expired (NIP-40). Returns how many.
@@ -227,6 +231,7 @@ class EventWriter:
         Raises:
             sqlite3.Error: the engine failed; nothing was removed.
         """
+        before = self._seq, self.total
         self._db.execute("BEGIN IMMEDIATE")
         try:
             rows = self._db.execute("SELECT seq FROM event WHERE exp<=? ORDER BY exp LIMIT ?", (now, most)).fetchall()
@@ -235,7 +240,7 @@ class EventWriter:
             expiries = self._one("SELECT coalesce(min(exp), ?) FROM event WHERE exp IS NOT NULL", NEVER)
             self._db.execute("COMMIT")
         except sqlite3.Error:
-            self._roll_back(self._seq)
+            self._roll_back(before)
             raise
         self.next_expiry = expiries
         return len(rows)

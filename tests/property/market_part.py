@@ -315,7 +315,7 @@ def happenings(world: World, chance: random.Random) -> None:
     price = chance.choice((1_000, 5_000, 21_000, 28_000, 10**9))
     choices = (
         world.start,
-        lambda: world.quote(seller, price, chance.choice((1, 60)), chance.choice((MINT, MINT, ""))),
+        lambda: world.quote(seller, price, chance.choice((1, 20, 60)), chance.choice((MINT, MINT, ""))),
         lambda: world.quote(seller, price),
         lambda: world.result(seller, chance.choice(("", "", "it is empty")), chance.choice((None, 0, 5_000))),
         lambda: world.result(world.job.seller or seller),

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from core.effect import Permit
-from relays.event import Event, parse, verify
 from relays.error import ForgedEvent
+from relays.event import Event, parse, parse_json, verify
 from relays.filter import Filter
-from relays.pool import Verdict, refused, stored, unknown
+from relays.verdict import STORED, Verdict, VerdictState, lost
 
 Handler = Callable[[Event, str], Awaitable[None]]
 URL = "sim://relay"
@@ -93,19 +93,44 @@ class SimPool:
         if self in self._relay.pools:
             self._relay.pools.remove(self)
 
+    def on_up(self, listener: Callable[[str], None]) -> None:
+        self._relay.later(0.0, _as_task(lambda: listener(URL)))
+
+    def is_up(self, url: str) -> bool:
+        return self.alive
+
+    def reach(self, url: str) -> None:
+        return None
+
+    def post(self, url: str, event_id: str, raw: str, permit: Permit, done: Callable[[Verdict], None]) -> bool:
+        self._check(permit)
+        if not self.alive:
+            return False
+
+        async def go() -> None:
+            verdict = await self._travel(parse_json(raw))
+            if self.alive:
+                done(verdict)
+
+        self._relay.later(0.0, go)
+        return True
+
     async def send(self, url: str, event: Event, permit: Permit) -> Verdict:
         self._check(permit)
+        return await self._travel(event)
+
+    async def _travel(self, event: Event) -> Verdict:
         weather, chance = self._relay.weather, self._relay.random
         await asyncio.sleep(chance.random() * weather.delay)
         if chance.random() < weather.drop:
-            return unknown("lost")
+            return lost("lost on the way")
         try:
             verify(event)
         except ForgedEvent:
-            return refused("invalid: forged")
+            return Verdict(VerdictState.REFUSED, "invalid: forged")
         self._relay.store(event)
         await asyncio.sleep(chance.random() * weather.delay)
-        return unknown("the OK was lost") if chance.random() < weather.lose_ok else stored()
+        return lost("the OK was lost") if chance.random() < weather.lose_ok else STORED
 
     def offer(self, event: Event) -> None:
         for name in list(self._subs):
@@ -143,3 +168,10 @@ class SimPool:
                 if (name, event.id) not in self._seen and any(one.matches(event) for one in filters):
                     self._offer_to(name, event)
         self._relay.later(self._relay.weather.resync, self._resync)
+
+
+def _as_task(act: Callable[[], None]) -> Callable[[], Awaitable[None]]:
+    async def go() -> None:
+        act()
+
+    return go

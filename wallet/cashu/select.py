@@ -7,6 +7,8 @@ from wallet.cashu.proof import Proof, total
 
 MAX_INPUTS = 200
 _EXACT_TRIES = 4_096
+_MANY = 24
+_TIDY_INPUTS = 10
 
 
 def split(amount: int) -> list[int]:
@@ -29,7 +31,7 @@ def select(coins: Sequence[Proof], amount: int, infos: Mapping[str, KeysetInfo])
     """
 
     def covers(chosen: Sequence[Proof]) -> int:
-        return total(chosen) - fee((coin.keyset for coin in chosen), infos) - amount
+        return total(chosen) - _due(chosen, infos) - amount
 
     ranked = sorted(coins, key=lambda coin: coin.amount, reverse=True)[:MAX_INPUTS]
     if covers(ranked) < 0:
@@ -48,8 +50,26 @@ def select(coins: Sequence[Proof], amount: int, infos: Mapping[str, KeysetInfo])
         rest = [other for other in greedy if other is not coin]
         if rest and covers(rest) >= 0:
             greedy = rest
-    exact = _exact(ranked, amount, infos, len(greedy))
-    return tuple(exact or greedy)
+    exact = _exact(ranked, amount, infos, max(_TIDY_INPUTS, len(greedy)))
+    if exact is not None and _due(exact, infos) <= _due(greedy, infos):
+        return exact
+    return tuple(_tidied(greedy, ranked, infos))
+
+
+def _due(chosen: Sequence[Proof], infos: Mapping[str, KeysetInfo]) -> int:
+    return fee((coin.keyset for coin in chosen), infos)
+
+
+def _tidied(chosen: list[Proof], ranked: Sequence[Proof], infos: Mapping[str, KeysetInfo]) -> list[Proof]:
+    """With many coins about, the smallest come along as long as the fee, which is rounded up, stays the same."""
+    if len(ranked) <= _MANY:
+        return chosen
+    due = _due(chosen, infos)
+    for coin in reversed(ranked[_MANY // 2 :]):
+        more = [*chosen, coin]
+        if coin not in chosen and len(more) <= _TIDY_INPUTS and _due(more, infos) == due:
+            chosen = more
+    return chosen
 
 
 def _exact(
@@ -63,7 +83,7 @@ def _exact(
         tries += 1
         if tries > _EXACT_TRIES:
             return None
-        due = fee((coin.keyset for coin in chosen), infos)
+        due = _due(chosen, infos)
         if chosen and left + due == 0:
             return chosen
         if len(chosen) == most or left + due <= 0:

@@ -632,3 +632,27 @@ async def test_a_relay_that_never_says_eose_still_delivers() -> None:
         async with serving(pool):
             await until(lambda: len(got.events) == 1)
             assert not await pool.caught_up("notes", 0.2)
+
+
+async def test_a_flood_that_is_faster_than_its_handler_is_held_back_and_not_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from relays import delivery
+
+    monkeypatch.setattr(delivery, "CROWDED", 50)
+    monkeypatch.setattr(delivery, "MAX_WAITING", 400)
+    async with relay() as part:
+        got = Collector()
+
+        async def slowish(event: Event, url: str) -> None:
+            await asyncio.sleep(0.001)
+            await got(event, url)
+
+        pool = make_pool(MemoryDatabase(), part.url)
+        pool.subscribe("notes", NOTES, slowish)
+        async with serving(pool):
+            assert await pool.caught_up("notes", 5)
+            for n in range(1_000):
+                await part.broadcast(note(KEY, str(n), now()))
+            await until(lambda: len(got.events) == 1_000)
+            assert pool.health()[0].dropped == 0

@@ -1,4 +1,4 @@
-"""The first schema: every table of issue 2."""
+"""The first schema: every table. There is no way down: a node goes back by restoring a backup."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -265,8 +265,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(op.f("ix_tick_agent"), "tick", ["agent"], unique=False)
-
-
-def downgrade() -> None:
-    """A node goes back by restoring a backup."""
-    raise NotImplementedError

@@ -7,7 +7,7 @@ import pytest
 from core.error import InvalidInput
 from dvm.acceptance import check_result
 from dvm.error import BadResult
-from dvm.nonce import parse_unsigned, zero_bits
+from dvm.nonce import parse_unsigned, leading_zero_bits
 from dvm.provider.pow import ProofOfWork
 from dvm.request import ComputeRequest, Datum
 
@@ -29,7 +29,7 @@ async def test_the_mined_event_has_the_bits_and_passes_the_buyers_check(miner: P
     answer = await miner.run(ask(bits))
     check_result(ask(bits), answer.content)
     mined = json.loads(answer.content)
-    assert zero_bits(mined["id"]) >= bits
+    assert leading_zero_bits(mined["id"]) >= bits
     assert mined["tags"][-1][0::2] == ["nonce", str(bits)]
     assert mined["content"] == EVENT["content"]
 
@@ -102,6 +102,6 @@ async def test_the_buyer_refuses_a_mined_event_that_is_not_what_was_asked(miner:
 
 def test_too_few_bits_are_refused() -> None:
     event = parse_unsigned(json.dumps(EVENT)).with_nonce("1", 20)
-    assert zero_bits(event.id) < 20
+    assert leading_zero_bits(event.id) < 20
     with pytest.raises(BadResult):
         check_result(ask(20), event.to_json())

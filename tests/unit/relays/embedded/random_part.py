@@ -20,7 +20,9 @@ def some_events(rng: random.Random, count: int) -> list[Event]:
         tags = tuple((rng.choice(_NAMES), f"value {rng.randrange(8)}") for _ in range(rng.randrange(5)))
         event_id = EventId(f"{rng.getrandbits(256):064x}")
         at, kind = NOW + rng.randrange(count // 4 + 1), rng.choice(_KINDS)
-        events.append(Event(event_id, rng.choice(_AUTHORS), at, kind, tags, "x\n\u2028\0é" * rng.randrange(3), "0" * 128))
+        events.append(
+            Event(event_id, rng.choice(_AUTHORS), at, kind, tags, "x\n\u2028\0é" * rng.randrange(3), "0" * 128)
+        )
     return events
 
 

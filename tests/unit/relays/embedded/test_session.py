@@ -31,12 +31,34 @@ def test_a_good_event_is_offered(session):
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"nonsense", b"{}", b"[]", b"7", b'"EVENT"', b'["EVENT"]', b"[[],[]]", b'[1,{}]', b'["event",{}]', b"\xff\xfe",
-        b"[" * 50_000, b'["REQ",' * 3_000, b'["EVENT",{"id":"\\ud800"}]', b'["EVENT",null]', b'["EVENT",[]]', b'["EVENT",{}]',
-        b'["REQ",5,{}]', b'["REQ","",{}]', b'["REQ","' + b"x" * 65 + b'",{}]', b'["CLOSE",7]', b'["CLOSE",null]',
-        b'["AUTH",{}]', b'["AUTH","challenge"]', b'["NOTICE","hi"]', b'["EVENT",' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"]",
+        b"",
+        b"nonsense",
+        b"{}",
+        b"[]",
+        b"7",
+        b'"EVENT"',
+        b'["EVENT"]',
+        b"[[],[]]",
+        b"[1,{}]",
+        b'["event",{}]',
+        b"\xff\xfe",
+        b"[" * 50_000,
+        b'["REQ",' * 3_000,
+        b'["EVENT",{"id":"\\ud800"}]',
+        b'["EVENT",null]',
+        b'["EVENT",[]]',
+        b'["EVENT",{}]',
+        b'["REQ",5,{}]',
+        b'["REQ","",{}]',
+        b'["REQ","' + b"x" * 65 + b'",{}]',
+        b'["CLOSE",7]',
+        b'["CLOSE",null]',
+        b'["AUTH",{}]',
+        b'["AUTH","challenge"]',
+        b'["NOTICE","hi"]',
+        b'["EVENT",' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"]",
     ],
-)  # fmt: skip
+)
 def test_junk_is_answered_with_a_notice(session, data):
     action = session.receive(data, NOW)
     assert isinstance(action, Answer)
@@ -46,12 +68,30 @@ def test_junk_is_answered_with_a_notice(session, data):
 @pytest.mark.parametrize(
     "change",
     [
-        {"kind": True}, {"kind": -1}, {"kind": 65_536}, {"kind": 1.0}, {"kind": "1"}, {"created_at": -1},
-        {"created_at": 1.5}, {"created_at": 2**63}, {"tags": [[]]}, {"tags": [[1]]}, {"tags": "x"}, {"tags": [["a", None]]},
-        {"content": 7}, {"content": None}, {"sig": "00"}, {"sig": "Z" * 128}, {"pubkey": "AB" * 32}, {"tags": None},
-        {"pubkey": 5}, {"content": "x" * 3_000}, {"created_at": NOW + 901}, {"tags": [["-"]]},
+        {"kind": True},
+        {"kind": -1},
+        {"kind": 65_536},
+        {"kind": 1.0},
+        {"kind": "1"},
+        {"created_at": -1},
+        {"created_at": 1.5},
+        {"created_at": 2**63},
+        {"tags": [[]]},
+        {"tags": [[1]]},
+        {"tags": "x"},
+        {"tags": [["a", None]]},
+        {"content": 7},
+        {"content": None},
+        {"sig": "00"},
+        {"sig": "Z" * 128},
+        {"pubkey": "AB" * 32},
+        {"tags": None},
+        {"pubkey": 5},
+        {"content": "x" * 3_000},
+        {"created_at": NOW + 901},
+        {"tags": [["-"]]},
     ],
-)  # fmt: skip
+)
 def test_a_bad_event_with_an_id_is_refused_by_ok(session, change):
     event = note()
     action = say(session, "EVENT", event.to_dict() | change)
@@ -78,11 +118,30 @@ def test_a_request_opens_and_a_close_shuts(session):
 @pytest.mark.parametrize(
     "wanted",
     [
-        {"kinds": "1"}, {"kinds": [True]}, {"kinds": [1.0]}, {"limit": -1}, {"limit": "5"}, {"since": 1.5}, {"until": -7},
-        {"ids": ["ab"]}, {"authors": [7]}, {"#e": "x"}, {"#ee": ["x"]}, {"#": ["x"]}, {"what": 1}, {"#é": []}, [], None, 7,
-        {"authors": ["A" * 64]}, {"kinds": [1] * 2_001}, {"limit": None}, {"tags": {}}, {"search": "x"},
+        {"kinds": "1"},
+        {"kinds": [True]},
+        {"kinds": [1.0]},
+        {"limit": -1},
+        {"limit": "5"},
+        {"since": 1.5},
+        {"until": -7},
+        {"ids": ["ab"]},
+        {"authors": [7]},
+        {"#e": "x"},
+        {"#ee": ["x"]},
+        {"#": ["x"]},
+        {"what": 1},
+        {"#é": []},
+        [],
+        None,
+        7,
+        {"authors": ["A" * 64]},
+        {"kinds": [1] * 2_001},
+        {"limit": None},
+        {"tags": {}},
+        {"search": "x"},
     ],
-)  # fmt: skip
+)
 def test_a_bad_filter_closes_the_subscription_with_a_reason(session, wanted):
     say(session, "REQ", "a", {})
     action = say(session, "REQ", "a", wanted)

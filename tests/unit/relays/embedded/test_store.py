@@ -1,5 +1,4 @@
 import asyncio
-import os
 import stat
 
 import pytest
@@ -71,7 +70,7 @@ async def test_one_file_has_one_process(store, tmp_path):
 async def test_the_file_is_private(store, tmp_path):
     store.commit_now(entries(note()))
     for path in tmp_path.iterdir():
-        assert stat.S_IMODE(os.stat(path).st_mode) & 0o077 == 0, path
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
 
 async def test_closing_stores_what_was_submitted(tmp_path):
@@ -85,7 +84,7 @@ async def test_closing_stores_what_was_submitted(tmp_path):
     assert len(done.outcomes) == 30
     again = Store(tmp_path / "relay.db", store_bytes=1 << 30)
     again.open(done)
-    assert await again.total() == 30
+    assert again.total == 30
     await again.close()
 
 
@@ -104,7 +103,7 @@ async def test_a_full_file_refuses_with_a_reason_and_still_answers(tmp_path):
 async def test_a_query_sweeps_what_has_expired_first(store):
     store.commit_now(entries(note(), note(at=NOW + 1, with_tags=[("expiration", str(NOW + 2))])))
     assert len((await store.snapshot([Filter(limit=1)], NOW + 3)).first) == 1
-    assert await store.total() == 1
+    assert store.total == 1
 
 
 async def test_the_log_is_brought_back_into_the_file(store, tmp_path, monkeypatch):
@@ -126,3 +125,11 @@ def test_a_newer_file_is_refused(tmp_path):
             Store(path, store_bytes=1 << 30).open(Done())
 
     asyncio.run(opened())
+    connect(path, write=True).execute("PRAGMA user_version=0")
+
+    async def reopened():
+        store = Store(path, store_bytes=1 << 30)
+        store.open(Done())  # the refusal let go of the file
+        await store.close()
+
+    asyncio.run(reopened())

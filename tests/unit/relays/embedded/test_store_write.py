@@ -22,7 +22,8 @@ def everything(parts):
 
 
 def is_tidy(parts):
-    """No index row outlives its event."""
+    """No index row outlives its event, and the count is right."""
+    assert parts.writer.total == parts.db.execute("SELECT count(*) FROM event").fetchone()[0]
     return parts.db.execute("SELECT count(*) FROM tag WHERE seq NOT IN (SELECT seq FROM event)").fetchone()[0] == 0
 
 
@@ -45,10 +46,8 @@ def test_numbers_only_rise(parts):
 @pytest.mark.parametrize("together", [True, False])
 def test_the_newest_version_of_an_address_stays(parts, kind, together):
     old, new = (note(kind=kind, at=NOW + at, with_tags=[("d", "x"), ("t", "v")]) for at in (0, 1))
-    if together:
-        outcomes = parts.store([old, new, old])
-    else:
-        outcomes = [parts.store([event])[0] for event in (old, new, old)]
+    groups = [[old, new, old]] if together else [[old], [new], [old]]
+    outcomes = [outcome for group in groups for outcome in parts.store(group)]
     assert [outcome.accepted for outcome in outcomes] == [True, True, True]
     assert outcomes[2] == HAVE_NEWER
     assert everything(parts) == [new.id]
@@ -66,7 +65,9 @@ def test_of_two_versions_in_one_second_the_lower_id_stays(parts, seed):
 
 
 def test_authors_kinds_and_identifiers_have_addresses_of_their_own(parts):
-    events = [note(author, kind, with_tags=[("d", d)]) for author in (ALICE, BOB) for kind in (30_000, 30_001) for d in "xy"]
+    events = [
+        note(author, kind, with_tags=[("d", d)]) for author in (ALICE, BOB) for kind in (30_000, 30_001) for d in "xy"
+    ]
     assert all(outcome.seq for outcome in parts.store(events))
     assert len(everything(parts)) == 8
 
@@ -170,3 +171,4 @@ def test_a_group_that_fails_leaves_nothing_and_the_next_one_is_stored(parts):
     parts.db.execute("PRAGMA max_page_count=100000")
     assert all(outcome.seq for outcome in parts.store(big))
     assert len(everything(parts)) == 21
+    assert is_tidy(parts)

@@ -42,6 +42,8 @@ def test_a_protected_event_carries_a_dash():
 def test_a_deletion_names_only_whole_ids_and_its_own_addresses():
     mine, other = ALICE.pubkey, BOB.pubkey
     wanted = [("e", "a" * 64), ("e", "short"), ("e", "a" * 64), ("a", f"30023:{mine}:x:y"), ("a", f"30023:{other}:x")]
-    event = note(kind=5, with_tags=[*wanted, ("a", f"10002:{mine}"), ("a", f"1:{mine}:"), ("a", "junk"), ("a", f"x:{mine}:")])
+    event = note(
+        kind=5, with_tags=[*wanted, ("a", f"10002:{mine}"), ("a", f"1:{mine}:"), ("a", "junk"), ("a", f"x:{mine}:")]
+    )
     assert deleted_ids(event) == ["a" * 64]
     assert deleted_addresses(event) == [f"30023:{mine}:x:y", f"10002:{mine}:"]

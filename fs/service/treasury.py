@@ -57,7 +57,7 @@ class OperationEnded(VendoError):
 class Treasurer:
     """Begins and ends effects for the wallet's own operations. A service: `run` settles what was in doubt."""
 
-    def __init__(self, gate: BeginGate, unit: UnitOfWork, wallet: Finder, clock: Clock) -> None:
+    def __init__(self, wallet: Finder, gate: BeginGate, unit: UnitOfWork, clock: Clock) -> None:
         self._gate, self._unit, self._wallet, self._clock = gate, unit, wallet, clock
         self._active: Counter[str] = Counter()
 

@@ -1,0 +1,363 @@
+"""Buying: every job of ours, from a caller's wish to a result and settled money.
+
+`stage` judges and commits nothing, so that a tick can commit a job together with everything else it decided; `start`
+is called after that commit. What a crash interrupts is found by `resume`, which reads the open rows.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from core.clock import Clock
+from core.effect import EffectClass, Gate, Intent, Repeated
+from core.error import Conflict, VendoError
+from core.identifier import PubKey, derived_id
+from core.money import MicroUsd, Money, Msat, Rate
+from core.unit import Among, Insert, UnitOfWork, Write
+from dvm.buyer_event import CancelAsked
+from dvm.error import InputTooLarge, JobFailed, NobodyServes, NoSuchJob, NotFinished, NotNow
+from dvm.job import ENDED, Funds, Limit, Purchase, State
+from dvm.policy import BUILTIN, MARKET, Policy
+from dvm.provider.provider import Provider
+from dvm.purchase import TABLE, Desk, Finished, OpenJob
+from dvm.record import decode, encode
+from dvm.request import ComputeRequest
+from dvm.view import PurchaseView
+from relays.key import Keyring
+from relays.outbox import Outbox
+from relays.pool import Pool
+from wallet.error import FxUnpriced
+from wallet.wallet import Wallet
+
+log = logging.getLogger(__name__)
+
+NEW = "/compute/new"
+LISTED = 200
+MAX_WIRE_BYTES = 60_000  # of the request event's inputs and params, as JSON
+_OPEN_STATES = tuple(state.value for state in State if state not in ENDED)
+_OPEN_MONEY = (Funds.LOCKING.value, Funds.LOCKED.value, Funds.REFUNDING.value)
+
+
+class Fx(Protocol):
+    """Where the price of a bitcoin comes from."""
+
+    async def rate(self) -> Rate:
+        """A fresh rate.
+
+        Raises:
+            FxUnpriced: there is none.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class StagedPurchase:
+    """A job the gate allows. Commit `writes`, then call `start`. A repeated one has no writes and is under way."""
+
+    job_id: str
+    writes: tuple[Write, ...]
+    repeated: bool
+    start: Callable[[], None]
+
+
+class Buying:
+    """Buys work, by the policy: the market first, built-in providers after it, or as it says.
+
+    Args:
+        unit: the database.
+        gate: the node's gate.
+        pool: relays; without any the market is left out of every route.
+        outbox: sends what was committed.
+        wallet: pays. Its mints are the ones that we pay at.
+        fx: the rate for budgets in dollars.
+        keyring: its node key signs requests.
+        clock: time.
+        policy: how work is bought.
+        providers: the built-in ones, in the order in which they are tried.
+        known_sellers: who is known to sell a kind, so that quoting can end early.
+    """
+
+    def __init__(
+        self,
+        unit: UnitOfWork,
+        gate: Gate,
+        pool: Pool,
+        outbox: Outbox,
+        wallet: Wallet,
+        fx: Fx,
+        keyring: Keyring,
+        clock: Clock,
+        policy: Policy,
+        providers: Sequence[Provider] = (),
+        known_sellers: Callable[[int], frozenset[PubKey]] = lambda kind: frozenset(),
+    ) -> None:
+        self.policy = policy
+        self._unit, self._gate, self._pool, self._wallet, self._fx, self._clock = unit, gate, pool, wallet, fx, clock
+        self._providers = {provider.name: provider for provider in providers}
+        self._open: dict[str, OpenJob] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running = self._resumed = False
+        self._desk = Desk(
+            unit=unit,
+            gate=gate,
+            pool=pool,
+            outbox=outbox,
+            wallet=wallet,
+            clock=clock,
+            key=keyring.node,
+            policy=policy,
+            providers=self._providers,
+            known_sellers=known_sellers,
+            spawn=self._spawn,
+            closed=self._closed,
+        )
+
+    def on_finished(self, callback: Finished) -> None:
+        """Have it called once when a job has ended (its money may still be under way).
+
+        The writes that it returns are committed together with the end of the job. It may be asked again if that
+        commit has to be repeated.
+        """
+        self._desk.finished.append(callback)
+
+    # ---- life
+
+    async def resume(self) -> None:
+        """At start: read every job that is not closed. `run` then goes on with each."""
+        rows = await self._unit.select(TABLE, {"state": Among(_OPEN_STATES)})
+        rows += await self._unit.select(TABLE, {"money": Among(_OPEN_MONEY)})
+        for row in rows:
+            purchase = decode(Purchase, row["body"])
+            if purchase.job_id not in self._open and not purchase.closed:
+                self._open[purchase.job_id] = OpenJob(self._desk, purchase, int(row["version"]))
+        self._resumed = True
+
+    async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
+        """Work on open jobs until `stop`; what is then open goes on at the next start."""
+        if not self._resumed:
+            await self.resume()
+        self._running = True
+        try:
+            for job in list(self._open.values()):
+                job.resume()
+            ready.set()
+            await stop.wait()
+        finally:
+            self._running = False
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._open.clear()
+            self._resumed = False
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(self._guarded(work, name), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _guarded(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        try:
+            await work
+        except Exception as error:  # the edge of supervision: one job's fault must not end the others
+            log.exception("A task failed: %s", name, extra={"action": "job_task_failed", "error": type(error).__name__})
+
+    def _closed(self, job_id: str) -> None:
+        self._open.pop(job_id, None)
+
+    # ---- a new job
+
+    async def stage(self, caller: str, key: str, request: ComputeRequest, path: str = NEW) -> StagedPurchase:
+        """Judge a job. Nothing is committed, nothing leaves.
+
+        Raises:
+            InvalidInput: the request cannot go out, or nothing on the route serves it.
+            FxUnpriced: the budget is in dollars, and there is no fresh rate (M8).
+            Refused: the gate says no: authority, budget, pause, or the key was used for another request.
+        """
+        request.check(self.policy.max_input_bytes)
+        body = request.canonical()
+        if len(body) > MAX_WIRE_BYTES:
+            raise InputTooLarge(f"The request has {len(body)} bytes on the wire; at most {MAX_WIRE_BYTES} fit.")
+        effect_id = derived_id(caller, path, key)
+        job_id = derived_id("job", effect_id)
+        route = self._route(request.kind)
+        if not route:
+            raise NobodyServes(f"Nothing in the policy's order serves kind {request.kind}.")
+        limit = await self._limit(request) if MARKET in route else Limit(self.policy.default_max.unit, 0, Msat(0))
+        intent = Intent(
+            caller=caller,
+            path=path,
+            key=key,
+            body=body,
+            effect=EffectClass.EXTERNAL,
+            subject=job_id,
+            reserve=limit.money if MARKET in route else None,
+            note={"kind": request.kind, "ceiling_msat": limit.ceiling.value},
+        )
+        admission = await self._gate.stage(intent)
+        if isinstance(admission, Repeated):
+            return StagedPurchase(admission.subject, (), True, lambda: None)
+        purchase = self._purchase(job_id, admission.effect_id, caller, request, limit, route)
+        return StagedPurchase(job_id, (*admission.writes, _insert(purchase)), False, lambda: self._start(purchase))
+
+    async def buy(self, caller: str, key: str, request: ComputeRequest, path: str = NEW) -> StagedPurchase:
+        """Stage, commit and start at once; a race for the same key ends with the same job.
+
+        Raises:
+            VendoError: as `stage` and as the database's `commit`.
+        """
+        staged = await self.stage(caller, key, request, path)
+        if not staged.repeated:
+            try:
+                await self._unit.commit(staged.writes)
+            except Conflict:
+                staged = await self.stage(caller, key, request, path)
+                if not staged.repeated:
+                    await self._unit.commit(staged.writes)
+        staged.start()
+        return staged
+
+    def _start(self, purchase: Purchase) -> None:
+        if not self._running or purchase.job_id in self._open:
+            return  # not up: the rows are there, and the next `resume` finds them
+        job = self._open[purchase.job_id] = OpenJob(self._desk, purchase, 0)
+        job.resume()
+
+    def _route(self, kind: int) -> tuple[str, ...]:
+        found: list[str] = []
+        for word in self.policy.order:
+            if word == MARKET:
+                found += [MARKET] if self._pool.urls else []
+            elif word == BUILTIN:
+                found += [name for name, provider in self._providers.items() if kind in provider.kinds]
+            elif word in self._providers and kind in self._providers[word].kinds:
+                found.append(word)
+        return tuple(dict.fromkeys(found))
+
+    async def _limit(self, request: ComputeRequest) -> Limit:
+        """The reservation in the budget's unit, and the rate that this job keeps (M8)."""
+        unit = self.policy.default_max.unit
+        wish = request.maximum if request.maximum is not None else self.policy.default_max
+        try:
+            rate = await self._fx.rate()
+        except FxUnpriced:
+            if unit == MicroUsd.unit or isinstance(wish, MicroUsd):
+                raise
+            return Limit(unit, wish.value, Msat(wish.value))
+        return _limit(unit, wish, rate)
+
+    def _bid(self, ceiling: Msat) -> Msat:
+        """The highest price, net to a seller and in whole sat, whose cost with all fees stays within the ceiling."""
+        best = 0
+        for mint in self._wallet.mints:
+            try:
+                over = self._wallet.lock_cost(mint, ceiling).value - ceiling.value
+            except VendoError:
+                continue
+            best = max(best, ceiling.value - max(0, over))
+        return Msat.of_sat(Msat(best).sat_down())
+
+    def _purchase(
+        self, job_id: str, effect_id: str, caller: str, request: ComputeRequest, limit: Limit, route: tuple[str, ...]
+    ) -> Purchase:
+        policy = self.policy
+        return Purchase(
+            job_id=job_id,
+            effect_id=effect_id,
+            caller=caller,
+            kind=request.kind,
+            inputs=request.inputs,
+            params=request.params,
+            output=request.output,
+            limit=limit,
+            bid=self._bid(limit.ceiling),
+            mints=self._wallet.mints,
+            route=route,
+            created_at=self._clock.now(),
+            window_ms=policy.quote_window_ms,
+            patience_ms=policy.patience_ms,
+            timeout_s=request.timeout_s or policy.timeout_s,
+            lock_margin_s=policy.lock_margin_s,
+        )
+
+    # ---- what became of it
+
+    async def view(self, job_id: str) -> PurchaseView:
+        """A job as it stands.
+
+        Raises:
+            NoSuchJob: there is none with this id.
+        """
+        job = self._open.get(job_id)
+        if job is not None:
+            return job.view
+        rows = await self._unit.select(TABLE, {"id": job_id})
+        if not rows:
+            raise NoSuchJob(f"There is no job {job_id}.")
+        return PurchaseView(decode(Purchase, rows[0]["body"]), int(rows[0]["version"]))
+
+    async def result(self, job_id: str) -> str:
+        """Its result.
+
+        Raises:
+            NoSuchJob: there is none with this id.
+            NotFinished: not yet.
+            JobFailed: it ended without one.
+        """
+        view = await self.view(job_id)
+        if view.result is not None:
+            return view.result
+        if view.ended:
+            raise JobFailed(view.purchase.error or f"The job was {view.state}.")
+        raise NotFinished(f"The job is {view.state}.")
+
+    async def list_jobs(self) -> list[PurchaseView]:
+        """The latest jobs, newest first."""
+        rows = await self._unit.select(TABLE, order=("-created_at", "id"), limit=LISTED)
+        return [PurchaseView(decode(Purchase, row["body"]), int(row["version"])) for row in rows]
+
+    async def cancel(self, job_id: str) -> PurchaseView:
+        """End a job early. Money that is out is still followed to its end.
+
+        Raises:
+            NoSuchJob: there is none with this id.
+            NotNow: it has already ended.
+        """
+        view = await self.view(job_id)
+        job = self._open.get(job_id)
+        if job is None or view.ended:
+            raise NotNow("The job has already ended.")
+        await job.tell(CancelAsked(self._clock.millis()))
+        return job.view
+
+
+def _limit(unit: str, wish: Money, rate: Rate) -> Limit:
+    """A wish in either unit as a reservation in the budget's unit: the cost up, the msat that it covers down."""
+    if unit == Msat.unit:
+        msat = wish if isinstance(wish, Msat) else rate.cover(wish)
+        return Limit(unit, msat.value, msat, rate)
+    if isinstance(wish, MicroUsd):
+        return Limit(unit, wish.value, rate.cover(wish), rate)
+    return Limit(unit, rate.cost(wish).value, wish, rate)
+
+
+def _insert(purchase: Purchase) -> Insert:
+    return Insert(
+        TABLE,
+        {
+            "id": purchase.job_id,
+            "effect_id": purchase.effect_id,
+            "request_id": purchase.request_id,
+            "caller": purchase.caller,
+            "kind": purchase.kind,
+            "state": purchase.state.value,
+            "money": purchase.money.value,
+            "body": encode(purchase),
+            "created_at": purchase.created_at,
+            "updated_at": purchase.created_at,
+            "version": 0,
+        },
+    )

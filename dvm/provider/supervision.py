@@ -1,0 +1,30 @@
+"""The edge between the market and the work: a provider may take too long or break, and never takes the node with it."""
+
+import asyncio
+import logging
+
+from core.error import InvalidInput, VendoError
+from dvm.error import ProviderFailed
+from dvm.provider.provider import Answer, Provider
+from dvm.request import ComputeRequest
+
+log = logging.getLogger(__name__)
+
+
+async def supervised(provider: Provider, request: ComputeRequest, timeout_s: float) -> Answer:
+    """Run a provider within a time.
+
+    Raises:
+        InvalidInput: it says that the request cannot be served.
+        ProviderFailed: it took too long, or broke.
+    """
+    try:
+        return await asyncio.wait_for(provider.run(request), timeout_s)
+    except TimeoutError as error:
+        raise ProviderFailed(f"It took longer than {timeout_s:g} s.") from error
+    except (InvalidInput, ProviderFailed):
+        raise
+    except Exception as error:
+        word = error.message if isinstance(error, VendoError) else type(error).__name__
+        log.warning("A provider broke: %s", word, extra={"action": "provider_broke", "provider": provider.name})
+        raise ProviderFailed(f"The provider {provider.name} broke: {word}") from error

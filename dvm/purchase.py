@@ -1,0 +1,410 @@
+"""One open job of ours: the driver of the buyer's machine. State and outbox are committed together, then it acts.
+
+Everything that is told to the machine passes `tell`, one thing at a time. Only the wallet's booking of a lock comes in
+from the side (`_book`): it is committed in the wallet's own unit, so that "the money is locked" and "the token goes to
+the seller" are one fact. Each state in memory is the last one that was *submitted*; if its unit fails, the row is read
+again and what was to happen is decided again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from core.clock import Clock
+from core.effect import Gate, Outcome, OutcomeState
+from core.error import BudgetExceeded, Conflict, InvalidInput, StoreUncertain
+from core.identifier import EffectId, PubKey
+from core.unit import Insert, UnitOfWork, Update, Write
+from dvm.acceptance import check_result
+from dvm.answer import translate
+from dvm.buyer import resumed, step
+from dvm.buyer_event import (
+    Allocate,
+    BudgetDenied,
+    DeadlinePassed,
+    Effect,
+    Event,
+    FallbackDone,
+    FallbackFailed,
+    Finish,
+    Lock,
+    LockDone,
+    LocktimePassed,
+    Notify,
+    Progress,
+    PublishCancel,
+    PublishPayment,
+    PublishRequest,
+    Refund,
+    RunFallback,
+    Start,
+    StartTimer,
+    WatchSpent,
+    WindowClosed,
+)
+from dvm.error import NotNow, ProviderFailed
+from dvm.job import Payment, Purchase, State
+from dvm.policy import Policy
+from dvm.provider.provider import Provider
+from dvm.provider.supervision import supervised
+from dvm.record import decode, encode
+from dvm.selection import answered
+from dvm.till import Till
+from dvm.view import PurchaseView
+from relays.event import Draft, parse_json
+from relays.event import Event as NostrEvent
+from relays.filter import Filter
+from relays.key import Key
+from relays.kind import DM, JOB_FEEDBACK, result_of
+from relays.nip17 import wrap
+from relays.nip90 import Input, cancel_draft, read_request, request_draft
+from relays.outbox import Outbox
+from relays.pool import Pool
+from wallet.model import Locked
+from wallet.wallet import Wallet
+
+log = logging.getLogger(__name__)
+
+TABLE = "purchase"
+MAX_RETRIES = 8
+Finished = Callable[[PurchaseView], Awaitable[Sequence[Write]]]
+
+
+@dataclass(slots=True)
+class Desk:
+    """What all open jobs share. `spawn` starts a task that the buying service owns."""
+
+    unit: UnitOfWork
+    gate: Gate
+    pool: Pool
+    outbox: Outbox
+    wallet: Wallet
+    clock: Clock
+    key: Key
+    policy: Policy
+    providers: Mapping[str, Provider]
+    known_sellers: Callable[[int], frozenset[PubKey]]
+    spawn: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
+    closed: Callable[[str], None]
+    finished: list[Finished] = field(default_factory=list)
+
+
+class OpenJob:
+    """One job that is not closed yet."""
+
+    def __init__(self, desk: Desk, purchase: Purchase, version: int) -> None:
+        self.job = purchase
+        self.version = version
+        self._desk = desk
+        self._lock = asyncio.Lock()
+        self._booked: tuple[list[Effect], tuple[Insert, ...]] | None = None
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._till = Till(desk.unit, desk.gate, desk.wallet, desk.clock, self)
+
+    @property
+    def view(self) -> PurchaseView:
+        """The job as it stands."""
+        return PurchaseView(self.job, self.version)
+
+    # ---- life
+
+    async def begin(self) -> None:
+        """The staged rows are durable: make the request and start."""
+        event = self._request()
+        now = self._desk.clock.millis()
+        raw, request_id = (event.to_json(), str(event.id)) if event is not None else ("", "")
+        await self.insist(Start(now, raw, request_id, now // 1000 + self.job.timeout_s))
+
+    def resume(self) -> None:
+        """After a restart: do again whatever the state implies."""
+        if self.job.state is State.STAGED:
+            self._run(self.begin(), "begin")
+            return
+        self._listen()
+        self._act(resumed(self.job, self._desk.clock.millis()), ())
+
+    def _request(self) -> NostrEvent | None:
+        """The signed request; its bytes are stored before it is published, and never made twice."""
+        if "dvm" not in self.job.route:
+            return None
+        now = self._desk.clock.now()
+        draft = request_draft(
+            kind=self.job.kind,
+            inputs=[Input(item.data, item.type) for item in self.job.inputs],
+            created_at=now,
+            params=self.job.params,
+            output=self.job.output,
+            bid=self.job.bid,
+            relays=self._desk.pool.urls,
+            deadline=now + self.job.timeout_s,
+            expiration=now + self.job.timeout_s,
+            mints=self.job.mints,
+        )
+        return self._desk.key.sign(draft)
+
+    def _listen(self) -> None:
+        if self.job.request_id:
+            kinds = frozenset({JOB_FEEDBACK, result_of(self.job.kind)})
+            answers = Filter(kinds=kinds, tags={"e": frozenset({self.job.request_id})})
+            self._desk.pool.subscribe(self._subscription, [answers], self._on_answer)
+
+    @property
+    def _subscription(self) -> str:
+        return f"job/{self.job.job_id}"
+
+    # ---- what comes in
+
+    async def _on_answer(self, event: NostrEvent, relay: str) -> None:
+        """A verified event that e-tags our request."""
+        desk = self._desk
+        if event.pubkey == desk.key.pubkey:
+            return
+        now = desk.clock.millis()
+        told = translate(event, self.job, ourselves=desk.key.pubkey, at_ms=now, lock_cost=desk.wallet.lock_cost)
+        await self.tell(told)
+        if isinstance(told, Progress) and told.word == "success":
+            self._till.hurry()  # a receipt is a hint; the mint's word is what counts
+        if self.job.state is State.QUOTING:
+            known = desk.known_sellers(self.job.kind)
+            if known and known <= answered(self.job.offers):
+                await self.tell(WindowClosed(desk.clock.millis(), self.job.round))
+
+    async def insist(self, event: Event) -> None:
+        """Tell the machine something of our own, again and again if the database fails meanwhile."""
+        wait = 0.2
+        while True:
+            try:
+                return await self.tell(event)
+            except (Conflict, StoreUncertain) as error:
+                log.warning("A job's step was not written: %s", error.code, extra={"action": "job_unsaved"})
+                await self._desk.clock.sleep(wait)
+                wait = min(wait * 2, 10.0)
+                await self.reload()
+
+    async def tell(self, event: Event) -> None:
+        """Step, commit, act.
+
+        Raises:
+            Conflict: another process changes this job's row.
+            StoreUncertain: the database failed; nothing was acted on.
+        """
+        async with self._lock:
+            for _ in range(MAX_RETRIES):
+                base = self.version
+                after, effects, writes = await self._decide(event)
+                if not effects and after.refused_count != self.job.refused_count and self._same(after):
+                    self.job = after  # kept in memory: strangers' noise is no reason to write
+                    return
+                if not effects and after == self.job:
+                    return
+                rows = self._sync_rows(after, effects, None)
+                writes += await self._async_writes(after, effects)
+                if self.version != base:
+                    continue  # the wallet booked a lock meanwhile: decide again
+                if await self._commit(after, [*writes, *rows]):
+                    self._act(effects, rows)
+                    return
+            raise Conflict("The job changes faster than it can be written.")
+
+    def _same(self, after: Purchase) -> bool:
+        return (after.state, after.money, after.offers, after.notes) == (
+            self.job.state,
+            self.job.money,
+            self.job.offers,
+            self.job.notes,
+        )
+
+    async def _decide(self, event: Event) -> tuple[Purchase, list[Effect], list[Write]]:
+        """Step; where the gate has no room for the chosen seller, go on as if that quote had not come."""
+        after, effects = step(self.job, event)
+        while (ask := next((item for item in effects if isinstance(item, Allocate)), None)) is not None:
+            amount = after.limit.cost(ask.amount)
+            try:
+                return after, effects, list(await self._desk.gate.allocate(self._effect, ask.seller, amount))
+            except BudgetExceeded as error:
+                rest = [item for item in effects if not isinstance(item, Allocate | Lock)]
+                after, effects = step(after, BudgetDenied(self._desk.clock.millis(), ask.op_id, error.message))
+                effects = rest + effects
+        return after, effects, []
+
+    async def _commit(self, after: Purchase, writes: Sequence[Write]) -> bool:
+        """False if the row was not as expected; then it was read again."""
+        base = self.version
+        row = self._row(after)
+        self.job, self.version = after, base + 1
+        try:
+            await self._desk.unit.commit([row, *writes])
+        except Conflict:
+            await self.reload()
+            return False
+        except BaseException:
+            self.version = -1  # uncertain, or cancelled in the middle: nothing more is decided on this state
+            raise
+        return True
+
+    async def reload(self) -> None:
+        """Take the committed row for the truth."""
+        rows = await self._desk.unit.select(TABLE, {"id": self.job.job_id})
+        self._booked = None
+        if rows:
+            self.job, self.version = decode(Purchase, rows[0]["body"]), int(rows[0]["version"])
+
+    # ---- what is written
+
+    @property
+    def _effect(self) -> EffectId:
+        return EffectId(self.job.effect_id)
+
+    def _row(self, after: Purchase) -> Update:
+        return Update(
+            TABLE,
+            {"id": after.job_id, "version": self.version},
+            {
+                "request_id": after.request_id,
+                "state": after.state.value,
+                "money": after.money.value,
+                "body": encode(after),
+                "updated_at": self._desk.clock.now(),
+                "version": self.version + 1,
+            },
+        )
+
+    def _sync_rows(
+        self, after: Purchase, effects: Iterable[Effect], payload: Mapping[str, Any] | None
+    ) -> tuple[Insert, ...]:
+        """Outbox rows for what the effects publish."""
+        rows: tuple[Insert, ...] = ()
+        for effect in effects:
+            match effect:
+                case PublishRequest():
+                    rows += self._desk.outbox.rows(parse_json(after.request), after.effect_id)
+                case PublishCancel():
+                    request = read_request(parse_json(after.request))
+                    draft = cancel_draft(request, self._desk.clock.now())
+                    rows += self._desk.outbox.rows(self._desk.key.sign(draft), after.effect_id)
+                case PublishPayment(payment):
+                    payload = payload or self._till.payload
+                    if payload is None:
+                        raise NotNow("The locked coins are not at hand.")
+                    rows += self._desk.outbox.rows(self._payment_wrap(after, payment, payload), after.effect_id)
+        return rows
+
+    def _payment_wrap(self, after: Purchase, payment: Payment, payload: Mapping[str, Any]) -> NostrEvent:
+        """NIP-17 to the seller; the content is a NUT-18 payload. This is also the acceptance of the quote."""
+        tags = (("p", payment.seller), ("e", after.request_id), ("quote", payment.quote_id))
+        draft = Draft(DM, orjson.dumps(payload).decode(), tags, self._desk.clock.now())
+        return wrap(self._desk.key, PubKey(payment.seller), draft)
+
+    async def _async_writes(self, after: Purchase, effects: Iterable[Effect]) -> list[Write]:
+        """What others add to this commit: whoever asked for the job, and the gate."""
+        writes: list[Write] = []
+        for effect in effects:
+            if isinstance(effect, Notify):
+                view = PurchaseView(after, self.version + 1)
+                for callback in self._desk.finished:
+                    writes += await callback(view)
+            elif isinstance(effect, Finish):
+                ok = after.state is State.DELIVERED
+                detail: dict[str, str | int] = {
+                    "job": after.job_id,
+                    "state": after.state.value,
+                    "money": after.money.value,
+                    "cost_msat": effect.cost.value,
+                }
+                cost = after.limit.cost(effect.cost) if "dvm" in after.route else None
+                outcome = Outcome(OutcomeState.COMMIT if ok else OutcomeState.FAIL, cost, detail)
+                writes += await self._desk.gate.settle(self._effect, outcome)
+        return writes
+
+    # ---- the wallet's booking, in the wallet's own unit
+
+    def book(self, locked: Locked) -> Sequence[Write]:
+        """`Wallet.lock`'s `then`: the writes that go with the booking. Called at most once per lock."""
+        event = LockDone(self._desk.clock.millis(), locked.op_id, locked.gross, locked.amount, locked.ys)
+        after, effects = step(self.job, event)
+        if after == self.job or self.version < 0:
+            return ()
+        rows = self._sync_rows(after, effects, locked.payload)
+        row = self._row(after)
+        self.job, self.version = after, self.version + 1
+        self._booked = (effects, rows)
+        return [row, *rows]
+
+    def booked(self) -> bool:
+        """After `Wallet.lock` returned: act on what was committed with the booking. False if nothing was."""
+        done, self._booked = self._booked, None
+        if done is not None:
+            self._act(*done)
+        return done is not None
+
+    # ---- acting
+
+    def _act(self, effects: Iterable[Effect], rows: Sequence[Insert]) -> None:
+        if rows:
+            self._desk.outbox.kick(rows)
+        for effect in effects:
+            match effect:
+                case PublishRequest():
+                    self._listen()
+                case StartTimer():
+                    self._run(self._timer(effect), f"timer {effect.name}")
+                case Lock(payment):
+                    self._run(self._till.lock(payment), "lock")
+                case WatchSpent(payment):
+                    self._run(self._till.watch(payment), "watch")
+                case Refund(payment):
+                    self._run(self._till.refund(payment), "refund")
+                case RunFallback(name):
+                    self._run(self._fallback(name), "fallback")
+                case Notify():
+                    self._stop("timer window", "timer deadline", "fallback")
+                    self._till.hurry()
+                case Finish():
+                    self._close()
+
+    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._stop(name)
+        self._tasks[name] = self._desk.spawn(work, f"job {self.job.job_id[:8]} {name}")
+
+    def _stop(self, *names: str) -> None:
+        current = asyncio.current_task()
+        for name in names:
+            task = self._tasks.pop(name, None)
+            if task is not None and task is not current:
+                task.cancel()
+
+    def _close(self) -> None:
+        self._stop(*self._tasks)
+        self._desk.pool.unsubscribe(self._subscription)
+        self._desk.closed(self.job.job_id)
+
+    async def _timer(self, timer: StartTimer) -> None:
+        clock = self._desk.clock
+        while (left := timer.at_ms - clock.millis()) > 0:
+            await clock.sleep(left / 1000)
+        now = clock.millis()
+        event: Event
+        if timer.name == "window":
+            event = WindowClosed(now, timer.round)
+        elif timer.name == "deadline":
+            event = DeadlinePassed(now)
+        else:
+            event = LocktimePassed(now)
+        await self.insist(event)
+
+    async def _fallback(self, name: str) -> None:
+        """Let a built-in provider do it, for nothing. Its result passes the same check as a seller's."""
+        provider = self._desk.providers.get(name)
+        reason = "there is no such provider"
+        if provider is not None:
+            try:
+                answer = await supervised(provider, self.job.ask, self._desk.policy.fallback_timeout_s)
+                check_result(self.job.ask, answer.content)
+                return await self.insist(FallbackDone(self._desk.clock.millis(), name, answer.content))
+            except (InvalidInput, ProviderFailed) as error:
+                reason = error.message
+        await self.insist(FallbackFailed(self._desk.clock.millis(), name, reason))

@@ -1,0 +1,189 @@
+"""The money of one open job: locks it, watches it at the mint, takes it back. It only asks and reports.
+
+A lock, a refund and their ids are the wallet's; whatever it cannot say for certain is asked again, for ever, and never
+guessed (M5).
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from core.clock import Clock
+from core.effect import Gate
+from core.error import Conflict, NotFound, StoreUncertain, VendoError
+from core.identifier import EffectId
+from core.money import Msat
+from core.unit import UnitOfWork, Write
+from dvm.buyer_event import Event, LockDone, LockFailed, LockUnknown, RefundDone, RefundFailed, SpentSeen
+from dvm.job import ENDED, Funds, Payment, Purchase, refund_id
+from wallet.error import MintRefused, TokenSpent
+from wallet.model import Locked, LockTerms
+from wallet.payment import State as OperationState
+from wallet.wallet import Wallet
+
+log = logging.getLogger(__name__)
+
+FIRST_WAIT_S = 0.5
+LONGEST_WAIT_S = 30.0
+FIRST_LOOK_S = 0.25
+LONGEST_LOOK_S = 15.0
+
+
+class Job(Protocol):
+    """The open job, as its till sees it."""
+
+    @property
+    def job(self) -> Purchase:
+        """As it stands."""
+
+    async def insist(self, event: Event) -> None:
+        """Tell it something, until that is written."""
+
+    async def reload(self) -> None:
+        """Take the committed row for the truth."""
+
+    def book(self, locked: Locked) -> Sequence[Write]:
+        """What is committed with the booking of a lock."""
+
+    def booked(self) -> bool:
+        """Act on what was."""
+
+
+class Till:
+    """Locks, watches and takes back the money of one job."""
+
+    def __init__(self, unit: UnitOfWork, gate: Gate, wallet: Wallet, clock: Clock, owner: Job) -> None:
+        self.payload: Mapping[str, Any] | None = None
+        self._unit, self._gate, self._wallet, self._clock, self._owner = unit, gate, wallet, clock, owner
+        self._wake = asyncio.Event()
+
+    def hurry(self) -> None:
+        """Something suggests that the money moved: look now."""
+        self._wake.set()
+
+    def _is(self, money: Funds, payment: Payment) -> bool:
+        job = self._owner.job
+        return job.money is money and job.payment is not None and job.payment.op_id == payment.op_id
+
+    async def _pause(self, seconds: float) -> bool:
+        """Sleep, but wake early on `hurry`; whether it did."""
+        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
+        waking = asyncio.ensure_future(self._wake.wait())
+        try:
+            await asyncio.wait((sleeping, waking), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            waking.cancel()
+        woken = self._wake.is_set()
+        self._wake.clear()
+        return woken
+
+    # ---- locking
+
+    async def lock(self, payment: Payment) -> None:
+        """Lock the money, or learn for certain that nothing left. The same id is asked for again after any doubt."""
+        wait = FIRST_WAIT_S
+        while self._is(Funds.LOCKING, payment):
+            doubt = await self._try_lock(payment)
+            if doubt is None:
+                return
+            if wait == FIRST_WAIT_S:
+                await self._owner.insist(LockUnknown(self._clock.millis(), payment.op_id))
+            log.warning("A payment is unknown: %s", doubt, extra={"action": "payment_unknown", "op": payment.op_id})
+            await self._clock.sleep(wait)
+            wait = min(wait * 2, LONGEST_WAIT_S)
+
+    async def _try_lock(self, payment: Payment) -> str | None:
+        """None when it is certain and told; else the code of the doubt."""
+        effect = EffectId(self._owner.job.effect_id)
+        terms = LockTerms(
+            mint=payment.mint,
+            price=payment.price,
+            seller_pubkey=payment.wallet_key,
+            locktime=payment.locktime,
+            refund_key=self._wallet.refund_pubkey(payment.op_id),
+            quote_id=payment.quote_id,
+        )
+        try:
+            locked = await self._wallet.lock(
+                payment.op_id, terms, payment.ceiling, effect, self._gate.permit(effect), self._owner.book
+            )
+        except VendoError as error:
+            await self._owner.reload()  # what was to be committed with the booking may not have been
+            return await self._look_up(payment, error)
+        await self._locked(locked)
+        return None
+
+    async def _locked(self, locked: Locked) -> None:
+        self.payload = locked.payload
+        if not self._owner.booked():
+            now = self._clock.millis()
+            await self._owner.insist(LockDone(now, locked.op_id, locked.gross, locked.amount, locked.ys))
+
+    async def _look_up(self, payment: Payment, error: VendoError) -> str | None:
+        """After any failure the wallet's own record decides: only what it never began or knows refused has failed."""
+        try:
+            found = await self._wallet.find(payment.op_id)
+        except VendoError as again:
+            return again.code
+        if found is not None and found.state is OperationState.DONE and isinstance(found.result, Locked):
+            await self._locked(found.result)
+            return None
+        if found is not None and found.state is not OperationState.REFUSED:
+            return error.code
+        if isinstance(error, Conflict | StoreUncertain):
+            return error.code
+        await self._owner.insist(LockFailed(self._clock.millis(), payment.op_id, error.message))
+        return None
+
+    # ---- watching
+
+    async def watch(self, payment: Payment) -> None:
+        """Ask the mint until the coins are spent, or it is time to take them back."""
+        wait = FIRST_LOOK_S
+        while self._is(Funds.LOCKED, payment):
+            if await self._pause(wait):
+                wait = FIRST_LOOK_S
+            if not self._is(Funds.LOCKED, payment):
+                return
+            if await self._state(payment) == "SPENT":
+                await self._owner.insist(SpentSeen(self._clock.millis()))
+                return
+            most = LONGEST_LOOK_S if self._owner.job.state in ENDED else LONGEST_LOOK_S / 3
+            wait = min(wait * 1.5, most)
+
+    async def _state(self, payment: Payment) -> str:
+        try:
+            seen = await self._wallet.spent(payment.mint, payment.ys)
+        except VendoError as error:
+            log.info("The mint was not asked: %s", error.code, extra={"action": "watch_failed", "mint": payment.mint})
+            return ""
+        return str(seen.state).upper()
+
+    # ---- taking back
+
+    async def refund(self, payment: Payment) -> None:
+        """Take the money back after the locktime, for ever tried again; or learn that the seller was first."""
+        await self._clock.sleep(min(2.0 * payment.refunds, LONGEST_WAIT_S))
+        effect = EffectId(self._owner.job.effect_id)
+        wait = 1.0
+        while self._is(Funds.REFUNDING, payment):
+            try:
+                received = await self._wallet.refund(
+                    refund_id(payment.op_id), payment.op_id, effect, self._gate.permit(effect)
+                )
+            except (TokenSpent, MintRefused, NotFound) as error:
+                # this refund did not happen, for certain: only now does "spent" mean that it was the seller
+                if await self._state(payment) == "SPENT":
+                    await self._owner.insist(SpentSeen(self._clock.millis()))
+                else:
+                    await self._owner.insist(RefundFailed(self._clock.millis(), error.message))
+                return
+            except VendoError as error:
+                log.warning("A refund waits: %s", error.code, extra={"action": "refund_waits", "op": payment.op_id})
+                await self._clock.sleep(wait)
+                wait = min(wait * 2, LONGEST_WAIT_S)
+                continue
+            await self._owner.insist(RefundDone(self._clock.millis(), Msat.of_sat(received.amount_sat)))
+            return

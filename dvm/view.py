@@ -1,0 +1,157 @@
+"""What others may know of a job: as `/compute/jobs/<id>`, the CLI and the trigger of a finished job show it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from core.money import Msat
+from dvm.job import ENDED, Funds, Purchase, State
+from dvm.selection import Offer
+
+_STATUS = {
+    State.STAGED: "staged",
+    State.QUOTING: "pending",
+    State.PAYING: "running",
+    State.WORKING: "running",
+    State.FALLBACK: "running",
+    State.DELIVERED: "complete",
+    State.FAILED: "failed",
+    State.CANCELLED: "cancelled",
+}
+_OUT = (Funds.LOCKED, Funds.REFUNDING, Funds.CLAIMED)
+
+
+@dataclass(frozen=True, slots=True)
+class PurchaseView:
+    """One job as it stands. Money that is locked counts as paid until it is back."""
+
+    purchase: Purchase
+    version: int
+
+    @property
+    def job_id(self) -> str:
+        """Its id."""
+        return self.purchase.job_id
+
+    @property
+    def caller(self) -> str:
+        """Who asked for it, as the gate names it."""
+        return self.purchase.caller
+
+    @property
+    def state(self) -> str:
+        """Where it is."""
+        return self.purchase.state.value
+
+    @property
+    def status(self) -> str:
+        """`staged`, `pending`, `running`, `complete`, `failed` or `cancelled`."""
+        return _STATUS[self.purchase.state]
+
+    @property
+    def ended(self) -> bool:
+        """Whether there will be no other result."""
+        return self.purchase.state in ENDED
+
+    @property
+    def result(self) -> str | None:
+        """The result, if there is one."""
+        return self.purchase.result if self.purchase.state is State.DELIVERED else None
+
+    @property
+    def paid(self) -> Msat:
+        """What the seller gets, net."""
+        payment = self.purchase.payment
+        return payment.price if payment is not None and self.purchase.money in _OUT else Msat(0)
+
+    @property
+    def cost(self) -> Msat:
+        """All that has left the wallet for this job and is not back."""
+        payment = self.purchase.payment
+        if payment is not None and self.purchase.money in _OUT:
+            return payment.gross
+        return self.purchase.cost
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, for JSON. `*_msat` and `*_uusd` are whole numbers; µUSD is null where there was no rate."""
+        job, payment = self.purchase, self.purchase.payment
+        return {
+            "job_id": job.job_id,
+            "caller": job.caller,
+            "kind": job.kind,
+            "status": self.status,
+            "state": self.state,
+            "money": job.money.value,
+            "closed": job.closed,
+            "provider": job.provider or None,
+            "seller": job.seller or None,
+            "result": self.result,
+            "error": job.error or None,
+            "request_id": job.request_id or None,
+            "result_id": job.result_id or None,
+            "bid_msat": job.bid.value,
+            "mint": payment.mint if payment is not None and job.money is not Funds.NONE else None,
+            "locktime": payment.locktime if payment is not None and job.money is not Funds.NONE else None,
+            "ys": list(payment.ys) if payment is not None else [],
+            "rate": None
+            if job.limit.rate is None
+            else {"micro_usd": job.limit.rate.micro_usd, "msat": job.limit.rate.msat, "source": job.limit.rate.source},
+            **self._amounts(),
+            "chosen": job.chosen or None,
+            "why": list(job.why),
+            "quotes": [_offer(item, chosen=item.event_id == job.chosen) for item in job.offers],
+            "refused": [
+                {"event_id": item.event_id, "seller": item.seller, "reason": item.reason} for item in job.refused
+            ],
+            "refused_count": job.refused_count,
+            "events": [{"at_ms": note.at_ms, "word": note.word, "detail": note.detail} for note in job.notes],
+            "created_at": job.created_at,
+            "deadline": job.deadline or None,
+            "version": self.version,
+        }
+
+    def _amounts(self) -> dict[str, Any]:
+        limit, cost = self.purchase.limit, self.cost
+        usd = limit.usd(cost)
+        booked = limit.cost(cost)
+        amounts: dict[str, dict[str, int | None]] = {
+            "reserved": {
+                "msat": limit.ceiling.value,
+                "uusd": limit.value if limit.unit == "uusd" else _value(limit.usd(limit.ceiling)),
+            },
+            "paid": {"msat": self.paid.value, "uusd": _value(limit.usd(self.paid))},
+            "cost": {"msat": cost.value, "uusd": _value(usd)},
+            "released": {"msat": limit.ceiling.value - cost.value, "uusd": None},
+        }
+        paid_usd = amounts["paid"]["uusd"]
+        amounts["fees"] = {
+            "msat": cost.value - self.paid.value,
+            "uusd": None if usd is None or paid_usd is None else usd.value - paid_usd,
+        }
+        if limit.unit == "uusd":
+            amounts["released"]["uusd"] = limit.value - booked.value
+        elif usd is not None and (whole := amounts["reserved"]["uusd"]) is not None:
+            amounts["released"]["uusd"] = whole - usd.value
+        flat = {f"{name}_{unit}": value for name, both in amounts.items() for unit, value in both.items()}
+        return {**amounts, **flat}
+
+
+def _value(amount: Any) -> int | None:
+    return None if amount is None else int(amount.value)
+
+
+def _offer(offer: Offer, *, chosen: bool) -> dict[str, Any]:
+    best = offer.best
+    return {
+        "event_id": offer.event_id,
+        "quote_id": offer.quote_id or None,
+        "seller": offer.seller,
+        "nature": offer.nature.value,
+        "price_msat": None if offer.price is None else offer.price.value,
+        "gross_msat": None if best is None else best.gross.value,
+        "mint": None if best is None else best.mint,
+        "expires_at": offer.expires_at or None,
+        "eta_s": offer.eta_s or None,
+        "at_ms": offer.at_ms,
+        "chosen": chosen,
+        "refusal": offer.refusal or None,
+    }

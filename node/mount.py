@@ -1,0 +1,98 @@
+"""Who sees which service where: the mount tables of the operator's namespace and of each agent."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core.clock import Clock
+from core.identifier import PubKey
+from core.unit import UnitOfWork
+from dvm.buying import Buying
+from fs.feed import Feed
+from fs.namespace import Access, Mount, Namespace
+from fs.service.compute import Market, compute_service
+from fs.service.containers import containers_service
+from fs.service.ctl import Switch, ctl_service
+from fs.service.goals import goals_service
+from fs.service.identity import identity_service
+from fs.service.inbox import inbox_service
+from fs.service.ledger import Ledger, ledger_service
+from fs.service.logs import logs_service
+from fs.service.market import market_service
+from fs.service.nostr import nostr_service
+from fs.service.status import status_service
+from fs.service.treasury import Treasurer
+from fs.service.wallet import wallet_service
+from node.agent.goal import AgentGoals
+from node.agent.inbox import AgentInbox
+from node.agent.log import AgentLog
+from node.agent.view import AgentView
+from node.message import AgentMessenger, Messages
+from wallet.fx import Fx
+from wallet.wallet import Wallet
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the services are made of; one of each per node."""
+
+    unit: UnitOfWork
+    clock: Clock
+    feed: Feed
+    buying: Buying
+    market: Market
+    wallet: Wallet
+    fx: Fx
+    usage: Callable[[], Awaitable[Mapping[str, Any]]]
+    treasurer: Treasurer
+    ledger: Ledger
+    switch: Switch
+    relays: Callable[[], Awaitable[Any]]
+    facts: Callable[[], Awaitable[Mapping[str, Any]]]
+    services: Sequence[dict[str, Any]]
+    sales: Callable[[], Awaitable[Sequence[dict[str, Any]]]]
+
+
+def operator_namespace(parts: Parts, pubkey: PubKey) -> Namespace:
+    """The operator's own namespace, under the reserved name `node`: everything, money included."""
+    return Namespace(
+        [
+            Mount("/status", status_service(parts.facts), Access.ADMIN, "how the node is doing"),
+            Mount("/identity", identity_service(pubkey), Access.ADMIN, "the node's key"),
+            Mount("/compute", compute_service(parts.buying, parts.market, parts.feed), Access.ADMIN, "buy work"),
+            Mount("/containers", containers_service(), Access.ADMIN, "run code"),
+            Mount(
+                "/wallet",
+                wallet_service(parts.wallet, parts.fx, parts.usage, parts.treasurer),
+                Access.ADMIN,
+                "money, and what moves it",
+            ),
+            Mount("/market", market_service(parts.services, parts.sales), Access.ADMIN, "what is sold"),
+            Mount("/ledger", ledger_service(parts.ledger), Access.ADMIN, "every effect, signed"),
+            Mount("/ctl", ctl_service(parts.switch), Access.ADMIN, "pause and resume"),
+        ]
+    )
+
+
+def agent_namespace(
+    parts: Parts, name: str, pubkey: PubKey, messages: Messages, notify: Callable[[str], None]
+) -> Namespace:
+    """What one agent sees: its own inbox, logs and goals, and the market within its owner's budget."""
+    inbox = AgentInbox(name, parts.unit, parts.clock, notify)
+    view = AgentView(name, parts.unit)
+    return Namespace(
+        [
+            Mount("/status", status_service(view.status), Access.READ, "how this agent is doing"),
+            Mount("/inbox", inbox_service(inbox), Access.WRITE, "what waits for it"),
+            Mount("/logs", logs_service(AgentLog(name, parts.unit, parts.feed)), Access.READ, "what it did"),
+            Mount("/identity", identity_service(pubkey), Access.READ, "who it is on Nostr"),
+            Mount(
+                "/goals", goals_service(AgentGoals(name, parts.unit, parts.clock)), Access.WRITE, "what it is to reach"
+            ),
+            Mount("/wallet", wallet_service(parts.wallet, parts.fx, parts.usage), Access.READ, "what may be spent"),
+            Mount("/compute", compute_service(parts.buying, parts.market, parts.feed), Access.BUDGETED, "buy work"),
+            Mount("/containers", containers_service(), Access.BUDGETED, "run code"),
+            Mount("/nostr", nostr_service(AgentMessenger(messages, name), parts.relays), Access.BUDGETED, "messages"),
+            Mount("/ctl", ctl_service(parts.switch, inbox), Access.ADMIN, "for the operator"),
+        ]
+    )

@@ -1,0 +1,84 @@
+"""A real nutshell mint as a subprocess, with fake Lightning and an operator's default fees.
+
+It runs in an empty directory with an empty home and environment: a `.env` lying about would override everything.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+
+READY_S = 60.0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def mint_environment(home: Path, port: int, fee_ppk: int, extra: dict[str, str] | None = None) -> dict[str, str]:
+    """All that the mint is told. Its rate limits spare loopback."""
+    return {
+        "HOME": str(home),
+        "PATH": os.defpath,
+        "CASHU_DIR": str(home),
+        "MINT_DATABASE": str(home / "db"),
+        "MINT_AUTH_DATABASE": str(home / "db"),
+        "MINT_PRIVATE_KEY": f"test-seed-{port}",
+        "MINT_BACKEND_BOLT11_SAT": "FakeWallet",
+        "MINT_LISTEN_HOST": "127.0.0.1",
+        "MINT_LISTEN_PORT": str(port),
+        "MINT_INPUT_FEE_PPK": str(fee_ppk),
+        "MINT_RATE_LIMIT": "false",
+        "FAKEWALLET_DELAY_INCOMING_PAYMENT": "0",
+        "FAKEWALLET_DELAY_OUTGOING_PAYMENT": "0",
+        "LOG_LEVEL": "WARNING",
+        **(extra or {}),
+    }
+
+
+async def _answers(url: str, process: asyncio.subprocess.Process) -> None:
+    async with aiohttp.ClientSession() as http:
+        while process.returncode is None:
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with http.get(f"{url}/v1/info", timeout=aiohttp.ClientTimeout(total=2)) as response:
+                    if response.status == 200:
+                        return
+            await asyncio.sleep(0.1)
+    raise RuntimeError(f"the mint ended with {process.returncode}")
+
+
+@asynccontextmanager
+async def running_mint(
+    tmp_path: Path, fee_ppk: int = 100, *, port: int | None = None, extra: dict[str, str] | None = None
+) -> AsyncIterator[str]:
+    """Its address. The same `tmp_path` and `port` again is the same mint, restarted."""
+    chosen = port or _free_port()
+    home = tmp_path / f"mint-{chosen}"
+    home.mkdir(parents=True, exist_ok=True)
+    program = Path(sys.executable).with_name("mint")
+    with (home / "log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            str(program), cwd=home, env=mint_environment(home, chosen, fee_ppk, extra), stdout=log, stderr=log
+        )
+    url = f"http://127.0.0.1:{chosen}"
+    try:
+        async with asyncio.timeout(READY_S):
+            await _answers(url, process)
+        yield url
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            try:
+                async with asyncio.timeout(5):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()

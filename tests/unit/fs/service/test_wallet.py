@@ -1,0 +1,248 @@
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pytest
+
+from core.clock import SystemClock
+from core.effect import Permit
+from core.error import Conflict, InvalidInput, KeyReused, Paused, VendoError
+from core.identifier import EffectId, OperationId
+from core.money import Rate
+from fs.error import KeyRequired, NoSuchFile, Unsupported
+from fs.service.treasury import OperationEnded, Treasurer
+from fs.service.wallet import wallet_service
+from fs.session import Batch, Role, Session
+from fs.tree import Tree
+from node.gate.gate import NodeGate
+from node.storage.memory import MemoryDatabase
+from tests.gate_part import LIMITS, intent, memory, open_gate
+from wallet.error import InsufficientFunds, PaymentUnknown
+from wallet.model import Audit, Balance, Deposit, OperationView, Received
+from wallet.payment import Kind, State
+
+MINT = "https://mint.example"
+INSIDE = "cashuBsecret"
+
+
+@dataclass
+class StandIn:
+    """A wallet that does as the test says, and refuses to act without the gate's leave."""
+
+    gate: NodeGate
+    mints: Sequence[str] = (MINT,)
+    fail: VendoError | None = None
+    leaves: State | None = State.DONE
+    operations: dict[str, OperationView] = field(default_factory=dict)
+    acted: list[str] = field(default_factory=list)
+
+    async def balance(self) -> list[Balance]:
+        return [Balance(MINT, "sat", 10, 2, 1)]
+
+    async def rate(self) -> Rate:
+        return Rate.of_btc_price(100_000, 1, "test")
+
+    async def audit(self) -> Audit:
+        return Audit((), 0, ())
+
+    async def find(self, op_id: OperationId) -> OperationView | None:
+        return self.operations.get(op_id)
+
+    def _do(self, op_id: OperationId, kind: Kind, effect_id: EffectId, permit: Permit, result: Any) -> None:
+        self.gate.check(permit)
+        self.acted.append(op_id)
+        if self.leaves is not None:
+            done = result if self.leaves is State.DONE else None
+            self.operations[op_id] = OperationView(op_id, kind, self.leaves, MINT, "sat", effect_id, 5, 0, "", done)
+        if self.fail is not None:
+            raise self.fail
+
+    async def deposit(self, op_id: OperationId, mint: str, sat: int, effect_id: EffectId, permit: Permit) -> Deposit:
+        self.leaves = State.WAITING
+        self._do(op_id, Kind.DEPOSIT, effect_id, permit, None)
+        return Deposit(op_id, "lnbc1", State.WAITING, sat, 99)
+
+    async def receive(self, op_id: OperationId, token: str, effect_id: EffectId, permit: Permit) -> Received:
+        self._do(op_id, Kind.RECEIVE, effect_id, permit, Received(5, 1))
+        return Received(5, 1)
+
+    async def send(self, op_id: OperationId, mint: str, sat: int, effect_id: EffectId, permit: Permit) -> str:
+        self._do(op_id, Kind.SEND, effect_id, permit, INSIDE)
+        return INSIDE
+
+
+@dataclass
+class Desk:
+    unit: MemoryDatabase
+    gate: NodeGate
+    wallet: StandIn
+    treasurer: Treasurer
+    tree: Tree
+
+    async def call(self, name: str, body: Any, key: str | None = "k", **more: Any) -> Any:
+        raw = body if isinstance(body, bytes) else orjson.dumps(body)
+        session = Session("operator", Role.OPERATOR, key, unit=self.unit, **more)
+        return orjson.loads(await self.tree.call((name,), raw, session))
+
+    async def read(self, *path: str) -> Any:
+        return orjson.loads(await self.tree.read(path, Session("operator", Role.OPERATOR)))
+
+    async def states(self) -> list[tuple[str, str]]:
+        rows = [row for row in await self.unit.select("effect") if row["path"].startswith("/wallet/")]
+        return [(row["path"], row["state"]) for row in rows]
+
+
+@pytest.fixture
+async def desk() -> Desk:
+    clock = SystemClock()
+    unit = memory(clock)  # type: ignore[arg-type]
+    gate = await open_gate(unit, clock, LIMITS)  # type: ignore[arg-type]
+    wallet = StandIn(gate)
+    treasurer = Treasurer(wallet, gate, unit, clock)
+    return Desk(unit, gate, wallet, treasurer, wallet_service(wallet, wallet, _usage, treasurer))
+
+
+async def _usage() -> dict[str, int]:
+    return {"remaining": 1}
+
+
+@asynccontextmanager
+async def running(treasurer: Treasurer) -> AsyncIterator[None]:
+    ready, stop = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(treasurer.run(ready, stop))
+    await ready.wait()
+    yield
+    stop.set()
+    await asyncio.wait_for(task, 5)
+
+
+async def test_facts_can_be_read(desk: Desk) -> None:
+    assert (await desk.read("balance"))["live_sat"] == 10
+    assert (await desk.read("fx"))["source"] == "test"
+    assert (await desk.read("usage")) == {"remaining": 1}
+    assert (await desk.read("audit"))["clean"] is True
+
+
+async def test_an_agents_wallet_has_no_files_that_move_money(desk: Desk) -> None:
+    plain = wallet_service(desk.wallet, desk.wallet, _usage)
+    session = Session("agent:a", Role.AGENT, "k", unit=desk.unit)
+    for name in ("send", "receive", "deposit", "operations", "audit"):
+        with pytest.raises(NoSuchFile):
+            await plain.call((name,), b"{}", session)
+
+
+async def test_a_payment_is_one_effect_and_its_key_pays_once(desk: Desk) -> None:
+    first = await desk.call("send", {"sat": 5})
+    again = await desk.call("send", {"sat": 5})
+    assert first["token"] == again["token"] == INSIDE
+    assert first["op_id"] == again["op_id"]
+    assert len(desk.wallet.acted) == 1
+    assert await desk.states() == [("/wallet/send", "commit")]
+    with pytest.raises(KeyReused):
+        await desk.call("send", {"sat": 6})
+    assert (await desk.read("operations", first["op_id"]))["token"] == INSIDE
+
+
+async def test_calls_that_race_for_one_key_pay_once(desk: Desk) -> None:
+    answers = await asyncio.gather(*(desk.call("send", {"sat": 5}) for _ in range(8)), return_exceptions=True)
+    assert len(desk.wallet.acted) == 1
+    assert all(isinstance(one, dict | Conflict) for one in answers)
+
+
+async def test_money_and_secrets_never_reach_the_ledger(desk: Desk) -> None:
+    await desk.call("send", {"sat": 5})
+    await desk.call("receive", {"token": INSIDE}, "k2")
+    everything = str(await desk.unit.select("entry")) + str(await desk.unit.select("effect"))
+    assert INSIDE not in everything
+
+
+async def test_a_payment_that_failed_for_sure_is_a_failed_effect_and_its_key_is_used_up(desk: Desk) -> None:
+    desk.wallet.fail, desk.wallet.leaves = InsufficientFunds(), None
+    with pytest.raises(InsufficientFunds):
+        await desk.call("send", {"sat": 5})
+    assert await desk.states() == [("/wallet/send", "fail")]
+    desk.wallet.fail = None
+    with pytest.raises(OperationEnded):
+        await desk.call("send", {"sat": 5})
+    assert len(desk.wallet.acted) == 1
+
+
+async def test_a_payment_in_doubt_is_unknown_until_the_wallet_has_looked_it_up(desk: Desk) -> None:
+    desk.wallet.fail, desk.wallet.leaves = PaymentUnknown(), State.UNKNOWN
+    with pytest.raises(PaymentUnknown):
+        await desk.call("send", {"sat": 5})
+    assert await desk.states() == [("/wallet/send", "unknown")]
+    desk.wallet.leaves, (op_id,) = State.DONE, desk.wallet.acted
+    async with running(desk.treasurer):
+        await asyncio.sleep(0.05)
+        assert await desk.states() == [("/wallet/send", "unknown")]
+    view = desk.wallet.operations[op_id]
+    desk.wallet.operations[op_id] = OperationView(view.id, view.kind, State.DONE, MINT, "sat", view.effect_id, 5, 0, "")
+    async with running(desk.treasurer):
+        async with asyncio.timeout(3):
+            while await desk.states() != [("/wallet/send", "commit")]:
+                await asyncio.sleep(0.01)
+
+
+async def test_what_a_crash_left_before_the_wallet_began_is_settled_as_failed(desk: Desk) -> None:
+    await desk.gate.begin(intent("lost", None, path="/wallet/send"))
+    await desk.gate.begin(intent("other", None, path="/elsewhere"))
+    async with running(desk.treasurer):
+        await asyncio.sleep(0.05)
+    rows = {row["path"]: row["state"] for row in await desk.unit.select("effect")}
+    assert (rows["/wallet/send"], rows["/elsewhere"]) == ("fail", "begun")
+
+
+async def test_a_deposit_stays_open_until_its_coins_are_there(desk: Desk) -> None:
+    answer = await desk.call("deposit", {"sat": 21})
+    assert (answer["invoice"], answer["state"], answer["mint"]) == ("lnbc1", "waiting", MINT)
+    assert await desk.states() == [("/wallet/deposit", "begun")]
+    async with running(desk.treasurer):
+        await asyncio.sleep(0.05)
+    assert await desk.states() == [("/wallet/deposit", "begun")]
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("send", b""),
+        ("send", b"[]"),
+        ("send", {"sat": 0}),
+        ("send", {"sat": -1}),
+        ("send", {"sat": "5"}),
+        ("send", {"sat": True}),
+        ("send", {"sat": 1.0}),
+        ("send", {"sat": 5, "more": 1}),
+        ("send", {"sat": 5, "mint": 7}),
+        ("deposit", {"sat": 10**18}),
+        ("receive", b""),
+        ("receive", {"token": ""}),
+        ("receive", {"token": 5}),
+    ],
+)
+async def test_a_request_that_is_none_begins_nothing(desk: Desk, name: str, body: Any) -> None:
+    with pytest.raises(InvalidInput):
+        await desk.call(name, body)
+    assert not await desk.states()
+
+
+async def test_without_a_key_in_a_tick_or_in_a_pause_nothing_begins(desk: Desk) -> None:
+    with pytest.raises(KeyRequired):
+        await desk.call("send", {"sat": 5}, None)
+    with pytest.raises(Unsupported):
+        await desk.tree.call(("send",), b'{"sat":5}', Session("operator", Role.OPERATOR, "k", batch=Batch()))
+    await desk.gate.pause()
+    with pytest.raises(Paused):
+        await desk.call("send", {"sat": 5})
+    assert not await desk.states()
+    assert not desk.wallet.acted
+
+
+async def test_with_two_mints_one_must_be_named(desk: Desk) -> None:
+    desk.wallet.mints = (MINT, "https://other.example")
+    with pytest.raises(InvalidInput):
+        await desk.call("send", {"sat": 5})
+    assert (await desk.call("send", {"sat": 5, "mint": MINT}))["mint"] == MINT

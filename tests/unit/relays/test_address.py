@@ -1,0 +1,39 @@
+"""Relay addresses."""
+
+import pytest
+
+from core.error import InvalidInput
+from relays.address import canonical, is_public, is_relay_url
+
+
+@pytest.mark.parametrize(
+    ("given", "spelled"),
+    [
+        ("wss://Relay.Example.COM/", "wss://relay.example.com"),
+        ("WSS://relay.example.com:443", "wss://relay.example.com"),
+        (" ws://127.0.0.1:7777/ ", "ws://127.0.0.1:7777"),
+        ("ws://r.example/path/", "ws://r.example/path/"),
+        ("ws://r.example/?a=b", "ws://r.example/?a=b"),
+        ("ws://r.example/#x", "ws://r.example"),
+    ],
+)
+def test_one_relay_has_one_spelling(given: str, spelled: str) -> None:
+    assert canonical(given) == spelled
+    assert canonical(spelled) == spelled
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "http://x", "relay.example", "wss://", "wss://u:p@x", "wss://u@x", "ws://x:99999", "ws://" + "x" * 600]
+)
+def test_other_addresses_are_refused(bad: str) -> None:
+    assert not is_relay_url(bad)
+    with pytest.raises(InvalidInput):
+        canonical(bad)
+
+
+def test_only_the_public_internet_is_public() -> None:
+    inside = ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "0.0.0.0", "::1", "fe80::1%eth0", "fd00::1",
+              "::ffff:127.0.0.1", "224.0.0.1", "100.64.0.1", "name"]  # fmt: skip
+    assert [host for host in inside if is_public(host)] == []
+    assert is_public("8.8.8.8")
+    assert is_public("2606:4700::1111")

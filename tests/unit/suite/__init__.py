@@ -1,0 +1,1 @@
+"""Tests of what tests/conftest.py promises to every test."""
