@@ -43,7 +43,7 @@ from dvm.buyer_event import (
     WindowClosed,
 )
 from dvm.error import NotNow
-from dvm.job import ENDED, FINAL, Funds, Purchase, State
+from dvm.job import ENDED, FINAL, Funds, Purchase, State, refund_from_ms
 
 Guard: TypeAlias = Callable[[Purchase, Any], bool]
 
@@ -186,7 +186,7 @@ def resumed(purchase: Purchase, now_ms: int) -> list[Effect]:
     if payment is not None and purchase.money is Funds.LOCKING:
         effects.append(Lock(payment))
     if payment is not None and purchase.money is Funds.LOCKED:
-        effects += [WatchSpent(payment), StartTimer("locktime", payment.locktime * 1000)]
+        effects += [WatchSpent(payment), StartTimer("locktime", refund_from_ms(payment))]
     if payment is not None and purchase.money is Funds.REFUNDING:
         effects.append(Refund(payment))
     return effects

@@ -40,7 +40,7 @@ from dvm.buyer_event import (
     StartTimer,
     WatchSpent,
 )
-from dvm.job import MAX_OFFERS, Funds, Payment, Purchase, State, lock_id
+from dvm.job import MAX_OFFERS, Funds, Payment, Purchase, State, lock_id, refund_from_ms
 from dvm.policy import BUILTIN, MARKET
 from dvm.selection import Nature, Offer, in_hand, judge, payable, reasons
 
@@ -360,7 +360,7 @@ def lock_done(purchase: Purchase, event: LockDone) -> Move:
     assert purchase.payment is not None  # the guard found it
     payment = replace(purchase.payment, gross=event.gross, amount=event.amount, ys=event.ys)
     purchase = replace(purchase, payment=payment).noted(event.at_ms, "locked", f"{event.gross.value} msat with fees")
-    return purchase, [WatchSpent(payment), StartTimer("locktime", payment.locktime * 1000)]
+    return purchase, [WatchSpent(payment), StartTimer("locktime", refund_from_ms(payment))]
 
 
 def lock_failed(purchase: Purchase, event: LockFailed | BudgetDenied) -> Move:

@@ -14,6 +14,7 @@ ZERO = Msat(0)
 MAX_OFFERS = 64
 MAX_REFUSED = 32
 MAX_NOTES = 100
+REFUND_MARGIN_MS = 2_000
 
 
 class State(StrEnum):
@@ -107,6 +108,11 @@ class Payment:
     received: Msat = ZERO
     ys: tuple[str, ...] = ()
     refunds: int = 0
+
+
+def refund_from_ms(payment: Payment) -> int:
+    """When to begin taking it back: the mint's clock decides whether the locktime has passed, so not at once."""
+    return payment.locktime * 1000 + REFUND_MARGIN_MS
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,9 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ from dvm.provider.echo import Echo
 from dvm.provider.pow import ProofOfWork
 from dvm.provider.provider import Provider
 from dvm.provider.summarizer import Summarizer
-from dvm.selling import Selling, Service
+from dvm.sale import Service
+from dvm.selling import Selling
 from fs.feed import Feed
 from fs.namespace import Namespace
 from fs.service.compute import Market
@@ -49,28 +52,35 @@ from node.mount import Parts, agent_namespace, operator_namespace
 from node.service import Service as Running
 from node.service import serve as run_services
 from node.storage.database import Database, open_database
+from node.workshop import workshop
 from relays.key import Key, Keyring, parse_pubkey
 from relays.outbox import Outbox
 from relays.pool import Pool
-from wallet.cashu.mint import MintClient
+from wallet.cashu.mint import connect
 from wallet.fx import Fixed, Fx, Oracle
 from wallet.wallet import Wallet
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a node needs and does not own: connections to mints, and processes for heavy work."""
+
+    http: aiohttp.ClientSession
+    workshop: Executor
+
+
 class Node:
     """One node, built and not yet running. `services` are in the order of their start."""
 
-    def __init__(
-        self, config: Config, keyring: Keyring, database: Database, http: aiohttp.ClientSession, token: str
-    ) -> None:
+    def __init__(self, config: Config, keyring: Keyring, database: Database, outside: Outside, token: str) -> None:
         self.config, self.keyring, self.database, self.clock = config, keyring, database, SystemClock()
         self.feed = Feed()
         self.gate = NodeGate(database, self.clock, _limits(config), keyring.node.pubkey)
         self._build_relays()
-        self._build_money(http)
-        self._build_market()
+        self._build_money(outside.http)
+        self._build_market(outside.workshop)
         self._build_agents()
         self.control = ControlPlane(
             self.namespace,
@@ -87,30 +97,38 @@ class Node:
         self.outbox = Outbox(self.pool, self.database, self.clock, self.gate.delivery)
 
     def _build_money(self, http: aiohttp.ClientSession) -> None:
-        self.fx = _fx(self.config, self.database, self.clock, http)
+        self.fx = _fx(self.config, self.clock, http)
         self.wallet = Wallet(
             self.database,
             self.keyring,
             self.clock,
             self.gate.check,
-            [MintClient(url, http) for url in self.config.node.mints],
+            connect(self.config.node.mints, http, self.gate.check),
             permit_for=self.gate.permit,
         )
         self.treasurer = Treasurer(self.wallet, self.gate, self.database, self.clock)
 
-    def _build_market(self) -> None:
-        providers = {provider.name: provider for provider in (Summarizer(), ProofOfWork(), Echo())}
+    def _build_market(self, executor: Executor) -> None:
+        self.providers: tuple[Provider, ...] = (Summarizer(executor), ProofOfWork(executor), Echo())
+        providers = {provider.name: provider for provider in self.providers}
         self.services = [_service(section, providers) for section in self.config.sell]
         self.discovery = Discovery(
-            self.database, self.gate, self.pool, self.outbox, self.keyring, self.clock,
-            name=self.config.node.name, about=self.config.node.about, services=self.services, mints=self.config.node.mints,
-        )  # fmt: skip
+            self.database,
+            self.pool,
+            self.outbox,
+            self.keyring,
+            self.clock,
+            self.services,
+            mints=self.config.node.mints,
+            name=self.config.node.name,
+            about=self.config.node.about,
+        )
         self.selling = Selling(
             self.database, self.gate, self.pool, self.outbox, self.wallet, self.keyring, self.clock, self.services
         )
         self.buying = Buying(
             self.database, self.gate, self.pool, self.outbox, self.wallet, self.fx, self.keyring, self.clock,
-            _policy(self.config), list(providers.values()), self.discovery,
+            _policy(self.config), self.providers, self.discovery.known_sellers,
         )  # fmt: skip
 
     def _build_agents(self) -> None:
@@ -150,7 +168,7 @@ class Node:
             clock=self.clock,
             feed=self.feed,
             buying=self.buying,
-            market=Market(_policy(self.config).to_dict, self.buying.providers, usage),
+            market=Market(_policy(self.config).to_dict, self._providers_known, usage),
             wallet=self.wallet,
             fx=self.fx,
             usage=usage,
@@ -175,6 +193,13 @@ class Node:
         self.engine.notify_at(agent, self.clock.millis() + 5)
         return job_finished(view.caller, view.job_id, json.dumps(view.to_dict()), self.clock.now())
 
+    async def _providers_known(self) -> list[dict[str, Any]]:
+        """Who can do work: sellers that announced themselves, and what is built in."""
+        built_in = [
+            {"id": one.name, "kinds": sorted(one.kinds), "price_msat": 0, "source": "builtin"} for one in self.providers
+        ]
+        return [*self.discovery.list_sellers(), *built_in]
+
     async def _relay_health(self) -> list[dict[str, Any]]:
         return [{"url": one.url, "up": one.up} for one in self.pool.health()]
 
@@ -188,7 +213,7 @@ class Node:
             "pid": os.getpid(),
             "paused": self.gate.paused,
             "relays": await self._relay_health(),
-            "balance": [one.to_dict() for one in await self.wallet.balance()],
+            "balance": [asdict(one) for one in await self.wallet.balance()],
             "agents": await agents(self.database),
             "open_effects": len(await self.gate.open_effects()),
             "storage": self.database.stats(),
@@ -252,11 +277,11 @@ def _policy(config: Config) -> Policy:
     )
 
 
-def _fx(config: Config, database: Database, clock: SystemClock, http: aiohttp.ClientSession) -> Fx:
+def _fx(config: Config, clock: SystemClock, http: aiohttp.ClientSession) -> Fx:
     section = config.fx
     if section.source == "oracle":
-        return Oracle(section.url, section.field, section.max_age_s, http, database, clock)
-    return Fixed(Rate.of_btc_price(section.btc_usd, clock.now(), "fixed"), database, clock)
+        return Oracle(section.url, section.field, section.max_age_s, http, clock)
+    return Fixed(Rate.of_btc_price(section.btc_usd, clock.now(), "fixed"))
 
 
 def _service(section: Any, providers: Mapping[str, Provider]) -> Service:
@@ -276,7 +301,9 @@ async def _serve(home: Path, config: Config, keyring: Keyring) -> int:
         database = await open_database(home / homes.DATABASE, seal=ledger_seal(keyring.node), clock=SystemClock())
         stack.push_async_callback(database.aclose)
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        node = Node(config, keyring, database, http, homes.read_token(home))
+        executor = workshop()
+        stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+        node = Node(config, keyring, database, Outside(http, executor), homes.read_token(home))
         await node.prepare()
         announcing = asyncio.create_task(_announce(home, node, started))
         try:

@@ -112,6 +112,7 @@ class Stream:
         if following is None:
             self.whole = True
             if not self.missed:
-                # without any event yet, all up to the moment of asking was read
-                self.high = max(self.peak, self.asked_at) if self.high is None else self.peak
+                # Only if nothing was there does the moment of asking count: an event that was made before it may
+                # be published after it, by an outbox whose relay was away
+                self.high = self.peak or self.asked_at
         return following

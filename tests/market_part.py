@@ -220,7 +220,10 @@ async def market(
         specs = {name: spec if isinstance(spec, Spec) else Spec(spec) for name, spec in (nodes or {}).items()}
         for name, spec in specs.items():
             town.make(name, spec)
-        await asyncio.gather(*(town.up(name) for name, spec in specs.items() if spec.start))
+        ups = [town.up(name) for name, spec in specs.items() if spec.start]
+        for result in await asyncio.gather(*ups, return_exceptions=True):  # all, so that none is left running
+            if isinstance(result, BaseException):
+                raise result
         await _announced(town, [name for name, spec in specs.items() if spec.start and "[[sell]]" in spec.config])
         yield town
 

@@ -147,5 +147,7 @@ def read_price(raw: bytes, field: str) -> Decimal:
 
 def history(rate: Rate) -> Insert:
     """The row that keeps a rate which was used; committed with what used it."""
-    row = {"micro_usd": rate.micro_usd, "msat": rate.msat, "taken_at": rate.taken_at, "source": rate.source}
-    return Insert("rate", row)
+    return Insert(
+        "rate",
+        {"micro_usd": rate.micro_usd, "msat": rate.msat, "taken_at": rate.taken_at, "source": rate.source},
+    )

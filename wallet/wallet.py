@@ -28,7 +28,17 @@ from wallet.cashu.port import Mint
 from wallet.cashu.proof import Proof, total
 from wallet.cashu.token import Payment, decode, from_payload
 from wallet.engine import Engine
-from wallet.error import InvoiceRejected, MintUnlisted, TokenLock, TokenMint, TokenReused, TokenUnit
+from wallet.error import (
+    InvoiceRejected,
+    MintLied,
+    MintRejected,
+    MintSilent,
+    MintUnlisted,
+    TokenLock,
+    TokenMint,
+    TokenReused,
+    TokenUnit,
+)
 from wallet.invoice import MAINNET, check_invoice
 from wallet.keeper import Keeper
 from wallet.model import (
@@ -48,7 +58,7 @@ from wallet.payment import Kind
 from wallet.planner import Planned, Planner, lock_cost
 from wallet.purse import Coin, Purse, Stored
 from wallet.record import Plan, Vault
-from wallet.restorer import Restorer
+from wallet.restore import Restorer
 from wallet.teller import Request, Teller, conclude, result_of, settled, view_of
 from wallet.verification import check_coins, check_locks, check_unspent, check_worth
 
@@ -314,12 +324,6 @@ class Wallet:
         """
         book = self._book(terms.mint, terms.unit)
         refund = self.refund_pubkey(op_id)
-        if terms.refund_key not in ("", refund):
-            raise InvalidInput("The refund key is not the wallet's own for this operation.")
-        if not is_point(terms.seller_pubkey) or terms.locktime <= self._clock.now() or terms.price.value <= 0:
-            raise InvalidInput("A lock needs the seller's key, a locktime in the future and a price.")
-        if Msat.of_sat(terms.price.sat_up()).value > ceiling.value:
-            raise InvalidInput("The price is above the ceiling.")
         facts: dict[str, str | int] = {
             "pubkey": terms.seller_pubkey,
             "locktime": terms.locktime,
@@ -330,6 +334,11 @@ class Wallet:
         wanted = self._request(op_id, Kind.LOCK, book, effect_id, orjson.dumps(facts).decode())
 
         async def make() -> Planned:
+            # Only for a new operation: one that exists is answered whatever the time.
+            if terms.refund_key not in ("", refund):
+                raise InvalidInput("The refund key is not the wallet's own for this operation.")
+            if not is_point(terms.seller_pubkey) or terms.locktime <= self._clock.now() or terms.price.value <= 0:
+                raise InvalidInput("A lock needs the seller's key, a locktime in the future and a price.")
             return await self._planner.lock(op_id, Plan(wanted.digest, terms=facts | {"ceiling": ceiling.value}), book)
 
         stored = await self._teller.perform(wanted, permit, make, lambda done: then(self._locked(done)))
@@ -389,9 +398,14 @@ class Wallet:
 
         Raises:
             TokenRejected: with the reason as its type. No mint but one of ours, named in the quote, is asked.
-            Unavailable: the mint does not answer; nothing is known.
+            Unavailable: the mint gives no usable answer; nothing is known.
         """
-        payment = from_payload(payload)
+        try:
+            return await self._verified(from_payload(payload), terms)
+        except (MintLied, MintRejected) as error:
+            raise MintSilent("The mint gave no usable answer about the payment.") from error
+
+    async def _verified(self, payment: Payment, terms: VerifyTerms) -> VerifiedPayment:
         book = self._accepted(payment)
         if book.mint.url not in {canonical_url(mint) for mint in terms.mints}:
             raise TokenMint

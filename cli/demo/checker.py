@@ -11,16 +11,22 @@ from typing import Any
 import aiohttp
 import orjson
 
+from core.clock import SystemClock
+from core.effect import Permit
+from core.error import Unpermitted
 from core.identifier import PubKey
 from core.money import Msat
-from dvm.provider.pow import leading_zero_bits
+from dvm.nonce import leading_zero_bits
+from node.storage.memory import MemoryDatabase
 from relays.error import NotForUs
 from relays.event import Event
-from relays.key import Key
+from relays.key import Key, Keyring
 from relays.kind import GIFT_WRAP, JOB_FEEDBACK, is_request, result_of
 from relays.nip17 import unwrap
 from relays.nip90 import Quote, read_answer
-from wallet.cashu.crypto import proof_y
+from wallet.cashu.curve import y_of
+from wallet.cashu.mint import connect
+from wallet.wallet import Wallet
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +107,34 @@ def _payment(event: Event, seller: Party, buyer: PubKey) -> Payment | None:
         request_id=request,
         quote_id=payload["id"],
         proofs=proofs,
-        ys=tuple(proof_y(proof["secret"]) for proof in proofs),
+        ys=tuple(y_of(proof["secret"]) for proof in proofs),
         sat=sum(proof["amount"] for proof in proofs),
         locked_to=frozenset(secret[1]["data"] for secret in secrets if secret[0] == "P2PK"),
         refundable=all(tag.get("refund") and tag.get("locktime") for tag in tags),
     )
 
 
-def _quotes(events: Sequence[Event], request: Event, sellers: Mapping[str, Party]) -> tuple[Quote, ...]:
+def _quotes(events: Sequence[Event], request: Event, sellers: Mapping[PubKey, Party]) -> tuple[Quote, ...]:
     answers = (
         read_answer(event)
         for event in events
         if event.kind == JOB_FEEDBACK and event.pubkey in sellers and request.id in event.values("e")
     )
     return tuple(answer for answer in answers if isinstance(answer, Quote))
+
+
+async def restored_balance(ring: Keyring, url: str, http: aiohttp.ClientSession) -> int:
+    """What a wallet holds in sat, by its seed words and the mint alone: a new database, filled by NUT-09 and NUT-07."""
+    clock = SystemClock()
+    wallet = Wallet(
+        MemoryDatabase(clock=clock), ring, clock, _reads_only, connect([url], http, _reads_only), permit_for=Permit
+    )
+    await wallet.restore(url)
+    return sum(one.live for one in await wallet.balance())
+
+
+def _reads_only(permit: Permit) -> None:
+    raise Unpermitted("The checker changes nothing.")
 
 
 async def read_jobs(events: Sequence[Event], buyer: PubKey, sellers: Sequence[Party], mint: Mint) -> list[JobFacts]:

@@ -18,13 +18,11 @@ from cli.demo.person import Person
 from cli.demo.process import Child, family, start_mint, start_node, start_relay
 from cli.demo.screen import Screen
 from cli.demo.wire import Wire, stored, watching
-from core.clock import SystemClock
 from core.money import MicroUsd, Msat, Rate
 from node import home
 from relays.event import Event
 from relays.key import Key, Keyring
 from relays.kind import GIFT_WRAP, HANDLER, JOB_FEEDBACK
-from wallet.restore import restored_balance
 
 _DEPOSIT_SAT = 1_000
 _REPLY = 40.0
@@ -156,7 +154,7 @@ async def _fund(stage: _Stage) -> None:
 
 
 async def _balance(stage: _Stage, name: str) -> int:
-    return await restored_balance(stage.rings[name], stage.mint, stage.http, SystemClock())
+    return await checker.restored_balance(stage.rings[name], stage.mint, stage.http)
 
 
 async def _balances(stage: _Stage) -> dict[str, int]:

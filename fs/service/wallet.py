@@ -146,6 +146,16 @@ def _moving(wallet: Purse, treasurer: Treasurer) -> dict[str, Node]:
         found = await wallet.audit()
         return json_bytes({**asdict(found), "clean": found.clean})
 
+    return {
+        "deposit": File("{sat, mint?}: an invoice; coins come once it is paid", call=deposit),
+        "receive": File("a Cashu token: swapped at once for coins of our own", call=receive, max_bytes=MAX_TOKEN),
+        "send": File("{sat, mint?}: a token for someone else; whoever has it has the money", call=send),
+        "audit": File("whether rows, journal and mints agree", read=audit),
+        "operations": _operations(treasurer),
+    }
+
+
+def _operations(treasurer: Treasurer) -> Folder:
     async def find(name: str, session: Session) -> Node | None:
         try:
             found = await treasurer.operation(OperationId(name))
@@ -157,10 +167,4 @@ def _moving(wallet: Purse, treasurer: Treasurer) -> dict[str, Node]:
 
         return File("one operation, as JSON", read=read)
 
-    return {
-        "deposit": File("{sat, mint?}: an invoice; coins come once it is paid", call=deposit),
-        "receive": File("a Cashu token: swapped at once for coins of our own", call=receive, max_bytes=MAX_TOKEN),
-        "send": File("{sat, mint?}: a token for someone else; whoever has it has the money", call=send),
-        "audit": File("whether rows, journal and mints agree", read=audit),
-        "operations": Folder("Operations of this wallet.", {}, None, find, "<operation id>", "one operation, as JSON"),
-    }
+    return Folder("Operations of this wallet.", {}, None, find, "<operation id>", "one operation, as JSON")

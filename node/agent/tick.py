@@ -113,20 +113,20 @@ class TickRunner:
         batch = Batch()
         session = Session(f"agent:{name}", Role.AGENT, batch=batch)
         try:
-            state = _state(program, agent)
             files = Files(self._namespaces(name), session, name, envelope["envelope_id"])
-            ctx = Context(name, self._clock.now(), state, files)
-            failure = await self._guarded(program, ctx, _trigger(envelope))
+            ctx = Context(name, self._clock.now(), {}, files)
+            failure = await self._guarded(program, ctx, agent, _trigger(envelope))
             if failure is None and len(orjson.dumps(ctx.state)) > self._limits.state_bytes:
                 failure = _Failure("agent.state_too_large", f"The state is over {self._limits.state_bytes} bytes.")
         except VendoError as error:
             failure = _Failure(error.code, error.message)
         return failure if failure is not None else _Done(ctx.state, ctx.records, batch)
 
-    async def _guarded(self, program: Program, ctx: Context, trigger: Trigger) -> _Failure | None:
+    async def _guarded(self, program: Program, ctx: Context, agent: Row, trigger: Trigger) -> _Failure | None:
         """Run an agent's code; whatever it raises is its own failure and no one else's."""
         try:
             async with asyncio.timeout(self._limits.seconds):
+                ctx.state = _state(program, agent)
                 await program.on_trigger(ctx, trigger)
                 orjson.dumps(ctx.state)
         except TimeoutError:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from relays.embedded.error import RelayBusy
+from relays.embedded.error import EventFileFailed, RelayBusy
 from relays.embedded.store_query import EventReader, Snapshot
 from relays.embedded.store_schema import connect, create_private, failing_as_file, prepare
 from relays.embedded.store_write import Entry, EventWriter, Outcome
@@ -95,8 +95,11 @@ class Store:
 
     def _claim(self, opened: ExitStack) -> None:
         """Take the file for this process; the system gives the claim up when the process ends, however it does."""
-        create_private(self._path)
-        claim = os.open(self._path.with_name(self._path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            create_private(self._path)
+            claim = os.open(self._path.with_name(self._path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+        except OSError as error:
+            raise EventFileFailed(f"Cannot write {self._path} ({error.strerror}).") from error
         opened.callback(os.close, claim)
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)

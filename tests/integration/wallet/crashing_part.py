@@ -81,7 +81,6 @@ async def main() -> None:
         else:
             await wallet.claim("claim", orjson.loads(Path(argument).read_bytes()), "effect", permit)
     await database.aclose()
-    print("survived")
 
 
 if __name__ == "__main__":

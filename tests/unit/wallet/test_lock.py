@@ -56,7 +56,7 @@ def test_a_lock_reads_back_as_it_was_written():
         secret(tags=tags(["locktime", "１９"], without="locktime")),
         secret(tags=tags(["refund", REFUND, SELLER], without="refund")),
         secret(tags=tags(["refund", "02" + "11" * 31], without="refund")),
-        '["P2PK", {"nonce": "0", "data": "%s", "data": "%s", "tags": []}]' % (SELLER, REFUND),
+        f'["P2PK", {{"nonce": "0", "data": "{SELLER}", "data": "{REFUND}", "tags": []}}]',
         '["P2PK"]',
         "[" * 1000,
     ],

@@ -117,7 +117,7 @@ async def test_a_job_begins_at_once_outside_a_tick(desk: Desk) -> None:
     assert answer["job_id"] in desk.jobs.views
     path = answer["status_path"].removeprefix("/compute/").split("/")
     assert (await desk.read(desk.operator(), *path))["state"] == "quoting"
-    assert len(await desk.unit.select("effect")) == 1
+    assert len(await desk.unit.select("effect", {"path": "/compute/new"})) == 1
 
 
 async def test_the_same_key_finds_the_same_job_and_another_request_is_refused(desk: Desk) -> None:
@@ -151,7 +151,7 @@ async def test_in_a_tick_a_job_is_staged_and_seen_and_not_begun(desk: Desk) -> N
     with pytest.raises(KeyReused):
         await desk.new(session, JOB | {"input": "other"})
     assert len(batch.writes) == writes
-    assert not await desk.unit.select("effect")
+    assert not await desk.unit.select("effect", {"path": "/compute/new"})
     with pytest.raises(NoSuchFile):
         await desk.tree.read(("jobs", answer["job_id"], "status"), desk.agent())
     await desk.unit.commit(batch.writes)
@@ -215,7 +215,7 @@ async def test_a_job_is_cancelled_by_one_word(desk: Desk) -> None:
 async def test_a_record_that_is_no_request_changes_nothing(desk: Desk, body: bytes) -> None:
     with pytest.raises(InvalidInput):
         await desk.tree.call(("new",), body, desk.operator())
-    assert not await desk.unit.select("effect")
+    assert not await desk.unit.select("effect", {"path": "/compute/new"})
 
 
 async def test_an_oversized_record_is_refused(desk: Desk) -> None:

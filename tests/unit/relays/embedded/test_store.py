@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from relays.embedded.error import NewerEventFile, RelayBusy
+from relays.embedded.error import EventFileFailed, NewerEventFile, RelayBusy
 from relays.embedded.store import Store
 from relays.embedded.store_schema import connect
 from relays.embedded.store_write import Entry
@@ -65,6 +65,12 @@ async def test_a_slow_disk_moves_commits_off_the_loop_for_a_while(store):
 async def test_one_file_has_one_process(store, tmp_path):
     with pytest.raises(RelayBusy):
         Store(tmp_path / "relay.db", store_bytes=1 << 30).open(Done())
+
+
+async def test_a_place_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EventFileFailed, match=r"relay\.db"):
+        Store(tmp_path / "file" / "relay.db", store_bytes=1 << 30).open(Done())
 
 
 async def test_the_file_is_private(store, tmp_path):
