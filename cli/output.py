@@ -174,7 +174,10 @@ class Output:
             self.note(empty)
             return
         width = None if sys.stdout.isatty() else _PIPE_WIDTH
-        Console(file=sys.stdout, highlight=False, markup=False, width=width).print(table)
+        console = Console(file=sys.stdout, highlight=False, markup=False, width=width)
+        with console.capture() as shown:
+            console.print(table)
+        self._write("\n".join(line.rstrip() for line in shown.get().splitlines()), clean=True)
 
     def note(self, text: str) -> None:
         """Something worth knowing that is not the answer."""
@@ -194,8 +197,8 @@ class Output:
             self.note(problem.line())
         return problem.exit_code
 
-    def _write(self, text: str) -> None:
-        if not self.json_mode and sys.stdout.isatty():
+    def _write(self, text: str, *, clean: bool = False) -> None:
+        if not clean and not self.json_mode and sys.stdout.isatty():
             text = printable(text)
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
         sys.stdout.flush()

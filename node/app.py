@@ -336,5 +336,6 @@ def serve(home: Path) -> int:
     """
     config, keyring = load(home), homes.open_keyring(home)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     with homes.Lock(home):
         return asyncio.run(_serve(home, config, keyring))

@@ -83,7 +83,7 @@ def agent_namespace(
     return Namespace(
         [
             Mount("/status", status_service(view.status), Access.READ, "how this agent is doing"),
-            Mount("/inbox", inbox_service(inbox), Access.WRITE, "what waits for it"),
+            Mount("/inbox", inbox_service(inbox), Access.READ, "what waits for it"),
             Mount("/logs", logs_service(AgentLog(name, parts.unit, parts.feed)), Access.READ, "what it did"),
             Mount("/identity", identity_service(pubkey), Access.READ, "who it is on Nostr"),
             Mount(
@@ -94,5 +94,6 @@ def agent_namespace(
             Mount("/containers", containers_service(), Access.BUDGETED, "run code"),
             Mount("/nostr", nostr_service(AgentMessenger(messages, name), parts.relays), Access.BUDGETED, "messages"),
             Mount("/ctl", ctl_service(parts.switch, inbox), Access.ADMIN, "for the operator"),
-        ]
+        ],
+        {"/send": "/inbox/new", "/tick": "/ctl/tick"},
     )

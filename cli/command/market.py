@@ -122,7 +122,8 @@ def _failure(view: dict[str, Any], job_id: str) -> Problem:
 
 def _receipt(view: dict[str, Any]) -> str:
     paid, cost, worth = int(view.get("paid_msat") or 0), int(view.get("cost_msat") or 0), view.get("cost_uusd")
-    line = f"Seller: {view.get('seller') or view.get('provider')}. Paid: {sat(paid)}"
+    built_in = " (built in: no seller delivered it)" if view.get("provider") == "builtin" else ""
+    line = f"Seller: {view.get('seller') or view.get('provider')}{built_in}. Paid: {sat(paid)}"
     if cost:
         line += f", {sat(cost)} with fees" + (f" ({usd(int(worth))})" if worth is not None else "")
     return line + "."
