@@ -5,7 +5,7 @@
 #   SOURCE=/path/to/clone     the repository to clone (default: this one; only what is committed counts)
 #   MIRROR=http://…/debian    the Debian mirror (default: debootstrap's own)
 #   TARGET=install            runs another target instead of the demo
-#   ROOTS=/path/to/folder     keeps the bare system there for the next run (default: made anew, then removed)
+#   CACHE=/path/to/folder     keeps the bare system there for the next run (default: made anew, then removed)
 set -eu
 
 SUITE=bookworm
@@ -33,9 +33,9 @@ if [ -z "${BARE_INSIDE:-}" ]; then
 fi
 
 root=$BARE_INSIDE/root
-if [ -n "${ROOTS:-}" ] && [ -f "$ROOTS/$SUITE.tar" ]; then
+if [ -n "${CACHE:-}" ] && [ -f "$CACHE/$SUITE.tar" ]; then
     mkdir -p "$root"
-    tar -C "$root" -xf "$ROOTS/$SUITE.tar"
+    tar -C "$root" -xf "$CACHE/$SUITE.tar"
 else
     echo "test-bare: making a bare $SUITE (a minute or two)"
     # shellcheck disable=SC2086  # no mirror given means no word at all
@@ -43,7 +43,7 @@ else
         tail -n 20 "$BARE_INSIDE/debootstrap.log" >&2
         fail "debootstrap failed"
     }
-    [ -z "${ROOTS:-}" ] || { mkdir -p "$ROOTS" && tar -C "$root" -cf "$ROOTS/$SUITE.tar" .; }
+    [ -z "${CACHE:-}" ] || { mkdir -p "$CACHE" && tar -C "$root" -cf "$CACHE/$SUITE.tar" .; }
 fi
 
 mount -t proc proc "$root/proc"

@@ -73,9 +73,15 @@ def _asked() -> list[_Asked]:
     ]
 
 
-def run(json_mode: bool, crash: bool, keep: bool) -> int:
-    """Run the whole demo; 0 if every fact holds, else 1. With `json_mode` the facts are one JSON object."""
-    report = asyncio.run(_run(Screen(quiet=json_mode), crash=crash, keep=keep))
+def run(json_mode: bool, crash: bool, keep: bool, picture: Path | None = None) -> int:
+    """Run the whole demo; 0 if every fact holds, else 1.
+
+    With `json_mode` the facts are one JSON object on stdout. `picture` is where the screen is kept as SVG.
+    """
+    screen = Screen(quiet=json_mode, record=picture is not None)
+    report = asyncio.run(_run(screen, crash=crash, keep=keep))
+    if picture is not None:
+        screen.console.save_svg(str(picture), title="vendo demo")
     if json_mode:
         print(json.dumps(report))  # noqa: T201 - data goes to stdout
     return 0 if report["ok"] else 1
@@ -169,13 +175,13 @@ async def _story(stage: _Stage, wire: Wire, person: Person, *, crash: bool) -> d
     killed: dict[str, Any] = {}
     held = before["Buyer"]
     for number, job in enumerate(asked):
-        stage.screen.say(f"[bold]The person sends a DM:[/] {job.text[:64]}…")
+        stage.screen.quote("The person sends a DM", job.text, 72)
         await person.say(agent, job.text)
         if crash and number == 0:
             killed = await _crash(stage, wire)
         with stage.screen.waiting("Waiting for the agent's reply…"):
             job.reply = (await person.hear(agent, _REPLY)).content
-        stage.screen.say(f"[bold]The agent replies:[/] {job.reply[:300]}")
+        stage.screen.quote("The agent replies", job.reply)
         if job.bought:
             await _receipt(wire, number)
         now = await _balance(stage, "Buyer")

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 from rich.text import Text
@@ -21,8 +22,9 @@ _COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 class Screen:
     """A line per event, a spinner for what is awaited. Silent when a program reads the output."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        self.console = Console(stderr=True, quiet=quiet, highlight=False, width=None if sys.stderr.isatty() else 110)
+    def __init__(self, *, quiet: bool, record: bool = False) -> None:
+        width = None if sys.stderr.isatty() and not record else 110
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, width=width, record=record)
         self._begun = time.monotonic()
         self._names: dict[str, str] = {}
 
@@ -39,6 +41,11 @@ class Screen:
     def say(self, text: str) -> None:
         """One line with the time since the start."""
         self.console.print(f"[dim]{time.monotonic() - self._begun:6.2f}s[/]  {text}")
+
+    def quote(self, who: str, text: str, most: int = 300) -> None:
+        """What a person or an agent says, shortened."""
+        short = " ".join(text.split())
+        self.say(f"[bold]{who}:[/] {escape(short if len(short) <= most else short[:most] + '…')}")
 
     def waiting(self, text: str) -> AbstractContextManager[Status]:
         """A spinner until the block ends."""
@@ -69,7 +76,7 @@ class Screen:
         elif status == "success" and event.all("receipt"):
             self.say(f"{who} has claimed the ecash and gives a receipt")
         elif status == "error":
-            self.say(f"{who} declines: {next(iter(event.all('status')))[2:3]}")
+            self.say(f"{who} declines: {escape(' '.join(event.all('status')[0][2:]))}")
         else:
             self.say(f"{who} is {status}")
 

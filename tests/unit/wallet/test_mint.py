@@ -1,0 +1,182 @@
+"""The mint client against a server that says whatever a test wants."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from core.error import InvalidInput, Unpermitted
+from tests.wallet_part import PERMIT, allow
+from wallet.cashu import mint as module
+from wallet.cashu.keyset import KeysetInfo
+from wallet.cashu.mint import MAX_ANSWER, MintClient, canonical_url, connect
+from wallet.cashu.proof import Output
+from wallet.error import MintBusy, MintLied, MintRejected, MintSilent, MintUnreachable
+
+KEYSET = "01" + "ab" * 32
+POINT = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
+OUTPUT = Output(KEYSET, 1, "secret", "11" * 32, POINT)
+
+
+class Server:
+    """Answers every request with the same thing."""
+
+    def __init__(self) -> None:
+        self.status, self.body, self.delay = 200, b"{}", 0.0
+        self.drop = False
+        self.requests: list[str] = []
+        self.url = ""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.requests.append(request.path)
+        if self.drop:
+            assert request.transport is not None
+            request.transport.close()
+        await asyncio.sleep(self.delay)
+        return web.Response(status=self.status, body=self.body, headers={"Location": "http://127.0.0.1:1/"})
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    made = Server()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", made.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield made
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (400, b'{"detail":"proofs already spent","code":11001}', MintRejected),
+        (404, b"not json", MintRejected),
+        (429, b"{}", MintBusy),
+        (408, b"{}", MintSilent),
+        (500, b'{"code":11001}', MintSilent),
+        (302, b"{}", MintSilent),
+        (200, b"", MintSilent),
+        (200, b"[]", MintSilent),
+        (200, b'{"signatures":[{"id":"x","amount":"1","C_":"02"}]}', MintSilent),
+        (200, b'{"signatures":[{"id":"x","amount":-1,"C_":"02"}]}', MintSilent),
+        (200, b'{"signatures":[{"id":"x","amount":1,"C_":"zz"}]}', MintSilent),
+        (200, b" " * (MAX_ANSWER + 1), MintSilent),
+    ],
+)
+async def test_what_a_failure_means_is_in_its_type(server, http, status, body, error):
+    server.status, server.body = status, body
+    with pytest.raises(error):
+        await MintClient(server.url, http, allow).swap([], [OUTPUT], PERMIT)
+    assert server.requests == ["/v1/swap"]
+
+
+async def test_codes_are_read_and_texts_are_not(server, http):
+    server.status, server.body = 400, b'{"detail":"outputs already signed","code":0}'
+    with pytest.raises(MintRejected) as caught:
+        await MintClient(server.url, http, allow).swap([], [OUTPUT], PERMIT)
+    assert caught.value.mint_code == 0
+    assert "outputs" not in str(caught.value)
+
+
+async def test_a_broken_connection_and_a_time_out_are_silence_not_refusal(server, http, monkeypatch):
+    server.drop = True
+    with pytest.raises(MintSilent):
+        await MintClient(server.url, http, allow).swap([], [OUTPUT], PERMIT)
+    server.drop, server.delay = False, 1.0
+    monkeypatch.setattr(module, "_TIMEOUT", aiohttp.ClientTimeout(total=0.1))
+    with pytest.raises(MintSilent):
+        await MintClient(server.url, http, allow).swap([], [OUTPUT], PERMIT)
+    assert len(server.requests) == 2
+
+
+async def test_no_connection_means_never_sent(http):
+    with pytest.raises(MintUnreachable):
+        await MintClient("http://127.0.0.1:1", http, allow).swap([], [OUTPUT], PERMIT)
+
+
+async def test_nothing_is_sent_without_a_permit(server, http):
+    def refuse(_) -> None:
+        raise Unpermitted
+
+    mint = MintClient(server.url, http, refuse)
+    for attempt in (
+        mint.swap([], [OUTPUT], PERMIT),
+        mint.mint("quote", [OUTPUT], "", PERMIT),
+        mint.request_quote(1, "sat", POINT, PERMIT),
+    ):
+        with pytest.raises(Unpermitted):
+            await attempt
+    assert server.requests == []
+
+
+async def test_answers_to_other_questions_are_lies(server, http):
+    mint = MintClient(server.url, http, allow)
+    server.body = b'{"states":[{"Y":"02","state":"UNSPENT"}]}'
+    with pytest.raises(MintLied):
+        await mint.states([POINT])
+    server.body = b'{"outputs":[{"B_":"02"}],"signatures":[{"id":"x","amount":1,"C_":"02"}]}'
+    with pytest.raises(MintLied):
+        await mint.restore([OUTPUT])
+    server.body = b'{"quote":"b","request":"lnbc","state":"PAID"}'
+    with pytest.raises(MintLied):
+        await mint.quote("a")
+    server.body = ('{"keysets":[{"id":"%s","unit":"sat","active":true,"keys":{"1":"%s"}}]}' % (KEYSET, POINT)).encode()
+    with pytest.raises(MintLied):
+        await mint.keys(KeysetInfo(KEYSET, "sat", True, 0))
+
+
+async def test_keysets_of_unknown_forms_are_left_out(server, http):
+    server.body = (
+        '{"keysets":[{"id":"%s","unit":"sat","active":true,"input_fee_ppk":100},{"id":"9mlfd5vCzgGl","unit":"sat"},'
+        '{"id":"01zz","unit":"sat"},{"id":"%s","unit":"sat","input_fee_ppk":-5}]}' % (KEYSET, "01" + "cd" * 32)
+    ).encode()
+    assert await MintClient(server.url, http, allow).keysets() == (KeysetInfo(KEYSET, "sat", True, 100),)
+
+
+@pytest.mark.parametrize(
+    ("url", "canonical"),
+    [
+        ("https://Mint.Example/", "https://mint.example"),
+        ("HTTPS://mint.example:3338/Bitcoin/", "https://mint.example:3338/Bitcoin"),
+        ("http://127.0.0.1:3338", "http://127.0.0.1:3338"),
+        ("http://localhost:3338", "http://localhost:3338"),
+    ],
+)
+def test_one_mint_has_one_address(url, canonical):
+    assert canonical_url(url) == canonical
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "mint.example",
+        "http://mint.example",
+        "http://localhost.evil.test",
+        "http://127.0.0.1.evil.test",
+        "https://127.0.0.1@evil.test",
+        "https://mint.example?x=1",
+        "https://mint.example#x",
+        "ftp://mint.example",
+        "file:///etc/passwd",
+    ],
+)
+def test_other_addresses_are_refused(url):
+    with pytest.raises(InvalidInput):
+        canonical_url(url)
+
+
+async def test_a_mint_that_is_configured_twice_is_one(http):
+    assert [mint.url for mint in connect(["https://a.test/", "https://A.test"], http, allow)] == ["https://a.test"]
