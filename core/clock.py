@@ -1,4 +1,4 @@
-"""Time is passed in. `SystemClock` is the only caller of the system's clocks; `ManualClock` is for tests."""
+"""Time is passed in. `SystemClock` is the only caller of the system's clocks; tests pass clocks of their own."""
 
 import asyncio
 import time

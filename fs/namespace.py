@@ -88,6 +88,11 @@ class Namespace:
             if self._prefix(target, self._binds) is not None:
                 raise BadPath("A bind leads to another bind.")
 
+    @property
+    def mounts(self) -> tuple[Mount, ...]:
+        """What is mounted, for the reference pages."""
+        return tuple(self._mounts.values())
+
     @staticmethod
     def _prefix(path: Path, table: Mapping[Path, object]) -> Path | None:
         for length in range(len(path), -1, -1):

@@ -151,6 +151,11 @@ class Tree:
     def __init__(self, root: Node) -> None:
         self._root = root
 
+    @property
+    def root(self) -> Node:
+        """The table itself, for the reference pages."""
+        return self._root
+
     async def _node(self, path: Path, session: Session) -> Node:
         node = self._root
         for depth, name in enumerate(path):

@@ -62,6 +62,8 @@ from wallet.wallet import Wallet
 
 log = logging.getLogger(__name__)
 
+_SWITCH_S = 0.0005  # a busy loop would else keep the database's writer thread waiting up to 5 ms for its turn
+
 
 @dataclass(frozen=True, slots=True)
 class Outside:
@@ -337,5 +339,6 @@ def serve(home: Path) -> int:
     config, keyring = load(home), homes.open_keyring(home)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    sys.setswitchinterval(_SWITCH_S)
     with homes.Lock(home):
         return asyncio.run(_serve(home, config, keyring))

@@ -200,27 +200,28 @@ TEMPLATE = """\
 # vendo: one node. Every setting takes effect at the next start (`vendo up`).
 
 [node]
-name = "{name}"                # shown to others (kind 0 and NIP-89 announcements)
+name = "{name}"                 # shown to others (kind 0 and NIP-89 announcements)
+about = ""                     # shown to others
 host = "127.0.0.1"             # the control plane listens on this machine only
-port = {port}                  # 0 takes a free port; `vendo up` prints it
+port = {port}                    # 0 takes a free port; `vendo up` prints it
 owner = "{owner}"              # whose DMs the agents answer; nobody else's cost anything
-relays = {relays}
+relays = {relays}              # where everything is published and read
 mints = {mints}                # the only Cashu mints that are ever asked or trusted
 
 [limits]                       # no job, day or seller can cost more than this, fees included
 unit = "uusd"                  # "uusd" counts dollars at the rate of [fx]; "msat" needs no rate
-per_job_usd = "0.10"
-per_day_usd = "1.00"
+per_job_usd = "0.10"           # for one job
+per_day_usd = "1.00"           # for all jobs of one day (UTC)
 per_seller_usd = "0.50"        # to one seller in one day
 per_job_msat = 100000          # these three count when unit = "msat"
-per_day_msat = 1000000
-per_seller_msat = 500000
+per_day_msat = 1000000         # for all jobs of one day (UTC)
+per_seller_msat = 500000       # to one seller in one day
 
 [fx]                           # the price of a bitcoin
 source = "fixed"               # or "oracle": GET url, read the number at `field`
-btc_usd = 65000
-url = ""
-field = "usd"
+btc_usd = 65000                # whole dollars, for "fixed"
+url = ""                       # for "oracle"
+field = "usd"                  # for "oracle": where in the JSON answer the price is
 max_age_s = 120                # an older answer is no rate: dollar budgets then authorise nothing
 
 [policy]                       # how work is bought
@@ -233,14 +234,15 @@ timeout_s = 60                 # how long the chosen seller has
 lock_margin_s = 300            # the refund opens this long after the timeout
 
 [[agent]]
-name = "agent"                 # `vendo send agent "summarize: ..."`
+name = "agent"                 # a-z, 0-9 and -; `vendo send agent "summarize: ..."`
 program = "buyer"              # turns a DM into a job and its result into the answer
+contacts = []                  # npubs that may write to it besides the owner
 
 # Selling: one table per kind. A price of 0 is a free service.
 # [[sell]]
-# kind = 5001                  # summarise
+# kind = 5001                  # 5001 summarise, 5970 proof of work, 5050 echo
 # price_msat = 21000           # what you get, net of the mint's fees
-# provider = "summarizer"      # or "pow" (5970), "echo" (5050)
-# eta_s = 10
-# max_parallel = 4
+# provider = "summarizer"      # who does it: "summarizer" (5001), "pow" (5970), "echo" (5050)
+# eta_s = 10                   # how long it takes; stands in the quote
+# max_parallel = 4             # jobs worked on at once
 """

@@ -105,7 +105,7 @@ def _ask() -> Audit | str:
         "--format", "json", "--progress-spinner", "off",
     ]  # fmt: skip
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)  # noqa: S603
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
         return f"no answer within {TIMEOUT_S} s"
     if done.returncode not in (0, 1) or not done.stdout.strip():
@@ -116,7 +116,7 @@ def _ask() -> Audit | str:
 
 def _say(lines: Iterable[str]) -> None:
     for line in lines:
-        print(f"audit: {line}")  # noqa: T201 - this is the program's output
+        print(f"audit: {line}")
 
 
 def main() -> int:

@@ -97,6 +97,31 @@ class Restorer:
             coins += len(added)
         return Restored(book.mint.url, amount, coins, len(book.infos))
 
+    async def guard(self, book: KeysetBook) -> None:
+        """Raise counters past outputs that the mint has signed already: then the database is an old copy.
+
+        A counter used twice would hand out a coin twice. Nobody may choose counters of this mint meanwhile.
+
+        Raises:
+            Unavailable: the mint does not answer.
+        """
+        for keyset in [keyset for keyset in sorted(book.infos) if book.usable(keyset)]:
+            used = await self._purse.counter(keyset)
+            first = after = used or 0
+            while True:
+                outputs = [self._derive.output(keyset, first + place, 1) for place in range(BATCH)]
+                signed = await book.mint.restore(outputs)
+                hits = [place for place, output in enumerate(outputs) if output.b in signed]
+                if not hits:
+                    break
+                after = first + hits[-1] + 1
+                first += BATCH
+            if after != (used or 0):
+                _log.error(
+                    "the database is an old copy; restore", extra={"action": "wallet_old_copy", "keyset": keyset}
+                )
+                await self._purse.commit(self._purse.count(keyset, used, after))
+
     async def _add(self, book: KeysetBook, proofs: list[Proof]) -> list[Proof]:
         known = await self._purse.known([proof.y for proof in proofs])
         fresh = [proof for proof in proofs if proof.y not in known]

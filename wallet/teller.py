@@ -122,6 +122,7 @@ class Teller:
         books: keysets by canonical mint address and unit; a mint that is not here is not asked for anything.
         clock: measures patience.
         check: the gate's check of permits.
+        guard: compares counters with a mint; asked once per mint, before the first operation there.
     """
 
     def __init__(
@@ -132,7 +133,9 @@ class Teller:
         books: Mapping[tuple[str, str], KeysetBook],
         clock: Clock,
         check: Callable[[Permit], None],
+        guard: Callable[[KeysetBook], Awaitable[None]],
     ) -> None:
+        self._guard = guard
         self._purse = purse
         self._planner = planner
         self._engine = engine
@@ -193,16 +196,25 @@ class Teller:
             MintRefused: they cannot be had; nothing was begun.
         """
         try:
-            await book.known()
+            await self._known(book)
         except (Unavailable, MintLied, MintRejected) as error:
             raise MintRefused("The mint's keysets cannot be had; nothing was begun.", cause=error.code) from error
 
     async def warm(self, book: KeysetBook) -> None:
         """Have the mint's keysets if it answers; at start a dead mint is no reason to stop."""
         try:
-            await book.known()
+            await self._known(book)
         except (Unavailable, MintLied, MintRejected) as error:
             _log.warning("a mint's keysets cannot be had", extra={"action": "mint_cold", "code": error.code})
+
+    async def _known(self, book: KeysetBook) -> None:
+        await book.known()
+        if book.guarded:
+            return
+        async with self.choosing(book):
+            if not book.guarded:
+                await self._guard(book)
+                book.guarded = True
 
     @asynccontextmanager
     async def choosing(self, book: KeysetBook) -> AsyncIterator[None]:

@@ -106,9 +106,9 @@ class Wallet:
         self._purse = Purse(unit, Vault(keyring.derive("seal")), derive, clock)
         self._planner = Planner(self._purse, derive, self._book)
         self._engine = Engine(self._purse, keyring, clock, self._books, permit_for, self._renew, conclude)
-        self._teller = Teller(self._purse, self._planner, self._engine, self._books, clock, check)
-        self._auditor = Auditor(self._purse, self._books, clock)
         self._restorer = Restorer(self._purse, derive, clock)
+        self._teller = Teller(self._purse, self._planner, self._engine, self._books, clock, check, self._restorer.guard)
+        self._auditor = Auditor(self._purse, self._books, clock)
         self._keeper = Keeper(self._purse, self._teller, self._engine, self._auditor, clock, permit_for)
 
     async def _renew(self, stored: Stored) -> Stored:

@@ -23,7 +23,7 @@ HEADERS = {"Server": "vendo", "Cache-Control": "no-store", "X-Content-Type-Optio
 class Internal(VendoError):
     """Something failed inside the node; its log says what."""
 
-    code = "internal"
+    code = "http.internal"
     unchanged = ""
     remedy = "Try again; if it goes on, look at the node's log."
 

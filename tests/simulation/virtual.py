@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-EPOCH = 1_790_000_000
+EPOCH = 3_000_000_000  # far ahead: gift wraps are dated by the real clock, and none may be from the future
 
 
 class Deadlock(AssertionError):
@@ -30,9 +30,10 @@ class _Jump(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Time passes only when every task waits."""
+    """Time passes only when every task waits. `epoch` is the Unix time at which it begins."""
 
-    def __init__(self) -> None:
+    def __init__(self, epoch: int = EPOCH) -> None:
+        self.epoch = epoch
         jump = _Jump()
         super().__init__(jump)
         jump.loop = self
@@ -49,10 +50,10 @@ class VirtualClock:
         self._loop = loop
 
     def now(self) -> int:
-        return EPOCH + int(self._loop.moved)
+        return self._loop.epoch + int(self._loop.moved)
 
     def millis(self) -> int:
-        return EPOCH * 1000 + int(self._loop.moved * 1000)
+        return self._loop.epoch * 1000 + int(self._loop.moved * 1000)
 
     def monotonic(self) -> float:
         return self._loop.moved

@@ -4,7 +4,7 @@ from core.clock import Clock
 from core.error import Unavailable
 from wallet.cashu.keyset import MAX_PPK, Keyset, KeysetInfo
 from wallet.cashu.port import Mint
-from wallet.error import MintRefused, TokenKeyset
+from wallet.error import MintBusy, MintRefused, TokenKeyset
 
 _FRESH_S = 300
 _AGAIN_S = 5
@@ -13,12 +13,13 @@ _EXPIRY_MARGIN_S = 7 * 86_400
 
 
 class KeysetBook:
-    """The keysets of one mint in one unit."""
+    """The keysets of one mint in one unit. `guarded`: our counters were compared with the mint since the start."""
 
     def __init__(self, mint: Mint, unit: str, clock: Clock) -> None:
         self.mint = mint
         self.unit = unit
         self.infos: dict[str, KeysetInfo] = {}
+        self.guarded = False
         self._clock = clock
         self._keysets: dict[str, Keyset] = {}
         self._asked_at: float | None = None
@@ -65,10 +66,14 @@ class KeysetBook:
 
         Raises:
             TokenKeyset: unknown, ambiguous, or with a fee above our cap.
+            MintBusy: unknown so far, and the mint was asked a moment ago.
         """
         await self.known()
         if not self._named(keyset):
-            await self.refresh(older_than=_AGAIN_S)
+            # Strangers choose these ids, so that they must not choose how often the mint is asked.
+            if self._asked_at is not None and self._clock.monotonic() - self._asked_at < _AGAIN_S:
+                raise MintBusy("The mint was asked for its keysets a moment ago; this one may be newer.")
+            await self.refresh()
         named = self._named(keyset)
         if len(named) != 1 or named[0].ppk > MAX_PPK:
             raise TokenKeyset

@@ -203,7 +203,7 @@ async def test_a_body_over_the_limit_is_refused_however_it_comes() -> None:
 async def test_an_unknown_failure_says_nothing_of_its_inside() -> None:
     async with plane() as (_, http), http.get("/agents/a/odd/crash") as answer:
         text = await answer.text()
-        assert (answer.status, (await answer.json())["code"]) == (500, "internal")
+        assert (answer.status, (await answer.json())["code"]) == (500, "http.internal")
         assert "secret" not in text
         assert "RuntimeError" not in text
 

@@ -8,7 +8,6 @@ import pytest
 
 from core.error import BudgetExceeded, KeyReused, VendoError
 from core.money import MicroUsd, Msat
-from dvm.buying import StagedPurchase
 from dvm.policy import Policy
 from dvm.provider.echo import Echo
 from dvm.provider.provider import Answer
@@ -68,6 +67,23 @@ async def bought(node: Node, request: ComputeRequest = ASK, key: str = "k", *, c
             return view
         assert node.clock.monotonic() < end, view.to_dict()
         await node.clock.sleep(0.05)
+
+
+def freeze(node: Node, table: str, state: str) -> asyncio.Event:
+    """The process stops for ever right after the commit that brings this state, before it acts on it."""
+    frozen, commit = asyncio.Event(), node.db.commit
+
+    async def stopping(writes) -> None:
+        if frozen.is_set():
+            await asyncio.Event().wait()
+        await commit(writes)
+        if await node.db.select(table, {"state": state}):
+            frozen.set()
+            del node.db.commit
+            await asyncio.Event().wait()
+
+    node.db.commit = stopping
+    return frozen
 
 
 def words(node: Node, event_kind: int) -> list:
@@ -275,16 +291,17 @@ async def test_too_little_money_falls_back_and_costs_nothing(world: World) -> No
     assert await buyer.sat() == 3
 
 
-@pytest.mark.parametrize("moment", ["quoting", "paying", "working", "delivered"])
+@pytest.mark.parametrize("moment", ["staged", "quoting", "paying", "working", "delivered"])
 def test_a_buyer_that_crashes_anywhere_finishes_and_pays_once(moment: str) -> None:
     async def story(world: World) -> None:
         buyer, seller = world.node(), world.node(services=echo(9_000))
         await buyer.up()
         await seller.up()
         await buyer.fund(100)
-        staged: StagedPurchase = await buyer.buying.buy("agent:a", "k", ASK)
-        while (await buyer.db.select("purchase", {"id": staged.job_id}))[0]["state"] != moment:
-            await asyncio.sleep(0)
+        frozen = freeze(buyer, "purchase", moment)
+        buying = asyncio.create_task(buyer.buying.buy("agent:a", "k", ASK))
+        await frozen.wait()
+        buying.cancel()
         await buyer.crash()
         await world.clock.sleep(1)
         await buyer.up()
@@ -312,9 +329,9 @@ def test_a_seller_that_crashes_anywhere_delivers_and_is_paid_once(moment: str) -
         await buyer.up()
         await seller.up()
         await buyer.fund(100)
+        frozen = freeze(seller, "sale", moment)
         await buyer.buying.buy("agent:a", "k", ASK)
-        while not await seller.db.select("sale", {"state": moment}):
-            await asyncio.sleep(0)
+        await frozen.wait()
         await seller.crash()
         await world.clock.sleep(1)
         await seller.up()

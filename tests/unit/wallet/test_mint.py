@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import aiohttp
+import orjson
 import pytest
 from aiohttp import web
 
@@ -132,16 +133,22 @@ async def test_answers_to_other_questions_are_lies(server, http):
     server.body = b'{"quote":"b","request":"lnbc","state":"PAID"}'
     with pytest.raises(MintLied):
         await mint.quote("a")
-    server.body = ('{"keysets":[{"id":"%s","unit":"sat","active":true,"keys":{"1":"%s"}}]}' % (KEYSET, POINT)).encode()
+    server.body = orjson.dumps({"keysets": [{"id": KEYSET, "unit": "sat", "active": True, "keys": {"1": POINT}}]})
     with pytest.raises(MintLied):
         await mint.keys(KeysetInfo(KEYSET, "sat", True, 0))
 
 
 async def test_keysets_of_unknown_forms_are_left_out(server, http):
-    server.body = (
-        '{"keysets":[{"id":"%s","unit":"sat","active":true,"input_fee_ppk":100},{"id":"9mlfd5vCzgGl","unit":"sat"},'
-        '{"id":"01zz","unit":"sat"},{"id":"%s","unit":"sat","input_fee_ppk":-5}]}' % (KEYSET, "01" + "cd" * 32)
-    ).encode()
+    server.body = orjson.dumps(
+        {
+            "keysets": [
+                {"id": KEYSET, "unit": "sat", "active": True, "input_fee_ppk": 100},
+                {"id": "9mlfd5vCzgGl", "unit": "sat"},
+                {"id": "01zz", "unit": "sat"},
+                {"id": "01" + "cd" * 32, "unit": "sat", "input_fee_ppk": -5},
+            ]
+        }
+    )
     assert await MintClient(server.url, http, allow).keysets() == (KeysetInfo(KEYSET, "sat", True, 100),)
 
 
