@@ -187,13 +187,40 @@ def load(home: Path) -> Config:
         raise HomeMissing(f"There is no {FILE} in {home}.") from error
 
 
-def render(*, owner: str, relays: tuple[str, ...], mints: tuple[str, ...], port: int, name: str = "vendo") -> str:
+def parse_service(text: str) -> SellSection:
+    """One service in short form, `KIND:PRICE_MSAT:PROVIDER`.
+
+    Raises:
+        ConfigInvalid: it is not of that form.
+    """
+    kind, _, rest = text.partition(":")
+    price, _, provider = rest.partition(":")
+    try:
+        return SellSection(kind=int(kind), price_msat=int(price), provider=provider)
+    except ValueError as error:
+        raise ConfigInvalid(
+            f"{text[:80]!r} is not KIND:PRICE_MSAT:PROVIDER, for example 5001:21000:summarizer."
+        ) from error
+
+
+def render(
+    *,
+    owner: str,
+    relays: tuple[str, ...],
+    mints: tuple[str, ...],
+    port: int,
+    name: str = "vendo",
+    services: tuple[SellSection, ...] = (),
+) -> str:
     """The commented file that `vendo init` writes."""
 
     def quoted(items: tuple[str, ...]) -> str:
         return "[" + ", ".join(f'"{item}"' for item in items) + "]"
 
-    return TEMPLATE.format(owner=owner, relays=quoted(relays), mints=quoted(mints), port=port, name=name)
+    text = TEMPLATE.format(owner=owner, relays=quoted(relays), mints=quoted(mints), port=port, name=name)
+    for one in services:
+        text += f'\n[[sell]]\nkind = {one.kind}\nprice_msat = {one.price_msat}\nprovider = "{one.provider}"\n'
+    return text
 
 
 TEMPLATE = """\

@@ -58,6 +58,7 @@ def create(
     owner: str | None = None,
     words: str | None = None,
     name: str = "vendo",
+    services: Sequence[config.SellSection] = (),
 ) -> Created:
     """Make a home directory with new keys, or with the keys of given words.
 
@@ -69,7 +70,14 @@ def create(
         raise HomeExists(f"{home} already holds a node.")
     keyring = Keyring(words or new_words())
     owner_npub = to_npub(parse_pubkey(owner)) if owner else keyring.operator.npub
-    text = config.render(owner=owner_npub, relays=tuple(relays), mints=tuple(mints), port=port, name=name)
+    text = config.render(
+        owner=owner_npub,
+        relays=tuple(relays),
+        mints=tuple(mints),
+        port=port,
+        name=name,
+        services=tuple(services),
+    )
     config.parse(text)
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)

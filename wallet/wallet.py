@@ -58,7 +58,7 @@ from wallet.payment import Kind
 from wallet.planner import Planned, Planner, lock_cost
 from wallet.purse import Coin, Purse, Stored
 from wallet.record import Plan, Vault
-from wallet.restore import Restorer
+from wallet.restorer import Restorer
 from wallet.teller import Request, Teller, conclude, result_of, settled, view_of
 from wallet.verification import check_coins, check_locks, check_unspent, check_worth
 

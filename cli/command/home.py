@@ -13,6 +13,9 @@ _RELAYS = ("wss://relay.damus.io", "wss://nos.lol")
 RelayOption = Annotated[list[str] | None, typer.Option("--relay", help="A relay's address; give it again for more.")]
 MintsOption = Annotated[list[str] | None, typer.Option("--mint", help="A Cashu mint to trust; again for more.")]
 PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="The control plane's port; 0: any free one.")]
+SellOption = Annotated[
+    list[str] | None, typer.Option("--sell", help="A service for sale, KIND:PRICE_MSAT:PROVIDER; again for more.")
+]
 OwnerOption = Annotated[str | None, typer.Option("--owner", help="Whose DMs are answered (npub or hex).")]
 
 
@@ -23,17 +26,20 @@ def init(
     port: PortOption = 8080,
     owner: OwnerOption = None,
     name: Annotated[str, typer.Option("--name", help="The node's public name.")] = "vendo",
+    sell: SellOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
     json_mode: JsonOption = False,
 ) -> None:
     """Make a node: keys, seed words (shown once), spending limits, a commented config.toml."""
+    from node.config import parse_service
     from node.home import create
 
     out = Output(json_mode=json_mode)
     relays = tuple(relay or _RELAYS)
     if not (yes or json_mode) and sys.stdin.isatty():
         typer.confirm(f"Make a node in {home}, on {', '.join(relays)}?", default=True, abort=True, err=True)
-    made = create(home, relays=relays, mints=tuple(mint or ()), port=port, owner=owner, name=name)
+    services = [parse_service(text) for text in sell or ()]
+    made = create(home, relays=relays, mints=tuple(mint or ()), port=port, owner=owner, name=name, services=services)
     answer = {
         "home": str(made.home),
         "npub": made.node,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -81,7 +82,9 @@ def run(json_mode: bool, crash: bool, keep: bool, picture: Path | None = None) -
     screen = Screen(quiet=json_mode, record=picture is not None)
     report = asyncio.run(_run(screen, crash=crash, keep=keep))
     if picture is not None:
-        screen.console.save_svg(str(picture), title="vendo demo")
+        # without the fonts that it would fetch from elsewhere
+        drawing = re.sub(r"@font-face \{.*?\}", "", screen.console.export_svg(title="vendo demo"), flags=re.DOTALL)
+        picture.write_text(drawing, encoding="utf-8")
     if json_mode:
         print(json.dumps(report))  # noqa: T201 - data goes to stdout
     return 0 if report["ok"] else 1

@@ -1,4 +1,4 @@
-"""A model wallet and a model market for the buyer's machine: they act, then lose, delay or repeat the answer."""
+"""A model wallet and market for the buyer's machine: they act, then lose, delay or repeat the answer."""
 
 import random
 from collections import Counter

@@ -15,12 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from core.effect import Permit
 from core.error import InvalidInput
 from wallet.cashu.keyset import MAX_KEYS, MAX_KEYSETS, Keyset, KeysetInfo, checked
-from wallet.cashu.port import CoinReport, CoinState, MintQuote, QuoteState
+from wallet.cashu.port import BATCH, CoinReport, CoinState, MintQuote, QuoteState
 from wallet.cashu.proof import Output, Proof, Signature
 from wallet.error import MintBusy, MintLied, MintRejected, MintSilent, MintUnreachable
 
 MAX_ANSWER = 2 * 1024 * 1024
-BATCH = 100
 _TIMEOUT = aiohttp.ClientTimeout(total=20, connect=5)
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _log = logging.getLogger(__name__)

@@ -13,6 +13,9 @@ from core.effect import Permit
 from wallet.cashu.keyset import Keyset, KeysetInfo
 from wallet.cashu.proof import Output, Proof, Signature
 
+# How many outputs or coins one look-up names; mints take at most a thousand.
+BATCH = 100
+
 
 class CoinState(StrEnum):
     """The state of a coin at its mint (NUT-07)."""

@@ -1,13 +1,11 @@
-"""A market in one process: real drivers, wallets and gates over the model mint and the simulated wire, in made-up time."""
+"""A market in one process: real drivers, wallets and gates over a model mint and a simulated wire, in made-up time."""
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from core.effect import EffectClass, Intent, Staged
-from core.identifier import PubKey
-from core.money import MicroUsd, Msat, Rate
+from core.money import Msat, Rate
 from dvm.buying import Buying
 from dvm.discovery import Discovery
 from dvm.policy import Policy
@@ -18,7 +16,6 @@ from dvm.selling import Selling
 from node.gate.gate import NodeGate
 from node.gate.limits import Limits
 from node.storage.memory import MemoryDatabase
-from relays.event import Draft
 from relays.key import Key, Keyring
 from relays.outbox import Outbox
 from tests.model_mint import ModelMint
@@ -33,6 +30,8 @@ WORDS = (
     "legal winner thank year wave sausage worth useful legal winner thank yellow",
     "letter advice cage absurd amount doctor acoustic avoid letter advice cage above",
 )
+POLICY = Policy(quote_window_ms=1_500, timeout_s=30, lock_margin_s=300)
+LIMITS = Limits.of("uusd", per_job=1_000_000, per_day=5_000_000, per_seller=2_000_000)
 RATE = Rate.of_btc_price(65_000, 0, "test")
 
 
@@ -51,8 +50,8 @@ class Node:
     clock: VirtualClock
     services: Callable[[], Sequence[Service]] = lambda: ()
     providers: Sequence[Provider] = ()
-    policy: Policy = Policy(quote_window_ms=1_500, timeout_s=30, lock_margin_s=300)
-    limits: Limits = Limits.of("uusd", per_job=1_000_000, per_day=5_000_000, per_seller=2_000_000)
+    policy: Policy = POLICY
+    limits: Limits = LIMITS
     db: MemoryDatabase = field(default_factory=MemoryDatabase)
     tasks: list[asyncio.Task] = field(default_factory=list)
 
@@ -132,6 +131,3 @@ async def until(clock: VirtualClock, holds: Callable[[], bool], seconds: float =
 
 def echo(price: int = 0, **more: int) -> Callable[[], Sequence[Service]]:
     return lambda: [Service(5050, Msat(price), Echo(), eta_s=2, **more)]
-
-
-__all__ = ["Draft", "Echo", "MicroUsd", "Node", "PubKey", "ThreadPoolExecutor", "echo", "until"]

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -207,7 +206,9 @@ async def test_after_the_choice_nobody_elses_result_counts(world: World) -> None
     elsewhere = read_request(seller.key.sign(Draft(5050, "", tuple(tuple(t) for t in other["tags"]), now)))
     world.relay.store(
         seller.key.sign(
-            Draft(6050, "of another", (("e", elsewhere.event_id), ("e", request.event_id), ("p", buyer.key.pubkey)), now)
+            Draft(
+                6050, "of another", (("e", elsewhere.event_id), ("e", request.event_id), ("p", buyer.key.pubkey)), now
+            )
         )
     )
     view = await bought(buyer)
@@ -471,13 +472,3 @@ async def test_a_request_that_comes_again_gets_the_same_quote_and_the_same_resul
     assert len(words(seller, 6050)) == 1
     assert len(words(seller, 7000)) == 1
     assert await seller.db.select("outbox", {"state": "sent"}) != [] == [row for row in sent if row["state"] != "sent"]
-
-
-@story
-async def test_heavy_work_runs_outside_the_loop(world: World) -> None:
-    from dvm.provider.summarizer import Summarizer
-    from tests.unit.dvm.provider.text_part import TEXT
-
-    with ThreadPoolExecutor(1) as executor:
-        answer = await Summarizer(executor).run(ComputeRequest(5001, (Datum(TEXT),)))
-    assert answer.content

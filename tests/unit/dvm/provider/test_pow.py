@@ -7,7 +7,7 @@ import pytest
 from core.error import InvalidInput
 from dvm.acceptance import check_result
 from dvm.error import BadResult
-from dvm.nonce import parse_unsigned, leading_zero_bits
+from dvm.nonce import leading_zero_bits, parse_unsigned
 from dvm.provider.pow import ProofOfWork
 from dvm.request import ComputeRequest, Datum
 

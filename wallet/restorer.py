@@ -1,19 +1,12 @@
 """Finds coins again from the seed: asks the mint about every output that we could have made (NUT-09, NUT-13)."""
 
 import logging
-from collections.abc import Callable
-
-import aiohttp
 
 from core.clock import Clock
-from core.effect import Permit
-from core.error import Unavailable
 from core.unit import Write
-from relays.key import Keyring
 from wallet.cashu.book import KeysetBook
 from wallet.cashu.derive import Derivation
-from wallet.cashu.mint import BATCH, MintClient
-from wallet.cashu.port import CoinState
+from wallet.cashu.port import BATCH, CoinState
 from wallet.cashu.proof import Proof, total
 from wallet.cashu.signature import unblind
 from wallet.error import MintLied
@@ -136,26 +129,3 @@ class Restorer:
         await self._purse.commit(writes)
         _log.info("coins restored", extra={"action": "wallet_restored", "amount": total(added), "coins": len(added)})
         return added
-
-
-def _look_only(_: Permit) -> None:
-    raise Unavailable("A look from outside changes nothing.")
-
-
-async def restored_balance(keyring: Keyring, mint: str, http: aiohttp.ClientSession, clock: Clock) -> int:
-    """What a seed owns at a mint in sat, by the mint's word alone: no database is read, nothing is changed.
-
-    Coins locked to others are not in it.
-
-    Raises:
-        Unavailable: the mint does not answer.
-    """
-    check: Callable[[Permit], None] = _look_only
-    book = KeysetBook(MintClient(mint, http, check), "sat", clock)
-    await book.refresh()
-    derive = Derivation(keyring)
-    held = 0
-    for keyset in sorted(book.infos):
-        proofs, _ = await scan(book, derive, keyset)
-        held += total(await unspent(book, proofs))
-    return held

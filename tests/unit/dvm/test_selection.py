@@ -1,0 +1,79 @@
+import pytest
+
+from core.money import Msat
+from dvm.selection import Nature, Offer, Terms, answered, in_hand, judge, payable, reasons
+
+NOW = 1_000
+CEILING = Msat(30_000)
+
+
+def quote(name: str, price: int, *, gross: int | None = None, expires: int = NOW + 60, eta: int = 5, **more) -> Offer:
+    terms = (Terms("http://mint", "02aa", Msat(gross if gross is not None else price + 2_000)),)
+    return Offer(name, f"seller-{name}", Nature.QUOTE, 0, Msat(price), name, expires, eta, **{"terms": terms, **more})
+
+
+def judged(offer: Offer) -> Offer:
+    return judge(offer, CEILING, NOW)
+
+
+def test_the_cheapest_with_fees_wins_and_not_the_cheapest_price() -> None:
+    low, high = judged(quote("low", 10_000, gross=15_000)), judged(quote("high", 11_000, gross=12_000))
+    assert [one.event_id for one in payable([low, high], NOW)] == ["high", "low"]
+
+
+def test_equal_cost_goes_to_the_quicker_seller() -> None:
+    slow, quick = judged(quote("slow", 10_000, eta=9)), judged(quote("quick", 10_000, eta=2))
+    assert payable([slow, quick], NOW)[0].event_id == "quick"
+
+
+def test_the_cheapest_of_several_mints_is_used() -> None:
+    terms = (Terms("http://dear", "02aa", Msat(14_000)), Terms("http://cheap", "02aa", Msat(12_000)))
+    best = judged(quote("a", 10_000, terms=terms)).best
+    assert best is not None
+    assert best.mint == "http://cheap"
+
+
+@pytest.mark.parametrize(
+    ("offer", "reason"),
+    [
+        (quote("a", 31_000), "above the reserved maximum"),
+        (quote("a", 29_000, gross=30_001), "with fees is above"),
+        (quote("a", 1_000, expires=NOW), "expired"),
+        (quote("a", 1_000, expires=NOW + 2), "about to"),
+        (quote("a", 1_000, terms=()), "no mint that both sides accept"),
+        (quote("a", 0), "without a price"),
+        (Offer("a", "s", Nature.IMPLICIT, 0, Msat(1_000)), "no key and mint"),
+        (Offer("a", "s", Nature.DELIVERED, 0, Msat(1_000), content="x"), "paid after the result"),
+    ],
+)
+def test_what_is_not_admissible_is_refused_with_its_reason(offer: Offer, reason: str) -> None:
+    assert reason in judged(offer).refusal
+    assert payable([judged(offer)], NOW) == []
+
+
+def test_a_quote_at_exactly_the_reservation_is_admissible() -> None:
+    assert judged(quote("a", 28_000, gross=30_000)).refusal == ""
+
+
+def test_a_result_that_states_no_amount_ranks_behind_every_firm_quote() -> None:
+    free = judged(Offer("f", "s", Nature.DELIVERED, 0, None, content="x"))
+    assert in_hand([free], stated_free=True) is None
+    assert in_hand([free], stated_free=False) == free
+
+
+def test_who_only_promised_has_not_answered() -> None:
+    offers = [Offer("p", "promiser", Nature.PROMISE, 0), judged(quote("a", 1_000))]
+    assert answered(offers) == {"seller-a"}
+
+
+def test_every_offer_gets_its_reason() -> None:
+    offers = [
+        judged(one)
+        for one in (quote("win", 1_000), quote("dear", 5_000), quote("far", 99_000), Offer("p", "p", Nature.PROMISE, 0))
+    ]
+    lines = reasons(offers[0], offers, NOW)
+    assert len(lines) == 4
+    assert "chosen" in lines[0]
+    assert "passed over at 7000 msat" in lines[1]
+    assert "refused" in lines[2]
+    assert "had not delivered" in lines[3]
