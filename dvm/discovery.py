@@ -16,6 +16,7 @@ from core.error import Conflict, VendoError
 from core.identifier import PubKey
 from core.money import Msat
 from core.unit import Delete, Insert, Row, UnitOfWork, Update, Value, Write
+from dvm.admission import Meter
 from dvm.sale import Service
 from relays.error import MalformedEvent
 from relays.event import Draft, Event, parse_json
@@ -36,6 +37,9 @@ RETRY_S = 60
 FRESH_S = 30 * 86_400
 MAX_SELLERS = 5_000
 MAX_PER_AUTHOR = 8
+MAX_CHARS = 16_384  # so much is kept of every seller, on disk and in memory
+MAX_KINDS = 64
+BURST, PER_SECOND = 2 * MAX_SELLERS, 5.0  # announcements that are looked at, from all authors together
 D = "vendo"
 
 
@@ -72,6 +76,7 @@ class Discovery:
         self._services, self._mints = tuple(services), tuple(mints)
         self._name, self._about = name, about
         self._found: dict[str, Announcement] = {}
+        self._meter = Meter(BURST, PER_SECOND)
         self._loaded = False
 
     # ---- life
@@ -145,9 +150,14 @@ class Discovery:
         """A verified kind 31990. The newest per author and `d` counts; on a tie the smaller id (NIP-01)."""
         if event.pubkey == self._key.pubkey or event.created_at < self._clock.now() - FRESH_S:
             return
+        raw = event.to_json()
+        if len(raw) > MAX_CHARS or not self._meter.take("", self._clock.monotonic()):
+            return  # what a flood displaces comes again: sellers announce daily
         try:
             found = read_announcement(event)
         except MalformedEvent:
+            return
+        if len(found.kinds) > MAX_KINDS:
             return
         name = f"{found.pubkey}:{found.d[:64]}"
         known = self._found.get(name)
@@ -155,7 +165,6 @@ class Discovery:
             return
         if known is None and not self._room(found.pubkey):
             return
-        raw = event.to_json()
         values: dict[str, Value] = {"pubkey": found.pubkey, "created_at": found.created_at, "raw": raw}
         writes: list[Write] = [
             Insert(TABLE, {"id": name, **values}, or_ignore=True),
@@ -181,7 +190,12 @@ class Discovery:
         return sorted(found, key=lambda one: -one.created_at)
 
     def known_sellers(self, kind: int) -> frozenset[PubKey]:
-        """The keys of `sellers`."""
+        """The keys of `sellers`; none while the index is full.
+
+        Keys cost nothing: whoever fills the index displaces others, and must not become the only one who is asked.
+        """
+        if len(self._found) >= MAX_SELLERS:
+            return frozenset()
         return frozenset(one.pubkey for one in self.sellers(kind))
 
     def list_sellers(self) -> list[Row]:

@@ -16,7 +16,7 @@ import orjson
 
 from core.clock import Clock
 from core.effect import Gate, Outcome, OutcomeState
-from core.error import BudgetExceeded, Conflict, InvalidInput, StoreUncertain
+from core.error import BudgetExceeded, Conflict, InvalidInput, StoreUncertain, Unavailable
 from core.identifier import EffectId, PubKey
 from core.unit import Insert, UnitOfWork, Update, Write
 from dvm.acceptance import check_result
@@ -40,6 +40,7 @@ from dvm.buyer_event import (
     PublishPayment,
     PublishRequest,
     Refund,
+    ResultArrived,
     RunFallback,
     Start,
     StartTimer,
@@ -100,6 +101,7 @@ class OpenJob:
         self.job = purchase
         self.version = version
         self._desk = desk
+        self._acted = version
         self._lock = asyncio.Lock()
         self._booked: tuple[list[Effect], tuple[Insert, ...]] | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -165,10 +167,16 @@ class OpenJob:
             return
         now = desk.clock.millis()
         told = translate(event, self.job, ourselves=desk.key.pubkey, at_ms=now, lock_cost=desk.wallet.lock_cost)
-        await self.tell(told)
-        if isinstance(told, Progress) and told.word == "success":
+        try:
+            await self.tell(told)
+        except (Conflict, StoreUncertain, Unavailable):
+            payment = self.job.payment
+            if not isinstance(told, ResultArrived) or payment is None or told.seller != payment.seller:
+                raise
+            self._run(self.insist(told), "result")  # it is paid for, and no relay may ever show it again
+        if isinstance(told, Progress) and told.word == "success" and told.seller == self.job.seller:
             self._till.hurry()  # a receipt is a hint; the mint's word is what counts
-        if self.job.state is State.QUOTING:
+        if self.job.state is State.QUOTING and self.job.round == 0:
             known = desk.known_sellers(self.job.kind)
             if known and known <= answered(self.job.offers):
                 await self.tell(WindowClosed(desk.clock.millis(), self.job.round))
@@ -179,21 +187,23 @@ class OpenJob:
         while True:
             try:
                 return await self.tell(event)
-            except (Conflict, StoreUncertain) as error:
+            except (Conflict, StoreUncertain, Unavailable) as error:
                 log.warning("A job's step was not written: %s", error.code, extra={"action": "job_unsaved"})
+                self.version = -1
                 await self._desk.clock.sleep(wait)
                 wait = min(wait * 2, 10.0)
-                await self.reload()
 
     async def tell(self, event: Event) -> None:
         """Step, commit, act.
 
         Raises:
             Conflict: another process changes this job's row.
-            StoreUncertain: the database failed; nothing was acted on.
+            StoreUncertain, Unavailable: the database failed; nothing was acted on.
         """
         async with self._lock:
             for _ in range(MAX_RETRIES):
+                if self.version < 0:
+                    await self._catch_up()
                 base = self.version
                 after, effects, writes = await self._decide(event)
                 if not effects and after.refused_count != self.job.refused_count and self._same(after):
@@ -206,6 +216,7 @@ class OpenJob:
                 if self.version != base:
                     continue  # the wallet booked a lock meanwhile: decide again
                 if await self._commit(after, [*writes, *rows]):
+                    self._acted = max(self._acted, base + 1)
                     self._act(effects, rows)
                     return
             raise Conflict("The job changes faster than it can be written.")
@@ -239,7 +250,7 @@ class OpenJob:
         try:
             await self._desk.unit.commit([row, *writes])
         except Conflict:
-            await self.reload()
+            await self._read()
             return False
         except BaseException:
             self.version = -1  # uncertain, or cancelled in the middle: nothing more is decided on this state
@@ -247,9 +258,23 @@ class OpenJob:
         return True
 
     async def reload(self) -> None:
-        """Take the committed row for the truth."""
-        rows = await self._desk.unit.select(TABLE, {"id": self.job.job_id})
+        """A lock was not booked as `book` wanted it: take the committed row for the truth."""
         self._booked = None
+        await self._read()
+
+    async def _catch_up(self) -> None:
+        """What is in memory was not written, or may not have been. If it was after all, act on it like a restart."""
+        await self._read()
+        if self.version > self._acted:
+            self._acted = self.version
+            self._desk.outbox.kick()
+            if self.job.closed:
+                self._close()
+            else:
+                self.resume()
+
+    async def _read(self) -> None:
+        rows = await self._desk.unit.select(TABLE, {"id": self.job.job_id})
         if rows:
             self.job, self.version = decode(Purchase, rows[0]["body"]), int(rows[0]["version"])
 
@@ -338,6 +363,7 @@ class OpenJob:
         """After `Wallet.lock` returned: act on what was committed with the booking. False if nothing was."""
         done, self._booked = self._booked, None
         if done is not None:
+            self._acted = max(self._acted, self.version)
             self._act(*done)
         return done is not None
 

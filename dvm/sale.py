@@ -41,15 +41,16 @@ from dvm.seller import (
     resumed,
     step,
 )
+from relays.error import MalformedEvent
+from relays.event import MAX_EVENT_BYTES, parse_json
 from relays.event import Event as NostrEvent
-from relays.event import parse_json
 from relays.key import Key
 from relays.nip17 import unwrap
 from relays.nip90 import SUCCESS, JobRequest, feedback_draft, read_request, result_draft
 from relays.outbox import TABLE as OUTBOX
 from relays.outbox import Outbox
 from relays.pool import Pool
-from wallet.error import MintRefused, TokenRejected
+from wallet.error import MintRefused, TokenRejected, TokenSpent
 from wallet.model import VerifyTerms
 from wallet.wallet import Wallet
 
@@ -57,6 +58,7 @@ log = logging.getLogger(__name__)
 
 TABLE = "sale"
 CLAIM_MARGIN_S = 60  # the claim is made so long before the customer could take the money back
+GIVE_UP_S = 86_400  # so long after the locktime a claim is still tried; the customer may have taken the money back
 LONGEST_WAIT_S = 30.0
 MAX_PAYMENTS = 4  # messages that are looked at for one quote
 
@@ -148,22 +150,24 @@ class OpenSale:
 
     async def insist(self, event: Event) -> None:
         """Tell the machine, again and again if the database fails meanwhile."""
-        wait = 0.2
+        wait, stale = 0.2, False
         while True:
             try:
+                if stale:
+                    await self._catch_up()
                 return await self.tell(event)
-            except (Conflict, StoreUncertain) as error:
+            except (Conflict, StoreUncertain, Unavailable) as error:
                 log.warning("A sale's step was not written: %s", error.code, extra={"action": "sale_unsaved"})
+                stale = True
                 await self._counter.clock.sleep(wait)
                 wait = min(wait * 2, 10.0)
-                await self._reread()
 
     async def tell(self, event: Event, *, first: Sequence[Write] = ()) -> None:
         """Step, commit (with the gate's `first` writes), act.
 
         Raises:
             Conflict: the row is not as expected.
-            StoreUncertain: the database failed; nothing was acted on.
+            StoreUncertain, Unavailable: the database failed; nothing was acted on.
         """
         async with self._lock:
             after, effects = step(self.sale, event)
@@ -179,10 +183,16 @@ class OpenSale:
             if after.state in ENDED:
                 self._end()
 
-    async def _reread(self) -> None:
+    async def _catch_up(self) -> None:
+        """Take the committed row for the truth. If a step was written after all, act on it like a restart."""
         found = await self._counter.unit.select(TABLE, {"id": self.sale.request_id})
-        if found:
-            self.sale, self._version = decode(Sale, found[0]["body"]), int(found[0]["version"])
+        if not found or int(found[0]["version"]) == self._version:
+            return
+        self.sale, self._version = decode(Sale, found[0]["body"]), int(found[0]["version"])
+        self._counter.outbox.kick()
+        self._act(resumed(self.sale), ())
+        if self.sale.state in ENDED:
+            self._end()
 
     # ---- what is written
 
@@ -281,7 +291,13 @@ class OpenSale:
             created_at=self._counter.clock.now(),
             amount=None if self.sale.price else Msat(0),
         )
-        await self.insist(WorkDone(self._counter.key.sign(draft).to_json()))
+        try:
+            whole = self._counter.key.sign(draft).to_json()
+        except MalformedEvent as error:
+            return await self.insist(WorkFailed(error.message))
+        if len(whole) > MAX_EVENT_BYTES:  # found out later it would leave the sale at work for ever
+            return await self.insist(WorkFailed("The result is too long for one event."))
+        await self.insist(WorkDone(whole))
 
     def _time_left(self) -> float:
         if not self.sale.paid:
@@ -344,10 +360,12 @@ class OpenSale:
                 permit = self._counter.gate.permit(effect)
                 received = await self._counter.wallet.claim(op_id, _payload(rumor.content), effect, permit)
             except (TokenRejected, MintRefused) as error:
-                if isinstance(error, MintRefused) and self._counter.clock.now() < self.sale.locktime:
-                    log.warning("A claim was refused: %s", error.code, extra={"action": "claim_refused"})
-                else:
+                # Only "spent by somebody else" is certain; the rest (a mint that is away, off our list, or without
+                # its keysets for a moment) may pass, and the coins stay ours to take as long as nobody else does.
+                late = self._counter.clock.now() >= self.sale.locktime + GIVE_UP_S
+                if late or isinstance(error, TokenSpent):
                     return await self.insist(ClaimRefused(error.code))
+                log.warning("A claim was refused: %s", error.code, extra={"action": "claim_refused"})
             except VendoError as error:
                 log.warning("A claim waits: %s", error.code, extra={"action": "claim_waits", "code": error.code})
             else:

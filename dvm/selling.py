@@ -99,7 +99,12 @@ class Selling:
                 continue
             if sale.request_id not in self._open:
                 slots = self._slots[sale.kind]
-                self._admit(OpenSale.reopened(self._counter, service, slots, sale, int(row["version"])))
+                try:
+                    reopened = OpenSale.reopened(self._counter, service, slots, sale, int(row["version"]))
+                except MalformedEvent as error:  # one stranger's row must not keep the node from starting
+                    log.error("A sale cannot be read: %s", error.code, extra={"action": "sale_unreadable"})
+                    continue
+                self._admit(reopened)
         self._resumed = True
 
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
@@ -122,7 +127,8 @@ class Selling:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._open.clear()
+            for table in (self._open, self._quotes, self._per_kind, self._per_customer):
+                table.clear()
             self._resumed = False
 
     def _subscribe(self) -> None:

@@ -110,10 +110,21 @@ class Till:
                 payment.op_id, terms, payment.ceiling, effect, self._gate.permit(effect), self._owner.book
             )
         except VendoError as error:
-            await self._owner.reload()  # what was to be committed with the booking may not have been
+            await self._reload()
             return await self._look_up(payment, error)
         await self._locked(locked)
         return None
+
+    async def _reload(self) -> None:
+        """What was to be committed with the booking may not have been: nothing is decided before that is known."""
+        wait = FIRST_WAIT_S
+        while True:
+            try:
+                return await self._owner.reload()
+            except VendoError as error:
+                log.warning("A job's row cannot be read: %s", error.code, extra={"action": "job_unread"})
+                await self._clock.sleep(wait)
+                wait = min(wait * 2, LONGEST_WAIT_S)
 
     async def _locked(self, locked: Locked) -> None:
         self.payload = locked.payload

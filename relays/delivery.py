@@ -18,7 +18,7 @@ from core.clock import Clock
 from core.error import VendoError
 from relays.connection import Connection
 from relays.error import ForgedEvent, MalformedEvent
-from relays.event import Event, parse, verify
+from relays.event import MAX_EVENT_BYTES, Event, parse, verify
 from relays.health import RelayHealth
 from relays.message import Ended
 from relays.seen import Seen
@@ -35,6 +35,7 @@ ROOM_S = 0.5
 MAX_AHEAD_S = 900
 BURST = 48
 _BATCH = 256
+_TURN = 16
 
 
 class Source(Protocol):
@@ -162,6 +163,8 @@ class Delivery:
         for at, (item, event) in enumerate(found):
             if self._stopped:
                 return
+            if at % _TURN == _TURN - 1:  # a burst of wraps that nobody can open must not hold up the loop
+                await asyncio.sleep(0)
             if genuine[at] if genuine else _is_genuine(event):
                 await self._handle(item, event)
             else:
@@ -189,6 +192,10 @@ class Delivery:
         except MalformedEvent:
             item.source.health.malformed += 1
             item.source.fault()
+            return None
+        if item.size > MAX_EVENT_BYTES and len(event.to_json()) > MAX_EVENT_BYTES:
+            # The frame had room for it. What is kept of it could not be read again after a restart.
+            item.source.health.malformed += 1
             return None
         return None if self._known(item, event.id) else event
 

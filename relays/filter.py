@@ -9,6 +9,7 @@ from relays.error import MalformedEvent
 from relays.event import Event
 
 MAX_VALUES = 2_000
+MAX_KIND = 65_535
 MAX_LIMIT = 5_000
 DEFAULT_LIMIT = 500
 _FOREVER = 1 << 53
@@ -89,6 +90,8 @@ def parse_filter(value: Any) -> Filter:
                 raise MalformedEvent(f"The filter's {name} are not 64 lower-case hex digits each.")
         elif name == "kinds":
             fields[name] = _values(name, item, int)
+            if not all(0 <= kind <= MAX_KIND for kind in fields[name]):  # SQLite has no room for the largest
+                raise MalformedEvent("The filter's kinds are not whole numbers from 0 to 65535.")
         elif len(name) == 2 and name[0] == "#" and name[1].isascii() and name[1].isalpha():
             wanted[name[1]] = _values(name, item, str)
         elif name in ("since", "until", "limit"):

@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, TypeAlias
 
 import orjson
@@ -249,8 +250,9 @@ def result_draft(
     if len(whole) <= MAX_ECHO_CHARS:
         out.append(("request", whole))
     out += _answer_tags(request, relay)
-    if not request.encrypted and sum(len(item.data) for item in request.inputs) <= MAX_ECHO_CHARS:
-        out += [_input_tag(item) for item in request.inputs]
+    inputs = [_input_tag(item) for item in request.inputs]
+    if not request.encrypted and len(orjson.dumps(inputs)) <= MAX_ECHO_CHARS:  # one character may be six in JSON
+        out += inputs
     if amount is not None:
         out.append(("amount", str(amount.value)))
     return Draft(result_of(request.kind), content, tuple(out), created_at)
@@ -302,7 +304,9 @@ def read_request(event: Event) -> JobRequest:
     if not is_request(event.kind):
         raise MalformedEvent(f"Kind {event.kind} is not a job request.")
     bid = _whole(event.value("bid"))
-    relays = (url for tag in event.all("relays") for url in tag[1:] if is_relay_url(url))
+    # Reading an address is dear, and that of a name in other letters a hundred times dearer: strangers get a few
+    named = islice((url for tag in event.all("relays") for url in tag[1:]), MAX_RELAYS)
+    relays = (url for url in named if url.isascii() and is_relay_url(url))
     pay = (tag for tag in event.all("pay") if len(tag) > 2 and tag[1] == "cashu")
     mints = (tag[2].rstrip("/") for tag in pay if len(tag) == 3 or tag[3] == "sat")
     providers = (PubKey(key) for key in event.values("p") if is_hex64(key))
@@ -314,7 +318,7 @@ def read_request(event: Event) -> JobRequest:
         output=event.value("output") or "",
         params=_params(event),
         bid=None if bid is None else Msat(bid),
-        relays=tuple(dict.fromkeys(relays))[:MAX_RELAYS],
+        relays=tuple(dict.fromkeys(relays)),
         providers=tuple(dict.fromkeys(providers)),
         deadline=_whole(event.value("deadline")),
         expiration=_whole(event.value("expiration")),

@@ -33,6 +33,7 @@ MAX_ROUNDS = 12
 PRUNE_S = 600.0
 KEEP_MS = 7 * 86_400_000
 _PRUNE_ROWS = 500
+_PRUNE_PAUSE_S = 0.05
 _PAGE_ROWS = 2_000
 _SCAN_OVERLAP_MS = 5_000
 _GROUP = 1_000
@@ -302,14 +303,14 @@ class Outbox:
         self._scanned_ms = self._clock.millis()
 
     async def _prune(self) -> None:
-        """Forget what was settled a week ago, a little at a time."""
+        """Forget what was settled a week ago: a little at a time, and all of it, or it grows faster than it goes."""
         old = Within(None, self._clock.millis() - KEEP_MS)
         try:
             for state in ("sent", "refused"):
-                rows = await self._unit.select(TABLE, {"state": state, "next_at_ms": old}, limit=_PRUNE_ROWS)
-                keys = [{"event_id": row["event_id"], "relay": row["relay"]} for row in rows]
-                if keys:
+                while rows := await self._unit.select(TABLE, {"state": state, "next_at_ms": old}, limit=_PRUNE_ROWS):
+                    keys = [{"event_id": row["event_id"], "relay": row["relay"]} for row in rows]
                     await self._unit.commit([Delete(TABLE, key) for key in keys])
+                    await self._clock.sleep(_PRUNE_PAUSE_S)
         except VendoError as error:
             log.warning("The outbox was not pruned: %s", error, extra={"action": "outbox_unpruned", "code": error.code})
 

@@ -21,6 +21,7 @@ from wallet.teller import Teller, first_of
 _log = logging.getLogger(__name__)
 _TICK_S = 0.5
 _SLOWEST_S = 60.0
+_SLOWEST_POLL_S = 10.0
 _SWEEP_S = 60.0
 _EXPIRY_MARGIN_S = 120
 
@@ -95,21 +96,21 @@ class Keeper:
         listed = {stored.op.id for stored in (*waiting, *doubtful)}
         self._pace = {id_: pace for id_, pace in self._pace.items() if id_ in listed}
         for stored in waiting:
-            if self._due(stored.op.id):
+            if self._due(stored.op.id, _SLOWEST_POLL_S):
                 await self.poll(stored.op.id)
         for stored in doubtful:
-            if not self._engine.is_driven(stored.op.id) and self._due(stored.op.id):
+            if not self._engine.is_driven(stored.op.id) and self._due(stored.op.id, _SLOWEST_S):
                 await self._resume(stored.op.id)
         if self._clock.monotonic() - self._swept_at >= _SWEEP_S:
             self._swept_at = self._clock.monotonic()
             await self._guarded(self._auditor.sweep)
 
-    def _due(self, id_: str) -> bool:
+    def _due(self, id_: str, slowest: float) -> bool:
         now = self._clock.monotonic()
         pace = self._pace.setdefault(id_, _Pace(now, _TICK_S))
         if pace.due > now:
             return False
-        pace.delay = min(pace.delay * 2, _SLOWEST_S)
+        pace.delay = min(pace.delay * 2, slowest)
         pace.due = now + pace.delay
         return True
 

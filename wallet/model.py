@@ -1,7 +1,7 @@
 """What the wallet is asked for and what it answers. Amounts in sat are whole units of the mint's `sat` unit."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from core.identifier import EffectId, OperationId
@@ -19,10 +19,6 @@ class Balance:
     live: int
     reserved: int
     locked: int
-
-    def to_dict(self) -> dict[str, str | int]:
-        """As JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

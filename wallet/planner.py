@@ -152,4 +152,11 @@ class Planner:
             return await self.send(plan, book)
         if stored.op.kind is Kind.DEPOSIT:
             return await self.deposit(plan, book)
-        return await self.take(plan, book)
+        return await self.take(replace(plan, inputs=await self.left(stored) or plan.inputs), book)
+
+    async def left(self, stored: Stored) -> tuple[Proof, ...]:
+        """The inputs of an operation that takes: of a refund those that the seller has not taken, as far as booked."""
+        if stored.op.kind is not Kind.REFUND:
+            return stored.plan.inputs
+        coins = await self._purse.coins(operation=stored.plan.key[1], state="locked")
+        return tuple(coin.proof for coin in coins if coin.proof is not None)

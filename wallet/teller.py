@@ -173,7 +173,7 @@ class Teller:
                 return await self._engine.run(stored, None, permit, then)
             if stored.op.state in (State.PREPARED, State.UNKNOWN):
                 return await self._engine.run(stored, Restarted(), permit, then)
-            if stored.op.state is State.REFUSED and stored.op.kind in _REOPENED and stored.reason != "lost_race":
+            if stored.op.state is State.REFUSED and await self._may_reopen(stored):
                 self._check(permit)
                 return await self._engine.run(await self._reopen(stored), None, permit, then)
             return stored
@@ -256,10 +256,31 @@ class Teller:
         held = await self._purse.known([proof.y for proof in stored.plan.inputs])
         return [self._purse.move(coin, "reserved", stored.op.id) for coin in held.values() if coin.state == "live"]
 
+    async def _may_reopen(self, stored: Stored) -> bool:
+        """Whether what was refused may be tried again."""
+        if stored.op.kind not in _REOPENED:
+            return False
+        if stored.reason != "lost_race":
+            return True
+        # Somebody was first, maybe for a part only: the rest of a locked payment can still come back.
+        left = await self._planner.left(stored)
+        return 0 < len(left) < len(stored.plan.inputs)
+
     async def _reopen(self, stored: Stored) -> Stored:
-        """Take it up again with new outputs; the old ones are looked up with them."""
-        await self.keysets(self.book(stored.mint, stored.unit))
-        return await self._again(stored, replace(stored.op, state=State.PREPARED, attempt=1, rejected=None))
+        """Take it up again, with the same request if it still fits: every new one uses up counters.
+
+        Too many of those unused would hide later coins from a restore. Old outputs are looked up with new ones.
+        """
+        book = self.book(stored.mint, stored.unit)
+        await self.keysets(book)
+        operation = replace(stored.op, state=State.PREPARED, attempt=1, rejected=None)
+        left = await self._planner.left(stored) or stored.plan.inputs
+        same = {proof.y for proof in left} == {proof.y for proof in stored.plan.inputs}
+        if not same or not all(book.usable(output.keyset) for output in stored.plan.outputs):
+            return await self._again(stored, operation)
+        new = replace(stored, op=operation, plan=replace(stored.plan, attempt=1), reason="")
+        await self._purse.commit([self._purse.change(stored, new)])
+        return replace(new, version=stored.version + 1)
 
     async def _again(self, stored: Stored, operation: Operation) -> Stored:
         async with self._locks[stored.mint, stored.unit]:

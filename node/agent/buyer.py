@@ -32,7 +32,9 @@ HELP_EVERY_S = 3_600
 MAX_JOBS = 1_000
 MAX_HELPED = 1_000
 _COMMAND = re.compile(
-    r"\s*(summari[sz]e|pow|ask)\s*(?:\[max\s*\$?\s*([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*\])?\s*:(.*)", re.S | re.I
+    # `*+` gives nothing back: a message of many spaces would else be tried at each of them again
+    r"\s*+(summari[sz]e|pow|ask)\s*+(?:\[max\s*+\$?\s*+([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*+\])?\s*+:(.*)",
+    re.S | re.I,
 )
 _POW = re.compile(r"\s*([0-9]{1,3})\s+(\S.*)", re.S)
 _LIMIT = re.compile(r"^\s*\[max\s*\$?\s*([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*\]", re.I)

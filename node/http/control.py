@@ -30,6 +30,7 @@ from node.http.token import Tokens
 log = logging.getLogger(__name__)
 
 MAX_STREAMS = 512
+IDLE_S = 20.0
 KEY_HEADER = "Idempotency-Key"
 _WATCH = ("1", "true", "yes")
 
@@ -84,7 +85,9 @@ class ControlPlane:
             OSError: the port is taken.
         """
         # no router: it decodes paths on its own, and there is one strict decoding here (fs.path)
-        runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=5.0)
+        # `keepalive_timeout` also ends connections that never finish a request; nothing is decompressed before it is refused
+        server = web.Server(self._handle, access_log=None, keepalive_timeout=IDLE_S, auto_decompress=False)
+        runner = web.ServerRunner(server, shutdown_timeout=5.0)
         await runner.setup()
         try:
             site = web.TCPSite(runner, self._host, self._wanted_port)

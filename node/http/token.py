@@ -26,7 +26,7 @@ class Grant:
 
 def digest(token: str) -> str:
     """What is kept of a token: its SHA-256, hex. Tokens are 256 random bits, so nothing slower is needed."""
-    return hashlib.sha256(token.encode()).hexdigest()
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def new_token() -> str:

@@ -81,8 +81,8 @@ class Client:
     """
 
     __slots__ = (
-        "_freed", "_on_cut", "_out", "_out_bytes", "_outbox", "_transport", "_unanswered", "_unanswered_bytes",
-        "gone", "group", "limits", "replays", "session", "subscriptions",
+        "_ending", "_freed", "_on_cut", "_out", "_out_bytes", "_outbox", "_transport", "_unanswered",
+        "_unanswered_bytes", "gone", "group", "limits", "replays", "session", "subscriptions",
     )  # fmt: skip
 
     def __init__(
@@ -104,6 +104,7 @@ class Client:
         self._unanswered = 0
         self._unanswered_bytes = 0
         self._freed = asyncio.Event()
+        self._ending: asyncio.TimerHandle | None = None
 
     # -- out ------------------------------------------------------------------------------------------------------
 
@@ -151,7 +152,7 @@ class Client:
         if not self._transport.is_closing():
             self._transport.write(before + frame.closing(code, reason))
             self._transport.close()  # waits for the buffer to drain, which a stuck reader would never do
-            asyncio.get_running_loop().call_later(_FAREWELL_S, self._transport.abort)
+            self._ending = asyncio.get_running_loop().call_later(_FAREWELL_S, self._transport.abort)
 
     # -- in -------------------------------------------------------------------------------------------------------
 
@@ -185,6 +186,8 @@ class Client:
         self.gone = True
         self._out = []
         self._freed.set()
+        if self._ending is not None:
+            self._ending.cancel()
         for task in self.replays:
             task.cancel()
         open_ones = list(self.subscriptions.values())

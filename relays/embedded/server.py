@@ -20,6 +20,7 @@ _OPEN_TO_ALL = {
     "Access-Control-Allow-Methods": "GET, OPTIONS",
 }
 _HEARTBEAT_S = 30.0
+_IDLE_S = 20.0
 
 
 class Server:
@@ -38,7 +39,8 @@ class Server:
         app = web.Application()
         app.router.add_get("/", self._get)
         app.router.add_route("OPTIONS", "/", self._options)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.3)
+        # also ends connections that never finish a request; a websocket is not such a one
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.3, keepalive_timeout=_IDLE_S)
         await self._runner.setup()
         self._site = web.TCPSite(self._runner, host, port, backlog=1024)
         try:

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from dvm import buyer, buyer_rule
 from dvm.buyer import TRANSITIONS, Rule
-from dvm.buyer_event import Allocate, Chosen, DeadlinePassed, LockDone, LockUnknown, ResultArrived, SpentSeen
+from dvm.buyer_event import Allocate, Chosen, LockDone, LockUnknown, ResultArrived, SellerFailed, SpentSeen
 from dvm.job import Funds, State
 from tests.property.market_part import SELLERS, World, happenings, purchase
 
@@ -138,7 +138,7 @@ def _world_fails(seeds: int = 400) -> bool:
 
 def test_planted_a_second_choice_while_money_is_out_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     again = Rule(State.PAYING, buyer_rule.accept, lambda p, e: bool(buyer_rule.payable(p.offers, e.at_ms // 1000)))
-    monkeypatch.setitem(TRANSITIONS, (State.WORKING, DeadlinePassed), (again, Rule(State.FAILED, buyer_rule.give_up)))
+    monkeypatch.setitem(TRANSITIONS, (State.WORKING, SellerFailed), (again, Rule(State.FAILED, buyer_rule.give_up)))
     monkeypatch.setitem(TRANSITIONS, (Funds.LOCKED, Chosen), (Rule(Funds.LOCKING, buyer_rule.begin_lock),))
     assert _world_fails()
 

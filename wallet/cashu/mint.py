@@ -21,6 +21,7 @@ from wallet.error import MintBusy, MintLied, MintRejected, MintSilent, MintUnrea
 
 MAX_ANSWER = 2 * 1024 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=20, connect=5)
+_PLAIN = {"Accept-Encoding": "identity"}
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _log = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ class MintClient:
         method = "GET" if body is None else "POST"
         try:
             async with self._http.request(
-                method, f"{self.url}{path}", json=body, timeout=_TIMEOUT, allow_redirects=False
+                method, f"{self.url}{path}", json=body, timeout=_TIMEOUT, allow_redirects=False, headers=_PLAIN
             ) as response:
                 raw = await _capped(response)
                 status = response.status
@@ -232,6 +233,9 @@ class MintClient:
 
 
 async def _capped(response: aiohttp.ClientResponse) -> bytes:
+    # A few compressed bytes can stand for any number of plain ones; we did not ask for compression.
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise MintSilent("The mint's answer is compressed.")
     body = bytearray()
     async for chunk in response.content.iter_chunked(65_536):
         body += chunk

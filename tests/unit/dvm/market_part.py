@@ -21,6 +21,7 @@ from relays.outbox import Outbox
 from tests.model_mint import ModelMint
 from tests.simulation.virtual import VirtualClock
 from tests.simulation.wire import SimPool, SimRelay
+from wallet.error import FxUnpriced
 from wallet.wallet import Wallet
 
 WORDS = (
@@ -35,8 +36,14 @@ LIMITS = Limits.of("uusd", per_job=1_000_000, per_day=5_000_000, per_seller=2_00
 RATE = Rate.of_btc_price(65_000, 0, "test")
 
 
-class FixedRate:
+class Price:
+    """The price of a bitcoin, until somebody takes it away."""
+
+    known = True
+
     async def rate(self) -> Rate:
+        if not self.known:
+            raise FxUnpriced
         return RATE
 
 
@@ -52,6 +59,7 @@ class Node:
     providers: Sequence[Provider] = ()
     policy: Policy = POLICY
     limits: Limits = LIMITS
+    price: Price = field(default_factory=Price)
     db: MemoryDatabase = field(default_factory=MemoryDatabase)
     tasks: list[asyncio.Task] = field(default_factory=list)
 
@@ -76,7 +84,7 @@ class Node:
             self.pool,
             self.outbox,
             self.wallet,
-            FixedRate(),
+            self.price,
             self.keyring,
             self.clock,
             self.policy,

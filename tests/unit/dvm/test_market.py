@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from core.error import BudgetExceeded, KeyReused, VendoError
+from core.error import BudgetExceeded, KeyReused, Paused, VendoError
 from core.money import MicroUsd, Msat
 from dvm.policy import Policy
 from dvm.provider.echo import Echo
@@ -16,11 +16,13 @@ from dvm.view import PurchaseView
 from node.gate.limits import Limits
 from relays.event import Draft
 from relays.key import Key
-from relays.nip90 import feedback_draft, quote_draft, read_request, result_draft
+from relays.nip17 import wrap
+from relays.nip90 import feedback_draft, quote_draft, read_answer, read_request, result_draft
 from tests.model_mint import Fault, ModelMint
 from tests.simulation.virtual import VirtualClock, VirtualLoop, run
 from tests.simulation.wire import SimRelay, Weather
 from tests.unit.dvm.market_part import WORDS, Node, echo, until
+from wallet.error import FxUnpriced
 
 ASK = ComputeRequest(5050, (Datum("hello market"),), (), MicroUsd(50_000))
 
@@ -472,3 +474,83 @@ async def test_a_request_that_comes_again_gets_the_same_quote_and_the_same_resul
     assert len(words(seller, 6050)) == 1
     assert len(words(seller, 7000)) == 1
     assert await seller.db.select("outbox", {"state": "sent"}) != [] == [row for row in sent if row["state"] != "sent"]
+
+
+@story
+async def test_without_a_fresh_rate_a_budget_in_dollars_authorises_nothing(world: World) -> None:
+    buyer = await world.node(providers=[Echo()]).up()
+    buyer.price.known = False
+    with pytest.raises(FxUnpriced):
+        await buyer.buying.stage("agent:a", "k", ASK)
+    assert await buyer.db.select("effect", {"path": "/compute/new"}) == []
+
+
+@story
+async def test_a_running_job_ends_at_its_frozen_rate(world: World) -> None:
+    """M8: the rate disappears while the job runs."""
+    buyer, seller = world.node(), world.node(services=echo(9_000))
+    await buyer.up()
+    await seller.up()
+    await buyer.fund(100)
+    staged = await buyer.buying.buy("agent:a", "k", ASK)
+    buyer.price.known = False
+    while not (await buyer.buying.view(staged.job_id)).purchase.closed:
+        await world.clock.sleep(0.05)
+    shown = (await buyer.buying.view(staged.job_id)).to_dict()
+    assert shown["cost_uusd"] == -(-shown["cost_msat"] * 65_000 * 10**6 // 10**11)
+
+
+@story
+async def test_a_budget_in_msat_needs_no_rate(world: World) -> None:
+    limits = Limits.of("msat", per_job=100_000, per_day=500_000, per_seller=100_000)
+    buyer = world.node(limits=limits, policy=Policy(default_max=Msat(50_000)))
+    seller = world.node(services=echo(9_000))
+    await buyer.up()
+    await seller.up()
+    await buyer.fund(100)
+    buyer.price.known = False
+    view = await bought(buyer, ComputeRequest(5050, (Datum("hello market"),)))
+    shown = view.to_dict()
+    assert (shown["money"], shown["reserved_msat"], shown["paid_msat"]) == ("claimed", 50_000, 9_000)
+    assert shown["reserved_uusd"] is None
+    effect = (await buyer.db.select("effect", {"subject": view.job_id}))[0]
+    assert (effect["unit"], effect["cost"]) == ("msat", shown["cost_msat"])
+
+
+@story
+async def test_a_paused_seller_answers_nobody_and_a_paused_buyer_begins_nothing(world: World) -> None:
+    buyer, seller = world.node(), world.node(services=echo())
+    await buyer.up()
+    await seller.up()
+    await seller.gate.pause()
+    await buyer.buying.buy("agent:a", "k", ASK)
+    await world.clock.sleep(5)
+    assert words(buyer, 7000) == []
+    assert seller.selling.open_count() == 0
+    await buyer.gate.pause()
+    with pytest.raises(Paused):
+        await buyer.buying.stage("agent:a", "k2", ASK)
+
+
+@story
+async def test_a_payment_that_is_not_good_is_refused_and_gets_no_work(world: World) -> None:
+    seller = await world.node(services=echo(9_000)).up()
+    customer = Key.generate()
+    request = customer.sign(Draft(5050, "", (("i", "x", "text"),), world.clock.now()))
+    world.relay.store(request)
+    await until(world.clock, lambda: bool(words(seller, 7000)))
+    quote = read_answer(words(seller, 7000)[0])
+    for content in (
+        "not json",
+        "{}",
+        '{"id":"%s","mint":"https://evil.test","unit":"sat","proofs":[]}' % quote.quote_id,
+    ):
+        tags = (("p", seller.key.pubkey), ("e", request.id), ("quote", quote.quote_id))
+        world.relay.store(wrap(customer, seller.key.pubkey, Draft(14, content, tags, world.clock.now())))
+    thief = Key.generate()
+    world.relay.store(wrap(thief, seller.key.pubkey, Draft(14, "{}", tags, world.clock.now())))
+    await world.clock.sleep(3)
+    errors = [event for event in words(seller, 7000) if event.value("status") == "error"]
+    assert len(errors) == 3
+    assert words(seller, 6050) == []
+    assert world.mint.calls.count("swap") == 0

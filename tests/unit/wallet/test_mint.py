@@ -1,6 +1,7 @@
 """The mint client against a server that says whatever a test wants."""
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -27,6 +28,7 @@ class Server:
     def __init__(self) -> None:
         self.status, self.body, self.delay = 200, b"{}", 0.0
         self.drop = False
+        self.encoding = "identity"
         self.requests: list[str] = []
         self.url = ""
 
@@ -36,7 +38,8 @@ class Server:
             assert request.transport is not None
             request.transport.close()
         await asyncio.sleep(self.delay)
-        return web.Response(status=self.status, body=self.body, headers={"Location": "http://127.0.0.1:1/"})
+        headers = {"Location": "http://127.0.0.1:1/", "Content-Encoding": self.encoding}
+        return web.Response(status=self.status, body=self.body, headers=headers)
 
 
 @pytest.fixture
@@ -100,6 +103,12 @@ async def test_a_broken_connection_and_a_time_out_are_silence_not_refusal(server
     with pytest.raises(MintSilent):
         await MintClient(server.url, http, allow).swap([], [OUTPUT], PERMIT)
     assert len(server.requests) == 2
+
+
+async def test_a_compressed_answer_is_not_unpacked(server, http):
+    server.body, server.encoding = gzip.compress(b" " * 10_000_000), "gzip"
+    with pytest.raises(MintSilent):
+        await MintClient(server.url, http, allow).swap([], [OUTPUT], PERMIT)
 
 
 async def test_no_connection_means_never_sent(http):

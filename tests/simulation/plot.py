@@ -1,0 +1,169 @@
+"""From a seed to a script: what goes wrong in a run. A part of every plot follows from the seed's remainder, so that a
+few hundred runs meet every adversary and every crash point, and the rest is drawn.
+"""
+
+import logging
+import random
+from collections.abc import Iterable
+from dataclasses import replace
+
+from core.money import MicroUsd, Money, Msat
+from tests.simulation.adversary import ADVERSARIES, enlist
+from tests.simulation.coverage import Coverage
+from tests.simulation.virtual import run
+from tests.simulation.watch import Watch
+from tests.simulation.wire import Weather
+from tests.simulation.world import FREE, PAID, Crash, Job, Script, World
+
+# Where a crash is worth it, and who must be around for a run to get there.
+CRASH_POINTS: tuple[tuple[str, str, str], ...] = (
+    ("buyer", "purchase staged/none", ""),
+    ("buyer", "purchase quoting/none", ""),
+    ("buyer", "purchase paying/locking", ""),
+    ("buyer", "purchase working/locked", ""),
+    ("buyer", "purchase delivered/locked", ""),
+    ("buyer", "purchase delivered/claimed", ""),
+    ("buyer", "purchase fallback/locked", "sleeper"),
+    ("buyer", "purchase fallback/claimed", "thief"),
+    ("buyer", "purchase delivered/refunding", "sleeper"),
+    ("buyer", "purchase delivered/refunded", "sleeper"),
+    ("buyer", "purchase fallback/none", "nobody"),
+    ("buyer", "purchase delivered/none", "nobody"),
+    ("buyer", "operation prepared", ""),
+    ("buyer", "operation done", ""),
+    ("buyer", "operation unknown", "faults"),
+    ("cheap", "sale quoted", ""),
+    ("cheap", "sale working", ""),
+    ("cheap", "sale delivered", ""),
+    ("cheap", "sale done", ""),
+    ("cheap", "operation prepared", ""),
+    ("cheap", "operation done", ""),
+    ("cheap", "operation unknown", "faults"),
+    ("cheap", "sale expired", "flood"),
+)
+
+
+def plot(seed: int) -> Script:
+    """The script of a seed."""
+    chance = random.Random(f"plot {seed}")
+    script = Script(seed, jobs=_jobs(chance))
+    rough = chance.random() < 0.6
+    if rough:
+        script = replace(
+            script,
+            weather=Weather(
+                drop=chance.choice((0, 0.1, 0.25)),
+                repeat=chance.choice((0, 0.4)),
+                forge=chance.choice((0, 0.3)),
+                lose_ok=chance.choice((0, 0.3)),
+                delay=chance.choice((0.05, 0.3, 0.8)),
+            ),
+            faults=chance.choice((0, 0.1, 0.3)),
+        )
+    script = replace(
+        script,
+        unpriced=chance.choice((0, 0, 0, 0.4)),
+        unit=chance.choice(("uusd", "uusd", "msat")),
+        order=chance.choice((("dvm", "builtin"),) * 6 + (("builtin", "dvm"), ("dvm",), ("builtin",))),
+        funds=chance.choice((120, 120, 120, 120, 120, 20, 5)),
+        clumsy=chance.choice((0, 0, 0.5, 0.9)),
+        late_in_day=chance.random() < 0.15,
+        sellers=chance.choice((2, 2, 1)),
+        known=chance.random() < 0.4,
+        per_seller=chance.choice((30_000, 30_000, 30_000, 7_000)),
+        prices=chance.choice(((7, 11), (7, 11), (9, 9), (14, 20))),
+    )
+    if chance.random() < 0.12:
+        who = chance.choice(("buyer", "cheap"))
+        script = replace(script, partition=(who, chance.random() * 5, chance.choice((2.0, 6.0, 20.0))))
+    adversaries = chance.sample(ADVERSARIES, chance.choice((0, 0, 1, 2)))
+    script = replace(script, adversaries=tuple(adversaries))
+    turn = seed % 3
+    if turn == 0:
+        style = ADVERSARIES[seed // 3 % len(ADVERSARIES)]
+        return replace(script, adversaries=tuple(dict.fromkeys((style, *adversaries))), known=False)
+    if turn == 1:
+        return _with_crash(script, seed // 3, chance)
+    if chance.random() < 0.5:
+        times = sorted(chance.random() * 12 for _ in range(chance.choice((1, 1, 2))))
+        crashes = tuple(Crash(chance.choice(("buyer", "buyer", "cheap")), at=at) for at in times)
+        return replace(script, crashes=crashes)
+    return script
+
+
+def _with_crash(script: Script, number: int, chance: random.Random) -> Script:
+    """A crash at a certain point, under conditions that lead there."""
+    after, place = number % 2 == 1, number // 2 % len(CRASH_POINTS)
+    node, label, needs = CRASH_POINTS[place]
+    script = replace(
+        script, funds=120, order=("dvm", "builtin"), unpriced=0.0, clumsy=0.0, per_seller=30_000, prices=(7, 11),
+        jobs=tuple(replace(job, kind=PAID, maximum=None, cancel_at=None) for job in script.jobs), known=False,
+        partition=None,
+    )  # fmt: skip
+    others = tuple(style for style in script.adversaries if style not in ("thief", "generous", "twoface", "changer"))
+    if needs == "nobody":
+        script = replace(script, prices=(90, 99))
+    elif needs == "faults":
+        script = replace(script, faults=0.5)
+    elif needs:
+        script = replace(script, adversaries=tuple(dict.fromkeys((needs, *others))))
+    if not needs:
+        script = replace(script, adversaries=others[:1])
+    return replace(script, crashes=(Crash(node, label, chance.choice((1, 1, 1, 2)), after),))
+
+
+def _jobs(chance: random.Random) -> tuple[Job, ...]:
+    jobs = []
+    for place in range(chance.choice((1, 1, 2, 2, 3))):
+        maximum: Money | None = chance.choice(
+            (None, None, None, None, MicroUsd(12_000), Msat(18_000), MicroUsd(900), Msat(10**9))
+        )
+        jobs.append(
+            Job(
+                f"job-{place}",
+                at=chance.random() * 4 * place,
+                kind=FREE if chance.random() < 0.12 else PAID,
+                maximum=maximum,
+                cancel_at=chance.choice((0.0, 0.02, 0.4, 1.6, 2.0, 3.0)) if chance.random() < 0.12 else None,
+                again=chance.random() < 0.2,
+            )
+        )
+    return tuple(jobs)
+
+
+def play(script: Script, coverage: Coverage | None = None) -> Watch:
+    """Run a script to its end, watched."""
+    world = World(script)
+    watches: list[Watch] = []
+
+    async def story() -> None:
+        world.build()
+        underworld = enlist(world)
+        watch = Watch(world, underworld)
+        watches.append(watch)
+        if script.adversaries:
+            await underworld.fund(200)
+        try:
+            await world.play()
+            watch.finish()
+        finally:
+            await world.close()
+
+    logging.disable(logging.CRITICAL)
+    try:
+        run(story(), world.loop)
+    finally:
+        logging.disable(logging.NOTSET)
+    if coverage is not None:
+        coverage.add(world, watches[0].checks)
+    return watches[0]
+
+
+def survey(seeds: Iterable[int], coverage: Coverage) -> dict[str, list[str]]:
+    """Run the plots of these seeds; what broke which rule, with the seed that shows it again."""
+    found: dict[str, list[str]] = {}
+    for seed in seeds:
+        watch = play(plot(seed), coverage)
+        for rule, texts in watch.breaches.items():
+            found.setdefault(rule, []).extend(f"seed {seed}: {text}" for text in texts)
+    return found

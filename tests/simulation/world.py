@@ -1,0 +1,529 @@
+"""A market in one process and in made-up time: the real drivers, gates and wallets of a buyer and of sellers, over the
+model mint and the simulated wire. A node may die at any commit or at any moment, and comes back over its database.
+"""
+
+import asyncio
+import contextvars
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from typing import Any
+
+from core.effect import EffectClass, Intent, Outcome, OutcomeState
+from core.error import VendoError
+from core.identifier import PubKey
+from core.money import MicroUsd, Money, Msat, Rate
+from core.unit import Row, Write
+from dvm.buying import Buying
+from dvm.error import ProviderFailed
+from dvm.policy import Policy
+from dvm.provider.provider import Answer, only_text
+from dvm.request import ComputeRequest, Datum
+from dvm.sale import Service
+from dvm.selling import Selling
+from node.gate.gate import NodeGate
+from node.gate.limits import Limits
+from node.storage.memory import MemoryDatabase
+from relays.key import Key, Keyring
+from relays.outbox import Outbox
+from tests.model_mint import Fault, ModelMint
+from tests.simulation.life import Crashed, Disk, Life, Line, track
+from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop
+from tests.simulation.wire import SimPool, SimRelay, Weather
+from wallet.cashu.derive import Derivation
+from wallet.error import FxUnpriced
+from wallet.purse import Purse
+from wallet.record import Vault
+from wallet.wallet import Wallet
+
+PAID, FREE = 5050, 5055
+WORDS = {
+    "buyer": "leader monkey parrot ring guide accident before fence cannon height naive bean",
+    "cheap": "legal winner thank year wave sausage worth useful legal winner thank yellow",
+    "dear": "letter advice cage absurd amount doctor acoustic avoid letter advice cage above",
+}
+POLICY = Policy(quote_window_ms=1_500, patience_ms=2_000, timeout_s=8, fallback_timeout_s=8, lock_margin_s=80)
+QUOTE_TTL_S = 12
+LONGEST_S = 900
+_MONEY_FAULTS = (
+    Fault.UNREACHABLE,
+    Fault.REQUEST_LOST,
+    Fault.REQUEST_DELAYED,
+    Fault.ANSWER_LOST,
+    Fault.ANSWER_LOST,
+    Fault.REPEATED,
+    Fault.REFUSED,
+    Fault.FALSE_NO,
+    Fault.WRONG_AMOUNT,
+    Fault.WRONG_DLEQ,
+    Fault.SHORT,
+    Fault.BUSY,
+)
+_ASK_FAULTS = (Fault.UNREACHABLE, Fault.ANSWER_LOST, Fault.BUSY, Fault.REQUEST_LOST)
+
+
+class Ring(Keyring):
+    """A keyring that derives its node key once; deriving is slow, and runs are many."""
+
+    @cached_property
+    def node(self) -> Key:  # type: ignore[override]
+        return super().node
+
+
+@cache
+def ring(name: str) -> Ring:
+    return Ring(WORDS[name])
+
+
+@dataclass(frozen=True)
+class Crash:
+    """A node dies at the n-th commit whose label starts so, before or after that is applied; or at a time."""
+
+    node: str
+    label: str = ""
+    number: int = 1
+    after: bool = True
+    at: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the customer wants, and when."""
+
+    key: str
+    at: float = 0.0
+    kind: int = PAID
+    maximum: Money | None = None
+    cancel_at: float | None = None
+    again: bool = False  # asked for twice under the same key
+
+
+@dataclass(frozen=True)
+class Script:
+    """One run: everything in it follows from this and the seed."""
+
+    seed: int
+    weather: Weather = field(default_factory=lambda: Weather(delay=0.05))
+    faults: float = 0.0
+    unpriced: float = 0.0
+    unit: str = "uusd"
+    order: tuple[str, ...] = ("dvm", "builtin")
+    jobs: tuple[Job, ...] = (Job("job-0"),)
+    crashes: tuple[Crash, ...] = ()
+    adversaries: tuple[str, ...] = ()
+    partition: tuple[str, float, float] | None = None
+    funds: int = 120
+    clumsy: float = 0.0  # how often a provider fails or is late
+    late_in_day: bool = False  # midnight (UTC) comes during the run
+    prices: tuple[int, int] = (7, 11)
+    sellers: int = 2
+    known: bool = True
+    per_seller: int = 30_000
+    paused: bool = False
+
+
+class Bench:
+    """A provider that works in made-up time, and whose work is counted."""
+
+    name = "bench"
+    kinds = frozenset({PAID, FREE})
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+
+    def check(self, request: ComputeRequest) -> None:
+        only_text(request)
+
+    async def run(self, request: ComputeRequest) -> Answer:
+        world = self._node.world
+        for watcher in world.on_work:
+            watcher(self._node, request)
+        await world.clock.sleep(world.random.random() * 1.5)
+        if world.random.random() < world.clumsy:
+            kind = world.random.choice(("late", "failed", "broken", "empty"))
+            world.clumsy /= 2
+            if kind == "late":
+                await world.clock.sleep(30)
+            elif kind == "failed":
+                raise ProviderFailed("It did not work out.")
+            elif kind == "broken":
+                raise RuntimeError("out of order")
+            else:
+                return Answer("  ")
+        return Answer(only_text(request))
+
+
+class Node:
+    """One node: its database, and the parts of the process that runs now."""
+
+    def __init__(self, world: "World", name: str, prices: dict[int, int]) -> None:
+        self.world, self.name, self.prices = world, name, prices
+        self.db = MemoryDatabase(clock=world.clock)
+        self.keyring = ring(name)
+        self.key = self.keyring.node
+        self.wallet_key = self.keyring.key("wallet")
+        self.limits = _limits(world.script)
+        self.life = Life()
+        self.crashes = [crash for crash in world.script.crashes if crash.node == name]
+        self.seen: Counter[str] = Counter()
+        self.up = asyncio.Event()
+        self.lives = 0
+        self.pool: SimPool | None = None
+        self.faults: list[str] = []
+
+    # ---- its life
+
+    def start(self) -> None:
+        self.life = Life()
+        self.lives += 1
+        self.life.start(self._run(self.life), f"{self.name} main")
+
+    async def _run(self, life: Life) -> None:
+        """What `node.app` does, in its order."""
+        world, clock = self.world, self.world.clock
+        disk: Any = Disk(self.db, life, self._before, self._after)
+        self.gate = NodeGate(disk, clock, self.limits, self.key.pubkey)
+        await self.gate.load()
+        pool: Any = SimPool(world.relay, self.gate.check)
+        self.pool = pool
+        self.outbox = Outbox(pool, disk, clock, self.gate.delivery)
+        self.outbox._jitter = world.random.uniform
+        line: Any = Line(world.mint, life, self.gate.check, world.latency)
+        self.wallet = Wallet(disk, self.keyring, clock, self.gate.check, [line], permit_for=self.gate.permit)
+        await self.wallet.recover()
+        bench: Any = Bench(self)
+        services = [Service(kind, Msat.of_sat(price), bench, 2, 4, 20) for kind, price in self.prices.items()]
+        policy = replace(POLICY, order=world.script.order, default_max=self.limits.per_job)
+        self.selling = Selling(
+            disk, self.gate, pool, self.outbox, self.wallet, self.keyring, clock, services, quote_ttl_s=QUOTE_TTL_S
+        )
+        self.buying = Buying(
+            disk, self.gate, pool, self.outbox, self.wallet, world.fx, self.keyring, clock, policy,
+            [bench], lambda kind: world.known(kind),
+        )  # fmt: skip
+        for part in (self.gate.days, self.outbox, self.wallet, self.selling, self.buying):
+            ready = asyncio.Event()
+            life.start(self._service(part, ready), f"{self.name} {type(part).__name__}")
+            await ready.wait()
+        self.up.set()
+
+    async def _service(self, part: Any, ready: asyncio.Event) -> None:
+        await part.run(ready, asyncio.Event())
+        raise AssertionError(f"{type(part).__name__} ended by itself")
+
+    # ---- its end
+
+    def _before(self, unit: Sequence[Write]) -> None:
+        self._crash(unit, after=False)
+
+    def _after(self, unit: Sequence[Write]) -> None:
+        labels = labels_of(unit)
+        self.world.commits.update(labels)
+        for watcher in self.world.on_commit:
+            watcher(self, unit)
+        self._crash(unit, after=True)
+
+    def _crash(self, unit: Sequence[Write], *, after: bool) -> None:
+        for label in labels_of(unit):
+            for crash in self.crashes:
+                if crash.at is None and crash.after is after and label.startswith(crash.label):
+                    self.seen[f"{crash}"] += 1
+                    if self.seen[f"{crash}"] == crash.number and self.lives < 4:
+                        self.world.crashed[f"{'after' if after else 'before'} {label}"] += 1
+                        self.die()
+
+    def die(self) -> None:
+        """Nothing more of this process happens."""
+        life = self.life
+        if life.dead:
+            return
+        life.dead = True
+        self.up.clear()
+        if self.pool is not None:
+            self.pool.cut()
+        self.world.spawn(self._rise(life))
+
+    async def _rise(self, life: Life) -> None:
+        await life.bury()
+        self._inspect(life)
+        await self.world.clock.sleep(0.2 + self.world.random.random() * self.world.random.choice((1, 1, 10)))
+        self.start()
+
+    def _inspect(self, life: Life) -> None:
+        self.faults += [f"{self.name}: a task failed: {error!r}" for error in life.failed]
+
+    async def call(self, act: Callable[[], Any]) -> Any:
+        """Ask the process that runs now; again if it dies before it answers."""
+        while True:
+            await self.up.wait()
+            try:
+                return await self.life.call(act)
+            except Crashed:
+                await self.world.clock.sleep(0.1)
+
+    # ---- looking into it
+
+    def rows(self, table: str) -> list[Row]:
+        """The durable rows, without asking anybody."""
+        return list(self.db._rows(table).rows.values())
+
+    @cached_property
+    def purse(self) -> Purse:
+        """Opens what is sealed."""
+        return Purse(self.db, Vault(self.keyring.derive("seal")), Derivation(self.keyring), self.world.clock)
+
+    def operations(self) -> list[Any]:
+        return [self.purse._stored(row) for row in self.rows("operation")]
+
+    def coins(self, state: str) -> int:
+        return sum(row["amount"] for row in self.rows("proof") if row["state"] == state)
+
+
+class Fx:
+    """A price that moves with every question, and is sometimes not to be had."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self.asked = 0
+        self.gone = False
+
+    async def rate(self) -> Rate:
+        self.asked += 1
+        if self.gone:
+            raise FxUnpriced
+        usd = 65_000 + self._world.random.randrange(-20_000, 20_000)
+        return Rate.of_btc_price(usd, self._world.clock.now(), "test")
+
+
+class World:
+    """Everything that runs, and what it is watched by."""
+
+    def __init__(self, script: Script) -> None:
+        day = EPOCH - EPOCH % 86_400
+        self.loop = VirtualLoop(day + 86_400 - 15 if script.late_in_day else EPOCH, outside=False)
+        track(self.loop)
+        self.script = script
+        self.random = random.Random(script.seed)
+        self.clock = VirtualClock(self.loop)
+        self.commits: Counter[str] = Counter()
+        self.crashed: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.acted: Counter[str] = Counter()
+        self.on_commit: list[Callable[[Node, Sequence[Write]], None]] = []
+        self.on_work: list[Callable[[Node, ComputeRequest], None]] = []
+        self.clumsy = script.clumsy
+        self.jobs: dict[str, str] = {}
+        self.oddities: list[str] = []
+        self.calm = False
+        self.actors: list[Any] = []
+        self.nodes: dict[str, Node] = {}
+        self.fx = Fx(self)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # ---- building
+
+    def build(self) -> None:
+        """In the loop."""
+        script = self.script
+        self.relay = SimRelay(script.seed, replace(script.weather))
+        self.mint = ModelMint(clock=self.clock)
+        sells: dict[str, dict[int, int]] = {"buyer": {}, "cheap": {PAID: script.prices[0]}}
+        if script.sellers > 1:
+            sells["dear"] = {PAID: script.prices[1], FREE: 0}
+        self.nodes = {name: Node(self, name, prices) for name, prices in sells.items()}
+
+    @property
+    def buyer(self) -> Node:
+        return self.nodes["buyer"]
+
+    @property
+    def sellers(self) -> list[Node]:
+        return [node for name, node in self.nodes.items() if name != "buyer"]
+
+    def known(self, kind: int) -> frozenset[PubKey]:
+        if not self.script.known:
+            return frozenset()
+        return frozenset(node.key.pubkey for node in self.sellers if kind in node.prices)
+
+    def spawn(self, work: Any) -> None:
+        """The world's own work: in nobody's process."""
+        task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.oddities.append(f"the simulation itself failed: {task.exception()!r}")
+
+    async def latency(self) -> None:
+        await self.clock.sleep(self.random.random() * 0.05)
+
+    def _fault(self, name: str) -> Fault:
+        if self.calm or name in ("keysets", "keys", "quote", "request_quote"):
+            return Fault.NONE
+        if self.random.random() >= self.script.faults:
+            return Fault.NONE
+        fault = self.random.choice(_MONEY_FAULTS if name in ("swap", "mint") else _ASK_FAULTS)
+        self.faults[f"{name} {fault}"] += 1
+        if fault is Fault.REQUEST_DELAYED:
+            self.relay.later(self.random.random() * 15, self._arrive)
+        return fault
+
+    async def _arrive(self) -> None:
+        self.mint.deliver()
+
+    # ---- running
+
+    async def play(self) -> None:
+        """The whole story, to the point where nothing is open any more."""
+        for node in self.nodes.values():
+            node.start()
+        for node in self.nodes.values():
+            await node.up.wait()
+        if self.script.funds:
+            await self._fund()
+        self.mint.script = self._fault
+        for actor in self.actors:
+            await actor.start()
+        for crash in self.script.crashes:
+            if crash.at is not None:
+                self.spawn(self._die_at(crash))
+        if self.script.partition is not None:
+            self.spawn(self._cut_off(*self.script.partition))
+        await asyncio.gather(*(self._customer(job) for job in self.script.jobs))
+        await self.clock.sleep(3)
+        self.relay.weather.drop = self.relay.weather.forge = self.relay.weather.lose_ok = 0.0
+        self.calm = True
+        self.mint.deliver()
+        await self._end()
+
+    async def _fund(self) -> None:
+        node = self.buyer
+        intent = Intent("operator", "/wallet/deposit", "fund", b"", EffectClass.EXTERNAL, "fund")
+        staged: Any = await node.gate.stage(intent)
+        await node.call(lambda: node.db.commit(staged.writes))
+
+        async def deposit() -> None:
+            wallet, permit = node.wallet, node.gate.permit(staged.effect_id)
+            await wallet.deposit("fund", wallet.mints[0], self.script.funds, staged.effect_id, permit)
+            while (await wallet.poll("fund")).state.value != "done":
+                await self.clock.sleep(0.1)
+            await node.db.commit(await node.gate.settle(staged.effect_id, Outcome(OutcomeState.COMMIT)))
+
+        await node.call(deposit)
+
+    async def _die_at(self, crash: Crash) -> None:
+        assert crash.at is not None
+        await self.clock.sleep(crash.at)
+        if not self.calm:
+            self.crashed["at a random time"] += 1
+            self.nodes[crash.node].die()
+
+    async def _cut_off(self, name: str, at: float, seconds: float) -> None:
+        await self.clock.sleep(at)
+        pool = self.nodes[name].pool
+        if pool is not None:
+            self.acted["partition"] += 1
+            pool.partition(seconds)
+
+    async def _customer(self, job: Job) -> None:
+        """Wants a job done, and does not care who dies meanwhile: the same key gives the same job."""
+        await self.clock.sleep(job.at)
+        request = ComputeRequest(job.kind, (Datum(f"work for {job.key}"),), (), job.maximum)
+        for _ in range(2 if job.again else 1):
+            self.fx.gone = self.random.random() < self.script.unpriced
+            unpriced = self.fx.gone
+            try:
+                staged = await self.buyer.call(lambda: self.buyer.buying.buy("agent:a", job.key, request))
+            except FxUnpriced:
+                self.acted["unpriced"] += 1
+                continue
+            except VendoError as error:
+                self.acted[f"refused {error.code}"] += 1
+                continue
+            if self.jobs.setdefault(job.key, staged.job_id) != staged.job_id:
+                self.oddities.append(f"M1: the key {job.key} gave two jobs")
+            if unpriced and not staged.repeated:
+                self.acted["unpriced job"] += 1
+                if self.script.unit == MicroUsd.unit:
+                    self.oddities.append("M8: a job in µUSD was begun without a rate")
+        job_id = self.jobs.get(job.key)
+        if job_id is None:
+            return
+        if job.cancel_at is not None:
+            await self.clock.sleep(job.cancel_at)
+            try:
+                await self.buyer.call(lambda: self.buyer.buying.cancel(job_id))
+                self.acted["cancel"] += 1
+            except VendoError:
+                pass
+        end = self.clock.monotonic() + 60
+        while self.clock.monotonic() < end and not self._ended(job_id):
+            await self.clock.sleep(0.25)
+
+    def _ended(self, job_id: str) -> bool:
+        return any(row["id"] == job_id and row["state"] in ENDED for row in self.buyer.rows("purchase"))
+
+    async def _end(self) -> None:
+        """Until nothing is open, or so late that something must be stuck."""
+        end = self.clock.monotonic() + LONGEST_S
+        while self.clock.monotonic() < end:
+            await asyncio.gather(*(node.up.wait() for node in self.nodes.values()))
+            if not self.open_ends():
+                return
+            await self.clock.sleep(2)
+
+    def open_ends(self) -> list[str]:
+        """What is not finished."""
+        found = []
+        for name, node in self.nodes.items():
+            found += [f"{name}: effect {row['path']} {row['state']}" for row in node.rows("effect") if _is_open(row)]
+            found += [
+                f"{name}: operation {row['kind']} {row['state']}"
+                for row in node.rows("operation")
+                if row["state"] in ("prepared", "unknown", "waiting")
+            ]
+            found += [f"{name}: {node.coins(state)} sat {state}" for state in ("reserved", "locked") if node.coins(state)]
+            found += [f"{name}: outbox" for row in node.rows("outbox") if row["state"] == "pending"]
+        return found
+
+    async def close(self) -> None:
+        for node in self.nodes.values():
+            if node.pool is not None:
+                node.pool.cut()
+            node.life.dead = True
+            node._inspect(node.life)
+            await node.life.bury()
+        for task in [*self._tasks, *self.relay.tasks]:
+            task.cancel()
+
+
+ENDED = ("delivered", "failed", "cancelled")
+
+
+def _is_open(row: Row) -> bool:
+    return row["state"] in ("begun", "unknown") and row["path"] != "/standing"
+
+
+def _limits(script: Script) -> Limits:
+    if script.unit == "msat":
+        return Limits.of("msat", per_job=40_000, per_day=150_000, per_seller=script.per_seller * 2)
+    return Limits.of("uusd", per_job=20_000, per_day=75_000, per_seller=script.per_seller)
+
+
+def labels_of(unit: Sequence[Write]) -> list[str]:
+    """What a unit is about: the kind of step at which a crash would come."""
+    found = []
+    for write in unit:
+        row: Any = getattr(write, "row", None) or getattr(write, "set", None) or {}
+        table = getattr(write, "table", None)
+        if table == "purchase":
+            found.append(f"purchase {row['state']}/{row['money']}")
+        elif table == "sale":
+            found.append(f"sale {row['state']}")
+        elif table == "operation":
+            found.append(f"operation {row['state']}")
+    return found

@@ -1,0 +1,268 @@
+"""What must not cost anybody money: a full disk, a long outage, a changed configuration, sellers that play for time."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from core.error import StoreUncertain, Unavailable
+from core.money import Msat
+from dvm.policy import Policy
+from dvm.provider.echo import Echo
+from dvm.provider.provider import Answer
+from dvm.request import ComputeRequest, Datum
+from dvm.sale import Service
+from node.storage.error import StoreFull
+from relays.key import Key
+from relays.nip90 import PayMethod, quote_draft, read_request
+from tests.model_mint import Fault, ModelMint
+from tests.unit.dvm.market_part import Node, echo, until
+from tests.unit.dvm.test_market import ASK, World, bought, freeze, story, words
+
+
+class Broken(Echo):
+    async def run(self, request: ComputeRequest) -> Answer:
+        raise RuntimeError("out of order")
+
+
+def full_while(node: Node, full: Callable[[], bool], error: type[Exception] = StoreFull) -> None:
+    """Every commit fails as long as this holds; nothing is written."""
+    commit = node.db.commit
+
+    async def failing(writes) -> None:
+        if full():
+            raise error
+        await commit(writes)
+
+    node.db.commit = failing
+
+
+@story
+async def test_a_full_disk_at_the_locktime_does_not_keep_the_refund_from_coming(world: World) -> None:
+    buyer = world.node(providers=[Echo()], policy=Policy(timeout_s=30, lock_margin_s=120))
+    seller = world.node(services=lambda: [Service(5050, Msat(9_000), Broken(), eta_s=2)])
+    await buyer.up()
+    await seller.up()
+    await buyer.fund(100)
+    view = await bought(buyer, closed=False)
+    locktime = view.purchase.payment.locktime
+    full_while(buyer, lambda: locktime - 20 < world.clock.now() < locktime + 60)
+    assert (await bought(buyer)).to_dict()["money"] == "refunded"
+
+
+@story
+async def test_a_paid_result_that_meets_a_full_disk_is_written_later(world: World) -> None:
+    buyer, seller = world.node(providers=[Echo()]), world.node(services=echo(9_000))
+    await buyer.up()
+    await seller.up()
+    await buyer.fund(100)
+    full_while(buyer, lambda: bool(words(seller, 6050)) and world.clock.now() < begun + 20)
+    begun = world.clock.now()
+    view = await bought(buyer)
+    assert (view.purchase.provider, view.to_dict()["money"]) == ("dvm", "claimed")
+    assert await seller.sat() == 9
+
+
+@story
+async def test_a_full_disk_at_the_claim_is_waited_for(world: World) -> None:
+    buyer, seller = world.node(), world.node(services=echo(9_000))
+    await buyer.up()
+    await seller.up()
+    await buyer.fund(100)
+    full_while(seller, lambda: bool(words(seller, 6050)) and world.clock.now() < begun + 20)
+    begun = world.clock.now()
+    assert (await bought(buyer)).result == "hello market"
+    await world.clock.sleep(60)
+    assert (await seller.selling.list_sales())[0]["state"] == "done"
+
+
+@story
+async def test_a_job_whose_commit_was_uncertain_is_begun_when_its_key_is_used_again(world: World) -> None:
+    buyer, seller = world.node(), world.node(services=echo())
+    await buyer.up()
+    await seller.up()
+    commit = buyer.db.commit
+
+    async def uncertain(writes) -> None:
+        del buyer.db.commit
+        await commit(writes)
+        raise StoreUncertain
+
+    buyer.db.commit = uncertain
+    with pytest.raises(StoreUncertain):
+        await buyer.buying.buy("agent:a", "k", ASK)
+    assert (await bought(buyer)).result == "hello market"
+
+
+@story
+async def test_a_seller_that_sells_the_kind_no_more_still_claims_what_it_delivered(world: World) -> None:
+    buyer, seller = world.node(), world.node(services=echo(9_000))
+    await buyer.up()
+    await seller.up()
+    await buyer.fund(100)
+    frozen = freeze(seller, "sale", "delivered")
+    await buyer.buying.buy("agent:a", "k", ASK)
+    await frozen.wait()
+    await seller.crash()
+    seller.services = lambda: ()
+    await seller.up()
+    view = await bought(buyer)
+    assert view.to_dict()["money"] == "claimed"
+    await until(world.clock, lambda: seller.selling.open_count() == 0)
+    assert await seller.sat() == 9
+
+
+@story
+async def test_a_paid_job_of_a_kind_that_is_sold_no_more_is_refused_and_not_claimed(world: World) -> None:
+    buyer = world.node(providers=[Echo()], policy=Policy(timeout_s=30, lock_margin_s=120))
+    seller = world.node(services=echo(9_000))
+    await buyer.up()
+    await seller.up()
+    await buyer.fund(100)
+    frozen = freeze(seller, "sale", "working")
+    await buyer.buying.buy("agent:a", "k", ASK)
+    await frozen.wait()
+    await seller.crash()
+    seller.services = lambda: ()
+    await seller.up()
+    view = await bought(buyer)
+    assert (view.purchase.provider, view.to_dict()["money"]) == ("builtin", "refunded")
+    assert (await seller.selling.list_sales())[0]["state"] == "failed"
+    assert not await seller.gate.open_effects()
+
+
+@story
+async def test_a_claim_at_a_mint_that_is_off_the_list_waits_until_it_is_back(world: World) -> None:
+    buyer, seller = world.node(), world.node(services=echo(9_000))
+    await buyer.up()
+    await seller.up()
+    await buyer.fund(100)
+    frozen = freeze(seller, "sale", "delivered")
+    await buyer.buying.buy("agent:a", "k", ASK)
+    await frozen.wait()
+    await seller.crash()
+    ours, seller.mint = seller.mint, ModelMint("https://other.test", clock=world.clock)
+    await seller.up()
+    await world.clock.sleep(30)
+    assert (await seller.db.select("sale"))[0]["state"] == "delivered"
+    await seller.down()
+    seller.mint = ours
+    await seller.up()
+    assert (await bought(buyer)).to_dict()["money"] == "claimed"
+    await until(world.clock, lambda: seller.selling.open_count() == 0)
+    assert await seller.sat() == 9
+
+
+@story
+async def test_a_claim_goes_on_after_the_locktime_if_the_mint_was_away(world: World) -> None:
+    buyer = world.node(policy=Policy(timeout_s=30, lock_margin_s=120))
+    seller = world.node(services=echo(9_000))
+    await buyer.up()
+    await seller.up()
+    await buyer.fund(100)
+    frozen = freeze(seller, "sale", "delivered")
+    staged = await buyer.buying.buy("agent:a", "k", ASK)
+    await frozen.wait()
+    await seller.crash()
+    await buyer.crash()  # nobody takes the money back
+    locktime = (await buyer.buying.view(staged.job_id)).purchase.payment.locktime
+    await world.clock.sleep(locktime - world.clock.now() + 10)
+    away = world.clock.now() + 60
+    world.mint.script = lambda name: Fault.UNREACHABLE if world.clock.now() < away else Fault.NONE
+    await seller.up()
+    await until(world.clock, lambda: seller.selling.open_count() == 0, 200)
+    assert await seller.sat() == 9
+
+
+@story
+async def test_a_seller_cannot_choose_how_long_the_money_stays_locked(world: World) -> None:
+    buyer = await world.node(providers=[Echo()], policy=Policy(timeout_s=30)).up()
+    await buyer.fund(100)
+    slow = Key.generate()
+    staged = await buyer.buying.buy("agent:a", "k", ASK)
+    await until(world.clock, lambda: bool(words(buyer, 5050)))
+    request = read_request(words(buyer, 5050)[0])
+    now = world.clock.now()
+    quote = quote_draft(
+        request=request,
+        quote_id="q",
+        amount=Msat(1_000),
+        expires_at=now + 60,
+        eta_s=86_400,
+        methods=[PayMethod("cashu", buyer.wallet.mints[0], "sat", slow.compressed)],
+        created_at=now,
+    )
+    world.relay.store(slow.sign(quote))
+    await world.clock.sleep(5)
+    view = await buyer.buying.view(staged.job_id)
+    assert view.purchase.provider == "builtin"
+    assert "too late" in view.to_dict()["quotes"][0]["refusal"]
+    assert await buyer.sat() == 100
+
+
+@story
+async def test_money_that_was_locked_too_late_for_its_quote_is_not_handed_out(world: World) -> None:
+    buyer = world.node(providers=[Echo()], policy=Policy(timeout_s=300, lock_margin_s=60))
+    seller = world.node(services=echo(9_000))
+    await buyer.up()
+    await seller.up()
+    await buyer.fund(100)
+    end = world.clock.now() + 100  # quotes stand for 60 s
+    faults = {"swap": Fault.ANSWER_LOST, "restore": Fault.UNREACHABLE}
+    world.mint.script = lambda name: faults.get(name, Fault.NONE) if world.clock.now() < end else Fault.NONE
+    view = await bought(buyer)
+    assert (view.purchase.provider, view.to_dict()["money"]) == ("builtin", "refunded")
+    assert not words(buyer, 1059)
+
+
+@story
+async def test_a_result_that_was_paid_for_is_taken_after_a_long_outage(world: World) -> None:
+    buyer, seller = world.node(providers=[Echo()]), world.node(services=echo(9_000))
+    await buyer.up()
+    await seller.up()
+    await buyer.fund(100)
+    frozen = freeze(buyer, "purchase", "working")
+    buying = asyncio.create_task(buyer.buying.buy("agent:a", "k", ASK))
+    await frozen.wait()
+    await world.clock.sleep(2)
+    buying.cancel()
+    buyer.outbox.kick()
+    await buyer.crash()
+    await buyer.up()
+    await until(world.clock, lambda: bool(words(buyer, 1059)))
+    await buyer.crash()
+    await world.clock.sleep(100)
+    assert words(seller, 6050)
+    await buyer.up()
+    view = await bought(buyer)
+    assert (view.purchase.provider, view.result) == ("dvm", "hello market")
+
+
+@story
+async def test_a_seller_that_takes_a_part_does_not_keep_the_job_open_for_ever(world: World) -> None:
+    buyer = world.node(providers=[Echo()], policy=Policy(timeout_s=30, lock_margin_s=120))
+    seller = world.node(services=lambda: [Service(5050, Msat(22_000), Broken(), eta_s=2)])
+    await buyer.up()
+    await seller.up()
+    await buyer.fund(100)
+    view = await bought(buyer, ComputeRequest(5050, (Datum("x"),)), closed=False)
+    payment = view.purchase.payment
+    await world.clock.sleep(payment.locktime - world.clock.now() + 1)
+    operation = await buyer.wallet.find(payment.op_id)
+    proofs = list(operation.result.payload["proofs"])
+    assert len(proofs) > 1
+    effect = (await seller.db.select("effect"))[0]["id"]
+    seller.gate.check = lambda permit: None
+    part = {**operation.result.payload, "proofs": proofs[:1]}
+    thief = seller.wallet
+    thief._check = thief._teller._check = lambda permit: None
+    await thief.claim("part", part, effect, seller.gate.standing("x"))
+    view = await bought(buyer, ComputeRequest(5050, (Datum("x"),)))
+    shown = view.to_dict()
+    assert shown["money"] == "refunded"
+    assert shown["cost_msat"] // 1000 == 100 - await buyer.sat()
+    assert shown["cost_msat"] >= int(proofs[0]["amount"]) * 1000
+
+
+def test_the_errors_of_a_full_disk_are_of_the_kind_that_drivers_wait_for() -> None:
+    assert issubclass(StoreFull, Unavailable)
