@@ -36,7 +36,7 @@ demo: install ## agents buy real work on this machine: make demo ARGS=--crash
 	@$(BIN)/vendo demo $(ARGS)
 
 test: install-dev ## the tests: make test ARGS='tests/unit -k money'
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --hypothesis-seed=$(SEED) --randomly-seed=$(SEED) $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal --hypothesis-seed=$(SEED) --randomly-seed=$(SEED) $(ARGS)
 
 test-deps: ## what the interop tests need (root, Debian)
 	@sh scripts/test-deps.sh

@@ -9,6 +9,7 @@ the responders. Exit code 1 if a job is lost or answered wrongly; with `--strict
 import argparse
 import asyncio
 import json
+import os
 import shutil
 import statistics
 import sys
@@ -182,7 +183,7 @@ async def run(names: list[str], rounds: int, folder: Path, say: Any) -> dict[str
     Raises:
         ChildFailed: a process did not start, or ended.
     """
-    begun = time.monotonic()
+    begun, busy = time.monotonic(), os.getloadavg()[0]
     async with Children(folder) as children:
         responders = []
         for relay in RELAYS:
@@ -190,7 +191,8 @@ async def run(names: list[str], rounds: int, folder: Path, say: Any) -> dict[str
                 say(f"starting {name} on the {relay} relay")
                 responders.append(await _start(children, folder, relay, name))
         await _measure_all(responders, rounds, say)
-        return await _report(responders, folder, time.monotonic() - begun)
+        report = await _report(responders, folder, time.monotonic() - begun)
+        return report | {"load_before": round(busy, 2), "cpus": os.cpu_count()}
 
 
 def main() -> int:

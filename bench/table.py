@@ -18,6 +18,9 @@ def show(report: Report) -> None:
     console.print(_ratios(report["ratios"]))
     for line in _durability(report["durability"]):
         console.print(line)
+    if report["load_before"] > report["cpus"] / 2:
+        busy = f"load {report['load_before']:g} on {report['cpus']} processors"
+        console.print(f"[yellow]The machine was busy before this began ({busy}): the ratios are worth little.[/]")
     for fault in report["faults"]:
         console.print(f"[bold red]✗[/] {fault}")
     kept = sum(one["pass"] for one in report["targets"])

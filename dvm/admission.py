@@ -24,6 +24,7 @@ class Limits:
         burst: requests that one key may send at once; `per_second` of them come back each second.
         per_second: see `burst`.
         declines_per_second: answers in all that only say no.
+        unpaid_per_second: quotes in all that end unpaid, beyond those that capacity lets lapse anyway.
     """
 
     max_input_bytes: int = 32_768
@@ -32,6 +33,7 @@ class Limits:
     burst: int = 256
     per_second: float = 128.0
     declines_per_second: float = 5.0
+    unpaid_per_second: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,3 +160,8 @@ class Meter:
             return False
         bucket.level -= 1
         return True
+
+    def give(self, key: str) -> None:
+        """Take one back: it was not used up after all."""
+        if (bucket := self.keys.get(key)) is not None:
+            bucket.level = min(self.burst, bucket.level + 1)

@@ -100,7 +100,8 @@ TRANSITIONS: dict[tuple[State | Funds, type[Any]], tuple[Rule, ...]] = {
     (S.QUOTING, CancelAsked): (Rule(S.CANCELLED, r.cancel),),
     (S.PAYING, BudgetDenied): (*_next_best(r.not_paid), *_give_way(r.not_paid)),
     (S.PAYING, LockFailed): (*_next_best(r.not_paid), *_give_way(r.not_paid)),
-    (S.PAYING, LockDone): (Rule(S.WORKING, r.send_payment, r.locked),),
+    # A token that comes too late is nothing to an honest seller and a present to any other: it is not handed out.
+    (S.PAYING, LockDone): (Rule(S.WORKING, r.send_payment, r.both(r.locked, r.in_time)), *_give_way(r.locked)),
     (S.PAYING, DeadlinePassed): _give_way(),
     (S.PAYING, CancelAsked): (Rule(S.CANCELLED, r.cancel),),
     (S.WORKING, ResultArrived): (Rule(S.DELIVERED, r.deliver, r.good), *_give_way(r.from_chosen)),
@@ -180,7 +181,9 @@ def resumed(purchase: Purchase, now_ms: int) -> list[Effect]:
     if purchase.state is State.QUOTING:
         effects.append(StartTimer("window", now_ms + purchase.window_ms, purchase.round))
     if purchase.state in (State.QUOTING, State.PAYING, State.WORKING):
-        effects.append(StartTimer("deadline", purchase.deadline * 1000))
+        # What was paid for may wait at a relay since the seller's time ended: it gets a moment to arrive.
+        grace = now_ms + purchase.patience_ms if purchase.state is State.WORKING else 0
+        effects.append(StartTimer("deadline", max(purchase.deadline * 1000, grace)))
     if purchase.state is State.FALLBACK:
         effects.append(RunFallback(purchase.route[purchase.leg]))
     if payment is not None and purchase.money is Funds.LOCKING:

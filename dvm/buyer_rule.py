@@ -74,7 +74,7 @@ def _learn_offer(purchase: Purchase, event: Answered) -> Purchase:
         return purchase.refusing(offer.event_id, offer.seller, "this seller has a quote that still stands")
     if len(purchase.offers) >= MAX_OFFERS:
         return purchase.refusing(offer.event_id, offer.seller, "too many offers")
-    offer = judge(offer, purchase.limit.ceiling, event.at_ms // 1000)
+    offer = judge(offer, purchase.limit.ceiling, event.at_ms // 1000, purchase.deadline)
     price = "" if offer.price is None else f" {offer.price.value} msat"
     return replace(purchase, offers=(*purchase.offers, offer)).noted(
         event.at_ms, "offer", f"{offer.nature.value}{price} from {offer.seller} {offer.refusal}".strip()
@@ -190,6 +190,13 @@ def locked(purchase: Purchase, event: Any) -> bool:
     return purchase.money is Funds.LOCKED and our_lock(purchase, event)
 
 
+def in_time(purchase: Purchase, event: Any) -> bool:
+    """The seller's time and its quote have not run out, so that handing it the money can still bring a result."""
+    offer = purchase.offer(purchase.chosen)
+    until = purchase.deadline if offer is None else min(purchase.deadline, offer.expires_at)
+    return bool(event.at_ms < until * 1000)
+
+
 def not_paid(purchase: Purchase, event: Any) -> bool:
     """It is about our payment, and its money is proven not to have left."""
     return purchase.money is Funds.NONE and our_lock(purchase, event)
@@ -283,6 +290,8 @@ def _why_not(purchase: Purchase, event: Any) -> str:
             return f"The seller's result is bad: {event.fault}"
         case FallbackFailed():
             return f"{event.provider}: {event.reason}"
+        case LockDone():
+            return "The money was locked too late for the quote."
         case LockFailed() | BudgetDenied():
             return f"The quote could not be paid: {event.reason}"
     return "No admissible offer." if purchase.offers else "No seller answered."

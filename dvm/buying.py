@@ -199,6 +199,7 @@ class Buying:
         )
         admission = await self._gate.stage(intent)
         if isinstance(admission, Repeated):
+            await self._revive(admission.subject)
             return StagedPurchase(admission.subject, (), True, lambda: None)
         purchase = self._purchase(job_id, admission.effect_id, caller, request, limit, route)
         return StagedPurchase(job_id, (*admission.writes, _insert(purchase)), False, lambda: self._start(purchase))
@@ -225,6 +226,13 @@ class Buying:
             return  # not up: the rows are there, and the next `resume` finds them
         job = self._open[purchase.job_id] = OpenJob(self._desk, purchase, 0)
         job.resume()
+
+    async def _revive(self, job_id: str) -> None:
+        """Begin a job that was committed and never started: whoever committed it did not hear that it was."""
+        if not self._running or job_id in self._open:
+            return
+        for row in await self._unit.select(TABLE, {"id": job_id, "state": State.STAGED.value}):
+            self._start(decode(Purchase, row["body"]))
 
     def _route(self, kind: int) -> tuple[str, ...]:
         found: list[str] = []

@@ -56,18 +56,19 @@ class Offer:
         return min(self.terms, key=lambda item: (item.gross.value, item.mint), default=None)
 
 
-def judge(offer: Offer, ceiling: Msat, now: int) -> Offer:
+def judge(offer: Offer, ceiling: Msat, now: int, deadline: int) -> Offer:
     """The offer, with the first reason that speaks against it.
 
     Args:
         offer: as it arrived; `terms` hold only mints that both sides accept.
         ceiling: the most msat that the reservation covers, fees included.
         now: Unix seconds.
+        deadline: Unix seconds after which the result is worthless to us.
     """
-    return replace(offer, refusal=offer.refusal or _refusal(offer, ceiling, now))
+    return replace(offer, refusal=offer.refusal or _refusal(offer, ceiling, now, deadline))
 
 
-def _refusal(offer: Offer, ceiling: Msat, now: int) -> str:
+def _refusal(offer: Offer, ceiling: Msat, now: int, deadline: int) -> str:
     if offer.nature is Nature.PROMISE:
         return ""
     if offer.nature is Nature.DELIVERED:
@@ -88,6 +89,9 @@ def _refusal(offer: Offer, ceiling: Msat, now: int) -> str:
         return f"{best.gross.value} msat with fees is above the reserved maximum of {ceiling.value} msat"
     if not _stands(offer, now):
         return "the quote has expired or is about to"
+    # The money stays locked for as long as the seller says that it needs: not longer than we would wait for it.
+    if now + offer.eta_s > deadline:
+        return f"it takes {offer.eta_s} s, too late for the deadline"
     return ""
 
 

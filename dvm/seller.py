@@ -268,7 +268,8 @@ def _lost(sale: Sale, event: ClaimRefused) -> Move:
 
 
 def _end(sale: Sale, event: Any) -> Move:
-    return sale, [Settle(ok=False)]
+    """Nobody paid: what a stranger sent is not kept, or the database would grow with whatever is asked."""
+    return replace(sale, request="", answer=""), [Settle(ok=False)]
 
 
 def _again(sale: Sale, event: AskedAgain) -> Move:

@@ -16,6 +16,7 @@ from core.error import Conflict, InvalidInput, Refused, VendoError
 from core.identifier import PubKey, derived_id
 from core.unit import Among, Row, UnitOfWork
 from dvm.admission import Decline, Ignore, Limits, Load, MakeQuote, Meter, Offering, Serve, admit
+from dvm.provider.retired import Retired
 from dvm.record import decode
 from dvm.sale import TABLE, Counter, OpenSale, Service, answer_relays, as_compute
 from dvm.seller import ENDED, Admitted, AskedAgain, Cancelled, Quoted, Sale, State
@@ -83,6 +84,9 @@ class Selling:
         self._per_customer: Tally[str] = Tally()
         self._meter = Meter(self._limits.burst, self._limits.per_second)
         self._declines = Meter(2 * self._limits.declines_per_second, self._limits.declines_per_second)
+        # A quote that is cancelled frees its place at once: without this, asking and cancelling would fill the ledger
+        places = sum(service.capacity for service in services if service.price)
+        self._unpaid = Meter(max(256, places), places / quote_ttl_s + self._limits.unpaid_per_second)
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = self._resumed = False
         self._counter = Counter(unit, gate, pool, outbox, wallet, clock, self._key, self._spawn, self._closed)
@@ -96,9 +100,9 @@ class Selling:
             service = self.services.get(sale.kind)
             if service is None:
                 log.warning("A sale of a kind that is sold no more", extra={"action": "sale_orphaned"})
-                continue
+                service = Service(sale.kind, sale.price, Retired())
             if sale.request_id not in self._open:
-                slots = self._slots[sale.kind]
+                slots = self._slots.setdefault(sale.kind, asyncio.Semaphore(service.max_parallel))
                 try:
                     reopened = OpenSale.reopened(self._counter, service, slots, sale, int(row["version"]))
                 except MalformedEvent as error:  # one stranger's row must not keep the node from starting
@@ -173,6 +177,8 @@ class Selling:
         if not self._per_customer[sale.sale.customer]:
             del self._per_customer[sale.sale.customer]
         self._quotes.pop(sale.sale.quote_id, None)
+        if sale.sale.paid:
+            self._unpaid.give("")
 
     # ---- requests
 
@@ -192,6 +198,8 @@ class Selling:
             self._spawn(known.tell(AskedAgain(self._clock.now())), "asked again")
             return
         decision = self._judge(request)
+        if isinstance(decision, MakeQuote) and not self._unpaid.take("", self._clock.monotonic()):
+            decision = Decline("busy, try again later")
         if isinstance(decision, Ignore):
             self.dropped[decision.reason] += 1
         elif isinstance(decision, Decline):

@@ -47,6 +47,7 @@ from node.gate.ledger import ledger_seal
 from node.gate.limits import Limits
 from node.http.control import ControlPlane
 from node.http.token import Tokens
+from node.line import LineFormatter
 from node.message import Messages
 from node.mount import Parts, agent_namespace, operator_namespace
 from node.service import Service as Running
@@ -328,6 +329,15 @@ async def _announce(home: Path, node: Node, started: asyncio.Event) -> None:
     print(json.dumps(line), flush=True)  # noqa: T201 - the one line that says the node is ready
 
 
+def _log_to_stderr(known: Sequence[str]) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter(known))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # Says with a traceback what is no HTTP, whoever sent it; our own faults are told by the control plane.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+
+
 def serve(home: Path) -> int:
     """Run the node of a home directory until SIGTERM or SIGINT; the exit code.
 
@@ -337,8 +347,10 @@ def serve(home: Path) -> int:
         AlreadyRunning: another process runs it.
     """
     config, keyring = load(home), homes.open_keyring(home)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    _log_to_stderr([keyring.words, homes.read_token(home)])
+    # Python puts the working directory before everything else for the processes that it starts with `-c`: a folder
+    # `multiprocessing` in it would be run in the workshop's place.
+    os.environ["PYTHONSAFEPATH"] = "1"
     sys.setswitchinterval(_SWITCH_S)
     with homes.Lock(home):
         return asyncio.run(_serve(home, config, keyring))

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 MAX_TEXT_BYTES = 200_000
 _PART_BYTES = 20_000  # two layers of NIP-44 with padding and base64 stay under 64 KiB (NIP-59)
+_BEFORE_US_S = 3_600  # an agent's clock and its owner's may differ
 _LOOK_MS = (20, 50, 100, 250, 500, 1_000, 2_000, 5_000)
 _PATH = "/nostr/dm/"
 
@@ -110,12 +111,15 @@ class Messages:
         self._keys, self._admitted, self._clock, self._notify = keys, admitted, clock, notify
         self._relays_of = relays_of or (lambda _: None)
         self._sent: list[_Sent] = []
+        self._since: dict[str, int] = {}
         self._wake = asyncio.Event()
         self.counts: Counter[str] = Counter()
 
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         """Listen for every agent until `stop`; go on with messages that were on their way before a restart."""
         await self._resume()
+        for row in await self._unit.select("agent"):
+            self._since[row["name"]] = row["created_at"] - _BEFORE_US_S
         for name, key in self._keys.items():
             wanted = Filter(kinds=frozenset({GIFT_WRAP}), tags={"p": frozenset({key.pubkey})})
             self._pool.subscribe(f"dm:{name}", [wanted], self._handler(name, key), backdated=True)
@@ -155,6 +159,11 @@ class Messages:
             return
         if rumor.kind != DM or not rumor.content.strip():
             self.counts["file" if rumor.kind == FILE else "other_kind"] += 1
+            return
+        if rumor.created_at < self._since.get(agent, 0):
+            # Relays show a node that was made anew from its words all that it did, and paid for, in its last life.
+            self.counts["before_us"] += 1
+            log.info("a message from before this node was made is left out", extra={"action": "dm_old", "agent": agent})
             return
         await self._unit.commit([self._envelope(agent, rumor)])
         self.counts["received"] += 1

@@ -1,5 +1,6 @@
 """What the terminal shows: each message as it crosses the relay, and the tables at the end."""
 
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from rich.text import Text
 from relays.event import Event
 from relays.kind import DELETION, GIFT_WRAP, HANDLER, JOB_FEEDBACK, is_request, is_result
 
+_JOB_FACT = re.compile(r"job_(\d+)_(.*)")
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 
 
@@ -85,12 +87,7 @@ class Screen:
         self.console.print()
         self.console.print(_jobs(report["jobs"]))
         self.console.print(_wallets(report["wallets"]))
-        facts = Text("Checked from the relay's events and the mint's answers alone: ")
-        for name, good in report["facts"].items():
-            facts.append(
-                ("✓ " if good else "✗ ") + name.replace("_", " ") + "  ", style="green" if good else "bold red"
-            )
-        self.console.print(facts)
+        self.console.print(_facts(report["facts"]))
         self.console.print(
             f"\nDone in {report['seconds']:.1f} s: " + ("all true." if report["ok"] else "[bold red]NOT all true.")
         )
@@ -123,3 +120,25 @@ def _wallets(wallets: Sequence[Mapping[str, Any]]) -> Table:
             one["name"], str(one["before_sat"]), str(one["after_sat"]), f"{one['after_sat'] - one['before_sat']:+d}"
         )
     return table
+
+
+def _facts(facts: Mapping[str, bool]) -> Table:
+    """A row per promise, a column per job; what is true of the whole market stands below."""
+    table = Table(title="Checked from the relay's events and the mint's answers alone", box=box.SIMPLE_HEAVY)
+    table.add_column("Fact")
+    rows: dict[str, dict[str, bool]] = {}
+    for name, good in facts.items():
+        part = _JOB_FACT.fullmatch(name)
+        rows.setdefault(part[2] if part else name, {})[part[1] if part else "all"] = good
+    columns = sorted({column for cells in rows.values() for column in cells})
+    for column in columns:
+        table.add_column("Market" if column == "all" else f"Job {column}", justify="center")
+    for name, cells in rows.items():
+        table.add_row(name.replace("_", " "), *(_tick(cells.get(column)) for column in columns))
+    return table
+
+
+def _tick(good: bool | None) -> Text:
+    if good is None:
+        return Text("")
+    return Text("✓", style="green") if good else Text("✗ false", style="bold red")

@@ -37,7 +37,7 @@ _COMMAND = re.compile(
     re.S | re.I,
 )
 _POW = re.compile(r"\s*([0-9]{1,3})\s+(\S.*)", re.S)
-_LIMIT = re.compile(r"^\s*\[max\s*\$?\s*([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*\]", re.I)
+_LIMIT = re.compile(r"^\s*+\[max\s*+\$?\s*+([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*+\]", re.I)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class ControlPlane:
             OSError: the port is taken.
         """
         # no router: it decodes paths on its own, and there is one strict decoding here (fs.path)
-        # `keepalive_timeout` also ends connections that never finish a request; nothing is decompressed before it is refused
+        # `keepalive_timeout` also ends connections that never finish a request; what is compressed stays so
         server = web.Server(self._handle, access_log=None, keepalive_timeout=IDLE_S, auto_decompress=False)
         runner = web.ServerRunner(server, shutdown_timeout=5.0)
         await runner.setup()

@@ -207,6 +207,11 @@ class Rogue(Actor):
         if self.world.random.random() < 0.6:
             self.say(result_draft(request=request, content="by hand", created_at=self.now))
 
+    async def asked_donor(self, request: JobRequest) -> None:
+        """Delivers at once, and says nothing of a price."""
+        self.act()
+        self.say(result_draft(request=request, content="for nothing", created_at=self.now))
+
     async def asked_changer(self, request: JobRequest) -> None:
         """Promises for free, and then wants money."""
         self.act()
@@ -262,7 +267,7 @@ class Rogue(Actor):
     async def paid_greedy(self, request: JobRequest, payload: dict[str, Any]) -> None:
         await self.underworld.claim(payload)
 
-    paid_liar = paid_generous = paid_promiser = paid_plain = paid_greedy
+    paid_liar = paid_generous = paid_promiser = paid_plain = paid_donor = paid_greedy
 
 
 class Outsider(Actor):
@@ -436,7 +441,7 @@ class Stranger(Actor):
 
 ROGUES = (
     "thief", "garbage", "sleeper", "quitter", "racer", "late", "greedy", "liar", "twoface", "generous", "promiser",
-    "changer", "plain",
+    "changer", "plain", "donor",
 )  # fmt: skip
 OUTSIDERS = ("impostor", "forger")
 STRANGERS = (

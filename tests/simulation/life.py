@@ -18,6 +18,7 @@ from wallet.cashu.port import CoinReport, MintQuote
 from wallet.cashu.proof import Output, Proof, Signature
 
 T = TypeVar("T")
+SERVICE = "service "  # tasks with such names may not end by themselves
 _LIFE: "contextvars.ContextVar[Life | None]" = contextvars.ContextVar("life", default=None)
 
 
@@ -90,8 +91,9 @@ def track(loop: asyncio.AbstractEventLoop) -> None:
 
 def _ended(life: Life, task: "asyncio.Task[Any]") -> None:
     life.tasks.discard(task)
-    if not task.cancelled() and task.exception() is not None and task.get_name() != "call" and not life.dead:
-        life.failed.append(task.exception())  # type: ignore[arg-type]
+    if task.get_name().startswith(SERVICE) and not task.cancelled() and not life.dead:
+        error = task.exception()
+        life.failed += [] if error is None else [error]
 
 
 class Disk:

@@ -21,7 +21,7 @@ from relays.event import Event
 from relays.kind import GIFT_WRAP, JOB_FEEDBACK, is_request, is_result
 from relays.nip90 import Quote, read_answer, read_request
 from tests.simulation.adversary import Underworld
-from tests.simulation.fact import Paid, fee, read_payment, taken_by
+from tests.simulation.fact import Paid, coin_of, fee, read_payment, taken_by
 from tests.simulation.world import Node, World
 from wallet.journal import Account
 from wallet.payment import State as OperationState
@@ -242,8 +242,6 @@ class Watch:
         lock = next((one for one in node.operations() if one.op.id == payment.op_id), None)
         if lock is None or lock.result is None:
             return 0, {"nothing locked"}
-        from tests.simulation.fact import coin_of
-
         coins = [coin_of(proof, self.world.mint) for proof in lock.result["payload"]["proofs"]]
         takers = {taken_by(self.world, coin) for coin in coins}
         change = sum(one.amount for one in lock.plan.outputs if not one.gives)
@@ -283,6 +281,8 @@ class Watch:
         self.hold("M8", limit.unit == node.limits.unit, f"{job}: reserved in {limit.unit}")
         self.hold("M8", limit.cost(limit.ceiling).value <= limit.value, f"{job}: its ceiling is above its reservation")
         self.hold("M8", purchase.bid <= limit.ceiling, f"{job}: it bids above its ceiling")
+        fresh = limit.rate in self.world.fx.given
+        self.hold("M8", fresh or (limit.unit == "msat" and limit.rate is None), f"{job}: at a rate that nobody gave")
         if limit.unit == "uusd" and limit.rate is not None:
             exact = limit.ceiling.value * limit.rate.micro_usd <= limit.value * limit.rate.msat
             self.hold("M8", exact, f"{job}: its ceiling was rounded up")

@@ -3,6 +3,7 @@ model mint and the simulated wire. A node may die at any commit or at any moment
 """
 
 import asyncio
+import contextlib
 import contextvars
 import random
 from collections import Counter
@@ -29,7 +30,7 @@ from node.storage.memory import MemoryDatabase
 from relays.key import Key, Keyring
 from relays.outbox import Outbox
 from tests.model_mint import Fault, ModelMint
-from tests.simulation.life import Crashed, Disk, Life, Line, track
+from tests.simulation.life import SERVICE, Crashed, Disk, Life, Line, track
 from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop
 from tests.simulation.wire import SimPool, SimRelay, Weather
 from wallet.cashu.derive import Derivation
@@ -79,13 +80,30 @@ def ring(name: str) -> Ring:
 
 @dataclass(frozen=True)
 class Crash:
-    """A node dies at the n-th commit whose label starts so, before or after that is applied; or at a time."""
+    """A node dies at the n-th commit whose label starts so, before or after that is applied; or at a time.
+
+    It is away for `down` seconds, or for a moment.
+    """
 
     node: str
     label: str = ""
     number: int = 1
     after: bool = True
     at: float | None = None
+    down: float | None = None
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """After a node's n-th commit whose label starts so: `rotate` the mint's keyset, `outage` of the mint for some
+    seconds, `cancel` the job.
+    """
+
+    node: str
+    label: str
+    action: str
+    seconds: float = 0.0
+    number: int = 1
 
 
 @dataclass(frozen=True)
@@ -121,17 +139,18 @@ class Script:
     sellers: int = 2
     known: bool = True
     per_seller: int = 30_000
-    paused: bool = False
+    triggers: tuple[Trigger, ...] = ()
+    spare: bool = False  # a second built-in provider
+    storm: float = 3.0  # seconds from the last job's end until the weather clears
 
 
 class Bench:
     """A provider that works in made-up time, and whose work is counted."""
 
-    name = "bench"
     kinds = frozenset({PAID, FREE})
 
-    def __init__(self, node: "Node") -> None:
-        self._node = node
+    def __init__(self, node: "Node", name: str = "bench") -> None:
+        self._node, self.name = node, name
 
     def check(self, request: ComputeRequest) -> None:
         only_text(request)
@@ -178,7 +197,7 @@ class Node:
     def start(self) -> None:
         self.life = Life()
         self.lives += 1
-        self.life.start(self._run(self.life), f"{self.name} main")
+        self.life.start(self._run(self.life), f"{SERVICE}{self.name}")
 
     async def _run(self, life: Life) -> None:
         """What `node.app` does, in its order."""
@@ -194,6 +213,7 @@ class Node:
         self.wallet = Wallet(disk, self.keyring, clock, self.gate.check, [line], permit_for=self.gate.permit)
         await self.wallet.recover()
         bench: Any = Bench(self)
+        builtin = [bench, Bench(self, "spare")] if world.script.spare else [bench]
         services = [Service(kind, Msat.of_sat(price), bench, 2, 4, 20) for kind, price in self.prices.items()]
         policy = replace(POLICY, order=world.script.order, default_max=self.limits.per_job)
         self.selling = Selling(
@@ -201,11 +221,11 @@ class Node:
         )
         self.buying = Buying(
             disk, self.gate, pool, self.outbox, self.wallet, world.fx, self.keyring, clock, policy,
-            [bench], lambda kind: world.known(kind),
+            builtin, lambda kind: world.known(kind),
         )  # fmt: skip
         for part in (self.gate.days, self.outbox, self.wallet, self.selling, self.buying):
             ready = asyncio.Event()
-            life.start(self._service(part, ready), f"{self.name} {type(part).__name__}")
+            life.start(self._service(part, ready), f"{SERVICE}{self.name} {type(part).__name__}")
             await ready.wait()
         self.up.set()
 
@@ -223,7 +243,16 @@ class Node:
         self.world.commits.update(labels)
         for watcher in self.world.on_commit:
             watcher(self, unit)
+        self._trigger(labels)
         self._crash(unit, after=True)
+
+    def _trigger(self, labels: Sequence[str]) -> None:
+        for trigger in self.world.script.triggers:
+            if trigger.node == self.name and any(label.startswith(trigger.label) for label in labels):
+                self.seen[f"{trigger}"] += 1
+                if self.seen[f"{trigger}"] == trigger.number:
+                    self.world.acted[trigger.action] += 1
+                    self.world.spawn(self.world.happen(trigger))
 
     def _crash(self, unit: Sequence[Write], *, after: bool) -> None:
         for label in labels_of(unit):
@@ -232,9 +261,9 @@ class Node:
                     self.seen[f"{crash}"] += 1
                     if self.seen[f"{crash}"] == crash.number and self.lives < 4:
                         self.world.crashed[f"{'after' if after else 'before'} {label}"] += 1
-                        self.die()
+                        self.die(crash.down)
 
-    def die(self) -> None:
+    def die(self, down: float | None = None) -> None:
         """Nothing more of this process happens."""
         life = self.life
         if life.dead:
@@ -243,12 +272,13 @@ class Node:
         self.up.clear()
         if self.pool is not None:
             self.pool.cut()
-        self.world.spawn(self._rise(life))
+        self.world.spawn(self._rise(life, down))
 
-    async def _rise(self, life: Life) -> None:
+    async def _rise(self, life: Life, down: float | None) -> None:
         await life.bury()
         self._inspect(life)
-        await self.world.clock.sleep(0.2 + self.world.random.random() * self.world.random.choice((1, 1, 10)))
+        chance = self.world.random
+        await self.world.clock.sleep(0.2 + chance.random() * chance.choice((1, 1, 10)) if down is None else down)
         self.start()
 
     def _inspect(self, life: Life) -> None:
@@ -286,15 +316,16 @@ class Fx:
 
     def __init__(self, world: "World") -> None:
         self._world = world
-        self.asked = 0
-        self.gone = False
+        self.given: set[Rate] = set()
 
     async def rate(self) -> Rate:
-        self.asked += 1
-        if self.gone:
+        chance = self._world.random
+        if chance.random() < self._world.script.unpriced:
+            self._world.acted["unpriced"] += 1
             raise FxUnpriced
-        usd = 65_000 + self._world.random.randrange(-20_000, 20_000)
-        return Rate.of_btc_price(usd, self._world.clock.now(), "test")
+        rate = Rate.of_btc_price(65_000 + chance.randrange(-20_000, 20_000), self._world.clock.now(), "test")
+        self.given.add(rate)
+        return rate
 
 
 class World:
@@ -317,6 +348,7 @@ class World:
         self.jobs: dict[str, str] = {}
         self.oddities: list[str] = []
         self.calm = False
+        self.outage = 0.0
         self.actors: list[Any] = []
         self.nodes: dict[str, Node] = {}
         self.fx = Fx(self)
@@ -362,6 +394,8 @@ class World:
         await self.clock.sleep(self.random.random() * 0.05)
 
     def _fault(self, name: str) -> Fault:
+        if self.clock.monotonic() < self.outage:
+            return Fault.REQUEST_LOST if name == "swap" else Fault.UNREACHABLE
         if self.calm or name in ("keysets", "keys", "quote", "request_quote"):
             return Fault.NONE
         if self.random.random() >= self.script.faults:
@@ -394,7 +428,7 @@ class World:
         if self.script.partition is not None:
             self.spawn(self._cut_off(*self.script.partition))
         await asyncio.gather(*(self._customer(job) for job in self.script.jobs))
-        await self.clock.sleep(3)
+        await self.clock.sleep(self.script.storm)
         self.relay.weather.drop = self.relay.weather.forge = self.relay.weather.lose_ok = 0.0
         self.calm = True
         self.mint.deliver()
@@ -420,7 +454,7 @@ class World:
         await self.clock.sleep(crash.at)
         if not self.calm:
             self.crashed["at a random time"] += 1
-            self.nodes[crash.node].die()
+            self.nodes[crash.node].die(crash.down)
 
     async def _cut_off(self, name: str, at: float, seconds: float) -> None:
         await self.clock.sleep(at)
@@ -434,35 +468,38 @@ class World:
         await self.clock.sleep(job.at)
         request = ComputeRequest(job.kind, (Datum(f"work for {job.key}"),), (), job.maximum)
         for _ in range(2 if job.again else 1):
-            self.fx.gone = self.random.random() < self.script.unpriced
-            unpriced = self.fx.gone
             try:
                 staged = await self.buyer.call(lambda: self.buyer.buying.buy("agent:a", job.key, request))
-            except FxUnpriced:
-                self.acted["unpriced"] += 1
-                continue
             except VendoError as error:
                 self.acted[f"refused {error.code}"] += 1
                 continue
             if self.jobs.setdefault(job.key, staged.job_id) != staged.job_id:
                 self.oddities.append(f"M1: the key {job.key} gave two jobs")
-            if unpriced and not staged.repeated:
-                self.acted["unpriced job"] += 1
-                if self.script.unit == MicroUsd.unit:
-                    self.oddities.append("M8: a job in µUSD was begun without a rate")
         job_id = self.jobs.get(job.key)
         if job_id is None:
             return
         if job.cancel_at is not None:
             await self.clock.sleep(job.cancel_at)
-            try:
-                await self.buyer.call(lambda: self.buyer.buying.cancel(job_id))
-                self.acted["cancel"] += 1
-            except VendoError:
-                pass
+            await self.cancel(job_id)
         end = self.clock.monotonic() + 60
         while self.clock.monotonic() < end and not self._ended(job_id):
             await self.clock.sleep(0.25)
+
+    async def cancel(self, job_id: str) -> None:
+        with contextlib.suppress(VendoError):
+            await self.buyer.call(lambda: self.buyer.buying.cancel(job_id))
+            self.acted["cancelled"] += 1
+
+    async def happen(self, trigger: Trigger) -> None:
+        """What a commit was the sign for."""
+        if trigger.action == "rotate":
+            self.mint.rotate()
+        elif trigger.action == "outage":
+            self.outage = self.clock.monotonic() + trigger.seconds
+        else:
+            await self.clock.sleep(trigger.seconds)
+            for job_id in list(self.jobs.values()):
+                await self.cancel(job_id)
 
     def _ended(self, job_id: str) -> bool:
         return any(row["id"] == job_id and row["state"] in ENDED for row in self.buyer.rows("purchase"))

@@ -13,7 +13,7 @@ def quote(name: str, price: int, *, gross: int | None = None, expires: int = NOW
 
 
 def judged(offer: Offer) -> Offer:
-    return judge(offer, CEILING, NOW)
+    return judge(offer, CEILING, NOW, NOW + 600)
 
 
 def test_the_cheapest_with_fees_wins_and_not_the_cheapest_price() -> None:
@@ -77,3 +77,8 @@ def test_every_offer_gets_its_reason() -> None:
     assert "passed over at 7000 msat" in lines[1]
     assert "refused" in lines[2]
     assert "had not delivered" in lines[3]
+
+
+def test_a_quote_that_takes_longer_than_we_would_wait_is_refused() -> None:
+    assert "too late" in judged(quote("slow", 10_000, eta=601)).refusal
+    assert not judged(quote("quick", 10_000, eta=600)).refusal
