@@ -146,12 +146,12 @@ async def _kept(responders: list[Responder], folder: Path) -> dict[str, Any]:
     for one in responders:
         if one.home is not None:
             tables = ("sale", "effect", "entry", "outbox")
-            facts = durability.database(f"node on the {one.relay} relay", one.home / "node.db", one.asked, tables)
+            facts = durability.database(f"vendo on the {one.relay} relay", one.home / "node.db", one.asked, tables)
             token = home.read_token(one.home)
             files.append(facts | {"stats": await durability.stats(str(one.process.said["control"]), token)})
         if one.relay_home is not None:
             path = next(path for path in sorted(one.relay_home.glob("*.db")))
-            files.append(durability.database(f"embedded relay of the {one.name}", path, one.asked, ("event",)))
+            files.append(durability.database(f"embedded relay, with {one.name}", path, one.asked, ("event",)))
     p50, p99 = durability.probe(folder)
     kind = durability.filesystem(folder)
     return {

@@ -20,7 +20,7 @@ def show(report: Report) -> None:
         console.print(line)
     if report["load_before"] > report["cpus"] / 2:
         busy = f"load {report['load_before']:g} on {report['cpus']} processors"
-        console.print(f"[yellow]The machine was busy before this began ({busy}): the ratios are worth little.[/]")
+        console.print(f"[yellow]The machine was busy before this began ({busy}): an idle one gives other ratios.[/]")
     for fault in report["faults"]:
         console.print(f"[bold red]✗[/] {fault}")
     kept = sum(one["pass"] for one in report["targets"])

@@ -1,5 +1,4 @@
-"""One line of the log: foreign words in it can neither steer a terminal nor look like further lines, and no secret is
-in it. Pure."""
+"""A line of the log. Foreign words in it steer no terminal and look like no further line; no secret is in it. Pure."""
 
 import logging
 from collections.abc import Iterable
@@ -25,7 +24,7 @@ class LineFormatter(logging.Formatter):
         super().__init__(FORM)
         self._known = tuple(known)
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's name
+    def formatMessage(self, record: logging.LogRecord) -> str:
         """The line without a traceback."""
         record.message = plain(record.message)
         return super().formatMessage(record)

@@ -1,8 +1,8 @@
 """Kind 5001: extractive summaries. A graph ranks the sentences; the best are given back verbatim, in their order.
 
-The ranking is sumy's `reduction`: degree centrality in the sentence graph, with TextRank's measure of similarity
-(Mihalcea and Tarau, 2004). It needs no numpy, unlike sumy's TextRank and LexRank. Sentences are split by NLTK's Punkt
-algorithm with abbreviations given here, so that nothing is downloaded at run time. Works best for English.
+The ranking is LexRank (Erkan and Radev, 2004) as sumy has it: centrality in the graph of sentences that share words,
+weighted by how rare those are. Sentences are split by NLTK's Punkt algorithm (Kiss and Strunk, 2006) with abbreviations
+given here, so that nothing is downloaded at run time. Works best for English.
 """
 
 import asyncio
@@ -128,10 +128,10 @@ class _Tokenizer:
 def _tools() -> tuple[_Tokenizer, Any]:
     """Tokenizer and ranker; made once per worker, because importing them takes most of a second."""
     from sumy.nlp.stemmers import Stemmer
-    from sumy.summarizers.reduction import ReductionSummarizer
+    from sumy.summarizers.lex_rank import LexRankSummarizer
     from sumy.utils import get_stop_words
 
-    ranker = ReductionSummarizer(Stemmer("english"))
+    ranker = LexRankSummarizer(Stemmer("english"))
     ranker.stop_words = get_stop_words("english")
     return _Tokenizer(), ranker
 
