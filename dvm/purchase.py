@@ -260,7 +260,7 @@ class OpenJob:
     async def reload(self) -> None:
         """A lock was not booked as `book` wanted it: take the committed row for the truth."""
         self._booked = None
-        await self._read()
+        await self._catch_up()
 
     async def _catch_up(self) -> None:
         """What is in memory was not written, or may not have been. If it was after all, act on it like a restart."""

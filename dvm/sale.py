@@ -183,6 +183,12 @@ class OpenSale:
             if after.state in ENDED:
                 self._end()
 
+    async def was_written(self) -> bool:
+        """After a first commit in doubt: whether it was durable after all; then the sale goes on like after a restart."""
+        await self._catch_up()
+        self.watch_expiry()
+        return self._version >= 0
+
     async def _catch_up(self) -> None:
         """Take the committed row for the truth. If a step was written after all, act on it like a restart."""
         found = await self._counter.unit.select(TABLE, {"id": self.sale.request_id})

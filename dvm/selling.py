@@ -12,7 +12,7 @@ from typing import Any
 
 from core.clock import Clock
 from core.effect import EffectClass, Gate, Intent, Repeated
-from core.error import Conflict, InvalidInput, Refused, VendoError
+from core.error import Conflict, InvalidInput, Refused, StoreUncertain, VendoError
 from core.identifier import PubKey, derived_id
 from core.unit import Among, Row, UnitOfWork
 from dvm.admission import Decline, Ignore, Limits, Load, MakeQuote, Meter, Offering, Serve, admit
@@ -289,15 +289,21 @@ class Selling:
             self.dropped[error.code] += 1
         except Conflict:
             log.info("A request was admitted twice", extra={"action": "request_repeated"})
+        except StoreUncertain:
+            begun = await place.was_written()
         finally:
             if not begun:
                 self._closed(place)
+                self._quotes.pop(self._quote_id(place), None)
         if not begun:
             await self._again(request)
 
+    def _quote_id(self, place: OpenSale) -> str:
+        return derived_id("quote", place.sale.request_id, self._key.pubkey)
+
     def _quote(self, place: OpenSale) -> Quoted:
         now = self._clock.now()
-        quote_id = derived_id("quote", place.sale.request_id, self._key.pubkey)
+        quote_id = self._quote_id(place)
         pubkey = self._wallet.key.compressed
         sat = place.sale.price.sat_up()
         draft = quote_draft(

@@ -70,8 +70,10 @@ async def _said(child: Child) -> Child:
         child.said = json.loads(line)
     except (TimeoutError, json.JSONDecodeError) as error:
         tail = child.log.read_text(encoding="utf-8", errors="replace")[-800:]
-        await child.stop()
         raise Unavailable(f"{child.name} did not start. It last said: {tail}") from error
+    finally:
+        if not child.said and child.process.returncode is None:
+            child.process.kill()  # also when its start was cancelled because a sibling failed
     return child
 
 
@@ -114,16 +116,28 @@ async def start_mint(folder: Path, http: aiohttp.ClientSession) -> Child:
     argv = [str(Path(sys.executable).parent / "mint"), "--port", str(port), "--host", "127.0.0.1"]
     child = await _spawn("mint", argv, own, env)
     child.said = {"url": f"http://127.0.0.1:{port}", "pid": child.process.pid}
+    answers = False
+    try:
+        answers = await _answers(http, str(child.said["url"]), child)
+    finally:
+        if not answers and child.process.returncode is None:
+            child.process.kill()
+    if not answers:
+        raise Unavailable(f"The mint did not start. It last said: {child.log.read_text(errors='replace')[-800:]}")
+    return child
+
+
+async def _answers(http: aiohttp.ClientSession, url: str, child: Child) -> bool:
     end = asyncio.get_running_loop().time() + _START
     while asyncio.get_running_loop().time() < end and child.process.returncode is None:
         try:
-            async with http.get(child.said["url"] + "/v1/info") as answer:
+            async with http.get(url + "/v1/info") as answer:
                 if answer.status == 200:
-                    return child
+                    return True
         except aiohttp.ClientError:
-            await asyncio.sleep(0.1)
-    await child.stop()
-    raise Unavailable(f"The mint did not start. It last said: {child.log.read_text(errors='replace')[-800:]}")
+            pass
+        await asyncio.sleep(0.1)
+    return False
 
 
 @asynccontextmanager

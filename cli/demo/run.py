@@ -5,8 +5,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import tempfile
 import time
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,6 +94,9 @@ def run(json_mode: bool, crash: bool, keep: bool, picture: Path | None = None) -
 
 async def _run(screen: Screen, *, crash: bool, keep: bool) -> dict[str, Any]:
     begun = time.monotonic()
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     folder = Path(tempfile.mkdtemp(prefix="vendo-demo-"))
     try:
         async with AsyncExitStack() as stack:
@@ -114,10 +119,22 @@ async def _run(screen: Screen, *, crash: bool, keep: bool) -> dict[str, Any]:
     return report
 
 
+async def _all(stage: _Stage, *starts: Coroutine[Any, Any, Child]) -> list[Child]:
+    """Start several at once; if one fails the others are ended too."""
+
+    async def one(start: Coroutine[Any, Any, Child]) -> Child:
+        child = await start
+        stage.children.append(child)
+        return child
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(start)) for start in starts]
+    return [task.result() for task in tasks]
+
+
 async def _open_market(stage: _Stage) -> None:
     with stage.screen.waiting("Starting a relay and a mint…"):
-        relay, mint = await asyncio.gather(start_relay(stage.folder), start_mint(stage.folder, stage.http))
-    stage.children += [relay, mint]
+        relay, mint = await _all(stage, start_relay(stage.folder), start_mint(stage.folder, stage.http))
     stage.relay, stage.mint = str(relay.said["url"]), str(mint.said["url"])
     stage.screen.say(f"A relay runs as process {relay.process.pid}, at {stage.relay}")
     stage.screen.say(f"A nutshell mint runs as process {mint.process.pid}, at {stage.mint}")
@@ -139,8 +156,7 @@ async def _open_nodes(stage: _Stage, wire: Wire, person: Person) -> None:
     stage.screen.name(stage.rings["Buyer"].agent("agent").pubkey, "the agent")
     wire.listeners.append(stage.screen.event)
     with stage.screen.waiting("Starting two sellers and a buyer…"):
-        started = await asyncio.gather(*(start_node(name, stage.folder, path) for name, path in stage.homes.items()))
-    stage.children += started
+        started = await _all(stage, *(start_node(name, stage.folder, path) for name, path in stage.homes.items()))
     stage.nodes = dict(zip(stage.homes, started, strict=True))
     for name, child in stage.nodes.items():
         stage.screen.say(f"{name} runs as process {child.process.pid}")

@@ -175,7 +175,7 @@ def test_planted_a_result_from_anyone_is_caught(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_planted_a_quote_above_the_reservation_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buyer_rule, "judge", lambda offer, ceiling, now: replace(offer, refusal=""))
+    monkeypatch.setattr(buyer_rule, "judge", lambda offer, ceiling, now, deadline: replace(offer, refusal=""))
     assert _world_fails()
 
 

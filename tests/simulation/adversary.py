@@ -3,6 +3,7 @@
 They are no nodes: they act at once on what the relay stores, and share one wallet, the underworld's.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from core.effect import Permit
+from core.error import VendoError
 from core.identifier import EffectId, PubKey
 from core.money import Msat
 from node.storage.memory import MemoryDatabase
@@ -205,6 +207,7 @@ class Rogue(Actor):
         self.say(feedback_draft(request=request, status="processing", created_at=self.now))
         await self.world.clock.sleep(2.5)
         if self.world.random.random() < 0.6:
+            self.act("delivers")
             self.say(result_draft(request=request, content="by hand", created_at=self.now))
 
     async def asked_donor(self, request: JobRequest) -> None:
@@ -249,10 +252,8 @@ class Rogue(Actor):
         await self.world.clock.sleep(locktime - self.now - 1 + self.world.random.random() * 4)
         spent = {proof["secret"] for proof in payload["proofs"]}
         if spent:
-            try:
+            with contextlib.suppress(VendoError):  # it may be too late, which is the point
                 await self.underworld.claim(payload)
-            except Exception:  # noqa: BLE001 - it may be too late, which is the point
-                self.act("too late")
 
     async def paid_late(self, request: JobRequest, payload: dict[str, Any]) -> None:
         await self.world.clock.sleep(10)
@@ -387,6 +388,16 @@ class Stranger(Actor):
     async def pay_twice(self, quote: Quote) -> None:
         await self.send(quote, await self.token_for(quote), times=2)
 
+    async def pay_refunder(self, quote: Quote) -> None:
+        """Pays, and takes the money back as soon as it may."""
+        payload = await self.token_for(quote, seconds=80)
+        lock = f"lock-{self.underworld._number}"
+        await self.send(quote, payload)
+        await self.world.clock.sleep(82)
+        with contextlib.suppress(VendoError):
+            await self.underworld.wallet.refund(f"refund-{lock}", lock, EFFECT, PERMIT)
+            self.act("has it back")
+
     async def pay_small(self, quote: Quote) -> None:
         await self.send(quote, await self.token_for(quote, price=Msat(quote.amount.value // 2)))
 
@@ -446,7 +457,7 @@ ROGUES = (
 OUTSIDERS = ("impostor", "forger")
 STRANGERS = (
     "flood", "freeflood", "url", "deleter", "fair", "twice", "small", "wrongkey", "short", "reuse", "spent", "forged",
-    "fattened", "nodleq", "third", "junk", "tardy",
+    "fattened", "nodleq", "third", "junk", "tardy", "refunder",
 )  # fmt: skip
 ADVERSARIES = ROGUES + OUTSIDERS + STRANGERS
 

@@ -1,7 +1,7 @@
 """What a number of runs came across: transitions, crash points, faults, adversaries. A zero is a hole in the proof."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,13 +30,14 @@ class Coverage:
         self.crashes.update(world.crashed)
         self.faults.update(world.faults)
         self.actors.update(world.acted)
+        self.actors.update({f"actor {style}": 1 for style in world.script.adversaries if _acted(world, style)})
         self.commits.update(world.commits)
         self.checks.update(checks)
 
-    def zeros(self, kind: str, wanted: "set[str] | list[str]") -> list[str]:
-        """Those of what is wanted that never came. A name counts if it begins so."""
+    def zeros(self, kind: str, wanted: Iterable[str]) -> list[str]:
+        """Those of what is wanted that never came."""
         found: Counter[str] = getattr(self, kind)
-        return sorted(name for name in wanted if not any(n and one.startswith(name) for one, n in found.items()))
+        return sorted(name for name in wanted if not found[name])
 
     def report(self) -> str:
         lines = []
@@ -52,6 +53,15 @@ def all_transitions() -> set[str]:
     names: set[str] = set()
     with recording(Coverage(), names):
         return names
+
+
+def _acted(world: World, style: str) -> bool:
+    """Whether it really came to what this adversary is for."""
+    words = [name.removeprefix(style).strip() for name in world.acted if name.split()[0] == style]
+    last = {"asks": False, "quotes": False}
+    if style in ("flood", "freeflood", "url", "deleter"):
+        return "asks" in words
+    return any(last.get(word, True) for word in words)
 
 
 @contextmanager

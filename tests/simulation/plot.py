@@ -41,6 +41,7 @@ CRASH_POINTS: tuple[tuple[str, str, str], ...] = (
     ("cheap", "operation unknown", "faults"),
     ("cheap", "sale expired", "flood"),
 )
+CRASHES = tuple((point, after) for point in CRASH_POINTS for after in (False, True))
 
 
 def plot(seed: int) -> Script:
@@ -87,13 +88,17 @@ def plot(seed: int) -> Script:
         script = replace(script, partition=(who, chance.random() * 5, chance.choice((2.0, 6.0, 20.0))))
     adversaries = chance.sample(ADVERSARIES, chance.choice((0, 0, 1, 2)))
     script = replace(script, adversaries=tuple(adversaries))
-    turn = seed % 3
-    if turn == 0:
-        style = ADVERSARIES[seed // 3 % len(ADVERSARIES)]
-        return replace(script, adversaries=tuple(dict.fromkeys((style, *adversaries))), known=False)
-    if turn == 1:
-        return _with_crash(script, seed // 3, chance)
-    if chance.random() < 0.5:
+    place = seed - len(SPECIALS)
+    if place < len(CRASHES):
+        return _with_crash(replace(script, weather=Weather(delay=0.05), faults=0.0, adversaries=()), place, chance)
+    place -= len(CRASHES)
+    if place < len(ADVERSARIES):
+        styles = tuple(dict.fromkeys((ADVERSARIES[place], *adversaries)))
+        return replace(script, adversaries=styles, known=False, order=("dvm", "builtin"), funds=120, sellers=2)
+    turn = chance.random()
+    if turn < 0.35:
+        return _with_crash(script, chance.randrange(len(CRASHES)), chance)
+    if turn < 0.6:
         times = sorted(chance.random() * 12 for _ in range(chance.choice((1, 1, 2))))
         crashes = tuple(Crash(chance.choice(("buyer", "buyer", "cheap")), at=at) for at in times)
         return replace(script, crashes=crashes)
@@ -105,7 +110,12 @@ ALONE = (90, 99)  # prices at which no honest seller is in the way
 
 def _specials() -> tuple[Script, ...]:
     """What chance alone brings about too seldom."""
-    job, late = Job("job-0"), Crash("buyer", "purchase quoting", 2, down=10.0)
+    job, late = Job("job-0"), Crash("buyer", "purchase quoting", 3, down=10.0)
+    long = (Job("job-0", timeout_s=30),)
+    lost = (Crash("cheap", "sale delivered", down=100.0), Crash("cheap", "sale lost"))
+    unsafe = Trigger("buyer", "purchase delivered/refunding", "away", 5.0)
+    slow = (Trigger("buyer", "purchase paying/locking", "outage", 12.0),)
+    flaky = (Trigger("buyer", "purchase paying/locking", "flaky", 4.0),)
     jobs = (job, Job("job-1", at=0.1))
     dvm = ("dvm",)
     plain = Script(0, known=False)
@@ -119,7 +129,17 @@ def _specials() -> tuple[Script, ...]:
         replace(plain, funds=5, order=dvm),
         replace(plain, funds=5, adversaries=("donor",)),
         replace(plain, adversaries=("donor",), prices=ALONE),
-        replace(plain, adversaries=("donor",), prices=ALONE, crashes=(late,)),
+        replace(plain, adversaries=("donor",), prices=ALONE, crashes=(late,), sellers=1),
+        replace(plain, adversaries=("changer",), prices=ALONE),
+        replace(plain, prices=ALONE, triggers=(Trigger("buyer", "purchase fallback/none", "cancel", 0.02),)),
+        replace(plain, prices=ALONE, order=dvm, crashes=(Crash("buyer", "purchase quoting", 1, down=10.0),)),
+        replace(plain, adversaries=("promiser",), prices=ALONE, seed=5),
+        replace(plain, jobs=long, triggers=slow),
+        replace(plain, jobs=long, triggers=slow, order=dvm),
+        replace(plain, triggers=flaky),
+        replace(plain, seed=1, triggers=flaky),
+        replace(plain, adversaries=("sleeper",), triggers=(unsafe,)),
+        replace(plain, adversaries=("refunder",), sellers=1, crashes=lost, jobs=()),
         replace(plain, adversaries=("promiser",), prices=ALONE),
         replace(plain, seed=3, adversaries=("promiser",), prices=ALONE),
         replace(plain, seed=4, adversaries=("promiser",), prices=ALONE, order=dvm),
@@ -132,7 +152,7 @@ def _specials() -> tuple[Script, ...]:
         replace(plain, per_seller=3_000, jobs=jobs, sellers=1),
         replace(plain, clumsy=3.0, spare=True, order=("builtin",)),
         replace(plain, clumsy=3.0, spare=True, order=("builtin", "dvm")),
-        replace(plain, sellers=1, crashes=(Crash("cheap", "sale delivered", down=100.0), Crash("cheap", "sale lost"))),
+        replace(plain, sellers=1, crashes=lost),
         replace(plain, adversaries=("sleeper",), faults=0.7, storm=130.0),
         replace(plain, seed=5, adversaries=("sleeper",), faults=0.7, storm=130.0),
         replace(plain, seed=6, adversaries=("sleeper",), faults=0.5, storm=130.0),
@@ -145,12 +165,12 @@ def _specials() -> tuple[Script, ...]:
 
 
 SPECIALS = _specials()
+DIRECTED = len(SPECIALS) + len(CRASHES) + len(ADVERSARIES)  # so many seeds meet everything that must be met
 
 
 def _with_crash(script: Script, number: int, chance: random.Random) -> Script:
     """A crash at a certain point, under conditions that lead there."""
-    after, place = number % 2 == 1, number // 2 % len(CRASH_POINTS)
-    node, label, needs = CRASH_POINTS[place]
+    (node, label, needs), after = CRASHES[number]
     script = replace(
         script, funds=120, order=("dvm", "builtin"), unpriced=0.0, clumsy=0.0, per_seller=30_000, prices=(7, 11),
         jobs=tuple(replace(job, kind=PAID, maximum=None, cancel_at=None) for job in script.jobs), known=False,

@@ -95,8 +95,8 @@ class Crash:
 
 @dataclass(frozen=True)
 class Trigger:
-    """After a node's n-th commit whose label starts so: `rotate` the mint's keyset, `outage` of the mint for some
-    seconds, `cancel` the job.
+    """After a node's n-th commit whose label starts so: `rotate` the mint's keyset, or `cancel` the jobs; or for some
+    seconds the mint is `away`, is in `outage` (what is sent to it is lost) or `flaky` (no payment comes through).
     """
 
     node: str
@@ -116,6 +116,7 @@ class Job:
     maximum: Money | None = None
     cancel_at: float | None = None
     again: bool = False  # asked for twice under the same key
+    timeout_s: int | None = None
 
 
 @dataclass(frozen=True)
@@ -348,7 +349,7 @@ class World:
         self.jobs: dict[str, str] = {}
         self.oddities: list[str] = []
         self.calm = False
-        self.outage = 0.0
+        self.outage, self.outage_kind = 0.0, ""
         self.actors: list[Any] = []
         self.nodes: dict[str, Node] = {}
         self.fx = Fx(self)
@@ -395,7 +396,7 @@ class World:
 
     def _fault(self, name: str) -> Fault:
         if self.clock.monotonic() < self.outage:
-            return Fault.REQUEST_LOST if name == "swap" else Fault.UNREACHABLE
+            return self._dead(name)
         if self.calm or name in ("keysets", "keys", "quote", "request_quote"):
             return Fault.NONE
         if self.random.random() >= self.script.faults:
@@ -405,6 +406,13 @@ class World:
         if fault is Fault.REQUEST_DELAYED:
             self.relay.later(self.random.random() * 15, self._arrive)
         return fault
+
+    def _dead(self, name: str) -> Fault:
+        changes = name in ("swap", "mint")
+        if self.outage_kind == "flaky":
+            lost = changes and self.random.random() < 0.5
+            return Fault.REQUEST_LOST if lost else Fault.UNREACHABLE if changes else Fault.NONE
+        return Fault.REQUEST_LOST if changes and self.outage_kind == "outage" else Fault.UNREACHABLE
 
     async def _arrive(self) -> None:
         self.mint.deliver()
@@ -466,7 +474,7 @@ class World:
     async def _customer(self, job: Job) -> None:
         """Wants a job done, and does not care who dies meanwhile: the same key gives the same job."""
         await self.clock.sleep(job.at)
-        request = ComputeRequest(job.kind, (Datum(f"work for {job.key}"),), (), job.maximum)
+        request = ComputeRequest(job.kind, (Datum(f"work for {job.key}"),), (), job.maximum, job.timeout_s)
         for _ in range(2 if job.again else 1):
             try:
                 staged = await self.buyer.call(lambda: self.buyer.buying.buy("agent:a", job.key, request))
@@ -494,8 +502,8 @@ class World:
         """What a commit was the sign for."""
         if trigger.action == "rotate":
             self.mint.rotate()
-        elif trigger.action == "outage":
-            self.outage = self.clock.monotonic() + trigger.seconds
+        elif trigger.action in ("outage", "away", "flaky"):
+            self.outage, self.outage_kind = self.clock.monotonic() + trigger.seconds, trigger.action
         else:
             await self.clock.sleep(trigger.seconds)
             for job_id in list(self.jobs.values()):

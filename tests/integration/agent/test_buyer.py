@@ -170,3 +170,16 @@ async def test_a_long_text_comes_in_parts_that_fit(here: Town) -> None:
     await here.messages.send("operator", NAME, OWNER.pubkey, text, "key")
     parts = await here.hear(OWNER, len(split(text)))
     assert "".join(parts) == text
+
+
+async def test_what_its_owner_said_in_an_earlier_life_is_not_bought_again(here: Town) -> None:
+    """A node made anew from its words is shown every message of the old one, and it has no row that says so."""
+    (agent,) = await here.rows("agent")
+    draft = Draft(14, "summarize: Long ago.", (("p", AGENT.pubkey),), agent["created_at"] - 2 * 86_400)
+    await here.people.send(here.relay, wrap(OWNER, AGENT.pubkey, draft), NODE_PERMIT)
+    await here.until(lambda: here.messages.counts["before_us"] == 1)
+    late = Draft(14, "summarize: A moment ago.", (("p", AGENT.pubkey),), agent["created_at"] - 60)
+    await here.people.send(here.relay, wrap(OWNER, AGENT.pubkey, late), NODE_PERMIT)
+    await here.until(lambda: here.jobs.started)
+    assert len(here.jobs.started) == 1
+    assert not [row for row in await here.rows("inbox") if "Long ago" in row["payload"]]

@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from core.error import Unavailable
+from node.http import control
 from node.http.control import ControlPlane
 from node.http.token import Tokens
 from node.storage.memory import MemoryDatabase
@@ -251,3 +252,37 @@ def test_it_listens_on_loopback_only() -> None:
     for host in ("0.0.0.0", "::", "192.168.1.1", "localhost.example"):
         with pytest.raises(ValueError):
             ControlPlane(lambda name: pytest.fail(name), none, Tokens([]), MemoryDatabase(), host=host)
+
+
+async def test_a_token_of_strange_bytes_is_no_token() -> None:
+    async with plane() as (made, _):
+        host = made.control.url.removeprefix("http://").encode()
+        head = b"GET /agents HTTP/1.1\r\nConnection: close\r\nHost: " + host
+        status, answer = await made.raw(head + b"\r\nAuthorization: Bearer \xff\xfe\r\n\r\n")
+        assert status == 401
+        assert b"http.unauthorized" in answer
+
+
+async def test_a_request_that_never_ends_is_cut_off_and_a_stream_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "IDLE_S", 0.3)
+    async with plane() as (made, http), http.get("/agents/a/logs/trace?watch=1") as stream:
+        port = int(made.control.url.rsplit(":", 1)[1])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nX-Slow: ")
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+        writer.close()
+        await asyncio.sleep(0.5)
+        await made.log("still here")
+        async with asyncio.timeout(5):
+            async for line in stream.content:
+                if b"still here" in line:
+                    break
+
+
+async def test_a_compressed_body_is_refused_before_it_is_unpacked(caplog: pytest.LogCaptureFixture) -> None:
+    async with plane() as (_, http):
+        headers = {"Content-Encoding": "gzip"}
+        async with http.put("/agents/a/goals/x", data=b"this is no gzip", headers=headers) as answer:
+            assert answer.status == 415
+    assert "Traceback" not in caplog.text

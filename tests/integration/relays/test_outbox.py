@@ -345,3 +345,27 @@ async def test_what_was_settled_a_week_ago_is_forgotten(monkeypatch: pytest.Monk
                 while len(await database.select("outbox")) == 2:
                     await asyncio.sleep(0.02)
         assert [row["event_id"] for row in await database.select("outbox")] == [new.id]
+
+
+async def test_more_than_one_look_finds_is_forgotten_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    from core.unit import Update
+    from relays import outbox as outbox_module
+
+    monkeypatch.setattr(outbox_module, "PRUNE_S", 0.2)
+    monkeypatch.setattr(outbox_module, "_PRUNE_ROWS", 3)
+    monkeypatch.setattr(outbox_module, "_PRUNE_PAUSE_S", 0.0)
+    async with relay() as part:
+        database = MemoryDatabase()
+        pool = make_pool(database, part.url)
+        outbox = make_outbox(pool, database)
+        rows = [row for n in range(10) for row in outbox.rows(note(KEY, str(n), now()), "effect")]
+        week_ago = (now() - 8 * 86_400) * 1000
+        await database.commit(rows)
+        await database.commit([Update("outbox", {}, {"state": "sent", "next_at_ms": week_ago}, rows=None)])
+        async with serving(pool, outbox):
+            async with asyncio.timeout(10):
+                while len(await database.select("outbox")) == 10:
+                    await asyncio.sleep(0.001)
+                monkeypatch.setattr(outbox_module, "PRUNE_S", 600.0)  # there is no second look
+                while await database.select("outbox"):
+                    await asyncio.sleep(0.02)

@@ -11,7 +11,7 @@ from core.error import InvalidInput, Unpermitted
 from core.identifier import EffectId
 from node.storage.memory import MemoryDatabase
 from relays import link as link_module
-from relays.event import Draft, Event
+from relays.event import MAX_EVENT_BYTES, Draft, Event
 from relays.filter import Filter
 from relays.key import Key
 from relays.verdict import VerdictState
@@ -656,3 +656,45 @@ async def test_a_flood_that_is_faster_than_its_handler_is_held_back_and_not_drop
                 await part.broadcast(note(KEY, str(n), now()))
             await until(lambda: len(got.events) == 1_000)
             assert pool.health()[0].dropped == 0
+
+
+async def test_an_event_that_only_its_frame_has_room_for_is_dropped() -> None:
+    """What is stored of it could not be read again after a restart: not a payment, not a request."""
+    empty = len(note(KEY, "", now()).to_json())
+    good, long = (note(KEY, "x" * (MAX_EVENT_BYTES - empty + more), now()) for more in (0, 1))
+    assert (len(good.to_json()), len(long.to_json())) == (MAX_EVENT_BYTES, MAX_EVENT_BYTES + 1)
+    async with relay() as part:
+        got = Collector()
+        pool = make_pool(MemoryDatabase(), part.url)
+        pool.subscribe("notes", NOTES, got)
+        async with serving(pool):
+            assert await pool.caught_up("notes", 5)
+            await part.broadcast(long)
+            await part.broadcast(good)
+            await until(lambda: got.ids == [good.id])
+            assert pool.health()[0].malformed == 1
+            assert pool.is_up(part.url)
+
+
+async def test_a_burst_of_events_lets_other_work_go_on_meanwhile() -> None:
+    turns, at = 0, []
+
+    async def handle(event: Event, url: str) -> None:
+        at.append(turns)  # it never waits: so is the opening of a wrap that is for nobody
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with relay() as part:
+        part.keep(*(note(KEY, str(n), now() - 5) for n in range(200)))
+        pool = make_pool(MemoryDatabase(), part.url)
+        pool.subscribe("notes", NOTES, handle)
+        async with serving(pool):
+            working = asyncio.create_task(other())
+            assert await pool.caught_up("notes", 5)
+            working.cancel()
+    assert len(at) == 200
+    assert max(at.count(turn) for turn in set(at)) <= 16

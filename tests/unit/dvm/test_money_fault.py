@@ -9,7 +9,7 @@ from core.money import Msat
 from dvm.policy import Policy
 from dvm.provider.echo import Echo
 from dvm.provider.provider import Answer
-from dvm.request import ComputeRequest, Datum
+from dvm.request import ComputeRequest
 from dvm.sale import Service
 from node.storage.error import StoreFull
 from relays.key import Key
@@ -92,6 +92,62 @@ async def test_a_job_whose_commit_was_uncertain_is_begun_when_its_key_is_used_ag
     with pytest.raises(StoreUncertain):
         await buyer.buying.buy("agent:a", "k", ASK)
     assert (await bought(buyer)).result == "hello market"
+
+
+def uncertain_once(node: Node, table: str, state: str, column: str = "state") -> None:
+    """The commit that brings this state is durable, and the database says that it does not know."""
+    commit = node.db.commit
+
+    async def doubtful(writes) -> None:
+        known = await node.db.select(table, {column: state})
+        await commit(writes)
+        if not known and await node.db.select(table, {column: state}):
+            node.db.commit = commit
+            raise StoreUncertain
+
+    node.db.commit = doubtful
+
+
+@pytest.mark.parametrize(
+    ("side", "table", "column", "state"),
+    [
+        (0, "purchase", "state", "quoting"),
+        (0, "purchase", "state", "paying"),
+        (0, "purchase", "state", "working"),
+        (0, "purchase", "state", "delivered"),
+        (0, "purchase", "money", "claimed"),
+        (1, "sale", "state", "quoted"),
+        (1, "sale", "state", "working"),
+        (1, "sale", "state", "delivered"),
+        (1, "sale", "state", "done"),
+    ],
+)
+def test_a_step_that_was_written_after_all_is_acted_on(side: int, table: str, column: str, state: str) -> None:
+    async def tale(world: World) -> None:
+        buyer, seller = world.node(), world.node(services=echo(9_000))
+        await buyer.up()
+        await seller.up()
+        await buyer.fund(100)
+        uncertain_once((buyer, seller)[side], table, state, column)
+        view = await bought(buyer)
+        assert (view.result, view.to_dict()["money"]) == ("hello market", "claimed")
+        await until(world.clock, lambda: seller.selling.open_count() == 0)
+        assert await seller.sat() == 9
+        assert len(words(buyer, 1059)) == 1
+
+    World().run(tale)
+
+
+@story
+async def test_a_refund_that_was_written_after_all_ends_the_job(world: World) -> None:
+    buyer = world.node(providers=[Echo()], policy=Policy(timeout_s=30, lock_margin_s=120))
+    seller = world.node(services=lambda: [Service(5050, Msat(9_000), Broken(), eta_s=2)])
+    await buyer.up()
+    await seller.up()
+    await buyer.fund(100)
+    uncertain_once(buyer, "purchase", "refunding", "money")
+    view = await bought(buyer)
+    assert view.to_dict()["money"] == "refunded"
 
 
 @story

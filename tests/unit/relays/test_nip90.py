@@ -6,10 +6,13 @@ import orjson
 import pytest
 
 from core.money import Msat
+from relays import nip90
+from relays.address import is_relay_url
 from relays.error import MalformedEvent
 from relays.event import Draft, Event
 from relays.key import Key
 from relays.nip90 import (
+    MAX_RELAYS,
     Feedback,
     Input,
     JobRequest,
@@ -272,3 +275,19 @@ def test_decrypted_tags_are_read_as_if_they_had_been_outside() -> None:
 
 def test_a_cancellation_names_the_request_and_its_kind() -> None:
     assert cancel_draft(request(), NOW).tags == (("e", request().event_id), ("k", "5050"))
+
+
+def test_only_the_first_relays_of_a_request_are_read_and_none_in_other_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a name in other letters takes a quarter of a millisecond, and an event has room for thousands."""
+    asked: list[str] = []
+
+    def counted(url: str) -> bool:
+        asked.append(url)
+        return is_relay_url(url)
+
+    monkeypatch.setattr(nip90, "is_relay_url", counted)
+    names = ["wss://one.example", "wss://é.ü", *(f"wss://n{n}.example" for n in range(3_000))]
+    event = Key.generate().sign(Draft(5050, "", (("i", "x", "text"), ("relays", *names)), 1))
+    found = read_request(event).relays
+    assert found[:2] == ("wss://one.example", "wss://n0.example")
+    assert len(found) == len(asked) == MAX_RELAYS - 1

@@ -7,6 +7,7 @@ import socket
 import aiohttp
 import pytest
 
+from relays.embedded import server
 from relays.embedded.limit import Limits
 from tests.integration.relays.embedded.relay_part import running
 from tests.unit.relays.embedded.event_part import NOW, note
@@ -58,6 +59,8 @@ async def is_well(relay):
         '["\\ud800"]',
         '["NEG-OPEN","a",{},"61"]',
         '["REQ","a",{"kinds":[-1],"until":9007199254740993}]',
+        '["REQ","a",{"kinds":[9223372036854775808]}]',
+        '["COUNT","a",{"kinds":[9223372036854775808]}]',
         '["EVENT",{"kind":1},{"kind":1}]',
         "[null,null]",
     ],
@@ -201,3 +204,17 @@ async def test_requests_without_end_on_one_socket_do_not_starve_another(relay):
         assert await is_well(relay)
         await asking
     reading.cancel()
+
+
+async def test_a_request_that_never_ends_is_cut_off_and_a_websocket_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "_IDLE_S", 0.3)
+    async with running(tmp_path / "relay.db", LIMITS) as relay:
+        wire = await relay.connect()
+        host, port = relay.url.removeprefix("ws://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET / HTTP/1.1\r\nHost: relay\r\nX-Slow: ")
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+        writer.close()
+        await asyncio.sleep(0.5)
+        assert await wire.publish(note()) == (True, "")

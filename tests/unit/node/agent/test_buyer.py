@@ -1,3 +1,6 @@
+import contextlib
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,3 +63,11 @@ def test_the_answer_says_what_is_still_out() -> None:
 def test_state_of_an_unknown_version_is_refused() -> None:
     with pytest.raises(InvalidInput):
         Buyer().migrate(7, {})
+
+
+@pytest.mark.parametrize("head", ["ask", "ask [max", "ask [max $", "ask [max $1", "ask: [max", "ask: [max $1"])
+def test_a_message_of_many_spaces_is_judged_at_once(head: str) -> None:
+    begun = time.perf_counter()
+    with contextlib.suppress(InvalidInput):
+        parse_wish(head + " " * 60_000 + "x")
+    assert time.perf_counter() - begun < 1, "a pattern that tries each space again takes many seconds"

@@ -1,0 +1,134 @@
+"""M1 to M8 (DESIGN §6) over the whole market: real drivers, gates and wallets of a buyer and its sellers, at a model mint
+that acts and then loses, delays or falsifies its answer, on a wire that drops, repeats, reorders and lies, with crashes
+at every step that is written down, and with people around who mean harm.
+
+One survey is made of many runs, and every rule is watched in each of them after every event and every commit. The first
+seeds are chosen so that everything is met at least once; the others are drawn anew for each commit. A run is shown again
+by `play(plot(seed))`.
+"""
+
+import os
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from tests.property.planted_part import PLANTED, Planted
+from tests.simulation.adversary import ADVERSARIES
+from tests.simulation.coverage import Coverage, all_transitions, recording
+from tests.simulation.plot import CRASHES, DIRECTED, play, plot, survey
+from tests.simulation.watch import RULES
+
+TORTURE = os.environ.get("VENDO_TORTURE") == "1"
+DRAWN = 2_000 if TORTURE else 40
+
+UNREACHABLE = {
+    "buyer: staged, CancelAsked -> cancelled": "the first step of a job takes its lock before anybody can cancel it",
+    "buyer: staged, Start -> failed (2)": "the driver refuses a request that nothing on the route serves",
+    "buyer: quoting, WindowClosed -> delivered": "a result that is stated to be free is taken when it comes",
+    "buyer: paying, BudgetDenied -> delivered": "the same",
+    "buyer: paying, LockFailed -> delivered": "the same",
+    "wallet: expired": "of deposits; in test_payment_saga.py",
+    "wallet: in_progress": "no honest mint leaves coins pending in a swap; in test_payment_saga.py",
+    "wallet: partly_signed": "no honest mint signs a part; in test_payment_saga.py",
+}
+
+
+class Survey:
+    """What many runs found."""
+
+    def __init__(self) -> None:
+        self.base = random.randrange(1_000, 1 << 30)
+        self.coverage = Coverage()
+        seeds = [*range(DIRECTED), *range(self.base, self.base + DRAWN)]
+        self.runs = len(seeds)
+        with recording(self.coverage):
+            self.breaches = survey(seeds, self.coverage)
+
+    def holds(self, rule: str) -> None:
+        found = self.breaches.get(rule, [])
+        said = "\n".join(found[:20])
+        assert not found, f"{rule} was broken {len(found)} times in {self.runs} runs (drawn from {self.base}):\n{said}"
+        assert self.coverage.checks[rule] > self.runs, f"{rule} was hardly looked at"
+
+
+_DONE: list[Survey] = []
+
+
+@pytest.fixture
+def market() -> Iterator[Survey]:
+    """Made once, whichever test comes first."""
+    if not _DONE:
+        _DONE.append(Survey())
+    yield _DONE[0]
+
+
+pytestmark = pytest.mark.timeout(3_600 if TORTURE else 240)
+
+
+def test_m1_each_accepted_quote_is_paid_at_most_once_and_within_the_reservation(market: Survey) -> None:
+    market.holds("M1")
+
+
+def test_m2_nothing_is_paid_above_the_quote_nor_to_anybody_but_the_chosen_seller(market: Survey) -> None:
+    market.holds("M2")
+
+
+def test_m3_money_is_conserved_after_each_commit_and_each_crash(market: Survey) -> None:
+    market.holds("M3")
+
+
+def test_m4_a_reservation_closes_when_all_its_money_is_final_and_its_cost_is_booked(market: Survey) -> None:
+    market.holds("M4")
+
+
+def test_m5_a_payment_that_may_have_happened_is_never_undone_on_a_guess(market: Survey) -> None:
+    market.holds("M5")
+
+
+def test_m6_only_verified_events_are_acted_on_and_each_only_once(market: Survey) -> None:
+    market.holds("M6")
+
+
+def test_m7_a_seller_never_works_without_limit_for_a_stranger_who_does_not_pay(market: Survey) -> None:
+    market.holds("M7")
+
+
+def test_m8_a_budget_has_one_unit_and_a_job_one_rate(market: Survey) -> None:
+    market.holds("M8")
+
+
+def test_every_transition_crash_point_fault_and_adversary_was_met(market: Survey) -> None:
+    coverage = market.coverage
+    print(f"{market.runs} runs, drawn from {market.base}\n{coverage.report()}")
+    crashes = [f"{'after' if after else 'before'} {point[1]}" for point, after in CRASHES]
+    assert not coverage.zeros("transitions", all_transitions() - set(UNREACHABLE))
+    assert not coverage.zeros("crashes", [*crashes, "at a random time"])
+    assert not coverage.zeros("actors", [f"actor {style}" for style in ADVERSARIES])
+    faults = {name.split()[1] for name in coverage.faults}
+    wanted = {"unreachable", "request_lost", "request_delayed", "answer_lost", "repeated", "refused", "false_no"}
+    assert {*wanted, "wrong_amount", "wrong_dleq", "short", "busy"} <= faults
+
+
+def test_every_rule_has_a_planted_bug() -> None:
+    assert {planted.rule for planted in PLANTED} == set(RULES)
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=[f"{one.rule}: {one.name}" for one in PLANTED])
+def test_a_planted_bug_is_caught_by_its_rule(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not any(play(script).breaches[planted.rule] for script in planted.scripts[:1]), "it must be clean without it"
+    planted.plant(monkeypatch)
+    seen = [play(script).breaches for script in planted.scripts]
+    assert any(found[planted.rule] for found in seen), f"nobody saw it: {seen}"
+
+
+def test_a_seed_shows_the_same_run_again() -> None:
+    def story(seed: int) -> list[tuple[float, str]]:
+        watch = play(plot(seed))
+        world = watch.world
+        ends = [(row["state"], row["money"]) for row in world.buyer.rows("purchase")]
+        said = [(event.kind, event.value("status")) for event in world.relay.events.values()]
+        return [(world.clock.monotonic(), f"{ends} {said} {sorted(world.commits.items())}")]
+
+    for seed in (DIRECTED + 3, DIRECTED + 11, DIRECTED + 12):
+        assert story(seed) == story(seed)
