@@ -10,7 +10,7 @@ The life of one effect, and the only order in which a driver may act:
 An `unknown` effect may be settled once more, when its truth was looked up.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Protocol, TypeAlias
@@ -105,8 +105,11 @@ class Permit:
 class Gate(Protocol):
     """The one gate of a node."""
 
-    async def stage(self, intent: Intent) -> Admission:
+    async def stage(self, intent: Intent, pending: Iterable[Write] = ()) -> Admission:
         """Judge an intent. Changes nothing.
+
+        `pending` are writes that the caller has gathered and will commit in the same unit, so that several
+        intents of one tick are judged together.
 
         Raises:
             Refused: authority or policy says no.

@@ -6,7 +6,7 @@ is called after that commit. What a crash interrupts is found by `resume`, which
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -169,8 +169,10 @@ class Buying:
 
     # ---- a new job
 
-    async def stage(self, caller: str, key: str, request: ComputeRequest, path: str = NEW) -> StagedPurchase:
-        """Judge a job. Nothing is committed, nothing leaves.
+    async def stage(
+        self, caller: str, key: str, request: ComputeRequest, path: str = NEW, pending: Iterable[Write] = ()
+    ) -> StagedPurchase:
+        """Judge a job, together with what the caller will commit beside it. Nothing is committed, nothing leaves.
 
         Raises:
             InvalidInput: the request cannot go out, or nothing on the route serves it.
@@ -197,7 +199,7 @@ class Buying:
             reserve=limit.money if MARKET in route else None,
             note={"kind": request.kind, "ceiling_msat": limit.ceiling.value},
         )
-        admission = await self._gate.stage(intent)
+        admission = await self._gate.stage(intent, pending)
         if isinstance(admission, Repeated):
             await self._revive(admission.subject)
             return StagedPurchase(admission.subject, (), True, lambda: None)

@@ -184,7 +184,7 @@ class OpenSale:
                 self._end()
 
     async def was_written(self) -> bool:
-        """After a first commit in doubt: whether it was durable after all; then the sale goes on like after a restart."""
+        """After a first commit in doubt: whether it was durable; if so the sale goes on like after a restart."""
         await self._catch_up()
         self.watch_expiry()
         return self._version >= 0

@@ -294,7 +294,8 @@ class Selling:
         finally:
             if not begun:
                 self._closed(place)
-                self._quotes.pop(self._quote_id(place), None)
+                if self._quotes.get(self._quote_id(place)) is place:
+                    del self._quotes[self._quote_id(place)]
         if not begun:
             await self._again(request)
 

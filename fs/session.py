@@ -59,6 +59,11 @@ class Session:
         """Whether writes wait for a tick's commit."""
         return self.batch is not None
 
+    @property
+    def gathered(self) -> tuple[Write, ...]:
+        """What this tick has gathered so far; nothing outside of one."""
+        return tuple(self.batch.writes) if self.batch is not None else ()
+
     def with_key(self, key: str | None) -> "Session":
         """The same session for a call of its own."""
         return replace(self, key=key)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 from typing import TypeVar
 
 from bolt11 import Bolt11, Feature, Features, FeatureState, MilliSatoshi, TagChar, Tags, encode
@@ -48,6 +49,22 @@ class Fault(StrEnum):
 class _Quote:
     quote: MintQuote
     pubkey: str
+
+
+@cache
+def _keyset(seed: str, unit: str, fee: int) -> tuple[str, dict[int, PrivateKey]]:
+    """Making keys is slow, and simulations make many mints."""
+    keys = {1 << i: PrivateKey(hashlib.sha256(seed.encode() + bytes([i])).digest()) for i in range(ORDERS)}
+    return derive_keyset_id_v2({a: key.public_key for a, key in keys.items()}, unit, None, fee), keys
+
+
+_PUBLIC: dict[int, dict[int, str]] = {}
+
+
+def _public(keys: dict[int, PrivateKey]) -> dict[int, str]:
+    if id(keys) not in _PUBLIC:
+        _PUBLIC[id(keys)] = {amount: key.public_key.format().hex() for amount, key in keys.items()}
+    return dict(_PUBLIC[id(keys)])
 
 
 def _never(_: str) -> Fault:
@@ -93,9 +110,7 @@ class ModelMint:
     def rotate(self, ppk: int | None = None) -> str:
         """A new active keyset; the old ones still spend."""
         fee = ppk if ppk is not None else next(info.ppk for info in self._infos.values() if info.active)
-        seed = f"{self.url}/{self.unit}/{len(self._infos)}".encode()
-        keys = {1 << i: PrivateKey(hashlib.sha256(seed + bytes([i])).digest()) for i in range(ORDERS)}
-        id_ = derive_keyset_id_v2({a: key.public_key for a, key in keys.items()}, self.unit, None, fee)
+        id_, keys = _keyset(f"{self.url}/{self.unit}/{len(self._infos)}", self.unit, fee)
         self._infos = {old: replace(info, active=False) for old, info in self._infos.items()}
         self._infos[id_] = KeysetInfo(id_, self.unit, True, fee)
         self._keys[id_] = keys
@@ -156,7 +171,7 @@ class ModelMint:
         def act() -> Keyset:
             if info.id not in self._keys:
                 raise MintRejected(12001)
-            return Keyset(info, {a: key.public_key.format().hex() for a, key in self._keys[info.id].items()})
+            return Keyset(info, _public(self._keys[info.id]))
 
         return self._wire("keys", act)
 
@@ -309,6 +324,7 @@ def meets(proof: Proof, now: int) -> bool:
     return not refund or threshold(refund, int(tags.get("n_sigs_refund", ["1"])[0]))
 
 
+@cache
 def invoice(msat: int, now: int, name: str, *, currency: str = "bc", expiry: int = 3600) -> str:
     """A real BOLT11 invoice that nobody can pay."""
     tags = Tags()

@@ -5,7 +5,7 @@ and a key that is repeated within one tick is seen before anything is committed.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -80,8 +80,10 @@ class JobView(Protocol):
 class Jobs(Protocol):
     """Buys work: `dvm.buying.Buying`."""
 
-    async def stage(self, caller: str, key: str, request: ComputeRequest, path: str = NEW) -> StagedJob:
-        """Judge a request; nothing is committed.
+    async def stage(
+        self, caller: str, key: str, request: ComputeRequest, path: str = NEW, pending: Iterable[Write] = ()
+    ) -> StagedJob:
+        """Judge a request, together with writes that will be committed beside it; nothing is committed.
 
         Raises:
             Refused: the gate said no.
@@ -139,7 +141,7 @@ class _Compute:
 
     async def _apply(self, request: ComputeRequest, key: str, session: Session) -> StagedJob:
         """Stage and apply. Who loses a race for the same key is judged once more, and finds the winner's job."""
-        staged = await self._jobs.stage(session.caller, key, request, NEW)
+        staged = await self._jobs.stage(session.caller, key, request, NEW, session.gathered)
         if staged.repeated:
             return staged
         try:

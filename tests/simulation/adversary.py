@@ -336,9 +336,9 @@ class Stranger(Actor):
 
     async def ask(self) -> None:
         await self.pause(1)
-        kind, number = PAID, 1
+        kind, number = (FREE if self.style in ("freeflood", "url") else PAID), 1
         if self.style in ("flood", "freeflood"):
-            number, kind = self.MANY, (FREE if self.style == "freeflood" else PAID)
+            number = self.MANY
         elif self.style == "reuse":
             number = 2
         data = ("http://169.254.169.254/", "url") if self.style == "url" else (f"{self.style} wants work", "text")

@@ -138,6 +138,8 @@ def _specials() -> tuple[Script, ...]:
         replace(plain, jobs=long, triggers=slow, order=dvm),
         replace(plain, triggers=flaky),
         replace(plain, seed=1, triggers=flaky),
+        replace(plain, triggers=(Trigger("buyer", "purchase paying/locking", "refusing", 3.0),)),
+        replace(plain, triggers=(Trigger("cheap", "sale working", "refusing", 3.0),)),
         replace(plain, adversaries=("sleeper",), triggers=(unsafe,)),
         replace(plain, adversaries=("refunder",), sellers=1, crashes=lost, jobs=()),
         replace(plain, adversaries=("promiser",), prices=ALONE),

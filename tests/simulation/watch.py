@@ -25,6 +25,7 @@ from tests.simulation.fact import Paid, coin_of, fee, read_payment, taken_by
 from tests.simulation.world import Node, World
 from wallet.journal import Account
 from wallet.payment import State as OperationState
+from wallet.purse import Stored
 
 RULES = ("M1", "M2", "M3", "M4", "M5", "M6", "M7", "M8")
 _MONEY = frozenset({"proof", "posting", "operation"})
@@ -179,18 +180,26 @@ class Watch:
         self.hold("M3", not gone, f"{node.name}: a coin that is counted as free is spent")
 
     def _m5_refused(self, node: Node, unit: Sequence[Write]) -> None:
-        """Whatever is given up did not happen, says the mint."""
-        for write in unit:
-            if isinstance(write, Update) and write.table == "operation" and write.set.get("state") == "refused":
-                self._m5_operation(node, str(write.where["id"]))
+        """What is given up did not happen, and what is booked did, says the mint."""
+        ids = {
+            str(write.where["id"])
+            for write in unit
+            if isinstance(write, Update)
+            and write.table == "operation"
+            and write.set.get("state") in (OperationState.REFUSED, OperationState.DONE)
+        }
+        if ids:
+            for stored in node.operations():
+                if stored.op.id in ids:
+                    self._m5_operation(node, stored)
 
-    def _m5_operation(self, node: Node, id_: str) -> None:
-        for stored in node.operations():
-            if stored.op.id != id_ or stored.op.state is not OperationState.REFUSED:
-                continue
-            groups = (stored.plan.outputs, *stored.plan.past)
-            signed = any(output.b in self.world.mint.signed for group in groups for output in group)
+    def _m5_operation(self, node: Node, stored: Stored) -> None:
+        groups = [group for group in (stored.plan.outputs, *stored.plan.past) if group]
+        signed = [group for group in groups if all(output.b in self.world.mint.signed for output in group)]
+        if stored.op.state is OperationState.REFUSED:
             self.hold("M5", not signed, f"{node.name}: a {stored.op.kind} was given up, and had happened")
+        elif stored.op.state is OperationState.DONE:
+            self.hold("M5", len(signed) == 1, f"{node.name}: a {stored.op.kind} was booked, and happened {len(signed)} times")
 
     # ---- purchases
 
@@ -204,9 +213,8 @@ class Watch:
         self.hold("M1", len(locks) <= 1, f"{job}: {len(locks)} payments at once")
         spent = sum(one.amount + one.fee for one in locks)
         self.hold("M1", Msat.of_sat(spent) <= purchase.limit.ceiling, f"{job}: {spent} sat above the reservation")
-        if purchase.payment is not None and purchase.money == "none":
-            mine = [one for one in locks if one.op.id == purchase.payment.op_id]
-            self.hold("M5", not mine, f"{job}: the payment was called off while it may have happened")
+        if purchase.money == "none":
+            self.hold("M5", not locks, f"{job}: the payment was called off while it may have happened")
         self._m4(node, purchase, locks)
         self._m6_purchase(purchase, job)
         self._m8_purchase(node, purchase, job)
@@ -381,8 +389,8 @@ class Watch:
         for node in world.nodes.values():
             for fault in node.faults:
                 self.hold("M4", False, fault)
-            for id_ in [row["id"] for row in node.rows("operation")]:
-                self._m5_operation(node, id_)
+            for stored in node.operations():
+                self._m5_operation(node, stored)
             self._m3_rows(node)
         for text in world.open_ends():
             self.hold("M4", False, f"never ended: {text}")

@@ -96,7 +96,7 @@ class Crash:
 @dataclass(frozen=True)
 class Trigger:
     """After a node's n-th commit whose label starts so: `rotate` the mint's keyset, or `cancel` the jobs; or for some
-    seconds the mint is `away`, is in `outage` (what is sent to it is lost) or `flaky` (no payment comes through).
+    seconds the mint is `away`, in `outage` (what is sent to it is lost), `flaky` (no swap gets through) or `refusing`.
     """
 
     node: str
@@ -204,6 +204,7 @@ class Node:
         """What `node.app` does, in its order."""
         world, clock = self.world, self.world.clock
         disk: Any = Disk(self.db, life, self._before, self._after)
+        self.disk = disk
         self.gate = NodeGate(disk, clock, self.limits, self.key.pubkey)
         await self.gate.load()
         pool: Any = SimPool(world.relay, self.gate.check)
@@ -249,14 +250,14 @@ class Node:
 
     def _trigger(self, labels: Sequence[str]) -> None:
         for trigger in self.world.script.triggers:
-            if trigger.node == self.name and any(label.startswith(trigger.label) for label in labels):
+            if self.world.armed and trigger.node == self.name and any(label.startswith(trigger.label) for label in labels):
                 self.seen[f"{trigger}"] += 1
                 if self.seen[f"{trigger}"] == trigger.number:
                     self.world.acted[trigger.action] += 1
                     self.world.spawn(self.world.happen(trigger))
 
     def _crash(self, unit: Sequence[Write], *, after: bool) -> None:
-        for label in labels_of(unit):
+        for label in labels_of(unit) if self.world.armed else ():
             for crash in self.crashes:
                 if crash.at is None and crash.after is after and label.startswith(crash.label):
                     self.seen[f"{crash}"] += 1
@@ -348,7 +349,7 @@ class World:
         self.clumsy = script.clumsy
         self.jobs: dict[str, str] = {}
         self.oddities: list[str] = []
-        self.calm = False
+        self.calm = self.armed = False
         self.outage, self.outage_kind = 0.0, ""
         self.actors: list[Any] = []
         self.nodes: dict[str, Node] = {}
@@ -409,6 +410,8 @@ class World:
 
     def _dead(self, name: str) -> Fault:
         changes = name in ("swap", "mint")
+        if self.outage_kind == "refusing":
+            return Fault.REFUSED if changes else Fault.NONE
         if self.outage_kind == "flaky":
             lost = changes and self.random.random() < 0.5
             return Fault.REQUEST_LOST if lost else Fault.UNREACHABLE if changes else Fault.NONE
@@ -428,6 +431,7 @@ class World:
         if self.script.funds:
             await self._fund()
         self.mint.script = self._fault
+        self.armed = True
         for actor in self.actors:
             await actor.start()
         for crash in self.script.crashes:
@@ -446,14 +450,14 @@ class World:
         node = self.buyer
         intent = Intent("operator", "/wallet/deposit", "fund", b"", EffectClass.EXTERNAL, "fund")
         staged: Any = await node.gate.stage(intent)
-        await node.call(lambda: node.db.commit(staged.writes))
+        await node.call(lambda: node.disk.commit(staged.writes))
 
         async def deposit() -> None:
             wallet, permit = node.wallet, node.gate.permit(staged.effect_id)
             await wallet.deposit("fund", wallet.mints[0], self.script.funds, staged.effect_id, permit)
             while (await wallet.poll("fund")).state.value != "done":
                 await self.clock.sleep(0.1)
-            await node.db.commit(await node.gate.settle(staged.effect_id, Outcome(OutcomeState.COMMIT)))
+            await node.disk.commit(await node.gate.settle(staged.effect_id, Outcome(OutcomeState.COMMIT)))
 
         await node.call(deposit)
 
@@ -502,7 +506,7 @@ class World:
         """What a commit was the sign for."""
         if trigger.action == "rotate":
             self.mint.rotate()
-        elif trigger.action in ("outage", "away", "flaky"):
+        elif trigger.action in ("outage", "away", "flaky", "refusing"):
             self.outage, self.outage_kind = self.clock.monotonic() + trigger.seconds, trigger.action
         else:
             await self.clock.sleep(trigger.seconds)

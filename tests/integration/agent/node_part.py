@@ -86,7 +86,9 @@ class StandIn:
     effects: dict[str, EffectId] = field(default_factory=dict)
     slow: float = 0.0
 
-    async def stage(self, caller: str, key: str, request: ComputeRequest, path: str = "/compute/new") -> StagedView:
+    async def stage(
+        self, caller: str, key: str, request: ComputeRequest, path: str = "/compute/new", pending=()
+    ) -> StagedView:
         job_id = derived_id(caller, path, key)
         reserve = request.maximum or Msat(50_000)
         intent = Intent(caller, path, key, request.canonical(), EffectClass.IRREVERSIBLE, job_id, reserve)

@@ -49,12 +49,14 @@ class StandIn:
     gate: NodeGate
     views: dict[str, View] = field(default_factory=dict)
 
-    async def stage(self, caller: str, key: str, request: ComputeRequest, path: str = "/compute/new") -> StagedView:
+    async def stage(
+        self, caller: str, key: str, request: ComputeRequest, path: str = "/compute/new", pending=()
+    ) -> StagedView:
         job_id = derived_id("job", caller, key)
         intent = Intent(
             caller, path, key, request.canonical(), EffectClass.EXTERNAL, job_id, request.maximum or Msat(1)
         )
-        admission = await self.gate.stage(intent)
+        admission = await self.gate.stage(intent, pending)
         if isinstance(admission, Repeated):
             return StagedView(admission.subject, (), True, lambda: None)
 
@@ -234,3 +236,16 @@ async def test_without_a_buyer_or_a_container_provider_new_says_the_fix() -> Non
             await tree.call(("new",), b"{}", session)
         assert caught.value.advice
         assert caught.value.status == 503
+
+
+async def test_jobs_of_one_tick_are_judged_together(desk: Desk) -> None:
+    batch = Batch()
+    dear = JOB | {"max_msat": LIMITS.per_job.value}
+    fit = LIMITS.per_day.value // LIMITS.per_job.value
+    session = Session("agent:a", Role.AGENT, "first", batch=batch)
+    for number in range(fit):
+        assert (await desk.new(session.with_key(f"key {number}"), dear))["status"] == "staged"
+    before = list(batch.writes)
+    with pytest.raises(BudgetExceeded):
+        await desk.new(session.with_key("one too many"), dear)
+    assert batch.writes == before
