@@ -95,7 +95,9 @@ def _identity_key(patch: MonkeyPatch) -> None:
     def begin(job: Any, event: Any) -> Any:
         after, effects = buyer_rule.begin_lock(job, event)
         paying = replace(after.payment, wallet_key="02" + after.payment.seller)
-        return replace(after, payment=paying), [replace(one, payment=paying) if isinstance(one, buyer.Lock) else one for one in effects]
+        return replace(after, payment=paying), [
+            replace(one, payment=paying) if isinstance(one, buyer.Lock) else one for one in effects
+        ]
 
     patch.setitem(buyer.TRANSITIONS, (F.NONE, buyer.Chosen), (Rule(F.LOCKING, begin),))
 
@@ -169,7 +171,9 @@ def _silence_is_no(patch: MonkeyPatch) -> None:
 def _doubt_is_failure(patch: MonkeyPatch) -> None:
     """The job goes on as if nothing had been paid, when that is only not known."""
     patch.setitem(
-        buyer.TRANSITIONS, (F.LOCKING, buyer.LockUnknown), (Rule(F.NONE, lambda job, event: (job, []), buyer_rule.our_lock),)
+        buyer.TRANSITIONS,
+        (F.LOCKING, buyer.LockUnknown),
+        (Rule(F.NONE, lambda job, event: (job, []), buyer_rule.our_lock),),
     )
 
 
@@ -294,7 +298,9 @@ _LIES = tuple(replace(PLAIN, seed=seed, weather=Weather(forge=0.9, delay=0.3)) f
 PLANTED = (
     Planted("M1", "pays the next seller too", _pays_the_next, _after("quitter")),
     Planted(
-        "M1", "a lock has a new name after a restart", _new_name_after_restart,
+        "M1",
+        "a lock has a new name after a restart",
+        _new_name_after_restart,
         tuple(
             replace(PLAIN, seed=seed, crashes=(Crash("buyer", label, number),))
             for seed, (label, number) in enumerate((("operation done", 1), ("operation prepared", 1), (_LOCKING, 1)))

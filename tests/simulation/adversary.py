@@ -135,7 +135,9 @@ class Actor:
     def now(self) -> int:
         return self.world.clock.now()
 
-    def quote(self, request: JobRequest, sat: int, *, name: str = "", key: str = "", mint: str = "", ttl: int = 60) -> Draft:
+    def quote(
+        self, request: JobRequest, sat: int, *, name: str = "", key: str = "", mint: str = "", ttl: int = 60
+    ) -> Draft:
         methods = [PayMethod("cashu", mint or self.world.mint.url, "sat", key or self.underworld.pubkey)]
         return quote_draft(
             request=request,
@@ -378,7 +380,9 @@ class Stranger(Actor):
             draft = Draft(DM, json.dumps(payload), tags, self.now)
             self.world.relay.store(wrap(key or self.key, quote.seller, draft))
 
-    async def token_for(self, quote: Quote, *, price: Msat | None = None, key: str = "", seconds: int = 90) -> dict[str, Any]:
+    async def token_for(
+        self, quote: Quote, *, price: Msat | None = None, key: str = "", seconds: int = 90
+    ) -> dict[str, Any]:
         pubkey = key or quote.methods[0].pubkey
         return await self.underworld.lock(pubkey, price or quote.amount, seconds, quote.quote_id)
 
@@ -425,7 +429,9 @@ class Stranger(Actor):
         """A forged coin behind good ones."""
         payload = await self.token_for(quote)
         last = payload["proofs"][-1]
-        await self.send(quote, {**payload, "proofs": [*payload["proofs"][:-1], {**last, "C": payload["proofs"][0]["C"]}]})
+        await self.send(
+            quote, {**payload, "proofs": [*payload["proofs"][:-1], {**last, "C": payload["proofs"][0]["C"]}]}
+        )
 
     async def pay_fattened(self, quote: Quote) -> None:
         """Half of the price, and coins that say they are worth more."""

@@ -10,6 +10,7 @@ from dataclasses import replace
 from core.money import MicroUsd, Money, Msat
 from tests.simulation.adversary import ADVERSARIES, enlist
 from tests.simulation.coverage import Coverage
+from tests.simulation.memo import remembering
 from tests.simulation.virtual import run
 from tests.simulation.watch import Watch
 from tests.simulation.wire import Weather
@@ -229,7 +230,8 @@ def play(script: Script, coverage: Coverage | None = None) -> Watch:
 
     logging.disable(logging.CRITICAL)
     try:
-        run(story(), world.loop)
+        with remembering():
+            run(story(), world.loop)
     finally:
         logging.disable(logging.NOTSET)
     if coverage is not None:

@@ -199,7 +199,9 @@ class Watch:
         if stored.op.state is OperationState.REFUSED:
             self.hold("M5", not signed, f"{node.name}: a {stored.op.kind} was given up, and had happened")
         elif stored.op.state is OperationState.DONE:
-            self.hold("M5", len(signed) == 1, f"{node.name}: a {stored.op.kind} was booked, and happened {len(signed)} times")
+            self.hold(
+                "M5", len(signed) == 1, f"{node.name}: a {stored.op.kind} was booked, and happened {len(signed)} times"
+            )
 
     # ---- purchases
 
@@ -226,7 +228,9 @@ class Watch:
         if effect is None:
             return self.hold("M4", False, f"{job}: no effect was begun")
         ended = effect["state"] in ("commit", "fail")
-        self.hold("M4", ended == purchase.closed, f"{job}: the reservation is {effect['state']}, closed={purchase.closed}")
+        self.hold(
+            "M4", ended == purchase.closed, f"{job}: the reservation is {effect['state']}, closed={purchase.closed}"
+        )
         if not ended:
             return self.hold("M4", bool(holds) == bool(effect["reserved"]), f"{job}: nothing is held for an open job")
         self.hold("M4", not holds, f"{job}: a closed job holds money")
@@ -268,7 +272,9 @@ class Watch:
             if event is not None:
                 ours = buyer in event.values("p") and event.values("e")[:1] == [purchase.request_id]
                 self.hold("M6", ours, f"{job}: an offer that was for somebody else")
-        self.hold("M6", len({one.event_id for one in purchase.offers}) == len(purchase.offers), f"{job}: an offer twice")
+        self.hold(
+            "M6", len({one.event_id for one in purchase.offers}) == len(purchase.offers), f"{job}: an offer twice"
+        )
         if purchase.result_id:
             event = events.get(purchase.result_id)
             genuine = event is not None and event.pubkey == purchase.seller and event.content == purchase.result
@@ -356,7 +362,9 @@ class Watch:
         events = self.texts[request.kind, text]
         self.works[node.name, text] += 1
         most = 1 + node.lives
-        self.hold("M7", self.works[node.name, text] <= most * max(1, len(events)), f"{node.name}: works again and again")
+        self.hold(
+            "M7", self.works[node.name, text] <= most * max(1, len(events)), f"{node.name}: works again and again"
+        )
         if not price:
             return
         paying = [paid for paid in self.paid.values() if paid.seller == node.key.pubkey]
@@ -394,7 +402,10 @@ class Watch:
             self._m3_rows(node)
         for text in world.open_ends():
             self.hold("M4", False, f"never ended: {text}")
-        held = {name: node.coins("live") + node.coins("locked") + node.coins("reserved") for name, node in world.nodes.items()}
+        held = {
+            name: node.coins("live") + node.coins("locked") + node.coins("reserved")
+            for name, node in world.nodes.items()
+        }
         there = sum(held.values()) + self.underworld.holdings
         circulating = world.mint.circulating
         self.hold("M3", there == circulating, f"the wallets hold {there} sat, the mint owes {circulating}: {held}")
@@ -409,10 +420,14 @@ class Watch:
             accounts[row["account"]] += row["amount"]
         if node.name == "buyer":
             funded = self.world.script.funds
-            self.hold("M3", -accounts[Account.DEPOSITS] == funded, f"{-accounts[Account.DEPOSITS]} of {funded} deposited")
+            self.hold(
+                "M3", -accounts[Account.DEPOSITS] == funded, f"{-accounts[Account.DEPOSITS]} of {funded} deposited"
+            )
             jobs = [decode(Purchase, row["body"]) for row in node.rows("purchase")]
             out = sum(self._outflow(job)[0] for job in jobs)
-            self.hold("M3", funded - node.coins("live") == out, f"{funded - node.coins('live')} sat left, jobs took {out}")
+            self.hold(
+                "M3", funded - node.coins("live") == out, f"{funded - node.coins('live')} sat left, jobs took {out}"
+            )
             return
         claimed = sum(sale.claimed.sat_down() for sale in self._sales(node))
         live = node.coins("live")

@@ -250,7 +250,11 @@ class Node:
 
     def _trigger(self, labels: Sequence[str]) -> None:
         for trigger in self.world.script.triggers:
-            if self.world.armed and trigger.node == self.name and any(label.startswith(trigger.label) for label in labels):
+            if (
+                self.world.armed
+                and trigger.node == self.name
+                and any(label.startswith(trigger.label) for label in labels)
+            ):
                 self.seen[f"{trigger}"] += 1
                 if self.seen[f"{trigger}"] == trigger.number:
                     self.world.acted[trigger.action] += 1
@@ -535,7 +539,9 @@ class World:
                 for row in node.rows("operation")
                 if row["state"] in ("prepared", "unknown", "waiting")
             ]
-            found += [f"{name}: {node.coins(state)} sat {state}" for state in ("reserved", "locked") if node.coins(state)]
+            found += [
+                f"{name}: {node.coins(state)} sat {state}" for state in ("reserved", "locked") if node.coins(state)
+            ]
             found += [f"{name}: outbox" for row in node.rows("outbox") if row["state"] == "pending"]
         return found
 
