@@ -25,15 +25,19 @@ class Limits:
         per_second: see `burst`.
         declines_per_second: answers in all that only say no.
         unpaid_per_second: quotes in all that end unpaid, beyond those that capacity lets lapse anyway.
+        free_per_second: free jobs in all, however many keys ask; `free_burst` of them may come at once.
+        free_burst: see `free_per_second`.
     """
 
     max_input_bytes: int = 32_768
     open_per_customer: int = 4
     free_per_customer: int = 64
-    burst: int = 256
-    per_second: float = 128.0
+    burst: int = 1_024
+    per_second: float = 512.0
     declines_per_second: float = 5.0
     unpaid_per_second: float = 1.0
+    free_per_second: float = 1_000.0
+    free_burst: int = 8_000
 
 
 @dataclass(frozen=True, slots=True)

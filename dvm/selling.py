@@ -86,6 +86,7 @@ class Selling:
         self._declines = Meter(2 * self._limits.declines_per_second, self._limits.declines_per_second)
         # A quote that is cancelled frees its place at once: without this, asking and cancelling would fill the ledger
         places = sum(service.capacity for service in services if service.price)
+        self._free = Meter(self._limits.free_burst, self._limits.free_per_second)
         self._unpaid = Meter(max(256, places), places / quote_ttl_s + self._limits.unpaid_per_second)
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = self._resumed = False
@@ -200,6 +201,8 @@ class Selling:
         decision = self._judge(request)
         if isinstance(decision, MakeQuote) and not self._unpaid.take("", self._clock.monotonic()):
             decision = Decline("busy, try again later")
+        if isinstance(decision, Serve) and not self._free.take("", self._clock.monotonic()):
+            decision = Decline("busy: the free allowance is used up for the moment")
         if isinstance(decision, Ignore):
             self.dropped[decision.reason] += 1
         elif isinstance(decision, Decline):

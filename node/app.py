@@ -22,6 +22,7 @@ from core.clock import SystemClock
 from core.error import NotFound
 from core.money import MicroUsd, Msat, Rate
 from core.unit import Write
+from dvm.admission import Limits as StrangerLimits
 from dvm.buying import Buying
 from dvm.discovery import Discovery
 from dvm.policy import Policy
@@ -127,7 +128,15 @@ class Node:
             about=self.config.node.about,
         )
         self.selling = Selling(
-            self.database, self.gate, self.pool, self.outbox, self.wallet, self.keyring, self.clock, self.services
+            self.database,
+            self.gate,
+            self.pool,
+            self.outbox,
+            self.wallet,
+            self.keyring,
+            self.clock,
+            self.services,
+            limits=_stranger_limits(self.config),
         )
         self.buying = Buying(
             self.database, self.gate, self.pool, self.outbox, self.wallet, self.fx, self.keyring, self.clock,
@@ -265,6 +274,11 @@ class _Switch:
 def _limits(config: Config) -> Limits:
     section = config.limits
     return Limits(section.unit, section.amount("per_job"), section.amount("per_day"), section.amount("per_seller"))
+
+
+def _stranger_limits(config: Config) -> StrangerLimits:
+    section = config.strangers
+    return StrangerLimits(free_per_second=section.free_per_second, free_burst=section.free_burst)
 
 
 def _policy(config: Config) -> Policy:

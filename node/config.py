@@ -110,6 +110,13 @@ class PolicySection(_Section):
     lock_margin_s: int = Field(300, ge=1, le=86_400)
 
 
+class StrangerSection(_Section):
+    """What customers may take without paying."""
+
+    free_per_second: int = Field(1_000, ge=0, le=100_000)
+    free_burst: int = Field(8_000, ge=0, le=1_000_000)
+
+
 class SellSection(_Section):
     """One service for sale."""
 
@@ -143,6 +150,7 @@ class Config(_Section):
     limits: LimitSection = LimitSection()
     fx: FxSection = FxSection()
     policy: PolicySection = PolicySection()
+    strangers: StrangerSection = StrangerSection()
     sell: tuple[SellSection, ...] = ()
     agent: tuple[AgentSection, ...] = ()
 
@@ -259,6 +267,10 @@ default_max_msat = 50000       # the same, when [limits] unit = "msat"
 quote_window_ms = 1500         # how long quotes are collected; shorter when every known seller has answered
 timeout_s = 60                 # how long the chosen seller has
 lock_margin_s = 300            # the refund opens this long after the timeout
+
+[strangers]
+free_per_second = 1000         # free jobs in all, however many keys ask for them
+free_burst = 8000              # so many of them may come at once
 
 [[agent]]
 name = "agent"                 # a-z, 0-9 and -; `vendo send agent "summarize: ..."`

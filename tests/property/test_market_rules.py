@@ -118,8 +118,7 @@ def test_every_rule_has_a_planted_bug() -> None:
 def test_a_planted_bug_is_caught_by_its_rule(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(play(script).breaches[planted.rule] for script in planted.scripts[:1]), "it must be clean without it"
     planted.plant(monkeypatch)
-    seen = [play(script).breaches for script in planted.scripts]
-    assert any(found[planted.rule] for found in seen), f"nobody saw it: {seen}"
+    assert any(play(script).breaches[planted.rule] for script in planted.scripts), "nobody saw it"
 
 
 def test_a_seed_shows_the_same_run_again() -> None:

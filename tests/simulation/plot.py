@@ -142,6 +142,7 @@ def _specials() -> tuple[Script, ...]:
         replace(plain, triggers=(Trigger("buyer", "purchase paying/locking", "refusing", 3.0),)),
         replace(plain, triggers=(Trigger("cheap", "sale working", "refusing", 3.0),)),
         replace(plain, adversaries=("sleeper",), triggers=(unsafe,)),
+        *(replace(plain, seed=seed, adversaries=("racer",)) for seed in range(4)),
         replace(plain, adversaries=("refunder",), sellers=1, crashes=lost, jobs=()),
         replace(plain, adversaries=("promiser",), prices=ALONE),
         replace(plain, seed=3, adversaries=("promiser",), prices=ALONE),

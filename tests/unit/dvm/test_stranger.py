@@ -6,6 +6,7 @@ import pytest
 
 from core.unit import Update
 from dvm import discovery
+from dvm.admission import Meter
 from dvm.discovery import MAX_CHARS, MAX_KINDS
 from dvm.record import decode, encode
 from dvm.seller import Sale
@@ -126,3 +127,18 @@ def test_who_fills_the_index_is_not_the_only_one_who_is_waited_for(monkeypatch: 
         assert node.discovery.known_sellers(5050) == frozenset(), "quotes are then collected for the whole window"
 
     World().run(fill)
+
+
+@story
+async def test_free_work_is_bounded_in_all_however_many_keys_ask(world: World) -> None:
+    seller = await world.node(services=echo()).up()
+    seller.selling._free = Meter(5, 1.0)
+    for _ in range(20):
+        world.relay.store(request(Key.generate(), world.clock.now(), "x"))
+    await world.clock.sleep(0.5)
+    assert len(await sales(seller)) == 5
+    world.relay.store(request(Key.generate(), world.clock.now(), "later"))
+    await world.clock.sleep(5)
+    world.relay.store(request(Key.generate(), world.clock.now(), "much later"))
+    await world.clock.sleep(2)
+    assert len(words(seller, 6050)) == 6
