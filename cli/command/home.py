@@ -1,6 +1,7 @@
 """`vendo init` and `vendo up`: make a node, run a node."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +17,9 @@ PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="The c
 SellOption = Annotated[
     list[str] | None, typer.Option("--sell", help="A service for sale, KIND:PRICE_MSAT:PROVIDER; again for more.")
 ]
+WordsOption = Annotated[
+    Path | None, typer.Option("--words", help="A file with the seed words of a lost node; - reads standard input.")
+]
 OwnerOption = Annotated[str | None, typer.Option("--owner", help="Whose DMs are answered (npub or hex).")]
 
 
@@ -27,6 +31,7 @@ def init(
     owner: OwnerOption = None,
     name: Annotated[str, typer.Option("--name", help="The node's public name.")] = "vendo",
     sell: SellOption = None,
+    words: WordsOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
     json_mode: JsonOption = False,
 ) -> None:
@@ -39,7 +44,12 @@ def init(
     if not (yes or json_mode) and sys.stdin.isatty():
         typer.confirm(f"Make a node in {home}, on {', '.join(relays)}?", default=True, abort=True, err=True)
     services = [parse_service(text) for text in sell or ()]
-    made = create(home, relays=relays, mints=tuple(mint or ()), port=port, owner=owner, name=name, services=services)
+    seed = None
+    if words is not None:
+        seed = sys.stdin.read() if str(words) == "-" else words.read_text(encoding="utf-8")
+    made = create(
+        home, relays=relays, mints=tuple(mint or ()), port=port, owner=owner, name=name, services=services, words=seed
+    )
     answer = {
         "home": str(made.home),
         "npub": made.node,

@@ -107,6 +107,16 @@ def send(
 
 
 @app.command()
+def restore(home: HomeOption, json_mode: JsonOption = False) -> None:
+    """Look for coins of these seed words at every mint, after a loss."""
+    out = Output(json_mode=json_mode)
+    with out.waiting("Asking the mints for every coin they ever signed for these words…"):
+        answer = Client.open(home).call(f"{_WALLET}/restore", {})
+    lines = [f"{one['mint']}: {one['amount']} sat in {one['coins']} coins were found." for one in answer["restored"]]
+    out.answer(answer, "\n".join(lines) or "No mint is trusted, so none was asked.")
+
+
+@app.command()
 def audit(home: HomeOption, json_mode: JsonOption = False) -> int:
     """Ask the mints about every coin and compare with the books; 65 if anything differs."""
     out = Output(json_mode=json_mode)

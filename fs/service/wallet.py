@@ -14,7 +14,7 @@ from core.money import Rate
 from fs.service.treasury import Treasurer, canonical
 from fs.session import Session
 from fs.tree import File, Folder, Node, Tree, json_bytes, json_object, json_reader
-from wallet.model import Audit, Balance, Deposit, OperationView, Received
+from wallet.model import Audit, Balance, Deposit, OperationView, Received, Restored
 
 MAX_TOKEN = 262_144
 MAX_SAT = 2_100_000_000_000_000
@@ -41,6 +41,9 @@ class Purse(Protocol):
 
     async def audit(self) -> Audit:
         """Whether rows, journal and mints agree."""
+
+    async def restore(self, mint: str) -> Restored:
+        """Find the coins that a mint has ever signed for these seed words and that are unspent."""
 
     async def find(self, op_id: OperationId) -> OperationView | None:
         """One operation."""
@@ -117,6 +120,10 @@ def _moving(wallet: Purse, treasurer: Treasurer) -> dict[str, Node]:
         wish: dict[str, str | int] = {"mint": mint, "sat": sat}
         return json_bytes(await treasurer.move(session, "deposit", canonical(wish), wish, EffectClass.EXTERNAL, act))
 
+    async def restore(body: bytes, session: Session) -> bytes:
+        json_object(body or b"{}", frozenset())
+        return json_bytes({"restored": [asdict(await wallet.restore(mint)) for mint in wallet.mints]})
+
     async def receive(body: bytes, session: Session) -> bytes:
         token = (
             json_object(body, frozenset({"token"})).get("token")
@@ -150,6 +157,7 @@ def _moving(wallet: Purse, treasurer: Treasurer) -> dict[str, Node]:
         "deposit": File("{sat, mint?}: an invoice; coins come once it is paid", call=deposit),
         "receive": File("a Cashu token: swapped at once for coins of our own", call=receive, max_bytes=MAX_TOKEN),
         "send": File("{sat, mint?}: a token for someone else; whoever has it has the money", call=send),
+        "restore": File("look for coins of these seed words at every mint (NUT-09); takes a while", call=restore),
         "audit": File("whether rows, journal and mints agree", read=audit),
         "operations": _operations(treasurer),
     }

@@ -305,7 +305,7 @@ PLANTED = (
             replace(PLAIN, seed=seed, crashes=(Crash("buyer", label, number),))
             for seed, (label, number) in enumerate((("operation done", 1), ("operation prepared", 1), (_LOCKING, 1)))
         ),
-    ),  # fmt: skip
+    ),
     Planted("M2", "locks to the identity key", _identity_key, (PLAIN,)),
     Planted("M2", "forgets the claim's fee", _net_for_gross, (PLAIN,)),
     Planted("M2", "takes the dearest", _dearest_first, (PLAIN,)),

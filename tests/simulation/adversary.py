@@ -1,4 +1,5 @@
-"""Who means harm: sellers that take money, lie or break off; outsiders with other people's names; customers that do not pay.
+"""Who means harm: sellers that take money, lie or break off; outsiders who speak in other people's names; customers
+that do not pay.
 
 They are no nodes: they act at once on what the relay stores, and share one wallet, the underworld's.
 """

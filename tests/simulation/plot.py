@@ -14,7 +14,7 @@ from tests.simulation.memo import remembering
 from tests.simulation.virtual import run
 from tests.simulation.watch import Watch
 from tests.simulation.wire import Weather
-from tests.simulation.world import FREE, PAID, Crash, Job, Script, Trigger, World
+from tests.simulation.world import FREE, MONEY_FAULTS, PAID, Crash, Job, Script, Trigger, World
 
 # Where a crash is worth it, and who must be around for a run to get there.
 CRASH_POINTS: tuple[tuple[str, str, str], ...] = (
@@ -50,22 +50,29 @@ def plot(seed: int) -> Script:
     if seed < len(SPECIALS):
         return SPECIALS[seed]
     chance = random.Random(f"plot {seed}")
-    script = Script(seed, jobs=_jobs(chance))
-    rough = chance.random() < 0.6
-    if rough:
-        script = replace(
-            script,
-            weather=Weather(
-                drop=chance.choice((0, 0.1, 0.25)),
-                repeat=chance.choice((0, 0.4)),
-                forge=chance.choice((0, 0.3)),
-                lose_ok=chance.choice((0, 0.3)),
-                delay=chance.choice((0.05, 0.3, 0.8)),
-            ),
-            faults=chance.choice((0, 0.1, 0.3)),
-        )
-    script = replace(
-        script,
+    script = _trouble(_circumstances(seed, chance), chance)
+    place = seed - len(SPECIALS)
+    if place < len(CRASHES):
+        return _with_crash(replace(script, weather=Weather(delay=0.05), faults=0.0, adversaries=()), place, chance)
+    place -= len(CRASHES)
+    if place < len(ADVERSARIES):
+        styles = tuple(dict.fromkeys((ADVERSARIES[place], *script.adversaries)))
+        return replace(script, adversaries=styles, known=False, order=("dvm", "builtin"), funds=120, sellers=2)
+    turn = chance.random()
+    if turn < 0.35:
+        return _with_crash(script, chance.randrange(len(CRASHES)), chance)
+    if turn < 0.6:
+        times = sorted(chance.random() * 12 for _ in range(chance.choice((1, 1, 2))))
+        crashes = tuple(Crash(chance.choice(("buyer", "buyer", "cheap")), at=at) for at in times)
+        return replace(script, crashes=crashes)
+    return script
+
+
+def _circumstances(seed: int, chance: random.Random) -> Script:
+    """Who wants what, for how much, and under which policy."""
+    return Script(
+        seed,
+        jobs=_jobs(chance),
         unpriced=chance.choice((0, 0, 0, 0.4)),
         unit=chance.choice(("uusd", "uusd", "msat")),
         order=chance.choice((("dvm", "builtin"),) * 6 + (("builtin", "dvm"), ("dvm",), ("builtin",))),
@@ -79,6 +86,19 @@ def plot(seed: int) -> Script:
         per_seller=chance.choice((30_000, 30_000, 30_000, 7_000)),
         prices=chance.choice(((7, 11), (7, 11), (9, 9), (14, 20))),
     )
+
+
+def _trouble(script: Script, chance: random.Random) -> Script:
+    """What the wire, the mint and other people do to it."""
+    if chance.random() < 0.6:
+        weather = Weather(
+            drop=chance.choice((0, 0.1, 0.25)),
+            repeat=chance.choice((0, 0.4)),
+            forge=chance.choice((0, 0.3)),
+            lose_ok=chance.choice((0, 0.3)),
+            delay=chance.choice((0.05, 0.3, 0.8)),
+        )
+        script = replace(script, weather=weather, faults=chance.choice((0.1, 0.3, 0.6)))
     if chance.random() < 0.15:
         label = chance.choice(("operation prepared", "purchase quoting", "purchase working"))
         who = chance.choice(("buyer", "buyer", "cheap"))
@@ -87,88 +107,97 @@ def plot(seed: int) -> Script:
     if chance.random() < 0.12:
         who = chance.choice(("buyer", "cheap"))
         script = replace(script, partition=(who, chance.random() * 5, chance.choice((2.0, 6.0, 20.0))))
-    adversaries = chance.sample(ADVERSARIES, chance.choice((0, 0, 1, 2)))
-    script = replace(script, adversaries=tuple(adversaries))
-    place = seed - len(SPECIALS)
-    if place < len(CRASHES):
-        return _with_crash(replace(script, weather=Weather(delay=0.05), faults=0.0, adversaries=()), place, chance)
-    place -= len(CRASHES)
-    if place < len(ADVERSARIES):
-        styles = tuple(dict.fromkeys((ADVERSARIES[place], *adversaries)))
-        return replace(script, adversaries=styles, known=False, order=("dvm", "builtin"), funds=120, sellers=2)
-    turn = chance.random()
-    if turn < 0.35:
-        return _with_crash(script, chance.randrange(len(CRASHES)), chance)
-    if turn < 0.6:
-        times = sorted(chance.random() * 12 for _ in range(chance.choice((1, 1, 2))))
-        crashes = tuple(Crash(chance.choice(("buyer", "buyer", "cheap")), at=at) for at in times)
-        return replace(script, crashes=crashes)
-    return script
+    return replace(script, adversaries=tuple(chance.sample(ADVERSARIES, chance.choice((0, 0, 1, 2)))))
 
 
 ALONE = (90, 99)  # prices at which no honest seller is in the way
 
 
-def _specials() -> tuple[Script, ...]:
-    """What chance alone brings about too seldom."""
-    job, late = Job("job-0"), Crash("buyer", "purchase quoting", 3, down=10.0)
+DVM = ("dvm",)
+PLAIN = Script(0, known=False)
+
+
+def _about_money() -> tuple[Script, ...]:
+    """At the mint: what chance alone brings about too seldom."""
+    locking = "purchase paying/locking"
     long = (Job("job-0", timeout_s=30),)
     lost = (Crash("cheap", "sale delivered", down=100.0), Crash("cheap", "sale lost"))
     unsafe = Trigger("buyer", "purchase delivered/refunding", "away", 5.0)
-    slow = (Trigger("buyer", "purchase paying/locking", "outage", 12.0),)
-    flaky = (Trigger("buyer", "purchase paying/locking", "flaky", 4.0),)
-    jobs = (job, Job("job-1", at=0.1))
-    dvm = ("dvm",)
-    plain = Script(0, known=False)
-    outage = (Trigger("buyer", "purchase paying/locking", "outage", 9.0),)
+    slow = (Trigger("buyer", locking, "outage", 12.0),)
+    flaky = (Trigger("buyer", locking, "flaky", 4.0),)
+    outage = (Trigger("buyer", locking, "outage", 9.0),)
     return (
-        replace(plain, triggers=outage, order=dvm),
-        replace(plain, triggers=outage),
-        replace(plain, triggers=(*outage, Trigger("buyer", "purchase paying/locking", "cancel", 1.0))),
-        replace(plain, triggers=(Trigger("buyer", "operation prepared", "rotate", number=3),)),
-        replace(plain, triggers=(Trigger("buyer", "purchase paying/locking", "rotate"),)),
-        replace(plain, funds=5, order=dvm),
-        replace(plain, funds=5, adversaries=("donor",)),
-        replace(plain, adversaries=("donor",), prices=ALONE),
-        replace(plain, adversaries=("donor",), prices=ALONE, crashes=(late,), sellers=1),
-        replace(plain, adversaries=("changer",), prices=ALONE),
-        replace(plain, prices=ALONE, triggers=(Trigger("buyer", "purchase fallback/none", "cancel", 0.02),)),
-        replace(plain, prices=ALONE, order=dvm, crashes=(Crash("buyer", "purchase quoting", 1, down=10.0),)),
-        replace(plain, adversaries=("promiser",), prices=ALONE, seed=5),
-        replace(plain, jobs=long, triggers=slow),
-        replace(plain, jobs=long, triggers=slow, order=dvm),
-        replace(plain, triggers=flaky),
-        replace(plain, seed=1, triggers=flaky),
-        replace(plain, triggers=(Trigger("buyer", "purchase paying/locking", "refusing", 3.0),)),
-        replace(plain, triggers=(Trigger("cheap", "sale working", "refusing", 3.0),)),
-        replace(plain, adversaries=("sleeper",), triggers=(unsafe,)),
-        *(replace(plain, seed=seed, adversaries=("racer",)) for seed in range(4)),
-        replace(plain, adversaries=("refunder",), sellers=1, crashes=lost, jobs=()),
-        replace(plain, adversaries=("promiser",), prices=ALONE),
-        replace(plain, seed=3, adversaries=("promiser",), prices=ALONE),
-        replace(plain, seed=4, adversaries=("promiser",), prices=ALONE, order=dvm),
-        replace(plain, adversaries=("garbage",), prices=ALONE, order=dvm),
-        replace(plain, adversaries=("garbage",), prices=ALONE),
-        replace(plain, adversaries=("quitter",), order=dvm),
-        replace(plain, adversaries=("donor",), per_seller=3_000, jobs=jobs),
-        replace(plain, per_seller=7_000, jobs=jobs),
-        replace(plain, per_seller=3_000, jobs=jobs, order=dvm, sellers=1),
-        replace(plain, per_seller=3_000, jobs=jobs, sellers=1),
-        replace(plain, clumsy=3.0, spare=True, order=("builtin",)),
-        replace(plain, clumsy=3.0, spare=True, order=("builtin", "dvm")),
-        replace(plain, sellers=1, crashes=lost),
-        replace(plain, adversaries=("sleeper",), faults=0.7, storm=130.0),
-        replace(plain, seed=5, adversaries=("sleeper",), faults=0.7, storm=130.0),
-        replace(plain, seed=6, adversaries=("sleeper",), faults=0.5, storm=130.0),
-        replace(plain, adversaries=("sleeper",), jobs=(replace(job, cancel_at=2.5),)),
-        replace(plain, adversaries=("deleter",), jobs=(replace(job, cancel_at=0.5),)),
-        replace(plain, clumsy=1.0, sellers=1, order=dvm),
-        replace(plain, adversaries=("fair", "tardy"), late_in_day=True, jobs=jobs),
-        replace(plain, jobs=(replace(job, maximum=MicroUsd(900)),), order=dvm),
+        replace(PLAIN, triggers=outage, order=DVM),
+        replace(PLAIN, triggers=outage),
+        replace(PLAIN, triggers=(*outage, Trigger("buyer", locking, "cancel", 1.0))),
+        replace(PLAIN, triggers=(Trigger("buyer", "operation prepared", "rotate", number=3),)),
+        replace(PLAIN, triggers=(Trigger("buyer", locking, "rotate"),)),
+        replace(PLAIN, prices=ALONE, triggers=(Trigger("buyer", "purchase fallback/none", "cancel", 0.02),)),
+        replace(PLAIN, jobs=long, triggers=slow),
+        replace(PLAIN, jobs=long, triggers=slow, order=DVM),
+        replace(PLAIN, triggers=flaky),
+        replace(PLAIN, seed=1, triggers=flaky),
+        replace(PLAIN, triggers=(Trigger("buyer", locking, "refusing", 3.0),)),
+        replace(PLAIN, triggers=(Trigger("cheap", "sale working", "refusing", 3.0),)),
+        replace(PLAIN, adversaries=("sleeper",), triggers=(unsafe,)),
+        *(replace(PLAIN, seed=seed, adversaries=("racer",)) for seed in range(4)),
+        replace(PLAIN, adversaries=("refunder",), sellers=1, crashes=lost, jobs=()),
+        replace(PLAIN, sellers=1, crashes=lost),
+        replace(PLAIN, adversaries=("sleeper",), faults=0.7, storm=130.0),
+        replace(PLAIN, seed=5, adversaries=("sleeper",), faults=0.7, storm=130.0),
+        replace(PLAIN, seed=6, adversaries=("sleeper",), faults=0.5, storm=130.0),
     )
 
 
-SPECIALS = _specials()
+def _about_offers() -> tuple[Script, ...]:
+    """Among sellers: what chance alone brings about too seldom."""
+    job, late = Job("job-0"), Crash("buyer", "purchase quoting", 3, down=10.0)
+    jobs = (job, Job("job-1", at=0.1))
+    return (
+        replace(PLAIN, funds=5, order=DVM),
+        replace(PLAIN, funds=5, adversaries=("donor",)),
+        replace(PLAIN, adversaries=("donor",), prices=ALONE),
+        replace(PLAIN, adversaries=("donor",), prices=ALONE, crashes=(late,), sellers=1),
+        replace(PLAIN, adversaries=("changer",), prices=ALONE),
+        replace(PLAIN, prices=ALONE, order=DVM, crashes=(Crash("buyer", "purchase quoting", 1, down=10.0),)),
+        replace(PLAIN, adversaries=("promiser",), prices=ALONE, seed=5),
+        replace(PLAIN, adversaries=("promiser",), prices=ALONE),
+        replace(PLAIN, seed=3, adversaries=("promiser",), prices=ALONE),
+        replace(PLAIN, seed=4, adversaries=("promiser",), prices=ALONE, order=DVM),
+        replace(PLAIN, adversaries=("garbage",), prices=ALONE, order=DVM),
+        replace(PLAIN, adversaries=("garbage",), prices=ALONE),
+        replace(PLAIN, adversaries=("quitter",), order=DVM),
+        replace(PLAIN, adversaries=("donor",), per_seller=3_000, jobs=jobs),
+        replace(PLAIN, per_seller=7_000, jobs=jobs),
+        replace(PLAIN, per_seller=3_000, jobs=jobs, order=DVM, sellers=1),
+        replace(PLAIN, per_seller=3_000, jobs=jobs, sellers=1),
+        replace(PLAIN, clumsy=3.0, spare=True, order=("builtin",)),
+        replace(PLAIN, clumsy=3.0, spare=True, order=("builtin", "dvm")),
+        replace(PLAIN, adversaries=("sleeper",), jobs=(replace(job, cancel_at=2.5),)),
+        replace(PLAIN, adversaries=("deleter",), jobs=(replace(job, cancel_at=0.5),)),
+        replace(PLAIN, clumsy=1.0, sellers=1, order=DVM),
+        replace(PLAIN, adversaries=("fair", "tardy"), late_in_day=True, jobs=jobs),
+        replace(PLAIN, jobs=(replace(job, maximum=MicroUsd(900)),), order=DVM),
+    )
+
+
+# A lock, a claim and a refund, each with everything that can go wrong with its request or its answer.
+SWAPS = (
+    ("buyer", "purchase paying/locking", ()),
+    ("cheap", "sale delivered", ()),
+    ("buyer", "purchase delivered/refunding", ("sleeper",)),
+)
+FAULTS = tuple((swap, fault) for swap in SWAPS for fault in dict.fromkeys(MONEY_FAULTS))
+
+
+def _about_faults() -> tuple[Script, ...]:
+    return tuple(
+        replace(PLAIN, sellers=1, adversaries=styles, triggers=(Trigger(node, label, fault.value),))
+        for (node, label, styles), fault in FAULTS
+    )
+
+
+SPECIALS = (*_about_money(), *_about_offers(), *_about_faults())
 DIRECTED = len(SPECIALS) + len(CRASHES) + len(ADVERSARIES)  # so many seeds meet everything that must be met
 
 

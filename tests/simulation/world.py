@@ -15,7 +15,7 @@ from typing import Any
 from core.effect import EffectClass, Intent, Outcome, OutcomeState
 from core.error import VendoError
 from core.identifier import PubKey
-from core.money import MicroUsd, Money, Msat, Rate
+from core.money import Money, Msat, Rate
 from core.unit import Row, Write
 from dvm.buying import Buying
 from dvm.error import ProviderFailed
@@ -48,7 +48,7 @@ WORDS = {
 POLICY = Policy(quote_window_ms=1_500, patience_ms=2_000, timeout_s=8, fallback_timeout_s=8, lock_margin_s=80)
 QUOTE_TTL_S = 12
 LONGEST_S = 900
-_MONEY_FAULTS = (
+MONEY_FAULTS = (
     Fault.UNREACHABLE,
     Fault.REQUEST_LOST,
     Fault.REQUEST_DELAYED,
@@ -96,7 +96,8 @@ class Crash:
 @dataclass(frozen=True)
 class Trigger:
     """After a node's n-th commit whose label starts so: `rotate` the mint's keyset, or `cancel` the jobs; or for some
-    seconds the mint is `away`, in `outage` (what is sent to it is lost), `flaky` (no swap gets through) or `refusing`.
+    seconds the mint is `away`, in `outage` (what is sent to it is lost), `flaky` (no swap gets through) or `refusing`;
+    any other word is the `Fault` of the next swap.
     """
 
     node: str
@@ -257,7 +258,7 @@ class Node:
             ):
                 self.seen[f"{trigger}"] += 1
                 if self.seen[f"{trigger}"] == trigger.number:
-                    self.world.acted[trigger.action] += 1
+                    self.world.acted[f"{trigger.action} after {trigger.label}"] += 1
                     self.world.spawn(self.world.happen(trigger))
 
     def _crash(self, unit: Sequence[Write], *, after: bool) -> None:
@@ -355,6 +356,7 @@ class World:
         self.oddities: list[str] = []
         self.calm = self.armed = False
         self.outage, self.outage_kind = 0.0, ""
+        self.next_fault: Fault | None = None
         self.actors: list[Any] = []
         self.nodes: dict[str, Node] = {}
         self.fx = Fx(self)
@@ -402,11 +404,16 @@ class World:
     def _fault(self, name: str) -> Fault:
         if self.clock.monotonic() < self.outage:
             return self._dead(name)
+        if self.next_fault is not None and name == "swap":
+            return self._met(name, self.next_fault)
         if self.calm or name in ("keysets", "keys", "quote", "request_quote"):
             return Fault.NONE
         if self.random.random() >= self.script.faults:
             return Fault.NONE
-        fault = self.random.choice(_MONEY_FAULTS if name in ("swap", "mint") else _ASK_FAULTS)
+        return self._met(name, self.random.choice(MONEY_FAULTS if name in ("swap", "mint") else _ASK_FAULTS))
+
+    def _met(self, name: str, fault: Fault) -> Fault:
+        self.next_fault = None
         self.faults[f"{name} {fault}"] += 1
         if fault is Fault.REQUEST_DELAYED:
             self.relay.later(self.random.random() * 15, self._arrive)
@@ -512,6 +519,8 @@ class World:
             self.mint.rotate()
         elif trigger.action in ("outage", "away", "flaky", "refusing"):
             self.outage, self.outage_kind = self.clock.monotonic() + trigger.seconds, trigger.action
+        elif trigger.action in set(Fault):
+            self.next_fault = Fault(trigger.action)
         else:
             await self.clock.sleep(trigger.seconds)
             for job_id in list(self.jobs.values()):
