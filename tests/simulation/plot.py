@@ -57,7 +57,10 @@ def plot(seed: int) -> Script:
     place -= len(CRASHES)
     if place < len(ADVERSARIES):
         styles = tuple(dict.fromkeys((ADVERSARIES[place], *script.adversaries)))
-        return replace(script, adversaries=styles, known=False, order=("dvm", "builtin"), funds=120, sellers=2)
+        return replace(
+            script, adversaries=styles, known=False, order=("dvm", "builtin"), funds=120, sellers=2, unpriced=0.0,
+            partition=None, jobs=(Job("job-0"), *script.jobs[1:]),
+        )  # fmt: skip
     turn = chance.random()
     if turn < 0.35:
         return _with_crash(script, chance.randrange(len(CRASHES)), chance)
@@ -159,6 +162,7 @@ def _about_offers() -> tuple[Script, ...]:
         replace(PLAIN, adversaries=("donor",), prices=ALONE),
         replace(PLAIN, adversaries=("donor",), prices=ALONE, crashes=(late,), sellers=1),
         replace(PLAIN, adversaries=("changer",), prices=ALONE),
+        replace(PLAIN, prices=ALONE, crashes=(Crash("buyer", "purchase quoting", 1, down=10.0),)),
         replace(PLAIN, prices=ALONE, order=DVM, crashes=(Crash("buyer", "purchase quoting", 1, down=10.0),)),
         replace(PLAIN, adversaries=("promiser",), prices=ALONE, seed=5),
         replace(PLAIN, adversaries=("promiser",), prices=ALONE),
