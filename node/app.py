@@ -60,6 +60,7 @@ from relays.outbox import Outbox
 from relays.pool import Pool
 from wallet.cashu.mint import connect
 from wallet.fx import Fixed, Fx, Oracle
+from wallet.leftover import leftover
 from wallet.wallet import Wallet
 
 log = logging.getLogger(__name__)
@@ -69,10 +70,14 @@ _SWITCH_S = 0.0005  # a busy loop would else keep the database's writer thread w
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What a node needs and does not own: connections to mints, and processes for heavy work."""
+    """What a node needs and does not own: connections to mints, and processes for heavy work.
+
+    `retired` are mints that are off the list and still hold money of ours.
+    """
 
     http: aiohttp.ClientSession
     workshop: Executor
+    retired: Sequence[str] = ()
 
 
 class Node:
@@ -83,7 +88,7 @@ class Node:
         self.feed = Feed()
         self.gate = NodeGate(database, self.clock, _limits(config), keyring.node.pubkey)
         self._build_relays()
-        self._build_money(outside.http)
+        self._build_money(outside)
         self._build_market(outside.workshop)
         self._build_agents()
         self.control = ControlPlane(
@@ -100,15 +105,16 @@ class Node:
         self.pool = Pool(self.config.node.relays, unit=self.database, clock=self.clock, check=self.gate.check)
         self.outbox = Outbox(self.pool, self.database, self.clock, self.gate.delivery)
 
-    def _build_money(self, http: aiohttp.ClientSession) -> None:
-        self.fx = _fx(self.config, self.clock, http)
+    def _build_money(self, outside: Outside) -> None:
+        self.fx = _fx(self.config, self.clock, outside.http)
         self.wallet = Wallet(
             self.database,
             self.keyring,
             self.clock,
             self.gate.check,
-            connect(self.config.node.mints, http, self.gate.check),
+            connect(self.config.node.mints, outside.http, self.gate.check),
             permit_for=self.gate.permit,
+            retired=connect(outside.retired, outside.http, self.gate.check),
         )
         self.treasurer = Treasurer(self.wallet, self.gate, self.database, self.clock)
 
@@ -320,7 +326,8 @@ async def _serve(home: Path, config: Config, keyring: Keyring) -> int:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         executor = workshop()
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
-        node = Node(config, keyring, database, Outside(http, executor), homes.read_token(home))
+        retired = await leftover(database, config.node.mints)
+        node = Node(config, keyring, database, Outside(http, executor, retired), homes.read_token(home))
         await node.prepare()
         announcing = asyncio.create_task(_announce(home, node, started))
         try:

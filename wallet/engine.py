@@ -193,6 +193,7 @@ class Engine:
             else:
                 answer = await mint.swap(self._signed(stored), plan.outputs, drive.permit)
         except (MintUnreachable, MintBusy):
+            self._books[stored.mint, stored.unit].silent = True
             return NeverSent()
         except MintRejected as error:
             return Rejected(error.mint_code)

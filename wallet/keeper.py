@@ -23,7 +23,9 @@ _TICK_S = 0.5
 _SLOWEST_S = 60.0
 _SLOWEST_POLL_S = 10.0
 _SWEEP_S = 60.0
-_EXPIRY_MARGIN_S = 120
+# An invoice that was paid in its last moment may show as paid much later.
+_LATE_POLL_S = 3_600.0
+_EXPIRY_MARGIN_S = 7 * 86_400
 
 
 @dataclass(slots=True)
@@ -96,7 +98,8 @@ class Keeper:
         listed = {stored.op.id for stored in (*waiting, *doubtful)}
         self._pace = {id_: pace for id_, pace in self._pace.items() if id_ in listed}
         for stored in waiting:
-            if self._due(stored.op.id, _SLOWEST_POLL_S):
+            late = self._clock.now() > stored.plan.expires
+            if self._due(stored.op.id, _LATE_POLL_S if late else _SLOWEST_POLL_S):
                 await self.poll(stored.op.id)
         for stored in doubtful:
             if not self._engine.is_driven(stored.op.id) and self._due(stored.op.id, _SLOWEST_S):

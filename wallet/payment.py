@@ -31,7 +31,7 @@ class Kind(StrEnum):
 
 
 class State(StrEnum):
-    """Where an operation stands. `waiting` is a deposit whose invoice is unpaid."""
+    """Where an operation stands. `waiting` is a deposit whose invoice is unpaid, or paid and not minted yet."""
 
     WAITING = "waiting"
     PREPARED = "prepared"
@@ -74,7 +74,7 @@ class QuotePaid:
 
 @dataclass(frozen=True, slots=True)
 class QuoteExpired:
-    """A deposit's invoice expired unpaid."""
+    """A deposit's invoice expired long ago, and nobody has paid it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +158,12 @@ def _never_happened(operation: Operation, event: Event) -> bool:
     return absent and operation.rejected is not None
 
 
+def _paid_for(operation: Operation, event: Event) -> bool:
+    """Nothing happened, and a deposit's money is at the mint all the same: it is asked for again, ever more slowly."""
+    unsent = isinstance(event, NeverSent)
+    return operation.kind is Kind.DEPOSIT and (unsent or _never_happened(operation, event))
+
+
 def _outdated(operation: Operation, event: Event) -> bool:
     return (
         _never_happened(operation, event)
@@ -174,6 +180,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("paid", _WAITING, QuotePaid, State.PREPARED, Effect.SUBMIT),
     Transition("expired", _WAITING, QuoteExpired, State.REFUSED, Effect.RELEASE),
     Transition("answered", _OPEN, Answered, State.DONE, Effect.BOOK),
+    Transition("not_minted", frozenset({State.PREPARED}), NeverSent, State.WAITING, Effect.RELEASE, _paid_for),
     # Only the very first request of a plan can be known to have never left.
     Transition("never_sent", frozenset({State.PREPARED}), NeverSent, State.REFUSED, Effect.RELEASE),
     Transition("still_unreachable", frozenset({State.UNKNOWN}), NeverSent, State.UNKNOWN, Effect.WAIT),
@@ -185,6 +192,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     # No honest mint signs a part. Nothing may be guessed about the rest.
     Transition("partly_signed", _OPEN, LookedUp, State.UNKNOWN, Effect.WAIT, _found(Signed.SOME)),
     Transition("outdated", _OPEN, LookedUp, State.PREPARED, Effect.REPLAN, _outdated),
+    Transition("not_minted", _OPEN, LookedUp, State.WAITING, Effect.RELEASE, _paid_for),
     Transition("never_happened", _OPEN, LookedUp, State.REFUSED, Effect.RELEASE, _never_happened),
     Transition("not_arrived", _OPEN, LookedUp, State.UNKNOWN, Effect.SUBMIT, _found(Signed.NONE, Coins.UNSPENT)),
     Transition("in_progress", _OPEN, LookedUp, State.UNKNOWN, Effect.WAIT, _found(Signed.NONE, Coins.PENDING)),
@@ -208,6 +216,6 @@ def _moved(operation: Operation, event: Event, row: Transition) -> Operation:
         return replace(moved, rejected=event.code if definite else None)
     if row.effect is Effect.REPLAN:
         return replace(moved, attempt=operation.attempt + 1, rejected=None)
-    if isinstance(event, Silent | Restarted) or row.effect is Effect.SUBMIT:
+    if isinstance(event, Silent | Restarted) or row.effect is Effect.SUBMIT or row.to is State.WAITING:
         return replace(moved, rejected=None)
     return moved

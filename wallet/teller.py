@@ -37,6 +37,8 @@ _log = logging.getLogger(__name__)
 
 # Taking what is ours may be tried again under the same id; paying somebody may not.
 _REOPENED = frozenset({Kind.RECEIVE, Kind.CLAIM, Kind.REFUND})
+# What is ours already, or was promised to us: it is fetched wherever it is.
+_FETCHED = frozenset({Kind.CLAIM, Kind.REFUND})
 _PATIENCE_S = 10.0
 
 
@@ -162,21 +164,33 @@ class Teller:
 
         Raises:
             OperationReused: the id stands for another request.
+            MintUnlisted: the mint is trusted no more; what was begun there earlier goes on.
             InsufficientFunds: too few free coins; nothing was begun.
-            MintRefused: the mint's keysets cannot be had; nothing was begun.
+            MintRefused: the mint's keysets cannot be had, or it does not answer; nothing was begun.
         """
         async with self._engine.driving(wanted.op_id):
             stored = await self.begun(wanted)
             if stored is None:
                 self._check(permit)
+                self.admit(wanted)
                 stored = await self._begin(wanted, make)
                 return await self._engine.run(stored, None, permit, then)
             if stored.op.state in (State.PREPARED, State.UNKNOWN):
                 return await self._engine.run(stored, Restarted(), permit, then)
             if stored.op.state is State.REFUSED and await self._may_reopen(stored):
                 self._check(permit)
+                self.admit(wanted)
                 return await self._engine.run(await self._reopen(stored), None, permit, then)
             return stored
+
+    def admit(self, wanted: Request) -> None:
+        """Nothing new is begun at a mint that is off the list.
+
+        Raises:
+            MintUnlisted: it is.
+        """
+        if wanted.kind not in _FETCHED and self.book(wanted.mint, wanted.unit).retired:
+            raise MintUnlisted
 
     async def begun(self, wanted: Request) -> Stored | None:
         """The operation, if it was begun before.
@@ -199,6 +213,12 @@ class Teller:
             await self._known(book)
         except (Unavailable, MintLied, MintRejected) as error:
             raise MintRefused("The mint's keysets cannot be had; nothing was begun.", cause=error.code) from error
+
+    async def _heard(self, book: KeysetBook) -> None:
+        try:
+            await book.heard()
+        except (Unavailable, MintLied, MintRejected) as error:
+            raise MintRefused("The mint does not answer; nothing was begun.", cause=error.code) from error
 
     async def warm(self, book: KeysetBook) -> None:
         """Have the mint's keysets if it answers; at start a dead mint is no reason to stop."""
@@ -225,6 +245,10 @@ class Teller:
     async def _begin(self, wanted: Request, make: Callable[[], Awaitable[Planned]]) -> Stored:
         book = self.book(wanted.mint, wanted.unit)
         await self.keysets(book)
+        if wanted.kind not in _FETCHED:
+            # Each try would use up counters, and too many unused in a row hide later coins from a restore. What is
+            # fetched is tried under the same id with the same ones.
+            await self._heard(book)
         give_up = self._clock.monotonic() + _PATIENCE_S
         while True:
             freed = self._engine.freed
@@ -304,15 +328,22 @@ class Teller:
         return stored
 
     async def paid(self, stored: Stored, permit: Permit) -> Stored:
-        """The invoice was paid: plan outputs, make that durable, mint."""
+        """The invoice was paid: plan outputs, make that durable, mint. A later try is made with the same outputs."""
         book = self.book(stored.mint, stored.unit)
         await self.keysets(book)
         async with self._locks[stored.mint, stored.unit]:
-            planned = await self._planner.deposit(stored.plan, book)
-            operation, _, _ = step(stored.op, QuotePaid())
-            new = replace(stored, op=operation, plan=planned.plan)
-            await self._purse.commit([self._purse.change(stored, new), *planned.writes])
+            plan, writes = await self._for_deposit(stored, book)
+            operation, _, _ = step(replace(stored.op, attempt=1), QuotePaid())
+            new = replace(stored, op=operation, plan=replace(plan, attempt=1), reason="")
+            await self._purse.commit([self._purse.change(stored, new), *writes])
         return await self._engine.run(replace(new, version=stored.version + 1), None, permit)
+
+    async def _for_deposit(self, stored: Stored, book: KeysetBook) -> tuple[Plan, tuple[Write, ...]]:
+        old = stored.plan
+        if old.outputs and all(book.usable(output.keyset) for output in old.outputs):
+            return old, ()
+        planned = await (self._planner.again(stored) if old.outputs else self._planner.deposit(old, book))
+        return planned.plan, planned.writes
 
     async def expired(self, stored: Stored, permit: Permit) -> Stored:
         """The invoice was never paid."""

@@ -81,7 +81,9 @@ class Wallet:
         keyring: every key derives from it.
         clock: time.
         check: the gate's check of permits.
-        mints: clients of the mints that the owner trusts; no other is ever asked for anything.
+        mints: clients of the mints that the owner trusts.
+        retired: clients of mints that are trusted no more and hold money of ours (`wallet.leftover`): it is fetched,
+            what is open there is finished, and nothing new is begun. No other mint is ever asked for anything.
         permit_for: the gate's permit for an effect that has begun; used after a restart.
         currencies: networks whose invoices a deposit may have (`bc` is the Bitcoin main network).
     """
@@ -95,6 +97,7 @@ class Wallet:
         mints: Sequence[Mint],
         *,
         permit_for: Callable[[EffectId], Permit],
+        retired: Sequence[Mint] = (),
         currencies: frozenset[str] = frozenset({MAINNET}),
     ) -> None:
         self._keyring = keyring
@@ -102,6 +105,8 @@ class Wallet:
         self._check = check
         self._currencies = currencies
         self._books = {(canonical_url(mint.url), UNIT): KeysetBook(mint, UNIT, clock) for mint in mints}
+        for mint in retired:
+            self._books.setdefault((canonical_url(mint.url), UNIT), KeysetBook(mint, UNIT, clock, retired=True))
         derive = Derivation(keyring)
         self._purse = Purse(unit, Vault(keyring.derive("seal")), derive, clock)
         self._planner = Planner(self._purse, derive, self._book)
@@ -122,7 +127,7 @@ class Wallet:
     @property
     def mints(self) -> tuple[str, ...]:
         """Canonical addresses of the trusted mints."""
-        return tuple(mint for mint, _ in self._books)
+        return tuple(mint for (mint, _), book in self._books.items() if not book.retired)
 
     @property
     def key(self) -> Key:
@@ -137,8 +142,9 @@ class Wallet:
 
     async def recover(self) -> int:
         """At start: resolve every open operation, or leave it unknown. How many are still open."""
-        for book in self._books.values():
-            await self._teller.warm(book)
+        async with asyncio.TaskGroup() as group:  # a mint that is away keeps none of the others waiting
+            for book in self._books.values():
+                group.create_task(self._teller.warm(book))
         return await self._keeper.recover()
 
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
@@ -186,7 +192,10 @@ class Wallet:
         Raises:
             MintUnlisted: not one of ours.
         """
-        return lock_cost(price, self._book(mint).ppk)
+        book = self._book(mint)
+        if book.retired:
+            raise MintUnlisted
+        return lock_cost(price, book.ppk)
 
     # ------------------------------------------------------------------ money in
 
@@ -205,6 +214,7 @@ class Wallet:
             stored = await self._teller.begun(wanted)
             if stored is None:
                 self._check(permit)
+                self._teller.admit(wanted)
                 key = ("quote", op_id)
                 pubkey = self._keyring.key(*key).compressed
                 quote = await book.mint.request_quote(sat, UNIT, pubkey, permit)
@@ -254,8 +264,11 @@ class Wallet:
             coins = await check_coins(payment, book, needs_dleq=False)
             return await self._planner.take(Plan(wanted.digest, coins, self._spending_key(coins)), book)
 
-        stored = settled(await self._teller.perform(wanted, permit, make))
-        return self._received(stored)
+        try:
+            stored = await self._teller.perform(wanted, permit, make)
+        except MintUnlisted as error:
+            raise TokenMint from error
+        return self._received(settled(stored))
 
     def _spending_key(self, coins: Sequence[Proof]) -> tuple[str, ...]:
         """The key that a token's coins need: none, or ours for all of them.
@@ -407,7 +420,7 @@ class Wallet:
 
     async def _verified(self, payment: Payment, terms: VerifyTerms) -> VerifiedPayment:
         book = self._accepted(payment)
-        if book.mint.url not in {canonical_url(mint) for mint in terms.mints}:
+        if book.retired or book.mint.url not in {canonical_url(mint) for mint in terms.mints}:
             raise TokenMint
         locktime = check_locks(payment, terms)
         coins = await check_coins(payment, book)

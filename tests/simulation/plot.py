@@ -217,7 +217,8 @@ def _with_crash(script: Script, number: int, chance: random.Random) -> Script:
     if needs == "nobody":
         script = replace(script, prices=(90, 99))
     elif needs == "faults":
-        script = replace(script, faults=0.5)
+        before = "purchase paying/locking" if node == "buyer" else "sale delivered"
+        script = replace(script, triggers=(Trigger(node, before, "answer_lost"),))
     elif needs:
         script = replace(script, adversaries=tuple(dict.fromkeys((needs, *others))))
     if not needs:

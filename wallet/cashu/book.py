@@ -4,7 +4,7 @@ from core.clock import Clock
 from core.error import Unavailable
 from wallet.cashu.keyset import MAX_PPK, Keyset, KeysetInfo
 from wallet.cashu.port import Mint
-from wallet.error import MintBusy, MintRefused, TokenKeyset
+from wallet.error import MintBusy, MintRefused, MintUnreachable, TokenKeyset
 
 _FRESH_S = 300
 _AGAIN_S = 5
@@ -13,13 +13,25 @@ _EXPIRY_MARGIN_S = 7 * 86_400
 
 
 class KeysetBook:
-    """The keysets of one mint in one unit. `guarded`: our counters were compared with the mint since the start."""
+    """The keysets of one mint in one unit.
 
-    def __init__(self, mint: Mint, unit: str, clock: Clock) -> None:
+    Args:
+        mint: its client.
+        unit: of its coins.
+        clock: says when what is known is old.
+        retired: the owner trusts it no more: what is there may be taken out, and nothing new is begun.
+
+    `guarded`: our counters were compared with the mint since the start. `silent`: the last thing that we heard of the
+    mint is that it cannot be reached or turns everybody away.
+    """
+
+    def __init__(self, mint: Mint, unit: str, clock: Clock, *, retired: bool = False) -> None:
         self.mint = mint
         self.unit = unit
         self.infos: dict[str, KeysetInfo] = {}
         self.guarded = False
+        self.silent = False
+        self.retired = retired
         self._clock = clock
         self._keysets: dict[str, Keyset] = {}
         self._asked_at: float | None = None
@@ -37,15 +49,28 @@ class KeysetBook:
         try:
             found = await self.mint.keysets()
         except Unavailable:
+            self.silent = True
             if not self.infos:
                 raise
             return
+        self.silent = False
         self.infos = {info.id: info for info in found if info.unit == self.unit}
         self._asked_at = now
 
     async def known(self) -> None:
         """Have a picture that is not old."""
         await self.refresh(older_than=_FRESH_S)
+
+    async def heard(self) -> None:
+        """If the mint was silent when last asked: have it answer now.
+
+        Raises:
+            MintUnreachable: it does not.
+        """
+        if self.silent:
+            await self.refresh()
+            if self.silent:
+                raise MintUnreachable
 
     async def keys(self, keyset: str) -> Keyset:
         """A keyset's checked keys.

@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 import orjson
 import pytest
+import pytest_asyncio
 
 from core.clock import SystemClock
 from core.effect import Permit
@@ -79,10 +80,17 @@ class Part:
         return VerifyTerms(quote, Msat.of_sat(sat), (self.url,), seller.key.compressed, CLOCK.now() + 60)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def mint_url(tmp_path_factory) -> AsyncIterator[str]:
+    """One mint for all tests here; each has wallets, words and databases of its own."""
+    async with running_mint(tmp_path_factory.mktemp("mint")) as url:
+        yield url
+
+
 @pytest.fixture
-async def part(tmp_path) -> AsyncIterator[Part]:
+async def part(tmp_path, mint_url) -> AsyncIterator[Part]:
     async with contextlib.AsyncExitStack() as stack:
-        url = await stack.enter_async_context(running_mint(tmp_path))
+        url = mint_url
         http = await stack.enter_async_context(aiohttp.ClientSession())
         yield Part(url, http, tmp_path, stack)
 
