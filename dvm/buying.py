@@ -29,6 +29,7 @@ from relays.key import Keyring
 from relays.outbox import Outbox
 from relays.pool import Pool
 from wallet.error import FxUnpriced
+from wallet.fx import history
 from wallet.wallet import Wallet
 
 log = logging.getLogger(__name__)
@@ -204,7 +205,9 @@ class Buying:
             await self._revive(admission.subject)
             return StagedPurchase(admission.subject, (), True, lambda: None)
         purchase = self._purchase(job_id, admission.effect_id, caller, request, limit, route)
-        return StagedPurchase(job_id, (*admission.writes, _insert(purchase)), False, lambda: self._start(purchase))
+        used = () if limit.rate is None else (history(limit.rate),)
+        writes = (*admission.writes, _insert(purchase), *used)
+        return StagedPurchase(job_id, writes, False, lambda: self._start(purchase))
 
     async def buy(self, caller: str, key: str, request: ComputeRequest, path: str = NEW) -> StagedPurchase:
         """Stage, commit and start at once; a race for the same key ends with the same job.

@@ -246,6 +246,7 @@ class Node:
             ("relay pool", self.pool),
             ("outbox", self.outbox),
             ("wallet", self.wallet),
+            *([("exchange rate", self.fx)] if isinstance(self.fx, Oracle) else []),
             ("treasury", self.treasurer),
             ("discovery", self.discovery),
             ("selling", self.selling),

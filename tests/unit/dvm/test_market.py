@@ -553,3 +553,10 @@ async def test_a_payment_that_is_not_good_is_refused_and_gets_no_work(world: Wor
     assert (await seller.selling.list_sales())[0]["state"] == "quoted"
     assert words(seller, 6050) == []
     assert world.mint.calls.count("swap") == 0
+
+
+@story
+async def test_the_rate_at_which_a_job_counts_is_kept(world: World) -> None:
+    buyer = await world.node().up()
+    await buyer.buying.buy("operator", "k", ComputeRequest.parse({"kind": 5050, "input": "x", "max_usd": "0.01"}))
+    assert len(await buyer.db.select("rate")) == 1
