@@ -121,6 +121,9 @@ class Gate(Protocol):
     async def allocate(self, effect_id: EffectId, counterparty: str, amount: Money) -> tuple[Write, ...]:
         """Writes that count `amount` of a begun effect against the limit for one counterparty.
 
+        An effect pays one counterparty: for another than before is asked only when it is certain that the former got
+        nothing, and what was counted against that one's limit is released.
+
         Raises:
             BudgetExceeded: the limit for this counterparty does not cover it.
         """

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from core.money import Msat
 from dvm.buyer_event import (
     Allocate,
     Answered,
@@ -42,9 +43,12 @@ from dvm.buyer_event import (
 )
 from dvm.job import MAX_OFFERS, Funds, Payment, Purchase, State, lock_id, refund_from_ms
 from dvm.policy import BUILTIN, MARKET
-from dvm.selection import Nature, Offer, in_hand, judge, payable, reasons
+from dvm.selection import Nature, Offer, in_hand, judge, least_useful, payable, reasons, usefulness
 
 Move: TypeAlias = tuple[Purchase, list[Effect]]
+
+# A price with fees is worked out for usual coins: a wallet in small change may pay a quarter more, and no seller more.
+_CHANGE = 4
 
 # -- what is learned whatever the state -------------------------------------------------------------------------
 
@@ -72,11 +76,16 @@ def _learn_offer(purchase: Purchase, event: Answered) -> Purchase:
     earlier = [item for item in purchase.offers if item.seller == offer.seller and item.nature is not Nature.PROMISE]
     if any(not item.refusal and item.expires_at * 1000 > event.at_ms for item in earlier):
         return purchase.refusing(offer.event_id, offer.seller, "this seller has a quote that still stands")
-    if len(purchase.offers) >= MAX_OFFERS:
-        return purchase.refusing(offer.event_id, offer.seller, "too many offers")
     offer = judge(offer, purchase.limit.ceiling, event.at_ms // 1000, purchase.deadline)
+    offers = purchase.offers
+    if len(offers) >= MAX_OFFERS:
+        least = least_useful(offers)
+        if usefulness(offer) <= usefulness(least):
+            return purchase.refusing(offer.event_id, offer.seller, offer.refusal or "too many offers")
+        offers = tuple(item for item in offers if item.event_id != least.event_id)
+        purchase = purchase.refusing(least.event_id, least.seller, least.refusal or "it made room for a better one")
     price = "" if offer.price is None else f" {offer.price.value} msat"
-    return replace(purchase, offers=(*purchase.offers, offer)).noted(
+    return replace(purchase, offers=(*offers, offer)).noted(
         event.at_ms, "offer", f"{offer.nature.value}{price} from {offer.seller} {offer.refusal}".strip()
     )
 
@@ -349,6 +358,7 @@ def begin_lock(purchase: Purchase, event: Chosen) -> Move:
     best = event.offer.best
     assert best is not None  # only payable offers are chosen
     assert event.offer.price is not None
+    ceiling = min(purchase.limit.ceiling, best.gross + Msat(-(-best.gross.value // _CHANGE)))
     payment = Payment(
         op_id=lock_id(purchase.job_id, event.offer.event_id),
         offer_id=event.offer.event_id,
@@ -357,11 +367,11 @@ def begin_lock(purchase: Purchase, event: Chosen) -> Move:
         mint=best.mint,
         wallet_key=best.wallet_key,
         price=event.offer.price,
-        ceiling=purchase.limit.ceiling,
+        ceiling=ceiling,
         locktime=max(purchase.deadline, event.at_ms // 1000 + event.offer.eta_s) + purchase.lock_margin_s,
     )
     purchase = replace(purchase, payment=payment)
-    return purchase, [Allocate(payment.op_id, payment.seller, best.gross), Lock(payment)]
+    return purchase, [Allocate(payment.op_id, payment.seller, ceiling), Lock(payment)]
 
 
 def lock_done(purchase: Purchase, event: LockDone) -> Move:

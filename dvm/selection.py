@@ -111,6 +111,23 @@ def _rank(offer: Offer) -> tuple[int, int, str]:
     return best.gross.value, offer.eta_s, offer.event_id
 
 
+def usefulness(offer: Offer) -> tuple[int, int]:
+    """What is kept when there are too many: the larger. Keys cost nothing, so the earliest have no right to stay."""
+    if offer.refusal:
+        return 0, 0
+    if offer.nature is Nature.PROMISE:
+        return 1, 0
+    if offer.nature is Nature.QUOTE:
+        assert offer.best is not None  # judge() refuses a firm quote without terms
+        return 2, -offer.best.gross.value
+    return (3, 0) if offer.content else (0, 1)
+
+
+def least_useful(offers: Sequence[Offer]) -> Offer:
+    """The one that makes room; of equals the latest."""
+    return min(reversed(offers), key=usefulness)
+
+
 def in_hand(offers: Iterable[Offer], *, stated_free: bool) -> Offer | None:
     """The earliest good free result: of those that state the amount 0, or of all."""
     found = [item for item in offers if item.nature is Nature.DELIVERED and item.content and not item.refusal]

@@ -158,7 +158,8 @@ class Till:
                 wait = FIRST_LOOK_S
             if not self._is(Funds.LOCKED, payment):
                 return
-            if await self._state(payment) == "SPENT":
+            # The answer may be about our own refund, if that began while the mint was asked: then its outcome tells.
+            if await self._state(payment) == "SPENT" and self._is(Funds.LOCKED, payment):
                 await self._owner.insist(SpentSeen(self._clock.millis()))
                 return
             most = LONGEST_LOOK_S if self._owner.job.state in ENDED else LONGEST_LOOK_S / 3

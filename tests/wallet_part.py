@@ -45,7 +45,8 @@ def make_wallet(
     clock: HandClock,
     unit: UnitOfWork | None = None,
     check: Callable[[Permit], None] = allow,
+    retired: Sequence[Mint] = (),
 ) -> Wallet:
     """A wallet; without `unit` with an empty database."""
     held = MemoryDatabase(clock=clock) if unit is None else unit
-    return Wallet(held, Keyring(words), clock, check, mints, permit_for=Permit)
+    return Wallet(held, Keyring(words), clock, check, mints, permit_for=Permit, retired=retired)

@@ -192,7 +192,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     # No honest mint signs a part. Nothing may be guessed about the rest.
     Transition("partly_signed", _OPEN, LookedUp, State.UNKNOWN, Effect.WAIT, _found(Signed.SOME)),
     Transition("outdated", _OPEN, LookedUp, State.PREPARED, Effect.REPLAN, _outdated),
-    Transition("not_minted", _OPEN, LookedUp, State.WAITING, Effect.RELEASE, _paid_for),
+    Transition("turned_away", _OPEN, LookedUp, State.WAITING, Effect.RELEASE, _paid_for),
     Transition("never_happened", _OPEN, LookedUp, State.REFUSED, Effect.RELEASE, _never_happened),
     Transition("not_arrived", _OPEN, LookedUp, State.UNKNOWN, Effect.SUBMIT, _found(Signed.NONE, Coins.UNSPENT)),
     Transition("in_progress", _OPEN, LookedUp, State.UNKNOWN, Effect.WAIT, _found(Signed.NONE, Coins.PENDING)),

@@ -58,6 +58,15 @@ def raise_hold(effect_id: EffectId, budget: str, had: int, value: Money, limit: 
     )
 
 
+def drop(holds: Sequence[Row]) -> tuple[Write, ...]:
+    """Hold these no longer, and charge nothing for them."""
+    writes: list[Write] = []
+    for row in holds:
+        writes.append(Delete("hold", {name: row[name] for name in ("effect_id", "budget", "amount")}, rows=1))
+        writes.append(Update("budget", {"name": row["budget"]}, add={"held": -int(row["amount"])}))
+    return tuple(writes)
+
+
 def begin_body(intent: Intent, writ: str, limits: Limits, facts: Facts) -> str:
     """All that the judgement rested on, so that it can be made again."""
     day = facts.day
@@ -105,10 +114,7 @@ def begin(
 
 
 def _share(held: Row, cost: int, over: int) -> int:
-    """What one budget is charged: the day all of the cost, a counterparty at most its part.
-
-    Who got what went over the reservation is not known, so every counterparty is charged with it.
-    """
+    """What one budget is charged: the day all of the cost, the counterparty at most its part and what went over."""
     return cost if held["budget"].startswith("day:") else min(cost, int(held["amount"])) + over
 
 

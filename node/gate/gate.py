@@ -216,6 +216,8 @@ class NodeGate:
     async def allocate(self, effect: EffectId, counterparty: str, amount: Money) -> tuple[Write, ...]:
         """As `core.effect.Gate.allocate`. Asked again for the same counterparty, the larger amount counts.
 
+        Only one counterparty of an effect is ever paid: what was held for an earlier one is released.
+
         Raises:
             BudgetExceeded: it does not fit under the effect's reservation or the limit for this counterparty.
             Conflict: the effect has ended.
@@ -227,20 +229,23 @@ class NodeGate:
         limit = self.limits.per_seller
         if row["unit"] != amount.unit or amount.value < 0 or amount.value > row["reserved"]:
             raise BudgetExceeded("The amount is not within what the effect has reserved.")
-        holds = {held["budget"]: int(held["amount"]) for held in await self._unit.select("hold", {"effect_id": effect})}
+        rows = await self._unit.select("hold", {"effect_id": effect}, order=["budget"])
+        holds = {held["budget"]: int(held["amount"]) for held in rows}
         mine = [name for name in holds if name.startswith(f"seller:{counterparty}:")]
         budget = mine[0] if mine else seller_budget(counterparty, self._clock.now())
         had = holds.get(budget, 0)
+        others = [held for held in rows if held["budget"].startswith("seller:") and held["budget"] != budget]
+        dropped = book.drop(others)
         if amount.value <= had:
-            return ()
+            return dropped
         used = await self._usage(budget)
         if used is not None:
             used = Usage(used.unit, used.held - had, used.spent)
         if message := over_budget(amount, used, limit, "per-seller"):
             raise BudgetExceeded(message)
         if mine:
-            return book.raise_hold(effect, budget, had, amount, limit)
-        return book.hold(effect, budget, amount, limit)
+            return (*dropped, *book.raise_hold(effect, budget, had, amount, limit))
+        return (*dropped, *book.hold(effect, budget, amount, limit))
 
     async def settle(self, effect: EffectId, outcome: Outcome) -> tuple[Write, ...]:
         """As `core.effect.Gate.settle`. A cost above the reservation is booked as it is and marked `over`.

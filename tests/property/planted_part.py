@@ -156,6 +156,18 @@ def _unread_is_free(patch: MonkeyPatch) -> None:
     patch.setattr(book, "settle", settle)
 
 
+def _believes_itself(patch: MonkeyPatch) -> None:
+    """A refund that began while the mint was asked is taken for the seller's claim."""
+
+    async def watch(self: Any, paid: Any) -> None:
+        while self._is(Funds.LOCKED, paid):
+            await self._pause(2.0)
+            if self._is(Funds.LOCKED, paid) and await self._state(paid) == "SPENT":
+                await self._owner.insist(buyer.SpentSeen(self._clock.millis()))
+
+    patch.setattr("dvm.till.Till.watch", watch)
+
+
 # -- M5
 
 
@@ -293,6 +305,7 @@ def _second_unit(patch: MonkeyPatch) -> None:
 
 _LOCKING = "purchase paying/locking"
 _DOUBT = tuple(replace(PLAIN, seed=seed, faults=0.6) for seed in range(6))
+_SLOW = tuple(replace(PLAIN, seed=seed, adversaries=("sleeper",), latency=8.0, storm=100.0) for seed in range(8))
 _LIES = tuple(replace(PLAIN, seed=seed, weather=Weather(forge=0.9, delay=0.3)) for seed in range(3))
 
 PLANTED = (
@@ -313,6 +326,7 @@ PLANTED = (
     Planted("M3", "the fee is not booked", _change_unbooked, (PLAIN,)),
     Planted("M4", "closes while money is locked", _closes_early, _after("sleeper")),
     Planted("M4", "a failed job's cost is not booked", _unread_is_free, _after("thief", order=("dvm",))),
+    Planted("M4", "our refund passes for a claim", _believes_itself, _SLOW),
     Planted("M5", "silence is taken for a no", _silence_is_no, _DOUBT),
     Planted("M5", "doubt is taken for a failure", _doubt_is_failure, _DOUBT),
     Planted("M6", "signatures are not checked", _unverified, (*_after("forger"), *_LIES)),

@@ -341,6 +341,10 @@ def test_every_transition_of_the_saga_is_taken(monkeypatch):
     gone = Step("lock", 10, (Fault.REQUEST_LOST, Fault.NONE, Fault.NONE, Fault.NONE, Fault.UNREACHABLE))
     broken, _ = asyncio.run(simulate([gone]))
     assert broken == []
+    # Paid for, and turned away when the coins are asked for.
+    for fault in (Fault.UNREACHABLE, Fault.REFUSED):
+        broken, _ = asyncio.run(simulate([Step("deposit", 10, (fault,)), Step("lock", 10)]))
+        assert broken == []
     # An unpaid deposit and a mint that signs a part are shown in tests of their own.
     missing = {row.name for row in TRANSITIONS} - set(seen) - {"expired", "partly_signed", "in_progress"}
     assert not missing, seen

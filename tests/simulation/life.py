@@ -137,21 +137,21 @@ class Line:
     """A process's connection to the mint: the mint acts even if whoever asked is dead when it answers."""
 
     def __init__(
-        self, mint: ModelMint, life: Life, check: Callable[[Permit], None], pause: Callable[[], Awaitable[None]]
+        self, mint: ModelMint, life: Life, check: Callable[[Permit], None], pause: Callable[[bool], Awaitable[None]]
     ) -> None:
         self._mint, self._life, self._check, self._pause = mint, life, check, pause
         self.url = mint.url
 
-    async def _go(self, act: Callable[[], Awaitable[T]], permit: Permit | None = None) -> T:
+    async def _go(self, act: Callable[[], Awaitable[T]], permit: Permit | None = None, *, asks: bool = False) -> T:
         await self._life.must_live()
         if permit is not None:
             self._check(permit)
-        await self._pause()
+        await self._pause(asks)
         await self._life.must_live()
         try:
             return await act()
         finally:
-            await self._pause()
+            await self._pause(asks)
             await self._life.must_live()
 
     async def keysets(self) -> tuple[KeysetInfo, ...]:
@@ -176,4 +176,4 @@ class Line:
         return await self._go(lambda: self._mint.restore(outputs))
 
     async def states(self, ys: Sequence[str]) -> Mapping[str, CoinReport]:
-        return await self._go(lambda: self._mint.states(ys))
+        return await self._go(lambda: self._mint.states(ys), asks=True)

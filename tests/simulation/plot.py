@@ -42,6 +42,7 @@ CRASH_POINTS: tuple[tuple[str, str, str], ...] = (
     ("cheap", "operation unknown", "faults"),
     ("cheap", "sale expired", "flood"),
 )
+PRODUCT = ("core", "relays", "wallet", "dvm", "node")
 CRASHES = tuple((point, after) for point in CRASH_POINTS for after in (False, True))
 
 
@@ -86,6 +87,7 @@ def _circumstances(seed: int, chance: random.Random) -> Script:
         known=chance.random() < 0.4,
         spare=chance.random() < 0.3,
         storm=chance.choice((3.0, 3.0, 3.0, 100.0)),
+        latency=chance.choice((0.05, 0.05, 0.05, 1.0)),
         per_seller=chance.choice((30_000, 30_000, 30_000, 7_000)),
         prices=chance.choice(((7, 11), (7, 11), (9, 9), (14, 20))),
     )
@@ -144,6 +146,7 @@ def _about_money() -> tuple[Script, ...]:
         replace(PLAIN, triggers=(Trigger("cheap", "sale working", "refusing", 3.0),)),
         replace(PLAIN, adversaries=("sleeper",), triggers=(unsafe,)),
         *(replace(PLAIN, seed=seed, adversaries=("racer",)) for seed in range(4)),
+        *(replace(PLAIN, seed=seed, adversaries=("sleeper",), latency=8.0, storm=100.0) for seed in range(4)),
         replace(PLAIN, adversaries=("refunder",), sellers=1, crashes=lost, jobs=()),
         replace(PLAIN, sellers=1, crashes=lost),
         replace(PLAIN, adversaries=("sleeper",), faults=0.7, storm=130.0),
@@ -245,6 +248,19 @@ def _jobs(chance: random.Random) -> tuple[Job, ...]:
     return tuple(jobs)
 
 
+class _Ears(logging.Handler):
+    """What the product calls an error is one: a task that broke, a handler at fault, coins that are gone."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.ERROR)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.partition(".")[0] in PRODUCT:
+            error = record.exc_info[1] if record.exc_info else None
+            self._world.oddities.append(f"an error was logged: {record.getMessage()} {error!r}")
+
+
 def play(script: Script, coverage: Coverage | None = None) -> Watch:
     """Run a script to its end, watched."""
     world = World(script)
@@ -263,11 +279,14 @@ def play(script: Script, coverage: Coverage | None = None) -> Watch:
         finally:
             await world.close()
 
-    logging.disable(logging.CRITICAL)
+    ears = _Ears(world)
+    logging.disable(logging.WARNING)
+    logging.getLogger().addHandler(ears)
     try:
         with remembering():
             run(story(), world.loop)
     finally:
+        logging.getLogger().removeHandler(ears)
         logging.disable(logging.NOTSET)
     if coverage is not None:
         coverage.add(world, watches[0].checks)

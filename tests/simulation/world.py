@@ -143,6 +143,7 @@ class Script:
     per_seller: int = 30_000
     triggers: tuple[Trigger, ...] = ()
     spare: bool = False  # a second built-in provider
+    latency: float = 0.05  # seconds, at most, that a question after coins takes to the mint; and as many back
     storm: float = 3.0  # seconds from the last job's end until the weather clears
 
 
@@ -357,6 +358,7 @@ class World:
         self.calm = self.armed = False
         self.outage, self.outage_kind = 0.0, ""
         self.next_fault: Fault | None = None
+        self._swaps = 0
         self.actors: list[Any] = []
         self.nodes: dict[str, Node] = {}
         self.fx = Fx(self)
@@ -398,8 +400,8 @@ class World:
         if not task.cancelled() and task.exception() is not None:
             self.oddities.append(f"the simulation itself failed: {task.exception()!r}")
 
-    async def latency(self) -> None:
-        await self.clock.sleep(self.random.random() * 0.05)
+    async def latency(self, asks: bool) -> None:
+        await self.clock.sleep(self.random.random() * (self.script.latency if asks else 0.05))
 
     def _fault(self, name: str) -> Fault:
         if self.clock.monotonic() < self.outage:
@@ -414,6 +416,8 @@ class World:
 
     def _met(self, name: str, fault: Fault) -> Fault:
         self.next_fault = None
+        if fault is Fault.REFUSED and self.mint._delayed:
+            fault = Fault.REQUEST_LOST  # what an honest mint refuses, it refuses as well when an earlier copy arrives
         self.faults[f"{name} {fault}"] += 1
         if fault is Fault.REQUEST_DELAYED:
             self.relay.later(self.random.random() * 15, self._arrive)
@@ -424,8 +428,8 @@ class World:
         if self.outage_kind == "refusing":
             return Fault.REFUSED if changes else Fault.NONE
         if self.outage_kind == "flaky":
-            lost = changes and self.random.random() < 0.5
-            return Fault.REQUEST_LOST if lost else Fault.UNREACHABLE if changes else Fault.NONE
+            self._swaps += changes
+            return (Fault.NONE, Fault.REQUEST_LOST, Fault.UNREACHABLE)[changes + (changes and self._swaps % 2 == 0)]
         return Fault.REQUEST_LOST if changes and self.outage_kind == "outage" else Fault.UNREACHABLE
 
     async def _arrive(self) -> None:

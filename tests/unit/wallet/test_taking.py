@@ -1,8 +1,10 @@
 """Taking what is ours, again and again: a refund that a seller spoils by a half, a mint that is away for long."""
 
+import asyncio
+
 import pytest
 
-from tests.model_mint import Fault
+from tests.model_mint import Fault, ModelMint
 from tests.unit.wallet.test_wallet import EFFECT, PERMIT, Stage, clean
 from wallet.error import MintRefused, TokenSpent
 from wallet.model import Locked
@@ -69,4 +71,70 @@ async def test_a_refund_that_is_refused_for_days_uses_up_no_counters_and_grows_n
     stage.wire()
     await stage.buyer.refund("refund", "lock", EFFECT, PERMIT)
     assert (await stage.buyer.find("refund")).state is State.DONE
+    await clean(stage.buyer)
+
+
+async def test_a_mint_that_is_away_uses_up_counters_once_and_not_with_every_job(stage):
+    before = (await stage.buyer_db.select("counter"))[0]["next"]
+    stage.mint.script = lambda name: Fault.UNREACHABLE
+    for number in range(40):
+        with pytest.raises(MintRefused):
+            await stage.lock(f"lock {number}")
+        with pytest.raises(MintRefused):
+            await stage.buyer.send(f"send {number}", stage.mint.url, 10, EFFECT, PERMIT)
+    assert (await stage.buyer_db.select("counter"))[0]["next"] - before < 20, "a restore would miss later coins"
+    assert await stage.buyer.find("lock 39") is None
+    stage.wire()
+    await stage.lock()
+    await clean(stage.buyer)
+
+
+async def unpaid() -> tuple[Stage, ModelMint]:
+    stage = Stage()
+    stage.mint.auto_pay = False
+    deposit = await stage.buyer.deposit("late", stage.mint.url, 50, EFFECT, PERMIT)
+    stage.clock.seconds += deposit.expires_at - stage.clock.now() + 300
+    assert (await stage.buyer.poll("late")).state is State.WAITING
+    return stage, stage.mint
+
+
+async def test_an_invoice_that_is_seen_paid_after_it_expired_is_minted():
+    stage, mint = await unpaid()
+    stage.clock.seconds += 6 * 86_400
+    assert (await stage.buyer.poll("late")).state is State.WAITING
+    mint.auto_pay = True
+    assert (await stage.buyer.poll("late")).state is State.DONE
+    assert await stage.live() == 50
+
+
+async def test_the_background_asks_for_a_late_payment_about_once_an_hour():
+    stage, mint = await unpaid()
+    ready, stop = asyncio.Event(), asyncio.Event()
+    mint.calls.clear()
+    end = stage.clock.now() + 86_400
+    task = asyncio.create_task(stage.buyer.run(ready, stop))
+    while stage.clock.now() < end:
+        await asyncio.sleep(0)
+    assert 20 <= mint.calls.count("quote") < 40
+    mint.auto_pay = True
+    while await stage.live() == 0:
+        await asyncio.sleep(0)
+        assert stage.clock.now() < end + 2 * 3_600
+    stop.set()
+    await task
+    await clean(stage.buyer)
+
+
+@pytest.mark.parametrize("fault", [Fault.UNREACHABLE, Fault.BUSY, Fault.REFUSED])
+async def test_a_paid_deposit_that_the_mint_turns_away_is_minted_later_with_the_same_counters(fault):
+    stage = Stage()
+    await stage.buyer.deposit("deposit", stage.mint.url, 50, EFFECT, PERMIT)
+    stage.mint.script = lambda name: fault if name == "mint" else Fault.NONE
+    for _ in range(20):
+        assert (await stage.buyer.poll("deposit")).state is State.WAITING
+    assert (await stage.buyer_db.select("counter"))[0]["next"] < 10
+    stage.mint.rotate()
+    stage.wire()
+    assert (await stage.buyer.poll("deposit")).state is State.DONE
+    assert await stage.live() == 50
     await clean(stage.buyer)

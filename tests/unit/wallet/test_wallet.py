@@ -460,6 +460,9 @@ async def test_an_unpaid_deposit_expires_and_a_paid_one_is_minted_by_the_backgro
     stage.mint.pay(quote)
     ready, stop = asyncio.Event(), asyncio.Event()
     task = asyncio.create_task(stage.buyer.run(ready, stop))
+    while await stage.live() == 0:
+        await asyncio.sleep(0)
+    stage.clock.seconds += 8 * 86_400
     while (await stage.buyer.find("unpaid")).state is State.WAITING:
         await asyncio.sleep(0)
     stop.set()
