@@ -23,7 +23,7 @@ READY := $(if $(wildcard .venv/dev.stamp),.venv/dev.stamp,.venv/run.stamp)
 SEED ?= $(shell printf '%d' 0x$$(git rev-parse --short=7 HEAD 2>/dev/null || echo 0))
 WORKERS ?= 2
 
-.PHONY: help install install-dev demo test test-deps test-bare lint audit bench torture lock clean ci
+.PHONY: help install install-dev demo test test-deps test-bare lint audit bench torture reference lock clean ci
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -59,6 +59,9 @@ bench: install-dev ## ratios to floors measured in the same run
 
 torture: install-dev ## the full counts of the property and crash tests (up to an hour)
 	@$(BIN)/pytest -n $(WORKERS) --hypothesis-profile=torture --hypothesis-seed=$(SEED) --timeout=3600 tests/property $(ARGS)
+
+reference: install-dev ## the reference pages that are made from the code
+	@PYTHONPATH=. $(BIN)/python scripts/reference.py
 
 lock: .tool/uv.stamp ## newest allowed versions into requirements/
 	@$(COMPILE) --output-file requirements/tool.txt requirements/tool.in

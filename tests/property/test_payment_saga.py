@@ -303,7 +303,7 @@ _STEPS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20 if settings.default.max_examples <= 1_000 else 2_000, deadline=None)
 @given(_STEPS)
 def test_no_fault_and_no_crash_loses_or_makes_money(steps):
     broken, _ = asyncio.run(simulate(steps))

@@ -111,11 +111,11 @@ async def test_the_background_asks_for_a_late_payment_about_once_an_hour():
     stage, mint = await unpaid()
     ready, stop = asyncio.Event(), asyncio.Event()
     mint.calls.clear()
-    end = stage.clock.now() + 86_400
+    end = stage.clock.now() + 4 * 3_600
     task = asyncio.create_task(stage.buyer.run(ready, stop))
     while stage.clock.now() < end:
         await asyncio.sleep(0)
-    assert 20 <= mint.calls.count("quote") < 40
+    assert 3 <= mint.calls.count("quote") < 20
     mint.auto_pay = True
     while await stage.live() == 0:
         await asyncio.sleep(0)
