@@ -20,7 +20,7 @@ from dvm.job import Funds, Limit
 from dvm.selection import payable
 from node.gate import book
 from relays import delivery
-from tests.simulation.plot import Crash, Script
+from tests.simulation.script import Crash, Script, Trigger
 from tests.simulation.wire import Weather
 from wallet import engine, payment, planner, purse
 from wallet import wallet as wallets
@@ -305,7 +305,17 @@ def _second_unit(patch: MonkeyPatch) -> None:
 
 _LOCKING = "purchase paying/locking"
 _DOUBT = tuple(replace(PLAIN, seed=seed, faults=0.6) for seed in range(6))
-_SLOW = tuple(replace(PLAIN, seed=seed, adversaries=("sleeper",), latency=8.0, storm=100.0) for seed in range(8))
+_REFUNDING = "purchase delivered/refunding"
+_SLOW = tuple(
+    replace(
+        PLAIN,
+        seed=seed,
+        adversaries=("sleeper",),
+        latency=8.0,
+        triggers=(Trigger("buyer", _REFUNDING, "answer_lost"), Trigger("buyer", _REFUNDING, "blind", 15.0)),
+    )
+    for seed in range(8)
+)
 _LIES = tuple(replace(PLAIN, seed=seed, weather=Weather(forge=0.9, delay=0.3)) for seed in range(3))
 
 PLANTED = (

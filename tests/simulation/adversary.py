@@ -34,7 +34,8 @@ from relays.nip90 import (
     result_draft,
 )
 from tests.model_mint import Fault, ModelMint
-from tests.simulation.world import FREE, PAID, World
+from tests.simulation.script import FREE, PAID
+from tests.simulation.world import World
 from wallet.error import MintRefused
 from wallet.model import LockTerms
 from wallet.wallet import Wallet

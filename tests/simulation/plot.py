@@ -11,10 +11,11 @@ from core.money import MicroUsd, Money, Msat
 from tests.simulation.adversary import ADVERSARIES, enlist
 from tests.simulation.coverage import Coverage
 from tests.simulation.memo import remembering
+from tests.simulation.script import FREE, PAID, Crash, Job, Script, Trigger
 from tests.simulation.virtual import run
 from tests.simulation.watch import Watch
 from tests.simulation.wire import Weather
-from tests.simulation.world import FREE, MONEY_FAULTS, PAID, Crash, Job, Script, Trigger, World
+from tests.simulation.world import MONEY_FAULTS, World
 
 # Where a crash is worth it, and who must be around for a run to get there.
 CRASH_POINTS: tuple[tuple[str, str, str], ...] = (
@@ -131,6 +132,8 @@ def _about_money() -> tuple[Script, ...]:
     slow = (Trigger("buyer", locking, "outage", 12.0),)
     flaky = (Trigger("buyer", locking, "flaky", 4.0),)
     outage = (Trigger("buyer", locking, "outage", 9.0),)
+    refunding = "purchase delivered/refunding"
+    doubtful = (Trigger("buyer", refunding, "answer_lost"), Trigger("buyer", refunding, "blind", 15.0))
     return (
         replace(PLAIN, triggers=outage, order=DVM),
         replace(PLAIN, triggers=outage),
@@ -146,7 +149,7 @@ def _about_money() -> tuple[Script, ...]:
         replace(PLAIN, triggers=(Trigger("cheap", "sale working", "refusing", 3.0),)),
         replace(PLAIN, adversaries=("sleeper",), triggers=(unsafe,)),
         *(replace(PLAIN, seed=seed, adversaries=("racer",)) for seed in range(4)),
-        *(replace(PLAIN, seed=seed, adversaries=("sleeper",), latency=8.0, storm=100.0) for seed in range(4)),
+        *(replace(PLAIN, seed=seed, adversaries=("sleeper",), latency=8.0, triggers=doubtful) for seed in range(4)),
         replace(PLAIN, adversaries=("refunder",), sellers=1, crashes=lost, jobs=()),
         replace(PLAIN, sellers=1, crashes=lost),
         replace(PLAIN, adversaries=("sleeper",), faults=0.7, storm=130.0),

@@ -8,14 +8,14 @@ import contextvars
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache, cached_property
 from typing import Any
 
 from core.effect import EffectClass, Intent, Outcome, OutcomeState
 from core.error import VendoError
 from core.identifier import PubKey
-from core.money import Money, Msat, Rate
+from core.money import Msat, Rate
 from core.unit import Row, Write
 from dvm.buying import Buying
 from dvm.error import ProviderFailed
@@ -31,15 +31,15 @@ from relays.key import Key, Keyring
 from relays.outbox import Outbox
 from tests.model_mint import Fault, ModelMint
 from tests.simulation.life import SERVICE, Crashed, Disk, Life, Line, track
+from tests.simulation.script import FREE, PAID, Crash, Job, Script, Trigger
 from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop
-from tests.simulation.wire import SimPool, SimRelay, Weather
+from tests.simulation.wire import SimPool, SimRelay
 from wallet.cashu.derive import Derivation
 from wallet.error import FxUnpriced
 from wallet.purse import Purse
 from wallet.record import Vault
 from wallet.wallet import Wallet
 
-PAID, FREE = 5050, 5055
 WORDS = {
     "buyer": "leader monkey parrot ring guide accident before fence cannon height naive bean",
     "cheap": "legal winner thank year wave sausage worth useful legal winner thank yellow",
@@ -76,75 +76,6 @@ class Ring(Keyring):
 @cache
 def ring(name: str) -> Ring:
     return Ring(WORDS[name])
-
-
-@dataclass(frozen=True)
-class Crash:
-    """A node dies at the n-th commit whose label starts so, before or after that is applied; or at a time.
-
-    It is away for `down` seconds, or for a moment.
-    """
-
-    node: str
-    label: str = ""
-    number: int = 1
-    after: bool = True
-    at: float | None = None
-    down: float | None = None
-
-
-@dataclass(frozen=True)
-class Trigger:
-    """After a node's n-th commit whose label starts so: `rotate` the mint's keyset, or `cancel` the jobs; or for some
-    seconds the mint is `away`, in `outage` (what is sent to it is lost), `flaky` (no swap gets through) or `refusing`;
-    any other word is the `Fault` of the next swap.
-    """
-
-    node: str
-    label: str
-    action: str
-    seconds: float = 0.0
-    number: int = 1
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the customer wants, and when."""
-
-    key: str
-    at: float = 0.0
-    kind: int = PAID
-    maximum: Money | None = None
-    cancel_at: float | None = None
-    again: bool = False  # asked for twice under the same key
-    timeout_s: int | None = None
-
-
-@dataclass(frozen=True)
-class Script:
-    """One run: everything in it follows from this and the seed."""
-
-    seed: int
-    weather: Weather = field(default_factory=lambda: Weather(delay=0.05))
-    faults: float = 0.0
-    unpriced: float = 0.0
-    unit: str = "uusd"
-    order: tuple[str, ...] = ("dvm", "builtin")
-    jobs: tuple[Job, ...] = (Job("job-0"),)
-    crashes: tuple[Crash, ...] = ()
-    adversaries: tuple[str, ...] = ()
-    partition: tuple[str, float, float] | None = None
-    funds: int = 120
-    clumsy: float = 0.0  # how often a provider fails or is late
-    late_in_day: bool = False  # midnight (UTC) comes during the run
-    prices: tuple[int, int] = (7, 11)
-    sellers: int = 2
-    known: bool = True
-    per_seller: int = 30_000
-    triggers: tuple[Trigger, ...] = ()
-    spare: bool = False  # a second built-in provider
-    latency: float = 0.05  # seconds, at most, that a question after coins takes to the mint; and as many back
-    storm: float = 3.0  # seconds from the last job's end until the weather clears
 
 
 class Bench:
@@ -404,10 +335,10 @@ class World:
         await self.clock.sleep(self.random.random() * (self.script.latency if asks else 0.05))
 
     def _fault(self, name: str) -> Fault:
-        if self.clock.monotonic() < self.outage:
-            return self._dead(name)
         if self.next_fault is not None and name == "swap":
             return self._met(name, self.next_fault)
+        if self.clock.monotonic() < self.outage:
+            return self._dead(name)
         if self.calm or name in ("keysets", "keys", "quote", "request_quote"):
             return Fault.NONE
         if self.random.random() >= self.script.faults:
@@ -425,6 +356,8 @@ class World:
 
     def _dead(self, name: str) -> Fault:
         changes = name in ("swap", "mint")
+        if self.outage_kind == "blind":
+            return Fault.UNREACHABLE if name == "restore" else Fault.NONE
         if self.outage_kind == "refusing":
             return Fault.REFUSED if changes else Fault.NONE
         if self.outage_kind == "flaky":
@@ -521,7 +454,7 @@ class World:
         """What a commit was the sign for."""
         if trigger.action == "rotate":
             self.mint.rotate()
-        elif trigger.action in ("outage", "away", "flaky", "refusing"):
+        elif trigger.action in ("outage", "away", "flaky", "refusing", "blind"):
             self.outage, self.outage_kind = self.clock.monotonic() + trigger.seconds, trigger.action
         elif trigger.action in set(Fault):
             self.next_fault = Fault(trigger.action)
