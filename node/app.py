@@ -331,11 +331,15 @@ async def _serve(home: Path, config: Config, keyring: Keyring) -> int:
         node = Node(config, keyring, database, Outside(http, executor, retired), homes.read_token(home))
         await node.prepare()
         announcing = asyncio.create_task(_announce(home, node, started))
+        announcing.add_done_callback(lambda task: None if task.cancelled() or task.exception() is None else stop.set())
         try:
             await run_services(node.parts, stop, started=started)
         finally:
             announcing.cancel()
+            await asyncio.wait([announcing])
             homes.clear_control(home)
+        if not announcing.cancelled():
+            announcing.result()  # a node that could not say where it listens has failed
     return 0
 
 

@@ -21,6 +21,7 @@ from cli.demo.person import Person
 from cli.demo.process import Child, family, start_mint, start_node, start_relay
 from cli.demo.screen import Screen
 from cli.demo.wire import Wire, stored, watching
+from core.identifier import PubKey
 from core.money import MicroUsd, Msat, Rate
 from node import home
 from relays.event import Event
@@ -161,9 +162,12 @@ async def _open_nodes(stage: _Stage, wire: Wire, person: Person) -> None:
     for name, child in stage.nodes.items():
         stage.screen.say(f"{name} runs as process {child.process.pid}")
     for name in _SELLERS:
-        key = stage.rings[name].node.pubkey
-        await wire.until(lambda event, key=key: event.kind == HANDLER and event.pubkey == key, _REPLY)  # type: ignore[misc]
+        await _announced(wire, stage.rings[name].node.pubkey)
     await _fund(stage)
+
+
+async def _announced(wire: Wire, seller: PubKey) -> None:
+    await wire.until(lambda event: event.kind == HANDLER and event.pubkey == seller, _REPLY)
 
 
 async def _fund(stage: _Stage) -> None:

@@ -24,7 +24,7 @@ async def supervised(provider: Provider, request: ComputeRequest, timeout_s: flo
         raise ProviderFailed(f"It took longer than {timeout_s:g} s.") from error
     except (InvalidInput, ProviderFailed):
         raise
-    except Exception as error:
+    except Exception as error:  # the edge of supervision: a provider's fault is the job's failure, not the node's
         word = error.message if isinstance(error, VendoError) else type(error).__name__
         log.warning("A provider broke: %s", word, extra={"action": "provider_broke", "provider": provider.name})
         raise ProviderFailed(f"The provider {provider.name} broke: {word}") from error

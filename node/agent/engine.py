@@ -135,7 +135,7 @@ class Engine:
             self._queued.discard(agent)
             task = asyncio.create_task(self._drain(agent), name=f"agent {agent}")
             self._busy[agent] = task
-            task.add_done_callback(lambda _, agent=agent: self._ended(agent))  # type: ignore[misc]
+            task.add_done_callback(lambda _, agent=agent: self._ended(agent))  # type: ignore[misc]  # default of a lambda
         self._due.extend(waiting)
 
     def _ended(self, agent: str) -> None:

@@ -133,7 +133,9 @@ class TickRunner:
             return _Failure("agent.too_slow", f"The tick took longer than {self._limits.seconds:g} s.")
         except VendoError as error:
             return _Failure(error.code, error.message, isinstance(error, Paused), isinstance(error, Conflict))
-        except Exception as error:
+        except (
+            Exception
+        ) as error:  # the edge of an agent's own code: its fault is recorded, and no one else's tick ends
             log.exception("an agent's program failed", extra={"action": "agent_failed", "agent": ctx.agent})
             return _Failure("agent.failed", f"The program raised {type(error).__name__}.")
         return None

@@ -107,7 +107,7 @@ class ControlPlane:
             return await self._route(request, key)
         except VendoError as error:
             answer = problem(error)
-        except Exception:
+        except Exception:  # the HTTP edge: the log has the fault, the caller a stable code
             log.exception("a request failed", extra={"action": "http_failed", "method": request.method})
             answer = problem(Internal())
         if request.method in ("PUT", "POST"):

@@ -5,7 +5,7 @@ restarts a node passes the same object in again. Units are applied in the order 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from core.clock import Clock, SystemClock
@@ -91,11 +91,11 @@ class _Rows:
         self._next = max(self._next, number + 1)
 
     def find(self, where: Mapping[str, Condition]) -> list[int]:
-        candidates: Iterable[int] | None = None
+        candidates: Collection[int] | None = None
         for column, wanted in where.items():
             if column in self._index and not isinstance(wanted, Among | Within):
                 bucket = self._index[column].get(wanted, {})
-                if candidates is None or len(bucket) < len(candidates):  # type: ignore[arg-type]
+                if candidates is None or len(bucket) < len(candidates):
                     candidates = bucket
         return sorted(
             number for number in (self.rows if candidates is None else candidates) if _matches(self.rows[number], where)
@@ -149,7 +149,7 @@ class MemoryDatabase:
         try:
             for position, write in enumerate(unit):
                 self._apply(write, position, undo)
-        except BaseException as error:
+        except BaseException as error:  # all or nothing, whatever interrupts it
             while undo:
                 undo.pop()()
             self._chain.give_back()
@@ -177,7 +177,7 @@ class MemoryDatabase:
             found = self._targets(rows, write, position)
             for number in found:
                 row = rows.drop(number)
-                undo.append(lambda number=number, row=row: rows.put(number, row))  # type: ignore[misc]
+                undo.append(lambda number=number, row=row: rows.put(number, row))  # type: ignore[misc]  # defaults of a lambda
         else:
             self._insert(Insert("entry", self._chain.append(write)), position, undo)
 
@@ -230,7 +230,7 @@ class MemoryDatabase:
                 raise clash(write.table, position)
             rows.drop(number)
             rows.put(number, after)
-            undo.append(lambda number=number, before=before: _restore(rows, number, before))  # type: ignore[misc]
+            undo.append(lambda number=number, before=before: _restore(rows, number, before))  # type: ignore[misc]  # as above
 
     async def select(
         self,

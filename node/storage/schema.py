@@ -64,7 +64,7 @@ class TableFacts:
                 raise BadWrite(f"{self.name}.{column} cannot be null.")
         elif not isinstance(value, kind):
             raise BadWrite(f"{self.name}.{column} holds {kind.__name__}, not {type(value).__name__}.")
-        elif kind is int and not _LEAST <= value <= _MOST:  # type: ignore[operator]
+        elif kind is int and not _LEAST <= value <= _MOST:  # type: ignore[operator]  # `kind` says that it is an int
             raise BadWrite(f"The number for {self.name}.{column} is too large.")
         return value
 

@@ -127,6 +127,7 @@ class Actor:
             self.world.spawn(self.hear(event))
 
     async def hear(self, event: Event) -> None:
+        """Each style answers in its own way."""
         raise NotImplementedError
 
     def say(self, draft: Draft) -> Event:
