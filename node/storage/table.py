@@ -296,3 +296,74 @@ class LogRow(_Table, table=True):
     at_ms: int = Field(sa_column=_big())
     type: str
     data: str
+
+
+class HandledRow(_Table, table=True):
+    """An event that a subscription's handler has finished with, so that a restart does not hand it over again."""
+
+    __tablename__ = "handled"
+    __table_args__ = (Index("handled_when", "name", "created_at"),)
+    name: str = Field(primary_key=True)  # the subscription's
+    event_id: str = Field(primary_key=True)
+    created_at: int = Field(sa_column=_big())
+
+
+class RelayFactRow(_Table, table=True):
+    """What a relay said of itself (NIP-11, JSON), and what we found out by trying (JSON)."""
+
+    __tablename__ = "relay_fact"
+    url: str = Field(primary_key=True)
+    information: str = ""
+    traits: str = "{}"
+    at: int = Field(sa_column=_big())
+
+
+class RelayListRow(_Table, table=True):
+    """A person's newest list of one kind: 10002 (NIP-65), 10050 (NIP-17). An empty `raw`: we asked, there is none."""
+
+    __tablename__ = "relay_list"
+    pubkey: str = Field(primary_key=True)
+    kind: int = Field(primary_key=True)
+    created_at: int = Field(sa_column=_big())
+    raw: str
+    fetched_at: int = Field(sa_column=_big())
+
+
+class IdentityRow(_Table, table=True):
+    """One key of one agent. Rotation makes a new epoch; an old key is kept to decrypt what still comes for it.
+
+    `source`: derived, imported or remote. `state`: active, retired or deleted.
+    """
+
+    __tablename__ = "identity"
+    name: str = Field(primary_key=True)
+    epoch: int = Field(primary_key=True)
+    pubkey: str = Field(index=True)
+    source: str
+    sealed: bytes  # an imported secret, or how to reach the remote signer; empty for derived ones
+    state: str
+    created_at: int = Field(sa_column=_big())
+    retired_at: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
+
+
+class MessageRow(_Table, table=True):
+    """One message of an agent, in or out, and what became of it.
+
+    `protocol`: nip17, nip04 or public. `direction`: in or out. `state` of one that goes out: queued, sent, failed,
+    seen (the other side reacted); of one that came in: received, held, dropped.
+    """
+
+    __tablename__ = "message"
+    __table_args__ = (Index("message_talk", "agent", "peer", "created_at"),)
+    agent: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)  # the rumor's, or the event's
+    peer: str
+    direction: str
+    protocol: str
+    kind: int
+    text: str = ""
+    effect_id: str = ""
+    state: str
+    reason: str = ""
+    created_at: int = Field(sa_column=_big())
+    updated_at: int = Field(sa_column=_big())
