@@ -1,248 +1,269 @@
-"""The embedded relay at work: latency, ingest, queries, fan-out. `python -m bench.relay [--events N]`.
+"""The embedded relay beside the others: ingest, fan-out, latency; and alone, with a thousand subscriptions.
 
-The relay runs in a process of its own and syncs every group to the disk before its OKs (synchronous=FULL). The
-client writes frames that were signed, masked and joined beforehand, so that it costs little of the machine they share.
+Same client, same events, alternating, medians of the rounds. vendo's relay syncs every group of events to the disk
+before its OKs; what the others promise stands beside them.
 """
 
-import argparse
 import asyncio
-import json
-import os
-import signal
-import sqlite3
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
-from relays.event import Draft, Event
+from bench.peer import CORE, KHATRU, LOCAL, NAMES, NOSTR_RELAY, VENDO, Peer, open_peer
+from bench.process import ChildFailed, Children
+from bench.target import Section, Target, quantile, ratio
+from bench.wire import Client, Counter, Cut, offer, publish, signed
+from relays.event import Event
 from relays.key import Key
 
-ROOT = Path(__file__).resolve().parent.parent
-_UPGRADE = (
-    b"GET / HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-)
+CONNECTIONS, IN_FLIGHT = 8, 128
+SHORTEST_S = 0.8  # what one measurement should last
+MOST, FEWEST = 10_000, 200
+LISTENERS = 100
+LATENCY_N, LATENCY_HZ = 200, 100
+LIMIT_S = 30.0
+Say = Callable[[str], None]
 
 
-def masked(text: bytes) -> bytes:
-    """A client's frame; a mask of zeros is a mask."""
-    size = len(text)
-    length = bytes((0x80 | size,)) if size < 126 else bytes((0x80 | 126,)) + size.to_bytes(2, "big")
-    return b"\x81" + length + bytes(4) + text
+class Bench:
+    """The relays that run, and what each round found for each of them."""
+
+    def __init__(self, peers: Sequence[Peer], say: Say) -> None:
+        self.peers = list(peers)
+        self.found: dict[str, dict[str, list[float]]] = {one.name: defaultdict(list) for one in peers}
+        self.notes: list[str] = []
+        self._say = say
+        self._rate: dict[tuple[str, str], float] = {}
+
+    def median(self, name: str, what: str) -> float | None:
+        """The middle of the rounds; None if it was not measured."""
+        values = self.found.get(name, {}).get(what)
+        return statistics.median(values) if values else None
+
+    def count(self, peer: Peer, what: str, most: int, fewest: int) -> int:
+        """How many events take this peer long enough."""
+        rate = self._rate.get((peer.name, what))
+        return fewest if rate is None else max(fewest, min(most, int(rate * SHORTEST_S)))
+
+    async def each(self, number: int, what: str, measure: Callable[[Peer], Awaitable[float]]) -> None:
+        """Measure every peer, each time another first. One that fails is left out from then on."""
+        shift = number % max(1, len(self.peers))
+        for peer in self.peers[shift:] + self.peers[:shift]:
+            self._say(f"{what}, round {number + 1}: {peer.name}")
+            try:
+                self._rate[peer.name, what] = await measure(peer)
+            except (Cut, TimeoutError, OSError) as error:
+                self.notes.append(f"{peer.name} fell out at {what}: {type(error).__name__} {error}"[:300])
+                self.peers.remove(peer)
+
+    def keep(self, peer: Peer, **values: float) -> None:
+        """What a measurement found."""
+        for what, value in values.items():
+            self.found[peer.name][what].append(value)
 
 
-def signed(count: int, kind: int = 1) -> list[Event]:
-    """Events of about 0.75 KB with three tags, by twenty authors."""
-    keys = [Key.generate() for _ in range(20)]
-    start = int(time.time()) - count
-    return [
-        keys[n % 20].sign(
-            Draft(
-                kind,
-                f"{n} " + "x" * 250,
-                (("t", f"topic {n % 50}"), ("p", keys[n * 7 % 20].pubkey), ("e", str(n % 10) * 64)),
-                start + n,
-            )
-        )
-        for n in range(count)
-    ]
+async def ingest(bench: Bench, peer: Peer, events: Sequence[Event], *, warm: bool = False) -> float:
+    """Events a second, and the relay's processor time for one."""
+    frames = [offer(event) for event in events]
+    before = peer.cpu_s()
+    spent = await publish(peer.url, frames, CONNECTIONS, IN_FLIGHT, LIMIT_S)
+    if not warm:
+        bench.keep(peer, ingest=len(frames) / spent, ingest_us=1e6 * (peer.cpu_s() - before) / len(frames))
+    return len(frames) / spent
 
 
-def offer(event: Event) -> bytes:
-    return masked(f'["EVENT",{event.to_json()}]'.encode())
+async def fan_out(bench: Bench, peer: Peer, events: Sequence[Event], *, warm: bool = False) -> float:
+    """Deliveries a second to a hundred subscribers; returns events a second."""
+    listeners = [await Client.connect(peer.url) for _ in range(LISTENERS)]
+    left, done = len(events) * LISTENERS, asyncio.Event()
 
-
-class Client(asyncio.Protocol):
-    """Splits what arrives into messages and gives each to `heard`."""
-
-    def __init__(self) -> None:
-        self.heard: Callable[[bytes], None] = lambda _message: None
-        self._left = b""
-        self._upgraded = asyncio.Event()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.write(_UPGRADE)
-
-    def data_received(self, data: bytes) -> None:
-        data = self._left + data
-        if not self._upgraded.is_set():
-            data = data.partition(b"\r\n\r\n")[2]
-            self._upgraded.set()
-        at, end = 0, len(data)
-        while end - at >= 2:
-            size, head = data[at + 1], 2
-            if size >= 126:
-                head = 4 if size == 126 else 10
-                if end - at < head:
-                    break
-                size = int.from_bytes(data[at + 2 : at + head], "big")
-            if end - at < head + size:
-                break
-            self.heard(data[at + head : at + head + size])
-            at += head + size
-        self._left = data[at:]
-
-    async def wait_for(self, start: bytes) -> float:
-        """When the next message that begins so was read."""
-        found: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-
-        def heard(message: bytes) -> None:
-            if not found.done() and message.startswith(start):
-                found.set_result(time.perf_counter())
-
-        self.heard = heard
-        return await found
-
-    @classmethod
-    async def connect(cls, url: str) -> "Client":
-        host, _, port = url.removeprefix("ws://").partition(":")
-        _, client = await asyncio.get_running_loop().create_connection(cls, host, int(port))
-        await client._upgraded.wait()
-        return client
-
-
-async def latency(url: str, events: list[Event], floor: Callable[[], float]) -> dict[str, float]:
-    """One event at a time, 100 a second: publish → OK and publish → receive, in ms, with the disk's part beside it."""
-    publisher, listener = await Client.connect(url), await Client.connect(url)
-    listener.transport.write(masked(b'["REQ","live",{"limit":0}]'))
-    await listener.wait_for(b'["EOSE"')
-    ok_ms, seen_ms, floor_ms = [], [], []
-    for event in events:
-        floor_ms.append(floor())
-        acknowledged = asyncio.create_task(publisher.wait_for(b'["OK"'))
-        received = asyncio.create_task(listener.wait_for(b'["EVENT"'))
-        await asyncio.sleep(0.01)
-        started = time.perf_counter()
-        publisher.transport.write(offer(event))
-        ok_ms.append(1e3 * (await acknowledged - started))
-        seen_ms.append(1e3 * (await received - started))
-    publisher.transport.close()
-    listener.transport.close()
-    timed = {"ok": ok_ms, "receive": seen_ms, "bare_commit": floor_ms}
-    cuts = [(name, statistics.quantiles(values, n=100)) for name, values in timed.items()]
-    return {f"{name}_{label}_ms": round(q[at], 2) for name, q in cuts for label, at in (("p50", 49), ("p99", 98))}
-
-
-def bare_commit(home: Path) -> Callable[[], float]:
-    """What the disk takes for one synced row, in ms: the part of a latency that is not the relay's."""
-    db = sqlite3.connect(home / "floor.db", isolation_level=None)
-    for setting in ("journal_mode=WAL", "synchronous=FULL"):
-        db.execute(f"PRAGMA {setting}")
-    db.execute("CREATE TABLE floor(text TEXT)")
-
-    def once() -> float:
-        started = time.perf_counter()
-        db.execute("INSERT INTO floor VALUES(?)", ("x" * 750,))
-        return 1e3 * (time.perf_counter() - started)
-
-    return once
-
-
-async def ingest(url: str, events: list[Event], in_flight: int = 256) -> float:
-    """Events a second on one connection with so many unanswered."""
-    client, frames = await Client.connect(url), [offer(event) for event in events]
-    answered, done = 0, asyncio.Event()
-
-    def heard(message: bytes) -> None:
-        nonlocal answered
-        assert b",true," in message, message
-        answered += 1
-        sent = answered + in_flight - 1
-        if sent < len(frames):
-            client.transport.write(frames[sent])
-        if answered == len(frames):
-            done.set()
-
-    client.heard = heard
-    started = time.perf_counter()
-    client.transport.write(b"".join(frames[:in_flight]))
-    await done.wait()
-    client.transport.close()
-    return len(frames) / (time.perf_counter() - started)
-
-
-async def query(url: str, wanted: str, times: int = 100) -> float:
-    """REQ → EOSE, p50 in ms."""
-    client, spent = await Client.connect(url), []
-    for _ in range(times):
-        started = time.perf_counter()
-        client.transport.write(masked(f'["REQ","q",{wanted}]'.encode()))
-        await client.wait_for(b'["EOSE"')
-        spent.append(1e3 * (time.perf_counter() - started))
-    client.transport.close()
-    return round(statistics.median(spent), 2)
-
-
-async def fan_out(url: str, events: list[Event], listeners: int = 100) -> float:
-    """Deliveries a second."""
-    clients = [await Client.connect(url) for _ in range(listeners)]
-    left, done = len(events) * listeners, asyncio.Event()
-    for client in clients:
-        client.transport.write(masked(b'["REQ","live",{"limit":0}]'))
-        await client.wait_for(b'["EOSE"')
-
-    def heard(_message: bytes) -> None:
+    def counted(number: int) -> None:
         nonlocal left
-        left -= 1
-        if not left:
+        left -= number
+        if left <= 0:
             done.set()
 
-    for client in clients:
-        client.heard = heard
-    total, started = left, time.perf_counter()
-    publishing = asyncio.create_task(ingest(url, events))
-    await done.wait()
-    spent = time.perf_counter() - started
-    await publishing
-    for client in clients:
-        client.transport.close()
-    return total / spent
-
-
-def processor_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-async def measure(url: str, pid: int, count: int, home: Path) -> dict[str, object]:
-    report: dict[str, object] = {"durability": "fsync before OK", "events": count}
-    report.update(await latency(url, signed(300, 7), bare_commit(home)))
-    before = processor_s(pid)
-    rates = [await ingest(url, signed(count)) for _ in range(3)]
-    report["ingest_per_s"] = round(statistics.median(rates))
-    report["relay_us_per_event"] = round(1e6 * (processor_s(pid) - before) / count / 3)
-    shapes = (
-        '{"limit":100}',
-        '{"kinds":[1],"limit":100}',
-        '{"#t":["topic 3"],"limit":100}',
-        '{"#e":["' + "7" * 64 + '"]}',
-    )
-    report["query_p50_ms"] = {wanted[:20]: await query(url, wanted) for wanted in shapes}
-    report["deliveries_per_s"] = round(await fan_out(url, signed(1_000, 9)))
-    return report
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=5_000)
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="vendo-bench-") as home:
-        argv = [sys.executable, "-m", "cli.relay", "--home", home, "--port", "0"]
-        child = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        for client in listeners:
+            await client.subscribe("live", {"kinds": [events[0].kind], "limit": 1})
+            Counter(client, counted)
+        frames, before, started = [offer(event) for event in events], peer.cpu_s(), time.perf_counter()
+        await publish(peer.url, frames, 1, 64, LIMIT_S)
         try:
-            assert child.stdout is not None
-            url = json.loads(child.stdout.readline())["url"]
-            print(json.dumps(asyncio.run(measure(url, child.pid, given.events, Path(home))), indent=2))
-        finally:
-            child.send_signal(signal.SIGTERM)
-            child.wait(10)
+            await asyncio.wait_for(done.wait(), LIMIT_S)
+        except TimeoutError as error:
+            raise TimeoutError(f"{left} of {len(events) * LISTENERS} deliveries never came") from error
+        spent = time.perf_counter() - started
+    finally:
+        for client in listeners:
+            client.close()
+    number = len(events) * LISTENERS
+    if not warm:
+        bench.keep(peer, fan_out=number / spent, delivery_us=1e6 * (peer.cpu_s() - before) / number)
+    return len(events) / spent
+
+
+async def latency(bench: Bench, peer: Peer, events: Sequence[Event]) -> float:
+    """Publish → receive at 100 a second, on two connections of an ordinary client."""
+    publisher, listener = await Client.connect(peer.url), await Client.connect(peer.url)
+    await listener.subscribe("live", {"kinds": [events[0].kind], "limit": 1})
+    sent: dict[bytes, float] = {}
+    took: list[float] = []
+
+    def heard(messages: list[bytes]) -> None:
+        now = time.perf_counter()
+        for message in messages:
+            at = message.find(b'"id":"')
+            began = sent.pop(message[at + 6 : at + 70], None) if at > 0 else None
+            if began is None and b'"EVENT"' in message[:9]:  # a relay that writes spaces into its JSON
+                at = message.find(b'"id": "')
+                began = sent.pop(message[at + 7 : at + 71], None)
+            if began is not None:
+                took.append(1e3 * (now - began))
+
+    listener.heard = heard
+    try:
+        started = time.perf_counter()
+        for number, event in enumerate(events):
+            frame = offer(event)
+            await asyncio.sleep(max(0.0, started + number / LATENCY_HZ - time.perf_counter()))
+            sent[event.id.encode()] = time.perf_counter()
+            publisher.transport.write(frame)
+        async with asyncio.timeout(5.0):
+            while sent:
+                await asyncio.sleep(0.01)
+    finally:
+        publisher.close()
+        listener.close()
+    bench.keep(peer, p50_ms=quantile(took, 0.5), p99_ms=quantile(took, 0.99))
+    return LATENCY_HZ
+
+
+def _shapes(keys: Sequence[Key], number: int) -> dict[str, Any]:
+    """One of a thousand filters of five shapes; about two of the thousand want each event."""
+    key = keys[number % len(keys)].pubkey
+    match number % 5:
+        case 0:
+            return {"authors": [key], "kinds": [1], "limit": 0}
+        case 1:
+            return {"#p": [key], "kinds": [1, 1059], "limit": 0}
+        case 2:
+            return {"#t": [f"subject {number}"], "limit": 0}
+        case 3:
+            return {"#e": [f"{number:064x}"], "limit": 0}
+        case _:
+            return {"kinds": [5_000 + number], "limit": 0}
+
+
+async def subscribed(url: str, keys: Sequence[Key], number: int, events: Sequence[Event]) -> float:
+    """Events a second while so many subscriptions are open, on ten connections."""
+    listeners = [await Client.connect(url) for _ in range(min(10, number))]
+    try:
+        for at in range(number):
+            await listeners[at % len(listeners)].subscribe(f"live{at}", _shapes(keys, at))
+        for listener in listeners:
+            listener.heard = lambda _messages: None
+        spent = await publish(url, [offer(event) for event in events], CONNECTIONS, IN_FLIGHT, LIMIT_S)
+    finally:
+        for listener in listeners:
+            listener.close()
+    return len(events) / spent
+
+
+async def _open_all(names: Sequence[str], stack: AsyncExitStack, folder: Path, say: Say) -> tuple[list[Peer], list[str]]:
+    children = await stack.enter_async_context(Children(folder))
+    peers, notes = [], []
+    for name in names:
+        say(f"starting {name}")
+        try:
+            peers.append(await open_peer(name, stack, children, folder))
+        except (ChildFailed, OSError) as error:
+            notes.append(f"{name} is left out: {error}"[:300])
+    return peers, notes
+
+
+async def _rounds(bench: Bench, rounds: int) -> None:
+    warm, few = signed(FEWEST), signed(50, 8_999)
+    await bench.each(0, "ingest", lambda peer: ingest(bench, peer, warm, warm=True))
+    await bench.each(0, "fan-out", lambda peer: fan_out(bench, peer, few, warm=True))
+    for number in range(rounds):
+        events = signed(MOST)
+        await bench.each(
+            number, "ingest", lambda peer: ingest(bench, peer, events[: bench.count(peer, "ingest", MOST, FEWEST)])
+        )
+        heard = signed(1_500, 9_000 + number)
+        await bench.each(
+            number,
+            "fan-out",
+            lambda peer: fan_out(bench, peer, heard[: bench.count(peer, "fan-out", 1_500, 50)]),
+        )
+        timed = signed(LATENCY_N, 7_000 + number)
+        await bench.each(number, "latency", lambda peer: latency(bench, peer, timed))
+
+
+async def _subscriptions(peer: Peer, rounds: int, say: Say) -> dict[int, float]:
+    rates: dict[int, list[float]] = {1: [], 1_000: []}
+    for number in range(rounds):
+        for many in (1, 1_000) if number % 2 else (1_000, 1):
+            say(f"{many} live subscriptions, round {number + 1}")
+            keys = [Key.generate() for _ in range(20)]
+            rates[many].append(await subscribed(peer.url, keys, many, signed(6_000, keys=keys)))
+    return {many: statistics.median(values) for many, values in rates.items()}
+
+
+def _section(bench: Bench, live: dict[int, float]) -> Section:
+    section = Section("Relays side by side: the same client and events, medians of the rounds")
+    for peer in bench.peers:
+        section.rows.append(
+            {
+                "relay": peer.name, "ingest/s": bench.median(peer.name, "ingest"),
+                "CPU µs/event": bench.median(peer.name, "ingest_us"),
+                "deliveries/s to 100": bench.median(peer.name, "fan_out"),
+                "CPU µs/delivery": bench.median(peer.name, "delivery_us"),
+                "publish→receive p50 ms": bench.median(peer.name, "p50_ms"),
+                "p99 ms": bench.median(peer.name, "p99_ms"),
+            }
+        )  # fmt: skip
+        section.notes.append(f"{peer.name}: {peer.durability}")
+    section.notes += bench.notes
+    section.notes += [f"vendo with {many:,} live subscriptions: {rate:,.0f} events/s" for many, rate in live.items()]
+
+    def over(what: str, other: str) -> float | None:
+        return ratio(bench.median(VENDO, what), bench.median(other, what))
+
+    section.targets += [
+        Target("ingest, fsynced / nostr-relay", 12, over("ingest", NOSTR_RELAY)),
+        Target("ingest, fsynced / @nostr-relay/core", 25, over("ingest", CORE)),
+        Target("ingest, fsynced / LocalRelay in memory", 0.6, over("ingest", LOCAL)),
+        Target("fan-out to 100 / LocalRelay", 2, over("fan_out", LOCAL)),
+        Target("fan-out to 100 / khatru", 0.5, over("fan_out", KHATRU)),
+        Target("publish→receive p99 / LocalRelay's, ordinary client", 0.3, over("p99_ms", LOCAL), at_least=False),
+        Target("ingest with 1,000 live subscriptions / with one", 0.5, ratio(live.get(1_000), live.get(1))),
+    ]
+    return section
+
+
+async def run(rounds: int, folder: Path, say: Say, names: Sequence[str] = NAMES) -> list[Section]:
+    """All of it."""
+    async with AsyncExitStack() as stack:
+        peers, notes = await _open_all(names, stack, folder, say)
+        bench = Bench(peers, say)
+        bench.notes += notes
+        await _rounds(bench, rounds)
+        mine = [peer for peer in bench.peers if peer.name == VENDO]
+        live = await _subscriptions(mine[0], rounds, say) if mine else {}
+        return [_section(bench, live)]
 
 
 if __name__ == "__main__":
-    main()
+    import tempfile
+
+    from bench.paper import show
+
+    with tempfile.TemporaryDirectory(prefix="vendo-bench-") as place:
+        show(asyncio.run(run(int(sys.argv[1]), Path(place), lambda text: print(text, file=sys.stderr), sys.argv[2:] or NAMES)))

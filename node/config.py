@@ -4,6 +4,7 @@ Settings are documented in the file that `vendo init` writes (`TEMPLATE` below);
 tested against the models here.
 """
 
+import json
 import tomllib
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from core.money import MICRO, MicroUsd, Money, Msat
 from node.error import ConfigInvalid, HomeMissing
 from relays.key import parse_pubkey
+from relays.nip49 import DEFAULT_LOG_N, MAX_LOG_N, MIN_LOG_N
 
 FILE = "config.toml"
 
@@ -117,6 +119,20 @@ class StrangerSection(_Section):
     free_burst: int = Field(8_000, ge=0, le=1_000_000)
 
 
+class KeySection(_Section):
+    """The keys at rest, and what becomes of those that were replaced."""
+
+    passphrase_from: tuple[Literal["environment", "file", "keyring", "prompt"], ...] = (
+        "environment",
+        "file",
+        "keyring",
+        "prompt",
+    )
+    passphrase_file: str = ""
+    scrypt_log_n: int = Field(DEFAULT_LOG_N, ge=MIN_LOG_N, le=MAX_LOG_N)
+    retired_days: int = Field(30, ge=1, le=3_650)
+
+
 class SellSection(_Section):
     """One service for sale."""
 
@@ -151,6 +167,7 @@ class Config(_Section):
     fx: FxSection = FxSection()
     policy: PolicySection = PolicySection()
     strangers: StrangerSection = StrangerSection()
+    keys: KeySection = KeySection()
     sell: tuple[SellSection, ...] = ()
     agent: tuple[AgentSection, ...] = ()
 
@@ -219,13 +236,23 @@ def render(
     port: int,
     name: str = "vendo",
     services: tuple[SellSection, ...] = (),
+    passphrase_file: str = "",
+    log_n: int = DEFAULT_LOG_N,
 ) -> str:
     """The commented file that `vendo init` writes."""
 
     def quoted(items: tuple[str, ...]) -> str:
         return "[" + ", ".join(f'"{item}"' for item in items) + "]"
 
-    text = TEMPLATE.format(owner=owner, relays=quoted(relays), mints=quoted(mints), port=port, name=name)
+    text = TEMPLATE.format(
+        owner=owner,
+        relays=quoted(relays),
+        mints=quoted(mints),
+        port=port,
+        name=name,
+        passphrase_file=json.dumps(passphrase_file, ensure_ascii=False),  # JSON's strings are TOML's basic strings
+        log_n=log_n,
+    )
     for one in services:
         text += f'\n[[sell]]\nkind = {one.kind}\nprice_msat = {one.price_msat}\nprovider = "{one.provider}"\n'
     return text
@@ -271,6 +298,12 @@ lock_margin_s = 300            # the refund opens this long after the timeout
 [strangers]
 free_per_second = 1000         # free jobs in all, however many keys ask for them
 free_burst = 8000              # so many of them may come at once
+
+[keys]                         # the seed words at rest (`vendo key encrypt`), and keys that were replaced
+passphrase_from = ["environment", "file", "keyring", "prompt"]  # who is asked for the passphrase, in this order
+passphrase_file = {passphrase_file}           # for "file": its first line; it must be readable by its owner alone
+scrypt_log_n = {log_n}              # what one try of a passphrase costs: 16 is 64 MiB and 0.3 s, each step up doubles both
+retired_days = 30              # how long a replaced key still opens what is sent to it
 
 [[agent]]
 name = "agent"                 # a-z, 0-9 and -; `vendo send agent "summarize: ..."`

@@ -1,7 +1,7 @@
 """A home directory: configuration, keys, database, token. Made once, readable by its owner alone.
 
 config.toml    settings, commented
-keys.json      the seed words (0600); every key of the node derives from them
+keys.json      the seed words (0600), encrypted unless the owner chose otherwise; every key of the node derives from them
 token          the operator's bearer token for the control plane (0600)
 node.db        the database; relays' events are never in it
 lock           held while the node runs; names the pid
@@ -19,8 +19,11 @@ from pathlib import Path
 from core.error import InvalidInput
 from node import config
 from node.error import AlreadyRunning, HomeExists, HomeMissing
+from node.identity.keystore import Locked, locked_text, plain_text, read_keys, replace_private, write_private
+from node.identity.passphrase import Sources, ask_at_terminal
 from relays.key import Keyring, new_words, parse_pubkey
 from relays.key import npub as to_npub
+from relays.nip49 import DEFAULT_LOG_N
 
 KEYS = "keys.json"
 TOKEN = "token"  # noqa: S105 - the name of a file
@@ -41,14 +44,6 @@ class Created:
     agent: str
 
 
-def _write_private(path: Path, text: str) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def create(
     home: Path,
     *,
@@ -59,8 +54,16 @@ def create(
     words: str | None = None,
     name: str = "vendo",
     services: Sequence[config.SellSection] = (),
+    passphrase: str | None = None,
+    passphrase_file: Path | None = None,
+    log_n: int = DEFAULT_LOG_N,
 ) -> Created:
     """Make a home directory with new keys, or with the keys of given words.
+
+    Args:
+        passphrase: encrypts the words at rest (NIP-49); None leaves them readable for their owner.
+        passphrase_file: where the node will find it at its start, if that is a file.
+        log_n: what trying a passphrase costs, as a power of two: 16 is 64 MiB and a quarter of a second.
 
     Raises:
         HomeExists: there is one already; it is left as it is.
@@ -77,37 +80,56 @@ def create(
         port=port,
         name=name,
         services=tuple(services),
+        passphrase_file=str(passphrase_file.absolute()) if passphrase_file is not None else "",
+        log_n=log_n,
     )
     config.parse(text)
+    keys = plain_text(keyring) if passphrase is None else locked_text(keyring, passphrase, log_n)
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
-    _write_private(home / KEYS, json.dumps({"words": keyring.words}) + "\n")
-    _write_private(home / TOKEN, secrets.token_urlsafe(32) + "\n")
-    _write_private(home / config.FILE, text)
+    write_private(home / KEYS, keys)
+    write_private(home / TOKEN, secrets.token_urlsafe(32) + "\n")
+    write_private(home / config.FILE, text)
     agent = keyring.agent("agent").npub
     return Created(home, keyring.words, owner_npub, keyring.operator.npub, keyring.node.npub, agent)
 
 
-def open_keyring(home: Path) -> Keyring:
-    """The keys of a home directory.
+def open_keyring(home: Path, sources: Sources | None = None) -> Keyring:
+    """The keys of a home directory; encrypted ones are unlocked by its configured sources, or by those given.
 
     Raises:
         HomeMissing: there are none.
-        InvalidInput: the file is readable by others, or damaged.
+        InvalidInput: the file is readable by others.
+        KeysDamaged: the file is damaged.
+        PassphraseNeeded: no source has a passphrase.
+        WrongPassphrase: the one that was given is another.
+        ConfigInvalid: the configuration, which says where the passphrase is, is wrong.
     """
-    path = home / KEYS
-    try:
-        mode = path.stat().st_mode & 0o077
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise HomeMissing(f"There is no {KEYS} in {home}.") from error
-    except json.JSONDecodeError as error:
-        raise InvalidInput(f"{path} is damaged.", remedy="Restore it from your words.") from error
-    if mode:
-        raise InvalidInput(f"{path} can be read by others.", remedy=f"Run: chmod 600 {path}")
-    if not isinstance(body, dict) or not isinstance(body.get("words"), str):
-        raise InvalidInput(f"{path} is damaged.", remedy="Restore it from your words.")
-    return Keyring(body["words"])
+    keys = read_keys(home / KEYS)
+    if isinstance(keys, Locked):
+        return (sources or passphrase_sources(home)).unlock(keys)
+    return keys.ring()
+
+
+def passphrase_sources(home: Path) -> Sources:
+    """Where this home's passphrase is looked for.
+
+    Raises:
+        HomeMissing, ConfigInvalid: as `config.load`.
+    """
+    section = config.load(home).keys
+    file = home / section.passphrase_file if section.passphrase_file else None  # a path from the root stays as it is
+    return Sources(section.passphrase_from, file, ask=ask_at_terminal())
+
+
+def lock_keys(home: Path, keyring: Keyring, passphrase: str | None, log_n: int = DEFAULT_LOG_N) -> None:
+    """Write the keys anew, under this passphrase or, with None, readable for their owner.
+
+    Raises:
+        InvalidInput: the passphrase is empty, or the cost is out of range; the file stays as it is.
+    """
+    text = plain_text(keyring) if passphrase is None else locked_text(keyring, passphrase, log_n)
+    replace_private(home / KEYS, text)
 
 
 def read_token(home: Path) -> str:

@@ -7,6 +7,7 @@ from yarl import URL
 from core.error import InvalidInput
 
 MAX_URL_CHARS = 512
+_INSIDE = (".localhost", ".local", ".internal", ".lan", ".home", ".arpa", ".onion", ".i2p")
 
 
 def canonical(url: str) -> str:
@@ -49,3 +50,20 @@ def is_public(host: str) -> bool:
     if mapped is not None:
         address = mapped
     return address.is_global and not address.is_multicast
+
+
+def is_nameable(url: str) -> bool:
+    """Whether a stranger may name this relay: nothing that is plainly inside our own network, or out of reach.
+
+    Names are not resolved here; the socket checks the address that a name leads to once more.
+    """
+    try:
+        host = URL(canonical(url)).host or ""
+    except InvalidInput:
+        return False
+    host = host.rstrip(".").lower()
+    try:
+        ipaddress.ip_address(host.split("%", 1)[0])
+    except ValueError:
+        return "." in host and not host.endswith(_INSIDE) and not host.replace(".", "").isdigit()
+    return is_public(host)

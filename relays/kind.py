@@ -1,7 +1,10 @@
 """Names for the event kinds that this node uses, and NIP-01's storage classes. Pure."""
 
 METADATA = 0  # NIP-01
+NOTE = 1  # NIP-01: a public text
+LEGACY_DM = 4  # NIP-04
 DELETION = 5  # NIP-09
+REACTION = 7  # NIP-25
 SEAL = 13  # NIP-59
 DM = 14  # NIP-17
 FILE = 15  # NIP-17
@@ -16,8 +19,12 @@ FIRST_RESULT, LAST_RESULT = 6000, 6999
 JOB_FEEDBACK = 7000
 RELAY_LIST = 10002  # NIP-65
 DM_RELAYS = 10050  # NIP-17
+HEARTBEAT = 11998  # a provider is up; replaceable, with an expiration
 EPHEMERAL_GIFT_WRAP = 21059  # NIP-59
 CLIENT_AUTH = 22242  # NIP-42
+KEY_LIST = 22243  # ours: keys that one AUTH speaks for (docs/reference/wire.md)
+KEY_CONSENT = 22244  # ours: a key agrees to be on such a list
+BLOSSOM_AUTH = 24242  # BUD-01
 HTTP_AUTH = 27235  # NIP-98
 HANDLER_RECOMMENDATION = 31989  # NIP-89
 HANDLER = 31990  # NIP-89

@@ -350,11 +350,12 @@ class MessageRow(_Table, table=True):
     """One message of an agent, in or out, and what became of it.
 
     `protocol`: nip17, nip04 or public. `direction`: in or out. `state` of one that goes out: queued, sent, failed,
-    seen (the other side reacted); of one that came in: received, held, dropped.
+    seen (the other side reacted); of one that came in: received, held, dropped. `changed_ms` (Unix ms) rises strictly
+    with every change of any row: it is the cursor of those who watch.
     """
 
     __tablename__ = "message"
-    __table_args__ = (Index("message_talk", "agent", "peer", "created_at"),)
+    __table_args__ = (Index("message_talk", "agent", "peer", "created_at"), Index("message_watch", "agent", "changed_ms"))
     agent: str = Field(primary_key=True)
     id: str = Field(primary_key=True)  # the rumor's, or the event's
     peer: str
@@ -362,8 +363,8 @@ class MessageRow(_Table, table=True):
     protocol: str
     kind: int
     text: str = ""
-    effect_id: str = ""
+    effect_id: str = Field(default="", index=True)
     state: str
     reason: str = ""
     created_at: int = Field(sa_column=_big())
-    updated_at: int = Field(sa_column=_big())
+    changed_ms: int = Field(sa_column=_big())

@@ -26,6 +26,12 @@ class Limits:
         replays: stored answers that one connection may have under way; then it is not read until one is done.
         send_bytes: what may wait to be sent to one connection; a reader that lags further is cut off.
         store_bytes: size of the events' file; at that size new events are refused.
+        keys: keys that one connection may prove by AUTH.
+        listed_keys: keys that one connection may add by key lists.
+        syncs: reconciliations (NIP-77) open on one connection.
+        sync_items: events in one reconciliation.
+        all_sync_items: events in all reconciliations of the relay at once; 41 bytes of memory each.
+        handshake_s: how long a connection may take until it is a websocket, in seconds.
     """
 
     message_bytes: int = 262_144
@@ -43,22 +49,9 @@ class Limits:
     replays: int = 16
     send_bytes: int = 4 << 20
     store_bytes: int = 4 << 30
-
-
-def limitation(limits: Limits) -> dict[str, int | bool]:
-    """The `limitation` object of NIP-11."""
-    return {
-        "max_message_length": limits.message_bytes,
-        "max_subscriptions": limits.subscriptions,
-        "max_filters": limits.filters,
-        "max_limit": MAX_LIMIT,
-        "default_limit": DEFAULT_LIMIT,
-        "max_subid_length": limits.sub_id_chars,
-        "max_event_tags": limits.event_tags,
-        "max_content_length": limits.event_bytes,
-        "created_at_upper_limit": limits.future_s,
-        "min_pow_difficulty": 0,
-        "auth_required": False,
-        "payment_required": False,
-        "restricted_writes": False,
-    }
+    keys: int = 64
+    listed_keys: int = 20_000
+    syncs: int = 8
+    sync_items: int = 500_000
+    all_sync_items: int = 2_000_000
+    handshake_s: float = 10.0

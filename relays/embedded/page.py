@@ -1,13 +1,10 @@
-"""What people and programs get from the relay over plain HTTP: a page, or the NIP-11 document. Pure."""
+"""What people get from the relay with a browser. Pure."""
 
-from dataclasses import dataclass
 from html import escape
-from typing import Any
 
-from relays.embedded.limit import Limits, limitation
+from relays.embedded.information import Description, Rules, limitation, rates_of, supported
 
-SUPPORTED = (1, 9, 11, 40, 45, 70)
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -22,16 +19,23 @@ code {{ font-size: 1.05em; overflow-wrap: anywhere; }}
 table {{ border-collapse: collapse; width: 100%; }}
 th, td {{ text-align: left; font-weight: normal; padding: .25rem 0; border-bottom: 1px solid #8884; }}
 td {{ text-align: right; font-variant-numeric: tabular-nums; }}
+label {{ display: block; margin: .5rem 0; }}
+input, textarea {{ width: 100%; font: inherit; box-sizing: border-box; }}
 </style>
 </head>
 <body>
 <h1>{name}</h1>
 <p>{about}</p>
 <p>This is a Nostr relay. Give a Nostr client this address: <code>{url}</code></p>
-<h2>Now</h2>
+<h2>Who may use it</h2>
+<ul>
+{rules}
+</ul>
+{payment}<h2>Now</h2>
 <table>
 <tr><th>Stored events</th><td>{events}</td></tr>
 <tr><th>Connections</th><td>{connections}</td></tr>
+<tr><th>NIPs</th><td>{nips}</td></tr>
 </table>
 <h2>Limits</h2>
 <table>
@@ -41,44 +45,73 @@ td {{ text-align: right; font-variant-numeric: tabular-nums; }}
 </html>
 """
 
+_PAYMENT = """<h2>Pay to write</h2>
+<p>{sats} sats for {days} days, as a Cashu token of one of these mints: {mints}</p>
+<form method="post" action="pay">
+<label>Your public key <input name="pubkey" required maxlength="100" placeholder="npub1…"></label>
+<label>Cashu token <textarea name="token" required rows="4" maxlength="100000"></textarea></label>
+<button>Pay</button>
+</form>
+"""
 
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What the relay says about itself. `pubkey` is its operator's, 64 hex digits, or empty."""
-
-    name: str = "vendo relay"
-    about: str = "The relay inside a vendo node."
-    pubkey: str = ""
-    version: str = ""
-
-
-def document(description: Description, limits: Limits) -> dict[str, Any]:
-    """The relay information document (NIP-11)."""
-    out: dict[str, Any] = {
-        "name": description.name,
-        "description": description.about,
-        "software": "vendo",
-        "version": description.version,
-        "supported_nips": list(SUPPORTED),
-        "limitation": limitation(limits),
-    }
-    if description.pubkey:
-        out["pubkey"] = description.pubkey
-    return out
+_ANSWER = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>
+<body><h1>{title}</h1><p>{text}</p><p><a href="./">Back</a></p></body></html>
+"""
 
 
-def page(description: Description, limits: Limits, url: str, events: int, connections: int) -> str:
-    """The page for a browser."""
+def page(
+    description: Description, rules: Rules, url: str, events: int, connections: int, mints: tuple[str, ...] = ()
+) -> str:
+    """The page. `mints` are where tokens for a payment may be from; none if payments are not taken."""
+    numbers: dict[str, int | bool] = {**limitation(rules), **rates_of(rules.rates)}
     rows = [
         f"<tr><th>{escape(name.replace('_', ' '))}</th><td>{value}</td></tr>"
-        for name, value in limitation(limits).items()
+        for name, value in numbers.items()
         if type(value) is int
     ]
     return _PAGE.format(
         name=escape(description.name),
         about=escape(description.about),
-        url=escape(url),
+        url=escape(description.public_url or url),
+        rules="\n".join(f"<li>{escape(line)}</li>" for line in sentences(rules)),
+        payment=_payment(rules, mints),
         events=events,
         connections=connections,
+        nips=" ".join(map(str, supported(description.nips))),
         limits="\n".join(rows),
     )
+
+
+def _payment(rules: Rules, mints: tuple[str, ...]) -> str:
+    access = rules.access
+    if "payment" not in access.write_by or not mints:
+        return ""
+    listed = ", ".join(f"<code>{escape(mint)}</code>" for mint in mints)
+    return _PAYMENT.format(sats=-(-access.price_msat // 1_000), days=access.paid_days, mints=listed)
+
+
+def sentences(rules: Rules) -> list[str]:
+    """The rules of access in words."""
+    access = rules.access
+    ways = {
+        "key": "a key that belongs to this relay",
+        "pow": f"proof of work of {access.pow_bits} bits (NIP-13)",
+        "payment": "a payment",
+    }
+    out = ["Writing needs " + ", or ".join(ways[way] for way in access.write_by) + "." if access.write_by else ""]
+    out += ["" if access.write_by else "Everybody may write."]
+    out += ["Writers say first who they are (NIP-42)." if access.auth_to_write else ""]
+    reading = {
+        "open": "Everybody may read.",
+        "auth": "Readers say first who they are (NIP-42).",
+        "key": "Only keys that belong to this relay read, after they said who they are (NIP-42).",
+    }
+    out += [reading[access.read_by]]
+    out += ["Private messages go to their sender and receiver only (NIP-42)." if access.private else ""]
+    return [line for line in out if line]
+
+
+def answer_page(title: str, text: str) -> str:
+    """A small page that answers a form."""
+    return _ANSWER.format(title=escape(title), text=escape(text))

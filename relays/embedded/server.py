@@ -9,8 +9,8 @@ from relays.embedded import frame
 from relays.embedded.client import Client
 from relays.embedded.error import RelayBusy
 from relays.embedded.hub import Hub
-from relays.embedded.limit import Limits
-from relays.embedded.page import POLICY, Description, document, page
+from relays.embedded.information import Description, Rules, document
+from relays.embedded.page import POLICY, page
 from relays.embedded.store import Store
 
 _NIP11 = "application/nostr+json"
@@ -26,8 +26,9 @@ _IDLE_S = 20.0
 class Server:
     """Listens for one hub."""
 
-    def __init__(self, hub: Hub, store: Store, limits: Limits, description: Description) -> None:
-        self._hub, self._store, self._limits, self._description = hub, store, limits, description
+    def __init__(self, hub: Hub, store: Store, rules: Rules, description: Description) -> None:
+        self._hub, self._store, self._rules, self._description = hub, store, rules, description
+        self._limits = rules.limits
         self.url = ""
 
     async def start(self, host: str, port: int) -> None:
@@ -71,11 +72,11 @@ class Server:
         accepted = request.headers.get("Accept", "")
         if "text/html" in accepted and _NIP11 not in accepted:
             return self._page()
-        body = document(self._description, self._limits)
+        body = document(self._description, self._rules)
         return web.json_response(body, content_type=_NIP11, headers=_OPEN_TO_ALL)
 
     def _page(self) -> web.Response:
-        text = page(self._description, self._limits, self.url, self._store.total, len(self._hub.clients))
+        text = page(self._description, self._rules, self.url, self._store.total, len(self._hub.clients))
         headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
         return web.Response(text=text, content_type="text/html", headers=headers)
 

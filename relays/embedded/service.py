@@ -8,8 +8,9 @@ from pathlib import Path
 from core.clock import Clock
 from relays.embedded.hub import Hub
 from relays.embedded.limit import Limits
-from relays.embedded.page import Description
-from relays.embedded.policy import OpenPolicy, Policy
+from relays.embedded.information import Description, Rules
+from relays.embedded.policy import Policy, RelayPolicy
+from relays.embedded.rate import Rates
 from relays.embedded.server import Server
 from relays.embedded.store import Store
 from relays.embedded.store_write import Entry, Outcome
@@ -53,7 +54,7 @@ class EmbeddedRelay:
     ) -> None:
         self._host, self._port, self._clock = host, port, clock
         self._limits = limits or Limits()
-        self._policy = policy or OpenPolicy(self._limits)
+        self._policy = policy or RelayPolicy(self._limits)
         self._description = description or Description()
         self._store = Store(path, store_bytes=self._limits.store_bytes, synchronous=synchronous)
         self._hub: Hub | None = None
@@ -92,7 +93,7 @@ class EmbeddedRelay:
         self._store.open(self._committed)
         try:
             self._hub = Hub(self._store, self._policy, self._limits, self._clock)
-            server = Server(self._hub, self._store, self._limits, self._description)
+            server = Server(self._hub, self._store, Rules(self._limits, self._policy.access, Rates()), self._description)
             await server.start(self._host, self._port)
             self._url = server.url
             _log.info("the relay listens", extra={"action": "relay_ready", "url": self._url})

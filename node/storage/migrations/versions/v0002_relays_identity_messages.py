@@ -78,7 +78,9 @@ def _message() -> None:
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("changed_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("agent", "id"),
     )
     op.create_index("message_talk", "message", ["agent", "peer", "created_at"], unique=False)
+    op.create_index("message_watch", "message", ["agent", "changed_ms"], unique=False)
+    op.create_index(op.f("ix_message_effect_id"), "message", ["effect_id"], unique=False)
