@@ -38,8 +38,8 @@ demo: install ## agents buy real work on this machine: make demo ARGS=--crash
 test: install-dev ## the tests: make test ARGS='tests/unit -k money'
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal --hypothesis-seed=$(SEED) --randomly-seed=$(SEED) $(ARGS)
 
-test-deps: ## what the interop tests need (root, Debian)
-	@sh scripts/test-deps.sh
+test-deps: .tool/uv.stamp ## what the interop tests need (root, Debian)
+	@PYTHON="$(PYTHON)" sh scripts/test-deps.sh
 
 test-bare: ## proves `make demo` on a bare Debian, in a chroot (root, Debian)
 	@sh scripts/test-bare.sh $(ARGS)

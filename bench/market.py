@@ -22,6 +22,7 @@ from typing import Any
 from bench import durability, table
 from bench.load import Load, measure
 from bench.process import Child, ChildFailed, Children
+from bench.target import Section, Target
 from node import home
 
 JOBS = {1: 120, 16: 480, 64: 960}  # by number of customers
@@ -193,6 +194,17 @@ async def run(names: list[str], rounds: int, folder: Path, say: Any) -> dict[str
         await _measure_all(responders, rounds, say)
         report = await _report(responders, folder, time.monotonic() - begun)
         return report | {"load_before": round(busy, 2), "cpus": os.cpu_count()}
+
+
+def section(report: dict[str, Any]) -> Section:
+    """The promises alone, for the sum at the end; `table` prints the numbers."""
+    found = Section("market")
+    for one in report["ratios"]:
+        name = f"jobs answered / the floor's ({one['relay']} relay, {one['customers']} customers)"
+        found.targets.append(Target(name, MIN_THROUGHPUT, one["throughput"]))
+        if one["customers"] == 1:
+            found.targets.append(Target(f"p50 / the floor's ({one['relay']} relay)", MAX_P50, one["p50"], at_least=False))
+    return found
 
 
 def main() -> int:

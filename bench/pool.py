@@ -63,8 +63,7 @@ async def measure(name: str, rounds: int, folder: Path, say: Say) -> Section:
     """All tasks against one relay."""
     found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     async with AsyncExitStack() as stack:
-        children = await stack.enter_async_context(Children(folder))
-        peer = await open_peer(name, stack, children, folder)
+        peer = await open_peer(name, stack, folder)
         kind = 2_000
         for number in range(rounds):
             for side, task in TASKS if number % 2 == 0 else reversed(TASKS):
@@ -116,12 +115,3 @@ async def run(rounds: int, folder: Path, say: Say) -> list[Section]:
     """Against nostr-sdk's own relay, where the SDK's client is at home, and against vendo's."""
     return [await measure(name, rounds, folder, say) for name in (LOCAL, VENDO)]
 
-
-if __name__ == "__main__":
-    import sys
-    import tempfile
-
-    from bench.paper import show
-
-    with tempfile.TemporaryDirectory(prefix="vendo-bench-") as place:
-        show(asyncio.run(run(int(sys.argv[1]), Path(place), lambda text: print(text, file=sys.stderr))))

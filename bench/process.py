@@ -68,8 +68,8 @@ class Child:
 class Children:
     """All processes of one bench; all are gone when the block is left, however it is left."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, most: int = MAX_CHILDREN) -> None:
+        self._folder, self._most = folder, most
         self._all: list[Child] = []
 
     async def __aenter__(self) -> "Children":
@@ -80,26 +80,26 @@ class Children:
     ) -> None:
         await asyncio.gather(*(child.stop() for child in reversed(self._all)))
 
-    async def start(self, name: str, *argv: str) -> Child:
+    async def start(self, name: str, *argv: str, start_s: float = START_S) -> Child:
         """Run `python -m argv` and wait for its line.
 
         Raises:
             ChildFailed: too many children, no line in time, or not JSON.
         """
-        if len(self._all) >= MAX_CHILDREN:
-            raise ChildFailed(f"more than {MAX_CHILDREN} children")
+        if len(self._all) >= self._most:
+            raise ChildFailed(f"more than {self._most} children")
         log = self._folder / f"{name}.log"
         environment = {key: value for key, value in os.environ.items() if not key.startswith("VENDO_")}
         with log.open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+                sys.executable, "-m", *argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
                 stderr=stderr, env=environment | {"PYTHONUNBUFFERED": "1"},
             )  # fmt: skip
         child = Child(name, process, log)
         self._all.append(child)
         assert process.stdout is not None
         try:
-            child.said = json.loads(await asyncio.wait_for(process.stdout.readline(), START_S))
+            child.said = json.loads(await asyncio.wait_for(process.stdout.readline(), start_s))
         except (TimeoutError, json.JSONDecodeError) as error:
             raise ChildFailed(f"{name} did not start: {child.tail()}") from error
         return child

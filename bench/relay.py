@@ -6,7 +6,6 @@ before its OKs; what the others promise stands beside them.
 
 import asyncio
 import statistics
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.peer import CORE, KHATRU, LOCAL, NAMES, NOSTR_RELAY, VENDO, Peer, open_peer
-from bench.process import ChildFailed, Children
+from bench.process import ChildFailed
 from bench.target import Section, Target, quantile, ratio
 from bench.wire import Client, Counter, Cut, offer, publish, signed
 from relays.event import Event
@@ -24,7 +23,8 @@ from relays.key import Key
 CONNECTIONS, IN_FLIGHT = 8, 128
 SHORTEST_S = 0.8  # what one measurement should last
 MOST, FEWEST = 10_000, 200
-LISTENERS = 100
+LISTENERS, HEARD = 100, 1_500
+EPHEMERAL = 20_100  # kinds that a relay passes on and does not keep (NIP-01)
 LATENCY_N, LATENCY_HZ = 200, 100
 LIMIT_S = 30.0
 Say = Callable[[str], None]
@@ -77,8 +77,8 @@ async def ingest(bench: Bench, peer: Peer, events: Sequence[Event], *, warm: boo
     return len(frames) / spent
 
 
-async def fan_out(bench: Bench, peer: Peer, events: Sequence[Event], *, warm: bool = False) -> float:
-    """Deliveries a second to a hundred subscribers; returns events a second."""
+async def fan_out(bench: Bench, peer: Peer, events: Sequence[Event], what: str = "") -> float:
+    """Deliveries a second to a hundred subscribers, kept under `what`; returns events a second."""
     listeners = [await Client.connect(peer.url) for _ in range(LISTENERS)]
     left, done = len(events) * LISTENERS, asyncio.Event()
 
@@ -103,8 +103,8 @@ async def fan_out(bench: Bench, peer: Peer, events: Sequence[Event], *, warm: bo
         for client in listeners:
             client.close()
     number = len(events) * LISTENERS
-    if not warm:
-        bench.keep(peer, fan_out=number / spent, delivery_us=1e6 * (peer.cpu_s() - before) / number)
+    if what:
+        bench.keep(peer, **{what: number / spent, f"{what}_us": 1e6 * (peer.cpu_s() - before) / number})
     return len(events) / spent
 
 
@@ -176,32 +176,33 @@ async def subscribed(url: str, keys: Sequence[Key], number: int, events: Sequenc
 
 
 async def _open_all(names: Sequence[str], stack: AsyncExitStack, folder: Path, say: Say) -> tuple[list[Peer], list[str]]:
-    children = await stack.enter_async_context(Children(folder))
     peers, notes = [], []
     for name in names:
         say(f"starting {name}")
         try:
-            peers.append(await open_peer(name, stack, children, folder))
-        except (ChildFailed, OSError) as error:
+            peers.append(await open_peer(name, stack, folder))
+        except ChildFailed as error:
             notes.append(f"{name} is left out: {error}"[:300])
     return peers, notes
 
 
 async def _rounds(bench: Bench, rounds: int) -> None:
-    warm, few = signed(FEWEST), signed(50, 8_999)
+    warm, few, fleeting = signed(FEWEST), signed(50, 8_999), signed(50, EPHEMERAL - 1)
     await bench.each(0, "ingest", lambda peer: ingest(bench, peer, warm, warm=True))
-    await bench.each(0, "fan-out", lambda peer: fan_out(bench, peer, few, warm=True))
+    await bench.each(0, "stored", lambda peer: fan_out(bench, peer, few))
+    await bench.each(0, "fleeting", lambda peer: fan_out(bench, peer, fleeting))
     for number in range(rounds):
         events = signed(MOST)
         await bench.each(
             number, "ingest", lambda peer: ingest(bench, peer, events[: bench.count(peer, "ingest", MOST, FEWEST)])
         )
-        heard = signed(1_500, 9_000 + number)
-        await bench.each(
-            number,
-            "fan-out",
-            lambda peer: fan_out(bench, peer, heard[: bench.count(peer, "fan-out", 1_500, 50)]),
-        )
+        for what, kind in (("stored", 9_000 + number), ("fleeting", EPHEMERAL + number)):
+            heard = signed(HEARD, kind)
+            await bench.each(
+                number, what, lambda peer, what=what, heard=heard: fan_out(  # type: ignore[misc]
+                    bench, peer, heard[: bench.count(peer, what, HEARD, 50)], what
+                ),
+            )  # fmt: skip
         timed = signed(LATENCY_N, 7_000 + number)
         await bench.each(number, "latency", lambda peer: latency(bench, peer, timed))
 
@@ -223,9 +224,10 @@ def _section(bench: Bench, live: dict[int, float]) -> Section:
             {
                 "relay": peer.name, "ingest/s": bench.median(peer.name, "ingest"),
                 "CPU µs/event": bench.median(peer.name, "ingest_us"),
-                "deliveries/s to 100": bench.median(peer.name, "fan_out"),
-                "CPU µs/delivery": bench.median(peer.name, "delivery_us"),
-                "publish→receive p50 ms": bench.median(peer.name, "p50_ms"),
+                "stored: deliveries/s to 100": bench.median(peer.name, "stored"),
+                "ephemeral: deliveries/s": bench.median(peer.name, "fleeting"),
+                "CPU µs": bench.median(peer.name, "fleeting_us"),
+                "receive p50 ms": bench.median(peer.name, "p50_ms"),
                 "p99 ms": bench.median(peer.name, "p99_ms"),
             }
         )  # fmt: skip
@@ -240,8 +242,10 @@ def _section(bench: Bench, live: dict[int, float]) -> Section:
         Target("ingest, fsynced / nostr-relay", 12, over("ingest", NOSTR_RELAY)),
         Target("ingest, fsynced / @nostr-relay/core", 25, over("ingest", CORE)),
         Target("ingest, fsynced / LocalRelay in memory", 0.6, over("ingest", LOCAL)),
-        Target("fan-out to 100 / LocalRelay", 2, over("fan_out", LOCAL)),
-        Target("fan-out to 100 / khatru", 0.5, over("fan_out", KHATRU)),
+        Target("fan-out of stored events to 100 / LocalRelay", 2, over("stored", LOCAL)),
+        Target("fan-out of stored events to 100 / khatru", 0.5, over("stored", KHATRU)),
+        Target("fan-out of ephemeral events to 100 / LocalRelay", 2, over("fleeting", LOCAL)),
+        Target("fan-out of ephemeral events to 100 / khatru", 0.5, over("fleeting", KHATRU)),
         Target("publish→receive p99 / LocalRelay's, ordinary client", 0.3, over("p99_ms", LOCAL), at_least=False),
         Target("ingest with 1,000 live subscriptions / with one", 0.5, ratio(live.get(1_000), live.get(1))),
     ]
@@ -259,11 +263,3 @@ async def run(rounds: int, folder: Path, say: Say, names: Sequence[str] = NAMES)
         live = await _subscriptions(mine[0], rounds, say) if mine else {}
         return [_section(bench, live)]
 
-
-if __name__ == "__main__":
-    import tempfile
-
-    from bench.paper import show
-
-    with tempfile.TemporaryDirectory(prefix="vendo-bench-") as place:
-        show(asyncio.run(run(int(sys.argv[1]), Path(place), lambda text: print(text, file=sys.stderr), sys.argv[2:] or NAMES)))

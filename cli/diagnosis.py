@@ -18,7 +18,8 @@ import aiohttp
 
 from core.error import VendoError
 from node import config
-from node.home import CONTROL, DATABASE, KEYS, TOKEN, Lock, open_keyring
+from node.home import CONTROL, DATABASE, KEYS, TOKEN, Lock
+from node.identity.keystore import Locked, read_keys
 
 _TIMEOUT_S = 8.0
 _DISK_FAIL, _DISK_WARN = 64 << 20, 512 << 20
@@ -85,17 +86,26 @@ def _home(home: Path) -> Iterator[Check]:
         yield Check("home", State.WARN, f"{home} is open to other users.", f"Run: chmod 700 {home}")
     else:
         yield Check("home", State.OK, f"{home} is this user's alone.")
-    try:
-        open_keyring(home)
-        yield Check("keys", State.OK, "The words are there and valid.")
-    except VendoError as error:
-        yield Check("keys", State.FAIL, error.message, error.advice)
+    yield _keys(home)
     for name in (KEYS, TOKEN):
         path = home / name
         if not path.exists():
             yield Check(name, State.FAIL, f"There is no {path}.", f"Run: vendo init --home {home}")
         elif path.stat().st_mode & 0o077:
             yield Check(name, State.FAIL, f"{path} is open to other users.", f"Run: chmod 600 {path}")
+
+
+def _keys(home: Path) -> Check:
+    """Without the passphrase: asking for it is for `up`."""
+    try:
+        keys = read_keys(home / KEYS)
+        if isinstance(keys, Locked):
+            return Check("keys", State.OK, f"The words are encrypted (scrypt, 2^{keys.log_n}).")
+        keys.ring()
+    except VendoError as error:
+        return Check("keys", State.FAIL, error.message, error.advice)
+    detail = "The words are there and valid, and readable for whoever can read the file."
+    return Check("keys", State.OK, detail, f"To encrypt them: vendo key encrypt --home {home}")
 
 
 def _running(home: Path) -> Check:

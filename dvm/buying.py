@@ -25,6 +25,7 @@ from dvm.purchase import TABLE, Desk, Finished, OpenJob
 from dvm.record import decode, encode
 from dvm.request import ComputeRequest
 from dvm.view import PurchaseView
+from relays.directory import Directory
 from relays.key import Keyring
 from relays.outbox import Outbox
 from relays.pool import Pool
@@ -77,6 +78,7 @@ class Buying:
         policy: how work is bought.
         providers: the built-in ones, in the order in which they are tried.
         known_sellers: who is known to sell a kind, so that quoting can end early.
+        directory: finds where sellers take messages.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Buying:
         policy: Policy,
         providers: Sequence[Provider] = (),
         known_sellers: Callable[[int], frozenset[PubKey]] = lambda kind: frozenset(),
+        directory: Directory | None = None,
     ) -> None:
         self.policy = policy
         self._unit, self._gate, self._pool, self._wallet, self._fx, self._clock = unit, gate, pool, wallet, fx, clock
@@ -112,6 +115,7 @@ class Buying:
             known_sellers=known_sellers,
             spawn=self._spawn,
             closed=self._closed,
+            directory=directory,
         )
 
     def on_finished(self, callback: Finished) -> None:

@@ -1,15 +1,14 @@
 """Who sells what (NIP-89): announces our own services, and keeps the newest announcement of everybody else.
 
-Announcements, relay lists (NIP-65, NIP-17) and the profile go out at the start and once a day, under the gate's
-standing permit. Their texts are strangers' words: they are shown, and choose nothing.
+Announcements, relay lists (NIP-65, NIP-17) and the profile go out at the start and once a day, a heartbeat (kind 11998)
+every five minutes as long as something is sold, under the gate's standing permit. Others' texts are strangers' words:
+they are shown, and choose nothing.
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-import orjson
 
 from core.clock import Clock
 from core.error import Conflict, VendoError
@@ -19,13 +18,15 @@ from core.unit import Delete, Insert, Row, UnitOfWork, Update, Value, Write
 from dvm.admission import Meter
 from dvm.sale import Service
 from relays.error import MalformedEvent
-from relays.event import Draft, Event, parse_json
+from relays.event import Event, parse_json
 from relays.filter import Filter
 from relays.key import Key, Keyring
-from relays.kind import DM_RELAYS, HANDLER, METADATA, RELAY_LIST
+from relays.kind import HANDLER
+from relays.nip65 import relay_drafts
 from relays.nip89 import Announcement, announcement_draft, read_announcement
 from relays.outbox import Outbox
 from relays.pool import Pool
+from relays.presence import HEARTBEAT_S, Profile, heartbeat_draft, profile_draft
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class Discovery:
         mints: where we are paid.
         name: shown to others.
         about: shown to others.
+        indexers: relays besides our own that shall have our profile and relay lists, because others look there.
+        load: how many jobs are open, and how many may be, for the heartbeat.
     """
 
     def __init__(
@@ -70,11 +73,15 @@ class Discovery:
         mints: Sequence[str] = (),
         name: str = "vendo",
         about: str = "",
+        indexers: Sequence[str] = (),
+        load: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
         self._unit, self._pool, self._outbox, self._clock = unit, pool, outbox, clock
         self._key: Key = keyring.node
         self._services, self._mints = tuple(services), tuple(mints)
         self._name, self._about = name, about
+        self._indexers, self._load = tuple(indexers), load
+        self._announced_at: float | None = None
         self._found: dict[str, Announcement] = {}
         self._meter = Meter(BURST, PER_SECOND)
         self._loaded = False
@@ -100,7 +107,7 @@ class Discovery:
         stopped = asyncio.ensure_future(stop.wait())
         try:
             while not stop.is_set():
-                wait = await self._announce_all()
+                wait = await self._announce()
                 asleep = asyncio.ensure_future(self._clock.sleep(wait))
                 await asyncio.wait((asleep, stopped), return_when=asyncio.FIRST_COMPLETED)
                 asleep.cancel()
@@ -108,27 +115,39 @@ class Discovery:
             stopped.cancel()
             self._pool.unsubscribe(SUBSCRIPTION)
 
-    async def _announce_all(self) -> float:
-        rows = tuple(row for event in self.events() for row in self._outbox.rows(event, ANNOUNCE))
+    async def _announce(self) -> float:
+        """Say what is due; the seconds until something is again."""
+        mono = self._clock.monotonic()
+        whole = self._announced_at is None or mono - self._announced_at >= AGAIN_S
+        rows = [row for event in self.identity() for row in self._everywhere(event)] if whole else []
+        rows += [row for event in self.presence(whole=whole) for row in self._outbox.rows(event, ANNOUNCE)]
         try:
             await self._unit.commit(rows)
         except VendoError as error:
             log.warning("Nothing was announced: %s", error.code, extra={"action": "announce_failed"})
             return RETRY_S
         self._outbox.kick(rows)
-        return AGAIN_S
+        if whole:
+            self._announced_at = mono
+        return float(HEARTBEAT_S) if self._services else AGAIN_S
 
-    def events(self) -> list[Event]:
-        """Profile, relay lists and, if anything is sold, the announcement; signed now."""
+    def _everywhere(self, event: Event) -> tuple[Insert, ...]:
+        return self._outbox.rows(event, ANNOUNCE, (*self._pool.urls, *self._indexers))
+
+    def identity(self) -> list[Event]:
+        """Profile and relay lists, signed now."""
         now = self._clock.now()
-        profile = {"name": self._name, "about": self._about}
-        relays = self._pool.urls
-        drafts = [
-            Draft(METADATA, orjson.dumps(profile).decode(), (), now),
-            Draft(RELAY_LIST, "", tuple(("r", url) for url in relays), now),
-            Draft(DM_RELAYS, "", tuple(("relay", url) for url in relays), now),
-        ]
-        if self._services:
+        profile = Profile(name=self._name, about=self._about, bot=True)
+        return [self._key.sign(draft) for draft in (profile_draft(profile, now), *relay_drafts(self._pool.urls, now))]
+
+    def presence(self, *, whole: bool = True) -> list[Event]:
+        """If anything is sold, the word that we are up and, when it is due (`whole`), the announcement; signed now."""
+        if not self._services:
+            return []
+        now = self._clock.now()
+        queue, capacity = self._load()
+        drafts = [heartbeat_draft(D, now, queue=queue, capacity=capacity)]
+        if whole:
             drafts.append(announcement_draft(self._own(now)))
         return [self._key.sign(draft) for draft in drafts]
 

@@ -47,6 +47,7 @@ from dvm.buyer_event import (
     WatchSpent,
     WindowClosed,
 )
+from dvm.destination import payment_relays
 from dvm.error import NotNow, ProviderFailed
 from dvm.job import Payment, Purchase, State
 from dvm.policy import Policy
@@ -56,6 +57,7 @@ from dvm.record import decode, encode
 from dvm.selection import answered
 from dvm.till import Till
 from dvm.view import PurchaseView
+from relays.directory import Directory
 from relays.event import Draft, parse_json
 from relays.event import Event as NostrEvent
 from relays.filter import Filter
@@ -92,6 +94,7 @@ class Desk:
     spawn: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
     closed: Callable[[str], None]
     finished: list[Finished] = field(default_factory=list)
+    directory: Directory | None = None
 
 
 class OpenJob:
@@ -315,8 +318,19 @@ class OpenJob:
                     payload = payload or self._till.payload
                     if payload is None:
                         raise NotNow("The locked coins are not at hand.")
-                    rows += self._desk.outbox.rows(self._payment_wrap(after, payment, payload), after.effect_id)
+                    wrapped = self._payment_wrap(after, payment, payload)
+                    rows += self._desk.outbox.rows(wrapped, after.effect_id, self._payment_relays(payment))
         return rows
+
+    def _payment_relays(self, payment: Payment) -> tuple[str, ...] | None:
+        directory = self._desk.directory
+        taken_at = directory.known_for_dm(PubKey(payment.seller)) if directory is not None else None
+        return payment_relays(self._desk.pool.urls, taken_at)
+
+    async def _find_seller(self, seller: str) -> None:
+        """Where the seller takes messages, looked up while the coins are locked; the payment does not wait for it."""
+        if self._desk.directory is not None:
+            await self._desk.directory.relays_for_dm(PubKey(seller))
 
     def _payment_wrap(self, after: Purchase, payment: Payment, payload: Mapping[str, Any]) -> NostrEvent:
         """NIP-17 to the seller; the content is a NUT-18 payload. This is also the acceptance of the quote."""
@@ -380,6 +394,7 @@ class OpenJob:
                     self._run(self._timer(effect), f"timer {effect.name}")
                 case Lock(payment):
                     self._run(self._till.lock(payment), "lock")
+                    self._run(self._find_seller(payment.seller), "relays")
                 case WatchSpent(payment):
                     self._run(self._till.watch(payment), "watch")
                 case Refund(payment):

@@ -11,9 +11,10 @@ import orjson
 from core.clock import Clock
 from core.effect import Gate, Outcome, OutcomeState
 from core.error import Conflict, InvalidInput, StoreUncertain, Unavailable, VendoError
-from core.identifier import EffectId, derived_id
+from core.identifier import EffectId, PubKey, derived_id
 from core.money import Msat
 from core.unit import Insert, UnitOfWork, Update, Write
+from dvm.destination import answer_relays
 from dvm.error import ProviderFailed
 from dvm.provider.provider import Provider
 from dvm.provider.supervision import supervised
@@ -41,6 +42,7 @@ from dvm.seller import (
     resumed,
     step,
 )
+from relays.directory import Directory
 from relays.error import MalformedEvent
 from relays.event import MAX_EVENT_BYTES, parse_json
 from relays.event import Event as NostrEvent
@@ -104,6 +106,7 @@ class Counter:
     key: Key
     spawn: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
     closed: Callable[["OpenSale"], None]
+    directory: Directory | None = None
 
 
 class OpenSale:
@@ -234,11 +237,11 @@ class OpenSale:
                         writes.append(
                             Update(OUTBOX, {"event_id": answer.id}, {"state": "pending", "next_at_ms": 0}, rows=None)
                         )
-                    rows += self._rows(answer)
+                    rows += self._rows(answer, after)
                 case SendWord(status, info):
-                    rows += self._rows(self._word(status, info))
+                    rows += self._rows(self._word(status, info), after)
                 case SendReceipt():
-                    rows += self._rows(self._word(SUCCESS, "", (after.mint, *after.ys)))
+                    rows += self._rows(self._word(SUCCESS, "", (after.mint, *after.ys)), after)
                 case Settle(ok):
                     state = OutcomeState.COMMIT if ok else OutcomeState.FAIL
                     detail: dict[str, str | int] = {"state": after.state.value, "earned_msat": after.claimed.value}
@@ -251,8 +254,16 @@ class OpenSale:
             feedback_draft(request=self.request, status=status, created_at=now, info=info[:200], receipt=receipt)
         )
 
-    def _rows(self, event: NostrEvent) -> tuple[Insert, ...]:
-        return self._counter.outbox.rows(event, self.sale.effect_id, answer_relays(self.request, self._counter.pool))
+    def _rows(self, event: NostrEvent, after: Sale) -> tuple[Insert, ...]:
+        counter = self._counter
+        read = counter.directory.known_read_relays(PubKey(after.customer)) if counter.directory is not None else ()
+        relays = answer_relays(counter.pool.urls, self.request.relays, read, paid=after.paid)
+        return counter.outbox.rows(event, after.effect_id, relays)
+
+    async def _find_customer(self) -> None:
+        """Whoever has paid is worth a look-up of where they read; the result does not wait for it."""
+        if self._counter.directory is not None:
+            await self._counter.directory.read_relays(PubKey(self.sale.customer))
 
     # ---- acting
 
@@ -262,6 +273,8 @@ class OpenSale:
         for effect in effects:
             if isinstance(effect, Work):
                 self._run(self._work(), "work")
+                if self.sale.paid and self._counter.directory is not None:
+                    self._run(self._find_customer(), "relays")
             elif isinstance(effect, Claim):
                 self._run(self._claim(), "claim")
 
@@ -384,15 +397,6 @@ def as_compute(request: JobRequest) -> ComputeRequest:
     """A stranger's request as a provider sees it."""
     inputs = tuple(Datum(item.data, item.type) for item in request.inputs)
     return ComputeRequest(request.kind, inputs, request.params, None, None, request.output)
-
-
-def answer_relays(request: JobRequest, pool: Pool) -> tuple[str, ...] | None:
-    """Where an answer goes: those of our relays that the customer named, or all of ours.
-
-    A stranger's address is never dialled for an answer: whoever reached us reads one of ours.
-    """
-    named = tuple(url for url in pool.urls if url in request.relays)
-    return named or None
 
 
 def _payload(content: str) -> Mapping[str, Any]:

@@ -16,10 +16,12 @@ from core.error import Conflict, InvalidInput, Refused, StoreUncertain, VendoErr
 from core.identifier import PubKey, derived_id
 from core.unit import Among, Row, UnitOfWork
 from dvm.admission import Decline, Ignore, Limits, Load, MakeQuote, Meter, Offering, Serve, admit
+from dvm.destination import answer_relays
 from dvm.provider.retired import Retired
 from dvm.record import decode
-from dvm.sale import TABLE, Counter, OpenSale, Service, answer_relays, as_compute
+from dvm.sale import TABLE, Counter, OpenSale, Service, as_compute
 from dvm.seller import ENDED, Admitted, AskedAgain, Cancelled, Quoted, Sale, State
+from relays.directory import Directory
 from relays.error import MalformedEvent, NotForUs
 from relays.event import Event, parse_json
 from relays.filter import Filter
@@ -54,6 +56,7 @@ class Selling:
         services: what is sold; one per kind.
         limits: what strangers may take.
         quote_ttl_s: how long a quote stands.
+        directory: finds where those who paid read.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Selling:
         *,
         limits: Limits | None = None,
         quote_ttl_s: int = QUOTE_TTL_S,
+        directory: Directory | None = None,
     ) -> None:
         self.services = {service.kind: service for service in services}
         self.dropped: Tally[str] = Tally()
@@ -90,7 +94,14 @@ class Selling:
         self._unpaid = Meter(max(256, places), places / quote_ttl_s + self._limits.unpaid_per_second)
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = self._resumed = False
-        self._counter = Counter(unit, gate, pool, outbox, wallet, clock, self._key, self._spawn, self._closed)
+        self._counter = Counter(
+            unit, gate, pool, outbox, wallet, clock, self._key, self._spawn, self._closed, directory
+        )
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """How many sales are open, and how many may be."""
+        return len(self._open), sum(service.capacity for service in self.services.values())
 
     # ---- life
 
@@ -244,7 +255,7 @@ class Selling:
             info=decision.reason[:200],
             amount=decision.floor,
         )
-        rows = self._outbox.rows(self._key.sign(draft), DECLINE, answer_relays(request, self._pool))
+        rows = self._outbox.rows(self._key.sign(draft), DECLINE, answer_relays(self._pool.urls, request.relays))
         await self._unit.commit(rows)
         self._outbox.kick(rows)
 

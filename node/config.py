@@ -302,7 +302,7 @@ free_burst = 8000              # so many of them may come at once
 [keys]                         # the seed words at rest (`vendo key encrypt`), and keys that were replaced
 passphrase_from = ["environment", "file", "keyring", "prompt"]  # who is asked for the passphrase, in this order
 passphrase_file = {passphrase_file}           # for "file": its first line; it must be readable by its owner alone
-scrypt_log_n = {log_n}              # what one try of a passphrase costs: 16 is 64 MiB and 0.3 s, each step up doubles both
+scrypt_log_n = {log_n}              # what a try of a passphrase costs: 16 is 64 MiB and 0.3 s; each step doubles both
 retired_days = 30              # how long a replaced key still opens what is sent to it
 
 [[agent]]

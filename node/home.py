@@ -1,7 +1,7 @@
 """A home directory: configuration, keys, database, token. Made once, readable by its owner alone.
 
 config.toml    settings, commented
-keys.json      the seed words (0600), encrypted unless the owner chose otherwise; every key of the node derives from them
+keys.json      the seed words (0600), encrypted unless its owner chose otherwise; all keys derive from them
 token          the operator's bearer token for the control plane (0600)
 node.db        the database; relays' events are never in it
 lock           held while the node runs; names the pid
@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.error import InvalidInput
 from node import config
 from node.error import AlreadyRunning, HomeExists, HomeMissing
 from node.identity.keystore import Locked, locked_text, plain_text, read_keys, replace_private, write_private
@@ -60,10 +59,9 @@ def create(
 ) -> Created:
     """Make a home directory with new keys, or with the keys of given words.
 
-    Args:
-        passphrase: encrypts the words at rest (NIP-49); None leaves them readable for their owner.
-        passphrase_file: where the node will find it at its start, if that is a file.
-        log_n: what trying a passphrase costs, as a power of two: 16 is 64 MiB and a quarter of a second.
+    `passphrase` encrypts the words at rest (NIP-49); None leaves them readable for their owner. `passphrase_file` is
+    where the node will find it at its start, if that is a file. `log_n` is what trying a passphrase costs, as a power
+    of two: 16 is 64 MiB and 0.3 s.
 
     Raises:
         HomeExists: there is one already; it is left as it is.

@@ -26,6 +26,7 @@ KEY_LIST = 22243  # ours: keys that one AUTH speaks for (docs/reference/wire.md)
 KEY_CONSENT = 22244  # ours: a key agrees to be on such a list
 BLOSSOM_AUTH = 24242  # BUD-01
 HTTP_AUTH = 27235  # NIP-98
+APP_DATA = 30078  # NIP-78
 HANDLER_RECOMMENDATION = 31989  # NIP-89
 HANDLER = 31990  # NIP-89
 

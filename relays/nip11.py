@@ -30,6 +30,7 @@ _LEAST = {
     "max_subid_length": 1,
     "max_event_tags": 1,
     "max_content_length": 1,
+    "max_listed_keys": 1,
     "min_pow_difficulty": 0,
     "created_at_lower_limit": 0,
     "created_at_upper_limit": 0,
@@ -76,6 +77,7 @@ class Information:
         max_subid_length: characters of a subscription id.
         max_event_tags: tags of one event.
         max_content_length: characters of an event's content.
+        max_listed_keys: keys that one AUTH may speak for on one connection (relays.keylist); None if none.
         min_pow_difficulty: bits of NIP-13 that every event needs.
         created_at_lower_limit: seconds that an event may be dated back.
         created_at_upper_limit: seconds that an event may be dated ahead.
@@ -101,6 +103,7 @@ class Information:
     max_subid_length: int | None = None
     max_event_tags: int | None = None
     max_content_length: int | None = None
+    max_listed_keys: int | None = None
     min_pow_difficulty: int | None = None
     created_at_lower_limit: int | None = None
     created_at_upper_limit: int | None = None

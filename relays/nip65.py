@@ -1,7 +1,7 @@
 """Where people read and write (NIP-65, kind 10002) and where they take private messages (NIP-17, kind 10050). Pure.
 
-Lists are strangers' words. A reader keeps the first few addresses that are addresses, in one spelling, once each; whether
-one may be dialled is decided in `relays.address` and again at the socket.
+Lists are strangers' words. A reader keeps the first few addresses that are addresses, in one spelling, once each;
+whether one may be dialled is decided in `relays.address` and again at the socket.
 """
 
 from collections.abc import Iterable, Sequence

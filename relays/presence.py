@@ -1,7 +1,7 @@
 """What an identity says of itself: its profile (NIP-01, kind 0), and that it is there now (kind 11998). Pure.
 
-The heartbeat is what NIP-90 providers in the wild send: replaceable, with an expiration (NIP-40) a little after the next
-one is due, so that a provider that has gone vanishes by itself.
+The heartbeat is what NIP-90 providers in the wild send: replaceable, with an expiration (NIP-40) a little after the
+next one is due, so that a provider that has gone vanishes by itself.
 """
 
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ def read_profile(event: Event) -> Profile:
 
 
 def heartbeat_draft(d: str, created_at: int, *, queue: int = 0, capacity: int = 0) -> Draft:
-    """ "I am here": `d` names the announcement (kind 31990) that it is for.
+    """The word that a provider is up (kind 11998): `d` names the announcement (kind 31990) that it is for.
 
     Args:
         d: of the announcement.

@@ -1,18 +1,33 @@
 #!/bin/sh
-# Installs what some tests need besides Python: Node.js with the foreign Nostr client, and debootstrap for test-bare.
-# Debian, root if a package is missing. Run again it finds everything there and is done at once.
+# Installs what some tests need besides Python: Node.js with foreign Nostr clients, foreign relays from PyPI, npm and
+# the Go module proxy, NIP-44's official vectors, and debootstrap for test-bare. Everything is pinned by hash in
+# tests/interop/. Debian, root if a package is missing. Run again it finds everything there and is done at once.
 set -eu
 cd "$(dirname "$0")/.."
+
+go_wanted=1.24.4 # what tests/interop/go/go.mod asks for at least, from the Go module proxy where Debian's is older
+vectors_digest=b75ae3778f35afb84add34e90b700d4fda9b588c9e6c8039403c62871186736c
 
 fail() {
     echo "test-deps: $1" >&2
     exit 1
 }
 
+newest() { # newest A B: true if version A is not older than B
+    [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]
+}
+
+go_version() {
+    go version 2>/dev/null | sed -n 's/^go version go\([0-9.]*\).*/\1/p'
+}
+
 wanted=""
-command -v node >/dev/null || wanted="$wanted nodejs"
+command -v node >/dev/null || wanted="$wanted nodejs libnode-dev"
 command -v npm >/dev/null || wanted="$wanted npm"
+command -v g++ >/dev/null || wanted="$wanted g++"
+command -v make >/dev/null || wanted="$wanted make"
 command -v debootstrap >/dev/null || wanted="$wanted debootstrap"
+[ -n "$(go_version)" ] || [ -x .tool/go/bin/go ] || wanted="$wanted golang-go"
 if [ -n "$wanted" ]; then
     command -v apt-get >/dev/null || fail "install these yourself, this is not Debian:$wanted"
     [ "$(id -u)" = 0 ] || fail "needs root to install:$wanted"
@@ -23,11 +38,54 @@ if [ -n "$wanted" ]; then
     apt-get install -qq -y --no-install-recommends $wanted >/dev/null
 fi
 
+# Foreign clients, and @nostr-relay/core, whose better-sqlite3 is compiled here: its own installer would fetch a binary
+# from outside the registry.
 peer=tests/interop/node
 stamp=$peer/node_modules/.stamp
 if [ ! -f "$stamp" ] || [ "$peer/package-lock.json" -nt "$stamp" ]; then
-    echo "test-deps: installing the foreign client into $peer"
+    echo "test-deps: installing foreign clients into $peer"
     (cd "$peer" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+    headers=$(dirname "$(dirname "$(readlink -f "$(command -v node)")")")
+    [ -f "$headers/include/node/node.h" ] || fail "the C++ headers of $(command -v node) are missing in $headers/include/node"
+    (cd "$peer" && npm_config_nodedir="$headers" npm rebuild better-sqlite3 --build-from-source --loglevel=error >/dev/null)
     touch "$stamp"
 fi
-echo "test-deps: node $(node --version), $(ls $peer/node_modules | tr '\n' ' ')"
+
+# Foreign relays from PyPI, in an environment of their own.
+list=tests/interop/python/relays.txt
+stamp=.tool/relays/.stamp
+if [ ! -f "$stamp" ] || [ "$list" -nt "$stamp" ]; then
+    echo "test-deps: installing foreign relays into .tool/relays"
+    rm -rf .tool/relays
+    "${PYTHON:-python3}" -m venv .tool/relays
+    .tool/relays/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement "$list"
+    touch "$stamp"
+fi
+
+# khatru, and the vectors that go-nostr ships. Go from 1.21 on fetches a newer one by itself if it needs it; for an
+# older one it is fetched here: as a module of the proxy, checked against the checksum database like any other.
+source=tests/interop/go
+export GOTOOLCHAIN=auto
+stamp=.tool/khatru.stamp
+if [ ! -f "$stamp" ] || [ -n "$(find $source -newer "$stamp" -type f)" ]; then
+    found=$(go_version)
+    if ! newest "${found:-0}" 1.21 && [ ! -x .tool/go/bin/go ]; then
+        echo "test-deps: fetching Go $go_wanted"
+        module="golang.org/toolchain@v0.0.1-go$go_wanted.$(go env GOOS)-$(go env GOARCH)"
+        folder=$(go mod download -json "$module" | sed -n 's/^\t"Dir": "\(.*\)",\{0,1\}$/\1/p')
+        [ -d "$folder" ] || fail "the Go module proxy does not serve $module"
+        rm -rf .tool/go.new
+        cp -r "$folder" .tool/go.new
+        chmod -R u+w .tool/go.new
+        chmod -R u+x .tool/go.new/bin .tool/go.new/pkg/tool
+        mv .tool/go.new .tool/go
+    fi
+    [ ! -x .tool/go/bin/go ] || PATH=$PWD/.tool/go/bin:$PATH
+    echo "test-deps: building khatru with $(go version)"
+    (cd $source && CGO_ENABLED=1 go build -trimpath -buildvcs=false -o ../../../.tool/khatru .)
+    vectors=$(cd $source && go list -m -f '{{.Dir}}' github.com/nbd-wtf/go-nostr)/nip44/nip44_test.go
+    echo "$vectors_digest  $vectors" | sha256sum --check --status || fail "$vectors is not what was reviewed"
+    (cd $source && go run -buildvcs=false ./vector "$vectors") >.tool/nip44.vectors.json
+    touch "$stamp"
+fi
+echo "test-deps: node $(node --version), $(find $peer/node_modules -maxdepth 1 -type d | wc -l) packages of npm, relays from PyPI, khatru"

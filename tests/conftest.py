@@ -111,6 +111,10 @@ def _has_node() -> bool:
     return shutil.which("node") is not None and (ROOT / "tests/interop/node/node_modules/.stamp").exists()
 
 
+def _has_relays() -> bool:
+    return all((ROOT / ".tool" / name).exists() for name in ("relays/.stamp", "khatru.stamp"))
+
+
 def _has_docker() -> bool:
     argv = ["docker", "info", "--format", "{{.ServerVersion}}"]
     try:
@@ -125,6 +129,7 @@ def _has_postgres() -> bool:
 
 PARTS = {
     "node": Part(_has_node, "make test-deps (root)"),
+    "relays": Part(_has_relays, "make test-deps (root)"),
     "docker": Part(_has_docker, "start a Docker engine"),
     "postgres": Part(_has_postgres, "install PostgreSQL's server"),
 }

@@ -8,6 +8,7 @@ import typer
 
 from cli.option import HomeOption, JsonOption
 from cli.output import Output
+from cli.passphrase import NewFileOption, NewKeyringOption, NoneOption, choose
 
 _RELAYS = ("wss://relay.damus.io", "wss://nos.lol")
 
@@ -32,24 +33,36 @@ def init(
     name: Annotated[str, typer.Option("--name", help="The node's public name.")] = "vendo",
     sell: SellOption = None,
     words: WordsOption = None,
+    passphrase_file: NewFileOption = None,
+    passphrase_keyring: NewKeyringOption = False,
+    no_passphrase: NoneOption = False,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
     json_mode: JsonOption = False,
 ) -> None:
-    """Make a node: keys, seed words (shown once), spending limits, a commented config.toml."""
-    from node.config import parse_service
-    from node.home import create
+    """Make a node: encrypted keys, seed words (shown once), spending limits, a commented config.toml."""
+    from node.config import FILE, parse_service
+    from node.error import HomeExists
+    from node.home import KEYS, create
+    from node.identity.passphrase import into_keyring
+    from relays.key import Keyring, new_words
 
     out = Output(json_mode=json_mode)
     relays = tuple(relay or _RELAYS)
     if not (yes or json_mode) and sys.stdin.isatty():
         typer.confirm(f"Make a node in {home}, on {', '.join(relays)}?", default=True, abort=True, err=True)
     services = [parse_service(text) for text in sell or ()]
-    seed = None
+    seed = new_words()
     if words is not None:
         seed = sys.stdin.read() if str(words) == "-" else words.read_text(encoding="utf-8")
+    if (home / KEYS).exists() or (home / FILE).exists():
+        raise HomeExists(f"{home} already holds a node.")  # before a passphrase is made or asked for
+    chosen = choose(passphrase_file, passphrase_keyring, no_passphrase)
+    if chosen.keyring and chosen.text is not None:
+        into_keyring(Keyring(seed).node.npub, chosen.text)
     made = create(
-        home, relays=relays, mints=tuple(mint or ()), port=port, owner=owner, name=name, services=services, words=seed
-    )
+        home, relays=relays, mints=tuple(mint or ()), port=port, owner=owner, name=name, services=services, words=seed,
+        passphrase=chosen.text, passphrase_file=chosen.file,
+    )  # fmt: skip
     answer = {
         "home": str(made.home),
         "npub": made.node,
@@ -62,6 +75,8 @@ def init(
     if json_mode:
         return
     out.note("The words are shown this once. They are the only backup of keys and money: write them down.")
+    if chosen.text is None:
+        out.note(f"The keys are not encrypted: whoever reads {made.home / KEYS} has them. Later: vendo key encrypt")
     if owner is None:
         out.note("No --owner was given: only the operator key of these words can send the agent DMs.")
     if not mint:

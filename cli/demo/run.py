@@ -24,12 +24,14 @@ from cli.demo.wire import Wire, stored, watching
 from core.identifier import PubKey
 from core.money import MicroUsd, Msat, Rate
 from node import home
+from node.identity.passphrase import make_file
 from relays.event import Event
 from relays.key import Key, Keyring
 from relays.kind import GIFT_WRAP, HANDLER, JOB_FEEDBACK
 
 _DEPOSIT_SAT = 1_000
 _REPLY = 40.0
+_LOG_N = 12  # a try of a passphrase costs 20 ms, not 0.3 s: these homes live a minute, and the file lies beside them
 _RATE = Rate.of_btc_price(65_000, 0, "fixed")
 _SELLERS = {
     "Alice": '[[sell]]\nkind = 5001\nprice_msat = 21000\nprovider = "summarizer"\n'
@@ -143,7 +145,11 @@ async def _open_market(stage: _Stage) -> None:
 
 def _make_home(stage: _Stage, name: str, owner: str, services: str) -> None:
     path = stage.folder / name.lower()
-    home.create(path, relays=[stage.relay], mints=[stage.mint], port=0, owner=owner, name=name)
+    secret = stage.folder / f"{name.lower()}.passphrase"
+    home.create(
+        path, relays=[stage.relay], mints=[stage.mint], port=0, owner=owner, name=name,
+        passphrase=make_file(secret), passphrase_file=secret, log_n=_LOG_N,
+    )  # fmt: skip
     with (path / "config.toml").open("a", encoding="utf-8") as file:
         file.write(services)
     stage.homes[name], stage.rings[name] = path, home.open_keyring(path)

@@ -1,26 +1,205 @@
-"""/identity: who this is on Nostr. Keys sign events of known form elsewhere; nothing here signs raw bytes."""
+"""/identity: who this is on Nostr, and signatures under it.
 
-from core.identifier import PubKey
-from fs.session import Session
-from fs.tree import File, Folder, Tree, text_bytes
+Events of a few kinds can be signed and nothing else: no raw bytes, no digests. Secrets are nowhere in this tree: they
+go in (`import`), and come out only at the command line, for whoever has the passphrase.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from core.error import Conflict, InvalidInput
+from core.identifier import EventId, PubKey
+from core.unit import Write
+from fs.session import Session, Then
+from fs.tree import File, Folder, Node, Tree, json_bytes, json_reader, text_bytes
+from relays.error import MalformedEvent
+from relays.event import MAX_TAGS, Draft, Event, Tags
 from relays.key import npub
 
+MAX_CONTENT_BYTES = 32_768
+MAX_SECRET_BYTES = 4_096
+_SIGN = "sign an event: JSON with kind, content and tags (call); within a tick the event comes as a trigger"
 
-def identity_service(pubkey: PubKey) -> Tree:
-    """The service at `/identity`."""
+
+@dataclass(frozen=True, slots=True)
+class StagedSignature:
+    """A signature that the gate allows: made once `writes` are committed and `then` has run."""
+
+    event_id: EventId
+    writes: tuple[Write, ...]
+    then: Then | None
+    repeated: bool
+
+
+class Person(Protocol):
+    """One identity, as others know it."""
+
+    @property
+    def pubkey(self) -> PubKey:
+        """The key that it has now."""
+
+    async def profile(self) -> Mapping[str, Any]:
+        """What its kind 0 says."""
+
+    async def nip05(self) -> str:
+        """Its address (NIP-05), or nothing."""
+
+    async def relays(self) -> Mapping[str, Any]:
+        """Where it reads, writes and takes messages."""
+
+    async def keys(self) -> Sequence[Mapping[str, Any]]:
+        """The keys that it has and had, without secrets."""
+
+
+class Desk(Protocol):
+    """Signs for one identity."""
+
+    def draft(self, kind: int, content: str, tags: Tags, created_at: int | None) -> Draft:
+        """What would be signed.
+
+        Raises:
+            KindForbidden: not this kind.
+        """
+
+    async def stage(self, caller: str, draft: Draft, key: str, pending: Iterable[Write]) -> StagedSignature:
+        """Judge a signature that a tick wants."""
+
+    async def sign(self, caller: str, draft: Draft, key: str) -> Event:
+        """Sign now."""
+
+
+class Keys(Protocol):
+    """What an operator does with identities. Every method answers what is known of the identity afterwards."""
+
+    async def list(self) -> Sequence[Mapping[str, Any]]:
+        """Every key, without secrets."""
+
+    async def new(self, name: str, epoch: int | None) -> Mapping[str, Any]:
+        """A new identity with a key from the seed words."""
+
+    async def take(self, name: str, secret: str) -> Mapping[str, Any]:
+        """A new identity with a secret key from elsewhere (nsec or hex)."""
+
+    async def pair(self, name: str, uri: str) -> Mapping[str, Any]:
+        """A new identity whose key a remote signer holds; without an address, one that it is given to call us."""
+
+    async def rotate(self, caller: str, name: str, key: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Give an identity its next key; `options` may hold `lost`, and one of `secret` and `bunker`."""
+
+    async def retire(self, name: str) -> Mapping[str, Any]:
+        """Give an identity up."""
+
+
+def identity_service(person: Person, desk: Desk | None = None, keys: Keys | None = None) -> Tree:
+    """The service at `/identity`; with a desk it signs, with keys it is the operator's."""
 
     async def as_hex(session: Session) -> bytes:
-        return text_bytes(pubkey)
+        return text_bytes(person.pubkey)
 
     async def as_npub(session: Session) -> bytes:
-        return text_bytes(npub(pubkey))
+        return text_bytes(npub(person.pubkey))
 
-    return Tree(
-        Folder(
-            "Who this is on Nostr.",
-            {
-                "pubkey": File("the public key, 64 hex digits", read=as_hex),
-                "npub": File("the public key, in NIP-19 form", read=as_npub),
-            },
-        )
-    )
+    async def nip05(session: Session) -> bytes:
+        return text_bytes(await person.nip05())
+
+    files: dict[str, Node] = {
+        "pubkey": File("the public key, 64 hex digits", read=as_hex),
+        "npub": File("the public key, in NIP-19 form", read=as_npub),
+        "profile": File("what the profile (kind 0) says", read=json_reader(person.profile)),
+        "nip05": File("the address under a domain (NIP-05), if there is one", read=nip05),
+        "relays": File("where it reads, writes and takes messages", read=json_reader(person.relays)),
+    }
+    if keys is None:
+        files["keys"] = File("its keys: the one it has and those it had", read=json_reader(person.keys))
+    else:
+        files |= _key_files(keys)
+    if desk is not None:
+        files["sign"] = File(_SIGN, call=_signer(desk), max_bytes=MAX_CONTENT_BYTES)
+    return Tree(Folder("Who this is on Nostr.", files))
+
+
+def _signer(desk: Desk) -> Callable[[bytes, Session], Awaitable[bytes]]:
+    async def sign(body: bytes, session: Session) -> bytes:
+        draft = _draft(desk, _object(body, {"kind", "content", "tags", "created_at"}))
+        key = session.effect_key()
+        if session.batch is None:
+            try:
+                event = await desk.sign(session.caller, draft, key)
+            except Conflict:  # another call began the same meanwhile
+                event = await desk.sign(session.caller, draft, key)
+            return json_bytes(event.to_dict())
+        staged = await desk.stage(session.caller, draft, key, session.gathered)
+        if not staged.repeated:
+            await session.apply(staged.writes, staged.then)
+        return json_bytes({"id": staged.event_id, "status": "repeated" if staged.repeated else "staged"})
+
+    return sign
+
+
+def _draft(desk: Desk, fields: Mapping[str, Any]) -> Draft:
+    kind, content, tags = fields.get("kind"), fields.get("content", ""), fields.get("tags", [])
+    created_at = fields.get("created_at")
+    if type(kind) is not int or type(content) is not str or type(tags) is not list or len(tags) > MAX_TAGS:
+        raise MalformedEvent("An event to be signed has a kind, and may have content (text) and tags (lists of text).")
+    if created_at is not None and (type(created_at) is not int or not 0 <= created_at < 1 << 53):
+        raise MalformedEvent("An event's created_at is a time in seconds.")
+    if not all(type(tag) is list and tag and all(type(item) is str for item in tag) for tag in tags):
+        raise MalformedEvent("A tag is a list of texts.")
+    return desk.draft(kind, content, tuple(tuple(tag) for tag in tags), created_at)
+
+
+def _object(body: bytes, known: set[str]) -> dict[str, Any]:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput("The body is not JSON.") from error
+    if type(value) is not dict or not set(value) <= known:
+        raise InvalidInput(f"The body is a JSON object with {', '.join(sorted(known))}.")
+    return value
+
+
+def _text(fields: Mapping[str, Any], name: str, *, default: str | None = None) -> str:
+    value = fields.get(name, default)
+    if type(value) is not str or (default is None and not value):
+        raise InvalidInput(f"The body names no {name}.")
+    return value
+
+
+def _key_files(keys: Keys) -> dict[str, Node]:
+    """What the operator has besides. None of these leaves the process but `rotate`, which goes through the gate."""
+
+    async def new(body: bytes, session: Session) -> bytes:
+        fields = _object(body, {"name", "epoch"})
+        epoch = fields.get("epoch")
+        if epoch is not None and (type(epoch) is not int or not 0 <= epoch < 1 << 31):
+            raise InvalidInput("An epoch is a whole number from 0.")
+        return json_bytes(await keys.new(_text(fields, "name"), epoch))
+
+    async def take(body: bytes, session: Session) -> bytes:
+        fields = _object(body, {"name", "secret"})
+        return json_bytes(await keys.take(_text(fields, "name"), _text(fields, "secret")))
+
+    async def pair(body: bytes, session: Session) -> bytes:
+        fields = _object(body, {"name", "uri"})
+        return json_bytes(await keys.pair(_text(fields, "name"), _text(fields, "uri", default="")))
+
+    async def rotate(body: bytes, session: Session) -> bytes:
+        fields = _object(body, {"name", "lost", "secret", "bunker"})
+        key = session.effect_key()
+        return json_bytes(await keys.rotate(session.caller, _text(fields, "name"), key, fields))
+
+    async def retire(body: bytes, session: Session) -> bytes:
+        return json_bytes(await keys.retire(_text(_object(body, {"name"}), "name")))
+
+    most = MAX_SECRET_BYTES
+    return {
+        "keys": File("every key of the node and its agents", read=json_reader(keys.list)),
+        "new": File("a new identity: JSON with name (call)", call=new, max_bytes=most),
+        "import": File("an identity with a key from elsewhere: JSON with name, secret (call)", call=take, max_bytes=most),
+        "bunker": File("an identity held by a remote signer: JSON with name, uri (call)", call=pair, max_bytes=most),
+        "rotate": File("a new key for an identity, announced: JSON with name (call)", call=rotate, max_bytes=most),
+        "retire": File("give an identity up: JSON with name (call)", call=retire, max_bytes=most),
+    }

@@ -107,7 +107,7 @@ def ask_new(ask: Ask) -> str:
     """
     first = ask("New passphrase for the keys: ")
     if not first:
-        raise InvalidInput("The passphrase is empty.", remedy="--no-passphrase keeps the keys readable, if you mean it.")
+        raise InvalidInput("The passphrase is empty.", remedy="Or say --no-passphrase.")
     if first != ask("The same again: "):
         raise InvalidInput("The two passphrases differ.", remedy="Try again.")
     return first

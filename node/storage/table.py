@@ -332,7 +332,7 @@ class RelayListRow(_Table, table=True):
 class IdentityRow(_Table, table=True):
     """One key of one agent. Rotation makes a new epoch; an old key is kept to decrypt what still comes for it.
 
-    `source`: derived, imported or remote. `state`: active, retired or deleted.
+    `source`: derived, imported or remote. `state`: next (a rotation has begun), active, retired or deleted.
     """
 
     __tablename__ = "identity"

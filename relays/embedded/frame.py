@@ -64,3 +64,18 @@ def eose(sub_id: str) -> bytes:
 def count(sub_id: str, number: int) -> bytes:
     """The answer to a COUNT (NIP-45)."""
     return message("COUNT", sub_id, {"count": number})
+
+
+def challenge(text: str) -> bytes:
+    """What a client signs to prove a key (NIP-42)."""
+    return message("AUTH", text)
+
+
+def sync_message(sub_id: str, reply: str) -> bytes:
+    """The relay's turn in a reconciliation (NIP-77)."""
+    return message("NEG-MSG", sub_id, reply)
+
+
+def sync_error(sub_id: str, reason: str) -> bytes:
+    """A reconciliation is over (NIP-77)."""
+    return message("NEG-ERR", sub_id, reason)

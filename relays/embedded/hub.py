@@ -6,23 +6,40 @@ verifier remembers an event or tells anyone about it.
 
 import asyncio
 import os
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from core.clock import Clock
-from relays.embedded import frame
+from relays.embedded import frame, scope
+from relays.embedded.authority import Authority, Name
 from relays.embedded.client import Client, Outbox, Subscription
 from relays.embedded.index import LiveIndex
-from relays.embedded.limit import Limits
+from relays.embedded.information import Rules
 from relays.embedded.policy import Policy
+from relays.embedded.rate import Gauge, Meter
 from relays.embedded.replay import replay, tally
-from relays.embedded.session import Answer, Offer, Open, Session, Shut, Tally
+from relays.embedded.roll import Roll, check
+from relays.embedded.session import (
+    Answer,
+    Listed,
+    Offer,
+    Open,
+    Session,
+    Shut,
+    Sync,
+    SyncEnd,
+    SyncMore,
+    Tally,
+)
 from relays.embedded.store import Store
 from relays.embedded.store_write import Entry, Outcome
+from relays.embedded.sync import Syncs
 from relays.embedded.trait import is_ephemeral
 from relays.embedded.verifier import Verifier
 from relays.event import Event
+from relays.filter import Filter
 
 _FORGED = "invalid: the id or the signature is wrong"
 _QUICK = 2  # so few events are committed on the loop if nothing else is going on
@@ -45,27 +62,46 @@ class _Sender:
 
 
 class Hub:
-    """All clients of one relay. Everything here runs on the loop."""
+    """All clients of one relay. Everything here runs on the loop.
 
-    def __init__(self, store: Store, policy: Policy, limits: Limits, clock: Clock) -> None:
-        self._store, self._policy, self._limits, self._clock = store, policy, limits, clock
+    Args:
+        store: keeps events.
+        policy: what is taken and served.
+        rules: the bounds, the same that NIP-11 shows.
+        clock: time.
+        challenge: makes a fresh random text for each connection (NIP-42).
+    """
+
+    def __init__(self, store: Store, policy: Policy, rules: Rules, clock: Clock, challenge: Callable[[], str]) -> None:
+        self._store, self._policy, self._rules, self._clock = store, policy, rules, clock
+        self._challenge = challenge
         self._index: LiveIndex[Subscription] = LiveIndex()
         self._outbox = Outbox()
         self._verifier: Verifier[_Sender] = Verifier(self._verified, min(4, os.cpu_count() or 1))
+        self._threads = ThreadPoolExecutor(1, "relay-keys")
+        self._roll = Roll()
+        self._syncs = Syncs(self._sync_read, rules.limits, self._threads)
         self._under_way = 0
+        self.gauge = Gauge(rules.rates)
         self.clients: set[Client] = set()
         self.stats = HubStats()
 
-    def join(self, transport: asyncio.Transport, group: asyncio.TaskGroup) -> Client:
-        """A new connection; its tasks belong to `group`."""
-        session = Session(self._policy, self._limits)
-        client = Client(transport, session, self._outbox, self._limits, group, self._count_cut)
+    def join(
+        self, transport: asyncio.Transport, group: asyncio.TaskGroup, address: str, names: Collection[Name]
+    ) -> Client:
+        """A new connection from this address; its tasks belong to `group`. It gets its challenge (NIP-42)."""
+        limits = self._rules.limits
+        authority = Authority(self._challenge(), names, limits, self._rules.access.trusted)
+        session = Session(self._policy, limits, authority, Meter(self.gauge, address))
+        client = Client(transport, session, self._outbox, limits, group, self._count_cut)
         self.clients.add(client)
+        client.send(frame.challenge(authority.challenge))
         return client
 
     def leave(self, client: Client) -> None:
         """The connection is over."""
         self.clients.discard(client)
+        self._syncs.leave(client)
         for subscription in client.leave():
             self._index.remove(subscription)
 
@@ -74,7 +110,7 @@ class Hub:
 
     def receive(self, client: Client, data: bytes) -> None:
         """One text message from a client."""
-        match client.session.receive(data, self._clock.now()):
+        match client.session.receive(data, self._clock.now(), self._clock.monotonic()):
             case Answer(ready):
                 client.send(ready)
             case Offer(event):
@@ -83,18 +119,61 @@ class Hub:
                 client.took(len(data))
                 self._verifier.submit(_Sender(client, len(data)), event)
             case Open(sub_id, filters):
-                self._shut(client, sub_id)
-                subscription = client.subscriptions[sub_id] = Subscription(client, sub_id)
-                # Live first, then the stored answer: no event falls between them. And at once, since a CLOSE may
-                # be right behind.
-                self._index.add(subscription, filters)
-                self._start(client, replay(subscription, filters, self._store, self._clock, self._fail))
+                self._open(client, sub_id, filters)
             case Shut(sub_id, ready):
                 self._shut(client, sub_id)
                 if ready:
                     client.send(ready)
             case Tally(sub_id, filters):
-                self._start(client, tally(client, sub_id, filters, self._store, self._clock))
+                stored = self._narrow(client, filters, exact=True)
+                self._start(client, tally(client, sub_id, stored, self._store, self._clock))
+            case Listed() as listed:
+                self._start(client, self._check_list(client, listed))
+            case Sync(sub_id, wanted, message):
+                stored = self._narrow(client, (wanted,), exact=True)
+                self._start(client, self._syncs.begin(client, sub_id, stored, message))
+            case SyncMore(sub_id, message):
+                self._start(client, self._syncs.go_on(client, sub_id, message))
+            case SyncEnd(sub_id, ready):
+                self._syncs.end(client, sub_id)
+                if ready:
+                    client.send(ready)
+
+    def _open(self, client: Client, sub_id: str, filters: Sequence[Filter]) -> None:
+        self._shut(client, sub_id)
+        subscription = client.subscriptions[sub_id] = Subscription(client, sub_id)
+        # Live first, then the stored answer: no event falls between them. And at once, since a CLOSE may be right
+        # behind. What a search finds is the store's business alone, so it has no live part.
+        self._index.add(subscription, [one for one in filters if not one.search])
+        stored = self._narrow(client, filters, exact=False)
+        self._start(client, replay(subscription, stored, self._store, self._clock, self._fail, self._may_get(client)))
+
+    def _narrow(self, client: Client, filters: Sequence[Filter], *, exact: bool) -> list[Filter]:
+        """The filters for the store, without private messages of others."""
+        if not self._rules.access.private:
+            return list(filters)
+        return scope.narrow(filters, client.session.authority.readers, self._store.kinds, exact=exact)
+
+    def _may_get(self, client: Client) -> Callable[[bytes], bool]:
+        if not self._rules.access.private:
+            return lambda _: True
+        readers = client.session.authority.readers
+        return lambda raw: scope.may_get(raw, readers)
+
+    async def _sync_read(self, filters: Sequence[Filter]) -> list[tuple[int, str]]:
+        return await self._store.vector(filters, self._clock.now())
+
+    async def _check_list(self, client: Client, listed: Listed) -> None:
+        """The consents of a key list are verified in a thread; what was verified before is remembered."""
+        known = self._roll.find(listed.event.id)
+        if known is not None:
+            client.send(client.session.listed(listed, known, ""))
+            return
+        loop, trusted = asyncio.get_running_loop(), client.session.authority.trusted
+        keys, reason = await loop.run_in_executor(self._threads, check, listed.keys, trusted)
+        if not reason:
+            self._roll.remember(listed.event.id, keys)
+        client.send(client.session.listed(listed, keys, reason))
 
     def _start(self, client: Client, work: Coroutine[Any, Any, None]) -> None:
         task = client.group.create_task(work)
@@ -142,7 +221,10 @@ class Hub:
 
     def _fan_out(self, event: Event, raw: bytes, seq: int | None) -> None:
         ready: dict[bytes, bytes] = {}  # equal subscription ids share a frame
+        private = self._rules.access.private and event.kind in scope.PRIVATE
         for subscription in self._index.find(event):
+            if private and not scope.is_party(event, subscription.client.session.authority.readers):
+                continue
             head = subscription.head
             if head not in ready:
                 ready[head] = frame.event(head, raw)
@@ -160,5 +242,6 @@ class Hub:
         while self._under_way and self._clock.monotonic() < deadline:
             await self._clock.sleep(0.005)
         await self._verifier.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
         for client in list(self.clients):
             client.say_goodbye()

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from relays.event import MAX_EVENT_BYTES, MAX_TAGS
-from relays.filter import DEFAULT_LIMIT, MAX_LIMIT
 
 
 @dataclass(frozen=True, slots=True)

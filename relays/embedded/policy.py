@@ -42,12 +42,18 @@ class RelayPolicy:
         limits: sizes and dates.
         access: who may write and read; by default everybody.
         paid: until when (Unix seconds) a key has paid; a live view.
+        searches: whether the store answers searches (NIP-50).
     """
 
     def __init__(
-        self, limits: Limits, access: Access | None = None, paid: Mapping[PubKey, int] = _NOBODY
+        self,
+        limits: Limits,
+        access: Access | None = None,
+        paid: Mapping[PubKey, int] = _NOBODY,
+        *,
+        searches: bool = False,
     ) -> None:
-        self._limits, self._paid = limits, paid
+        self._limits, self._paid, self._searches = limits, paid, searches
         self.access = access or Access()
 
     def refuse_key(self, pubkey: PubKey) -> str:
@@ -103,13 +109,13 @@ class RelayPolicy:
 
     def _is_wrap_for(self, event: Event, now: int) -> bool:
         """Gift wraps are signed by throw-away keys, so it is their receiver who has paid."""
-        return event.kind == GIFT_WRAP and any(
-            self._paid.get(PubKey(value), 0) > now for value in event.values("p")
-        )
+        return event.kind == GIFT_WRAP and any(self._paid.get(PubKey(value), 0) > now for value in event.values("p"))
 
     def refuse_filters(self, filters: Sequence[Filter], readers: Collection[PubKey]) -> str:
-        """Reading rules, and private messages of others."""
+        """Reading rules, searches (NIP-50) if the store has none, and private messages of others."""
         access = self.access
+        if not self._searches and any(one.search for one in filters):
+            return "unsupported: this relay does not search (NIP-50)"
         if access.read_by != "open" and not readers:
             return "auth-required: who reads here says first who it is (NIP-42)"
         if access.read_by == "key" and not any(one in access.keys for one in readers):
@@ -124,6 +130,3 @@ def _unproven(event: Event, bits: int) -> str:
         return f"pow: difficulty {done} is less than {bits}"
     aimed = committed_pow(event.tags)
     return "" if aimed >= bits else f"pow: the nonce tag commits to {aimed}, not to {bits}"
-
-
-OpenPolicy = RelayPolicy

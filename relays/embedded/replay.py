@@ -22,8 +22,12 @@ async def replay(
     store: Store,
     clock: Clock,
     fail: Callable[[Subscription, str], None],
+    may_get: Callable[[bytes], bool],
 ) -> None:
-    """Send what is stored, EOSE, and then what came meanwhile. Stops silently if the subscription ends."""
+    """Send what is stored and `may_get` lets through, EOSE, and then what came meanwhile.
+
+    Stops silently if the subscription ends.
+    """
     if all(is_empty(wanted) for wanted in filters):
         _end(subscription, 0)
         return
@@ -34,6 +38,8 @@ async def replay(
             for raw in page:
                 if _is_over(subscription):
                     return
+                if not may_get(raw):
+                    continue
                 subscription.client.send(frame.event(subscription.head, raw))
                 if subscription.client.lag * _SHARE > subscription.client.limits.send_bytes:
                     await _drained(subscription, clock)

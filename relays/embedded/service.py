@@ -1,24 +1,30 @@
-"""The embedded relay as a service of a node, or alone (`vendo relay up`)."""
+"""The embedded relay as a service: alone (`vendo relay up`), in a child process of a node, or in a test."""
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import secrets
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from core.clock import Clock
+from core.identifier import PubKey
+from relays.embedded.access import Access
 from relays.embedded.hub import Hub
-from relays.embedded.limit import Limits
 from relays.embedded.information import Description, Rules
+from relays.embedded.limit import Limits
 from relays.embedded.policy import Policy, RelayPolicy
 from relays.embedded.rate import Rates
 from relays.embedded.server import Server
+from relays.embedded.setting import RelaySettings
 from relays.embedded.store import Store
 from relays.embedded.store_write import Entry, Outcome
+from relays.embedded.toll import Toll
 
 _log = logging.getLogger(__name__)
 
 _TEND_S = 1.0
 _PATIENCE_S = 0.5
+_NO_NAMES: Mapping[str, PubKey] = {}
 
 
 class EmbeddedRelay:
@@ -33,8 +39,12 @@ class EmbeddedRelay:
         port: the port; 0 takes a free one.
         clock: for dates and expiry.
         limits: what is accepted.
+        access: who may write, read and connect; by default everybody, with private messages for their parties only.
+        rates: how often.
         description: what NIP-11 and the page say.
-        policy: who may write and read; everybody by default.
+        policy: rules in place of those of `limits` and `access`.
+        names: NIP-05 names, a live view: local part → public key.
+        toll: takes payments for writing.
         synchronous: `FULL` or `NORMAL`, see `Store`.
     """
 
@@ -48,17 +58,46 @@ class EmbeddedRelay:
         *,
         clock: Clock,
         limits: Limits | None = None,
+        access: Access | None = None,
+        rates: Rates | None = None,
         description: Description | None = None,
         policy: Policy | None = None,
+        names: Mapping[str, PubKey] = _NO_NAMES,
+        toll: Toll | None = None,
         synchronous: str = "FULL",
     ) -> None:
         self._host, self._port, self._clock = host, port, clock
-        self._limits = limits or Limits()
-        self._policy = policy or RelayPolicy(self._limits)
-        self._description = description or Description()
-        self._store = Store(path, store_bytes=self._limits.store_bytes, synchronous=synchronous)
+        limits = limits or Limits()
+        self._policy = policy or RelayPolicy(limits, access, toll.paid if toll is not None else {})
+        self._rules = Rules(limits, self._policy.access, rates or Rates())
+        self._description, self._names, self._toll = description or Description(), names, toll
+        self._store = Store(path, store_bytes=limits.store_bytes, synchronous=synchronous)
         self._hub: Hub | None = None
         self._url = ""
+
+    @classmethod
+    def of(
+        cls,
+        settings: RelaySettings,
+        clock: Clock,
+        *,
+        names: Mapping[str, PubKey] | None = None,
+        toll: Toll | None = None,
+    ) -> "EmbeddedRelay":
+        """From settings; `names` in place of theirs if they may change while it runs."""
+        return cls(
+            settings.path,
+            settings.host,
+            settings.port,
+            clock=clock,
+            limits=settings.limits,
+            access=settings.access,
+            rates=settings.rates,
+            description=settings.description,
+            names=settings.names if names is None else names,
+            toll=toll,
+            synchronous=settings.synchronous,
+        )
 
     @property
     def url(self) -> str:
@@ -92,8 +131,8 @@ class EmbeddedRelay:
         """
         self._store.open(self._committed)
         try:
-            self._hub = Hub(self._store, self._policy, self._limits, self._clock)
-            server = Server(self._hub, self._store, Rules(self._limits, self._policy.access, Rates()), self._description)
+            self._hub = Hub(self._store, self._policy, self._rules, self._clock, lambda: secrets.token_hex(16))
+            server = Server(self._hub, self._store, self._rules, self._description, self._names, self._toll)
             await server.start(self._host, self._port)
             self._url = server.url
             _log.info("the relay listens", extra={"action": "relay_ready", "url": self._url})

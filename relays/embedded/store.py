@@ -112,6 +112,11 @@ class Store:
         return db
 
     @property
+    def kinds(self) -> frozenset[int]:
+        """Every kind ever stored."""
+        return self._writer.kinds
+
+    @property
     def total(self) -> int:
         """How many events are stored."""
         return self._writer.total

@@ -38,8 +38,9 @@ async def test_nothing_in_the_working_directory_is_run_or_read(tmp_path: Path) -
     folder.mkdir()
     mark = _trap(folder)
     made = await run(
-        str(VENDO), "init", "--home", str(home), "--relay", dead_address("ws"), "--port", "0", "--yes", cwd=folder
-    )
+        str(VENDO), "init", "--home", str(home), "--relay", dead_address("ws"), "--port", "0", "--no-passphrase",
+        cwd=folder,
+    )  # fmt: skip
     assert made.code == 0, made.err
     config = home / "config.toml"
     config.write_text(config.read_text().replace('order = ["dvm", "builtin"]', 'order = ["builtin"]'))

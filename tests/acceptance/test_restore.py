@@ -16,7 +16,7 @@ async def test_a_lost_home_is_made_again_from_its_words_with_all_its_coins(tmp_p
 
         made = await vendo(
             "init", "--home", str(tmp_path / "again"), "--relay", town.relay, "--mint", town.mint,
-            "--port", "0", "--words", str(words), "--yes", "--json",
+            "--port", "0", "--words", str(words), "--yes", "--no-passphrase", "--json",
         )  # fmt: skip
         assert made.code == 0
         town.homes["again"], town.rings["again"] = tmp_path / "again", home.open_keyring(tmp_path / "again")
@@ -33,7 +33,7 @@ async def test_a_lost_home_is_made_again_from_its_words_with_all_its_coins(tmp_p
 async def test_words_that_fail_their_checksum_make_no_home(tmp_path):
     words = tmp_path / "words"
     words.write_text("abandon " * 12)
-    made = await vendo("init", "--home", str(tmp_path / "h"), "--words", str(words), "--yes", "--json")
+    made = await vendo("init", "--home", str(tmp_path / "h"), "--words", str(words), "--no-passphrase", "--json")
     assert made.code == 64
     assert made.error_code == "input.invalid"
     assert not (tmp_path / "h").exists()

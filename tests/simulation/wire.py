@@ -25,7 +25,7 @@ from relays.verdict import STORED, Verdict, VerdictState, lost
 from tests.simulation.virtual import VirtualClock
 
 Handler = Callable[[Event, str], Awaitable[None]]
-URL = "sim://relay"
+URL = "wss://relay.sim"
 
 
 @dataclass(slots=True)
@@ -170,7 +170,9 @@ class SimPool:
     async def caught_up(self, name: str, timeout: float) -> bool:
         return True
 
-    async def fetch(self, filters: Sequence[Filter], timeout: float) -> list[Event]:
+    async def fetch(
+        self, filters: Sequence[Filter], timeout: float, relays: Sequence[str] | None = None
+    ) -> list[Event]:
         return [event for event in self._relay.events.values() if any(one.matches(event) for one in filters)]
 
     def on_up(self, listener: Callable[[str], None]) -> None:

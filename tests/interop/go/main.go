@@ -68,8 +68,8 @@ func main() {
 		synchronous = "NORMAL"
 	}
 	db := sqlite3.SQLite3Backend{
-		DatabaseURL: fmt.Sprintf("file:%s?_journal_mode=WAL&_synchronous=%s&_busy_timeout=10000", *file, synchronous),
-		QueryLimit:  *limit,
+		DatabaseURL:       fmt.Sprintf("file:%s?_journal_mode=WAL&_synchronous=%s&_busy_timeout=10000", *file, synchronous),
+		QueryLimit:        *limit,
 		QueryAuthorsLimit: 2000, QueryIDsLimit: 2000, QueryTagsLimit: 2000, QueryKindsLimit: 50,
 	}
 	fail(db.Init())

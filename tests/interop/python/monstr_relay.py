@@ -1,4 +1,4 @@
-"""monstr's relay as a process of its own, in memory: monstr_relay.py --port P. Runs in the environment of relays.txt."""
+"""monstr's relay as a process of its own, in memory: monstr_relay.py --port P, in the environment of relays.txt."""
 
 import argparse
 import asyncio

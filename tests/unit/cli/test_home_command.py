@@ -18,7 +18,7 @@ DEAD = "ws://127.0.0.1:9"
 
 
 def init(home, *words):
-    return run(["init", "--home", str(home), "--relay", DEAD, *words])
+    return run(["init", "--home", str(home), "--relay", DEAD, "--no-passphrase", *words])
 
 
 def test_init_makes_a_private_home_with_finite_limits_and_shows_the_words_once(tmp_path, capsys):
@@ -45,7 +45,7 @@ def test_init_never_overwrites_a_home(tmp_path, capsys):
 
 
 def test_init_with_a_wrong_address_makes_nothing(tmp_path, capsys):
-    assert run(["init", "--home", str(tmp_path / "h"), "--relay", "http://x"]) == ExitCode.CONFIG
+    assert run(["init", "--home", str(tmp_path / "h"), "--no-passphrase", "--relay", "http://x"]) == ExitCode.CONFIG
     assert not (tmp_path / "h").exists()
 
 
@@ -96,7 +96,8 @@ async def _world(tmp_path, *nuts: str):
     await server.start_server()
     base = f"http://127.0.0.1:{server.port}"
     relay = f"ws://127.0.0.1:{server.port}/relay"
-    words = ["init", "--home", str(tmp_path), "--relay", relay, "--relay", DEAD, "--mint", base, "--mint", _refusing()]
+    words = ["init", "--home", str(tmp_path), "--no-passphrase", "--relay", relay, "--relay", DEAD]
+    words += ["--mint", base, "--mint", _refusing()]
     assert run(words) == 0
     return server, relay, base
 

@@ -16,6 +16,7 @@ from dvm.selling import Selling
 from node.gate.gate import NodeGate
 from node.gate.limits import Limits
 from node.storage.memory import MemoryDatabase
+from relays.directory import Directory
 from relays.key import Key, Keyring
 from relays.outbox import Outbox
 from tests.model_mint import ModelMint
@@ -60,6 +61,7 @@ class Node:
     policy: Policy = POLICY
     limits: Limits = LIMITS
     price: Price = field(default_factory=Price)
+    indexers: Sequence[str] = ()
     db: MemoryDatabase = field(default_factory=MemoryDatabase)
     tasks: list[asyncio.Task] = field(default_factory=list)
 
@@ -74,10 +76,12 @@ class Node:
             self.db, self.keyring, self.clock, self.gate.check, [self.mint], permit_for=self.gate.permit
         )
         await self.wallet.recover()
+        self.directory = Directory(self.pool, self.db, self.clock)
         services = self.services()
         self.discovery = Discovery(
-            self.db, self.pool, self.outbox, self.keyring, self.clock, services, mints=self.wallet.mints
-        )
+            self.db, self.pool, self.outbox, self.keyring, self.clock, services,
+            mints=self.wallet.mints, indexers=self.indexers, load=lambda: self.selling.load,
+        )  # fmt: skip
         self.buying = Buying(
             self.db,
             self.gate,
@@ -90,10 +94,12 @@ class Node:
             self.policy,
             self.providers,
             self.discovery.known_sellers,
+            self.directory,
         )
         self.selling = Selling(
-            self.db, self.gate, self.pool, self.outbox, self.wallet, self.keyring, self.clock, services
-        )
+            self.db, self.gate, self.pool, self.outbox, self.wallet, self.keyring, self.clock, services,
+            directory=self.directory,
+        )  # fmt: skip
         self.stop = asyncio.Event()
         for part in (self.outbox, self.wallet, self.discovery, self.buying, self.selling):
             ready = asyncio.Event()

@@ -1,6 +1,13 @@
+from itertools import pairwise
+
 from core.money import Msat
+from relays.event import parse_json
 from relays.key import Key
+from relays.kind import HEARTBEAT
+from relays.nip65 import read_dm_relays, read_relay_list
 from relays.nip89 import Announcement, announcement_draft, read_announcement
+from relays.presence import HEARTBEAT_S, read_profile
+from tests.simulation.wire import URL
 from tests.unit.dvm.market_part import echo
 from tests.unit.dvm.test_market import World, story, words
 
@@ -59,3 +66,35 @@ async def test_an_old_announcement_is_not_waited_for(world: World) -> None:
     world.relay.store(announcement(Key.generate(), world.clock.now() - 31 * 86_400))
     await world.clock.sleep(2)
     assert node.discovery.known_sellers(5050) == frozenset()
+
+
+@story
+async def test_who_sells_is_heard_every_five_minutes_and_gone_soon_after_it_stops(world: World) -> None:
+    seller = await world.node(services=echo(9_000, max_parallel=2)).up()
+    await world.clock.sleep(HEARTBEAT_S * 3 + 10)
+    beats = sorted(words(seller, HEARTBEAT), key=lambda event: event.created_at)
+    assert [later.created_at - first.created_at for first, later in pairwise(beats)] == [HEARTBEAT_S] * 3
+    assert (beats[-1].value("d"), beats[-1].value("queue"), beats[-1].value("load")) == ("vendo", "0", "0.00")
+    assert int(beats[-1].value("expiration")) - beats[-1].created_at < 3 * HEARTBEAT_S
+    assert len(words(seller, 31990)) == 1, "the announcement itself goes out once a day"
+    await world.clock.sleep(86_400)
+    assert len(words(seller, 31990)) == 2
+
+
+@story
+async def test_who_sells_nothing_sends_no_heartbeat(world: World) -> None:
+    node = await world.node().up()
+    await world.clock.sleep(HEARTBEAT_S * 2)
+    assert words(node, HEARTBEAT) == []
+
+
+@story
+async def test_profile_and_relay_lists_go_to_the_indexers_too_and_nothing_else_does(world: World) -> None:
+    node = await world.node(services=echo(), indexers=("wss://index.example",)).up()
+    await world.clock.sleep(1)
+    rows = await node.db.select("outbox")
+    kinds = {parse_json(row["raw"]).kind for row in rows if row["relay"] == "wss://index.example"}
+    assert kinds == {0, 10002, 10050}
+    lists = {event.kind: event for event in node.discovery.identity()}
+    assert read_relay_list(lists[10002]).read == read_dm_relays(lists[10050]) == (URL,)
+    assert read_profile(lists[0]).bot

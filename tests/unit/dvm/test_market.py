@@ -470,7 +470,7 @@ async def test_a_request_that_comes_again_gets_the_same_quote_and_the_same_resul
     await until(world.clock, lambda: bool(words(seller, 6050)))
     await world.clock.sleep(1)
     sent = await seller.db.select("outbox", {"state": "sent"})
-    await seller.selling._on_request(request, "sim://relay")
+    await seller.selling._on_request(request, "wss://relay.sim")
     await world.clock.sleep(1)
     assert len(words(seller, 6050)) == 1
     assert len(words(seller, 7000)) == 1

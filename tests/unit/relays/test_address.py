@@ -3,7 +3,7 @@
 import pytest
 
 from core.error import InvalidInput
-from relays.address import canonical, is_public, is_relay_url
+from relays.address import canonical, is_nameable, is_public, is_relay_url
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,21 @@ def test_only_the_public_internet_is_public() -> None:
     assert [host for host in inside if is_public(host)] == []
     assert is_public("8.8.8.8")
     assert is_public("2606:4700::1111")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["wss://relay.example", "wss://relay.example./x", "ws://8.8.8.8:7777", "wss://[2606:4700::1111]", "wss://xn--bcher-kva.example"],
+)  # fmt: skip
+def test_a_stranger_may_name_a_relay_on_the_public_internet(url: str) -> None:
+    assert is_nameable(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ws://127.0.0.1:7777", "ws://localhost:7777", "wss://db.localhost", "ws://printer.local", "wss://vault.internal",
+     "ws://router", "ws://169.254.169.254/latest", "ws://[::1]:7777", "ws://[::ffff:10.0.0.1]", "ws://2130706433",
+     "ws://0x7f000001", "ws://127.1", "wss://abc.onion", "ws://LOCALHOST.", "https://relay.example", "nonsense"],
+)  # fmt: skip
+def test_a_stranger_names_nothing_inside_our_network(url: str) -> None:
+    assert not is_nameable(url)

@@ -80,13 +80,17 @@ class Running:
         self.url = relay.url
 
     async def connect(self, **options):
-        return Wire(await self.http.ws_connect(self.url, max_msg_size=0, **options))
+        """A client that has its challenge (NIP-42) already; `wire.challenge` says which."""
+        wire = Wire(await self.http.ws_connect(self.url, max_msg_size=0, **options))
+        verb, wire.challenge = await wire.hear()
+        assert verb == "AUTH"
+        return wire
 
 
 @asynccontextmanager
-async def running(path: Path, limits: Limits | None = None, clock=None) -> AsyncIterator[Running]:
-    """Serve in this process until the block ends."""
-    relay = EmbeddedRelay(path, "127.0.0.1", 0, clock=clock or SystemClock(), limits=limits)
+async def running(path: Path, limits: Limits | None = None, clock=None, **more) -> AsyncIterator[Running]:
+    """Serve in this process until the block ends; `more` goes to the relay."""
+    relay = EmbeddedRelay(path, "127.0.0.1", 0, clock=clock or SystemClock(), limits=limits, **more)
     ready, stop = asyncio.Event(), asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(relay.run(ready, stop))

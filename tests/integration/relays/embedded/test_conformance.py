@@ -198,7 +198,7 @@ async def test_a_date_too_far_ahead_is_refused(wire):
 async def test_a_protected_event_is_refused(wire):
     accepted, reason = await wire.publish(note(with_tags=[("-",)]))
     assert not accepted
-    assert reason.startswith("blocked: ")
+    assert reason.startswith("auth-required: ")
 
 
 async def test_an_unknown_filter_field_closes_the_subscription(wire):

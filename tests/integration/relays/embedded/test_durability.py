@@ -14,6 +14,7 @@ from tests.unit.relays.embedded.event_part import NOW, note
 
 async def ask_all(url):
     async with aiohttp.ClientSession() as http, http.ws_connect(url, max_msg_size=0) as ws:
+        assert json.loads((await ws.receive(10)).data)[0] == "AUTH"
         await ws.send_str('["REQ","a",{"limit":5000}]')
         found = set()
         while (heard := json.loads((await ws.receive(10)).data))[0] == "EVENT":
@@ -28,6 +29,7 @@ async def test_every_acknowledged_event_is_there_after_a_kill(tmp_path, killed_a
     acknowledged = set()
     try:
         async with aiohttp.ClientSession() as http, http.ws_connect(child.url) as ws:
+            assert json.loads((await ws.receive(10)).data)[0] == "AUTH"
 
             async def send():
                 for event in events:

@@ -9,9 +9,12 @@ import aiohttp
 import pytest
 
 from core.clock import SystemClock
+from relays.embedded.access import Access
 from relays.embedded.error import RelayBusy
+from relays.embedded.information import Description, Rules
 from relays.embedded.limit import Limits
-from relays.embedded.page import Description, page
+from relays.embedded.page import page
+from relays.embedded.rate import Rates
 from relays.embedded.service import EmbeddedRelay
 from tests.integration.relays.embedded.relay_part import Child, running
 
@@ -57,7 +60,7 @@ async def test_every_other_path_is_not_found(relay, path):
 
 
 async def test_the_page_escapes_what_it_is_told():
-    text = page(Description(name="<script>", about='"&'), Limits(), "ws://x/<", 1, 2)
+    text = page(Description(name="<script>", about='"&'), Rules(Limits(), Access(), Rates()), "ws://x/<", 1, 2)
     assert "<script>" not in text
     assert "&quot;&amp;" in text
 
@@ -85,6 +88,7 @@ async def test_stopping_says_goodbye_and_is_quick(tmp_path):
         ws = await http.ws_connect(relay.url)
         started = time.monotonic()
     assert time.monotonic() - started < 1.5
+    assert (await ws.receive(5)).data.startswith('["AUTH",')
     message = await ws.receive(5)
     assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1001)
     await http.close()
@@ -96,6 +100,7 @@ async def test_the_command_says_where_it_listens_and_stops_on_a_signal(tmp_path,
     try:
         assert child.said == {"url": child.url, "pid": child.process.pid}
         async with aiohttp.ClientSession() as http, http.ws_connect(child.url) as ws:
+            assert (await ws.receive(5)).data.startswith('["AUTH",')
             await ws.send_str('["REQ","a",{}]')
             assert (await ws.receive(5)).data == '["EOSE","a"]'
             started = time.monotonic()

@@ -1,11 +1,11 @@
 import pytest
 
 from relays.embedded.limit import Limits
-from relays.embedded.policy import OpenPolicy
+from relays.embedded.policy import RelayPolicy
 from relays.filter import Filter
 from tests.unit.relays.embedded.event_part import ALICE, NOW, note
 
-POLICY = OpenPolicy(Limits(event_tags=20, indexed_tags=10))
+POLICY = RelayPolicy(Limits(event_tags=20, indexed_tags=10))
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,9 @@ POLICY = OpenPolicy(Limits(event_tags=20, indexed_tags=10))
     [
         (note(at=NOW + 901), "invalid:"),
         (note(with_tags=[("expiration", str(NOW))]), "invalid:"),
-        (note(with_tags=[("-",)]), "blocked:"),
+        (note(with_tags=[("-",)]), "auth-required:"),
+        (note(kind=1059), "invalid:"),
+        (note(kind=22_242), "blocked:"),
         (note(with_tags=[("x" * 2, "")] * 21), "invalid:"),
         (note(with_tags=[("t", str(number)) for number in range(11)]), "invalid:"),
     ],
@@ -32,7 +34,7 @@ def test_a_refusal_begins_with_a_word_of_nip_01(event, word):
         note(with_tags=[("t", str(number)) for number in range(10)]),
         note(with_tags=[("t", "same")] * 20),
         note(kind=20_001),
-        note(kind=1059),
+        note(kind=1059, with_tags=[("p", ALICE.pubkey)]),
     ],
 )
 def test_an_ordinary_event_is_taken(event):

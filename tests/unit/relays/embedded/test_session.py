@@ -1,8 +1,10 @@
 import orjson
 import pytest
 
+from relays.embedded.authority import Authority
 from relays.embedded.limit import Limits
-from relays.embedded.policy import OpenPolicy
+from relays.embedded.policy import RelayPolicy
+from relays.embedded.rate import Gauge, Meter, Rates
 from relays.embedded.session import Answer, Offer, Open, Session, Shut, Tally
 from tests.unit.relays.embedded.event_part import NOW, note
 
@@ -11,11 +13,12 @@ LIMITS = Limits(event_bytes=2_000, subscriptions=3, filters=2, filter_values=20)
 
 @pytest.fixture
 def session():
-    return Session(OpenPolicy(LIMITS), LIMITS)
+    authority = Authority("challenge", frozenset(), LIMITS)
+    return Session(RelayPolicy(LIMITS), LIMITS, authority, Meter(Gauge(Rates()), "127.0.0.1"))
 
 
 def say(session, *parts):
-    return session.receive(orjson.dumps(parts), NOW)
+    return session.receive(orjson.dumps(parts), NOW, 0.0)
 
 
 def words(ready):
@@ -60,7 +63,7 @@ def test_a_good_event_is_offered(session):
     ],
 )
 def test_junk_is_answered_with_a_notice(session, data):
-    action = session.receive(data, NOW)
+    action = session.receive(data, NOW, 0.0)
     assert isinstance(action, Answer)
     assert words(action.frame)[0] == "NOTICE"
 
@@ -98,7 +101,7 @@ def test_a_bad_event_with_an_id_is_refused_by_ok(session, change):
     assert isinstance(action, Answer)
     verb, event_id, accepted, reason = words(action.frame)
     assert (verb, event_id, accepted) == ("OK", event.id, False)
-    assert reason.startswith(("invalid: ", "blocked: "))
+    assert reason.startswith(("invalid: ", "auth-required: "))
 
 
 @pytest.mark.parametrize("field", ["id", "pubkey", "created_at", "kind", "tags", "content", "sig"])

@@ -1,0 +1,82 @@
+"""A node with very many agents, timed from within: `python -m bench.crowd HOME FILE`.
+
+It is the real node of that home. Its agents only take messages in and do nothing else. When it ends, FILE gets one JSON
+object: when each message was durable in an inbox (seconds of the system's monotonic clock, and the text), and how many
+REQs were open on each connection at most, counted where frames leave for the socket.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from core.unit import Insert, Write
+from node import app
+from node.storage.database import Database
+
+arrived: list[tuple[float, str]] = []
+most_open: dict[int, int] = {}
+_open: dict[int, set[str]] = {}
+
+
+class Quiet:
+    """A program that takes note of a message and is done."""
+
+    async def on_trigger(self, _context: Any, _trigger: Any) -> None:
+        """Nothing to do."""
+
+
+def watch(database: Database) -> None:
+    """Note when a message is durable in an inbox."""
+    commit = database.commit
+
+    async def watched(writes: Iterable[Write]) -> None:
+        kept = list(writes)
+        await commit(kept)
+        now = time.monotonic()
+        for one in kept:
+            if type(one) is Insert and one.table == "inbox" and one.row["cause"] == "message":
+                arrived.append((now, str(one.row["payload"])))
+
+    database.commit = watched  # type: ignore[method-assign]
+
+
+def count_requests() -> None:
+    """See each frame that leaves, whichever part of the node sends it."""
+    send = aiohttp.ClientWebSocketResponse.send_str
+
+    async def counted(self: aiohttp.ClientWebSocketResponse, data: str, compress: int | None = None) -> None:
+        if data.startswith(('["REQ"', '["CLOSE"')):
+            verb, sub_id = json.loads(data)[:2]
+            mine = _open.setdefault(id(self), set())
+            (mine.add if verb == "REQ" else mine.discard)(sub_id)
+            most_open[id(self)] = max(most_open.get(id(self), 0), len(mine))
+        await send(self, data, compress)
+
+    aiohttp.ClientWebSocketResponse.send_str = counted  # type: ignore[method-assign]
+
+
+def main() -> int:
+    """Run the node."""
+    home, file = map(Path, sys.argv[1:])
+
+    class Watched(app.Node):
+        def __init__(self, config: Any, keyring: Any, database: Database, *rest: Any, **named: Any) -> None:
+            watch(database)
+            super().__init__(config, keyring, database, *rest, **named)
+
+    app.Node = Watched  # type: ignore[misc]
+    app.Buyer = Quiet  # type: ignore[misc,assignment]
+    count_requests()
+    code = app.serve(home)
+    now = [len(subs) for subs in _open.values()]
+    file.write_text(json.dumps({"arrived": arrived, "most_open": list(most_open.values()), "open": now}), encoding="utf-8")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Who may connect: networks, counts for each address, and sockets that have not become websockets yet.
+
+The listener asks before it reads a byte. A socket that dawdles over its request is closed by aiohttp's own timer
+(`Limits.handshake_s`); here it is counted meanwhile, so that idle sockets of one address cannot use up the process's
+file descriptors.
+"""
+
+import asyncio
+import ipaddress
+import logging
+from collections import Counter
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from relays.embedded.access import Access
+from relays.embedded.rate import is_in, network
+
+_MOST_SOCKETS = 64  # of one address, not yet websockets
+_MOST_IN_ALL = 512
+_SILENT = logging.Logger("relays.embedded.door", logging.CRITICAL)  # who connects is not written down
+
+
+class Door:
+    """Counts sockets between accept and the end of the websocket handshake."""
+
+    def __init__(self, access: Access) -> None:
+        self._allowed = [ipaddress.ip_network(one) for one in access.addresses]
+        self._denied = [ipaddress.ip_network(one) for one in access.denied_addresses]
+        self._proxies = [ipaddress.ip_network(one) for one in access.proxies]
+        self._waiting: Counter[str] = Counter()
+        self._total = 0
+
+    @property
+    def waiting(self) -> int:
+        """Sockets that are not websockets yet."""
+        return self._total
+
+    def enter(self, address: str) -> bool:
+        """A socket was accepted. False: close it without a word."""
+        group = network(address)
+        if not self.is_proxy(address) and (self._waiting[group] >= _MOST_SOCKETS or self._total >= _MOST_IN_ALL):
+            return False
+        self._waiting[group] += 1
+        self._total += 1
+        return True
+
+    def leave(self, address: str) -> None:
+        """It became a websocket, or is closed."""
+        group = network(address)
+        self._total -= 1
+        self._waiting[group] -= 1
+        if self._waiting[group] <= 0:
+            del self._waiting[group]
+
+    def is_proxy(self, address: str) -> bool:
+        """Whether this is one of the operator's own reverse proxies."""
+        return is_in(address, self._proxies)
+
+    def refuse(self, address: str) -> bool:
+        """Whether the operator keeps this address out."""
+        if is_in(address, self._denied):
+            return True
+        return bool(self._allowed) and not is_in(address, self._allowed)
+
+    def address(self, peer: str, headers: Mapping[str, str]) -> str:
+        """Who the client is: the peer, or what a proxy of ours says (the last entry that is not a proxy itself)."""
+        if not self.is_proxy(peer):
+            return peer
+        entries = [one.strip() for one in headers.get("X-Forwarded-For", "").split(",")]
+        return next((one for one in reversed(entries) if _is_address(one) and not self.is_proxy(one)), peer)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+class Handler(web.RequestHandler):
+    """aiohttp's protocol for one socket, behind the door."""
+
+    __slots__ = ("_door", "_peer", "_state")
+
+    def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop, door: Door, idle_s: float) -> None:
+        super().__init__(server, loop=loop, access_log=_SILENT, keepalive_timeout=idle_s)
+        self._door, self._peer, self._state = door, "", "new"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A socket was accepted."""
+        peer = transport.get_extra_info("peername")
+        self._peer = peer[0] if peer else ""
+        if not self._door.enter(self._peer):
+            self._state = "refused"
+            if isinstance(transport, asyncio.Transport):
+                transport.abort()
+            return
+        self._state = "waiting"
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The socket is closed."""
+        if self._state == "refused":
+            return
+        self.seated()
+        super().connection_lost(exc)
+
+    def seated(self) -> None:
+        """It is a websocket now, or gone: it is counted elsewhere, or not at all."""
+        if self._state == "waiting":
+            self._state = "seated"
+            self._door.leave(self._peer)
