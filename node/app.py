@@ -49,7 +49,11 @@ from node.gate.limits import Limits
 from node.http.control import ControlPlane
 from node.http.token import Tokens
 from node.line import LineFormatter
-from node.message import Messages
+from node.message.admission import Rules, read_rules
+from node.message.blossom import Blossom
+from node.message.service import OPERATOR, Messages, Reach
+from node.message.shelf import Shelf
+from node.message.voice import FixedVoices, JoinedVoices
 from node.mount import Parts, agent_namespace, operator_namespace
 from node.service import Service as Running
 from node.service import serve as run_services

@@ -148,14 +148,40 @@ class AgentSection(_Section):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
     program: str = "buyer"
+    about: str = Field("", max_length=500)
+    public: bool = True
     contacts: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    strangers: Literal["none", "pow", "pay", "all"] = "none"
+    pow_bits: int = Field(20, ge=0, le=32)
+    toll_sat: int = Field(10, ge=0, le=1_000_000)
+    per_minute: int = Field(60, ge=0, le=10_000)
+    strangers_per_minute: int = Field(60, ge=0, le=100_000)
+    mentions: Literal["none", "contacts", "all"] = "contacts"
+    acknowledge: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> "AgentSection":
         if self.name in ("node", "operator"):
             raise ValueError(f"{self.name!r} is the operator's own name")
-        for contact in self.contacts:
+        for contact in (*self.contacts, *self.deny):
             parse_pubkey(contact)
+        return self
+
+
+class MessageSection(_Section):
+    """Messages of all agents."""
+
+    heartbeat_s: int = Field(300, ge=0, le=86_400)
+    blossom: tuple[str, ...] = ()
+    max_file_mb: int = Field(8, ge=1, le=1_024)
+    files_mb: int = Field(512, ge=1, le=1_048_576)
+
+    @model_validator(mode="after")
+    def _check(self) -> "MessageSection":
+        for url in self.blossom:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"a file server's address begins with http:// or https://, not {url!r}")
         return self
 
 
@@ -168,6 +194,7 @@ class Config(_Section):
     policy: PolicySection = PolicySection()
     strangers: StrangerSection = StrangerSection()
     keys: KeySection = KeySection()
+    messages: MessageSection = MessageSection()
     sell: tuple[SellSection, ...] = ()
     agent: tuple[AgentSection, ...] = ()
 
@@ -308,7 +335,23 @@ retired_days = 30              # how long a replaced key still opens what is sen
 [[agent]]
 name = "agent"                 # a-z, 0-9 and -; `vendo send agent "summarize: ..."`
 program = "buyer"              # turns a DM into a job and its result into the answer
+about = ""                     # shown to others in its profile
+public = true                  # publish its profile, relay lists and, if strangers may write, an announcement
 contacts = []                  # npubs that may write to it besides the owner
+deny = []                      # npubs that may not, whatever else holds
+strangers = "none"             # everybody else: "none" (not heard), "pow", "pay" (a Cashu token in it), or "all"
+pow_bits = 20                  # for "pow": leading zero bits that a message's wrap needs (NIP-13)
+toll_sat = 10                  # for "pay": what a stranger's first message brings; it then counts for 30 days
+per_minute = 60                # messages of one sender; those of ten minutes may come at once
+strangers_per_minute = 60      # messages of all strangers together
+mentions = "contacts"          # whose public notes that name it reach its inbox: "none", "contacts", "all"
+acknowledge = false            # answer a message that was taken with a ✓
+
+[messages]
+heartbeat_s = 300              # how often agents that strangers may write to say that they are there; 0: never
+blossom = []                   # Blossom servers where files that agents send are put, encrypted; the first must take it
+max_file_mb = 8                # the largest file that is fetched for a contact, or sent
+files_mb = 512                 # all files that are kept; then the oldest go
 
 # Selling: one table per kind. A price of 0 is a free service.
 # [[sell]]

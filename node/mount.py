@@ -27,7 +27,7 @@ from node.agent.goal import AgentGoals
 from node.agent.inbox import AgentInbox
 from node.agent.log import AgentLog
 from node.agent.view import AgentView
-from node.message import AgentMessenger, Messages
+from node.message.service import OPERATOR, AgentMessenger, Messages
 from wallet.fx import Fx
 from wallet.wallet import Wallet
 

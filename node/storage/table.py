@@ -368,3 +368,13 @@ class MessageRow(_Table, table=True):
     reason: str = ""
     created_at: int = Field(sa_column=_big())
     changed_ms: int = Field(sa_column=_big())
+
+
+class RelayPaymentRow(_Table, table=True):
+    """Somebody paid for writing to the node's own relay. One row a token, so that a token counts once."""
+
+    __tablename__ = "relay_payment"
+    op_id: str = Field(primary_key=True)  # the wallet's operation that took the token
+    pubkey: str = Field(index=True)
+    paid_until: int = Field(sa_column=_big())
+    created_at: int = Field(sa_column=_big())

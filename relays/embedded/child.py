@@ -3,8 +3,8 @@
 It has a loop, an interpreter and a file of its own, so that a flood of events takes nothing from the node's loop. It
 is told by lines of JSON on standard input and answers on standard output:
 
-in   settings (the first line) · {"paid": {key: until}} · {"names": {name: key}} · {"taken": {"id", "until" | "refused"}}
-out  {"ready": url} · {"health": {…}} every second · {"pay": {"id", "pubkey", "token"}}
+in   settings (the first line), {"paid": {key: until}}, {"names": {name: key}}, {"taken": {"id", "until" or "refused"}}
+out  {"ready": url}, {"health": {…}} every second, {"pay": {"id", "pubkey", "token"}}
 
 When standard input ends, the relay ends: it never outlives its node, however that goes down.
 """

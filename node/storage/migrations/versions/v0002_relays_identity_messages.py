@@ -15,6 +15,7 @@ def upgrade() -> None:
     _directory()
     _identity()
     _message()
+    _relay_payment()
 
 
 def _pool() -> None:
@@ -84,3 +85,15 @@ def _message() -> None:
     op.create_index("message_talk", "message", ["agent", "peer", "created_at"], unique=False)
     op.create_index("message_watch", "message", ["agent", "changed_ms"], unique=False)
     op.create_index(op.f("ix_message_effect_id"), "message", ["effect_id"], unique=False)
+
+
+def _relay_payment() -> None:
+    op.create_table(
+        "relay_payment",
+        sa.Column("op_id", sa.String(), nullable=False),
+        sa.Column("pubkey", sa.String(), nullable=False),
+        sa.Column("paid_until", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("op_id"),
+    )
+    op.create_index(op.f("ix_relay_payment_pubkey"), "relay_payment", ["pubkey"], unique=False)

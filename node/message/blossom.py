@@ -1,0 +1,152 @@
+"""Files on Blossom servers (BUD-01, BUD-02): uploads to our own, downloads from wherever a contact says, guarded.
+
+A stranger's address must not reach into our own network: each connection is checked after resolution, and each redirect
+is a new one. Our own servers, named by the operator, may be anywhere.
+"""
+
+import base64
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from core.clock import Clock
+from node.message.error import FileRefused, FileUnreachable, NoFileServer
+from relays.address import is_public
+from relays.file_message import upload_draft
+from relays.signer import Signer
+
+AUTH_S = 300
+TIMEOUT_S = 60.0
+MAX_REDIRECTS = 3
+_REDIRECTS = (301, 302, 303, 307, 308)
+_CHUNK = 65_536
+
+
+def _guarded(info: Any) -> socket.socket:
+    family, kind, protocol, _, address = info
+    if not is_public(str(address[0])):
+        raise OSError(f"{address[0]} is not a public address")
+    return socket.socket(family, kind, protocol)
+
+
+class Blossom:
+    """A client of file servers.
+
+    Args:
+        servers: our own, the first one is the one that must take a file.
+        clock: time.
+        max_bytes: of one file, as it is stored.
+    """
+
+    def __init__(self, servers: Sequence[str], clock: Clock, max_bytes: int) -> None:
+        self.servers = tuple(url.rstrip("/") for url in servers)
+        self.max_bytes = max_bytes
+        self._origins = {URL(url).origin() for url in self.servers}
+        self._clock = clock
+        self._ours: aiohttp.ClientSession | None = None
+        self._guest: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        """Make ready to connect."""
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S, sock_connect=10.0)
+        self._ours = aiohttp.ClientSession(timeout=timeout, auto_decompress=False)
+        guarded = aiohttp.TCPConnector(socket_factory=_guarded)
+        self._guest = aiohttp.ClientSession(connector=guarded, timeout=timeout, auto_decompress=False)
+
+    async def stop(self) -> None:
+        """Close every connection."""
+        for session in (self._ours, self._guest):
+            if session is not None:
+                await session.close()
+
+    def addresses(self, x: str) -> tuple[str, ...]:
+        """Where a blob will be.
+
+        Raises:
+            NoFileServer: we have no server.
+        """
+        if not self.servers:
+            raise NoFileServer
+        return tuple(f"{server}/{x}" for server in self.servers)
+
+    async def upload(self, x: str, stored: bytes, signer: Signer) -> int:
+        """Store a blob at our servers: at how many. The first of them must take it.
+
+        Raises:
+            NoFileServer: we have none.
+            FileUnreachable: the first one did not take it.
+        """
+        self.addresses(x)
+        now = self._clock.now()
+        event = await signer.sign(upload_draft(x, now, now + AUTH_S))
+        token = "Nostr " + base64.b64encode(event.to_json().encode()).decode()
+        taken = 0
+        for place, server in enumerate(self.servers):
+            try:
+                await self._put(server, x, stored, token)
+                taken += 1
+            except FileUnreachable:
+                if place == 0:
+                    raise
+        return taken
+
+    async def _put(self, server: str, x: str, stored: bytes, token: str) -> None:
+        if self._ours is None:
+            raise FileUnreachable("The client of file servers is not running.")
+        headers = {"Authorization": token, "Content-Type": "application/octet-stream", "X-SHA-256": x}
+        try:
+            async with self._ours.put(f"{server}/upload", data=stored, headers=headers, allow_redirects=False) as answer:
+                if answer.status not in (200, 201):
+                    reason = answer.headers.get("X-Reason", "")[:200]
+                    raise FileUnreachable(f"{server} answered {answer.status} to an upload. {reason}".strip())
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise FileUnreachable(f"{server} did not take the file ({type(error).__name__}).") from error
+
+    async def download(self, urls: Sequence[str], most: int) -> bytes:
+        """A blob from the first address that has it.
+
+        Raises:
+            FileRefused: it is longer than `most` bytes.
+            FileUnreachable: no address answered.
+        """
+        failure: FileUnreachable = FileUnreachable("The message names no address.")
+        for url in urls:
+            try:
+                return await self._get(url, min(most, self.max_bytes))
+            except FileUnreachable as error:
+                failure = error
+        raise failure
+
+    async def _get(self, url: str, most: int) -> bytes:
+        try:
+            target = URL(url)
+            for _ in range(MAX_REDIRECTS + 1):
+                session = self._ours if target.origin() in self._origins else self._guest
+                if session is None:
+                    raise FileUnreachable("The client of file servers is not running.")
+                async with session.get(target, allow_redirects=False) as answer:
+                    if answer.status in _REDIRECTS:
+                        target = target.join(URL(answer.headers.get("Location", "")))
+                        if target.scheme not in ("http", "https"):
+                            raise FileUnreachable("The server points to an address that is no web address.")
+                        continue
+                    if answer.status != 200:
+                        raise FileUnreachable(f"{target.host} answered {answer.status}.")
+                    return await _body(answer, most)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise FileUnreachable(f"The file cannot be fetched ({type(error).__name__}).") from error
+        raise FileUnreachable("The server redirects too often.")
+
+
+async def _body(answer: aiohttp.ClientResponse, most: int) -> bytes:
+    if (answer.content_length or 0) > most:
+        raise FileRefused(f"The file is longer than {most} bytes.")
+    body = bytearray()
+    async for chunk in answer.content.iter_chunked(_CHUNK):
+        body += chunk
+        if len(body) > most:
+            raise FileRefused(f"The file is longer than {most} bytes.")
+    return bytes(body)

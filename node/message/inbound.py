@@ -1,0 +1,308 @@
+"""Messages in: triage before anything that costs, then one commit per message that is taken.
+
+A wrap that is within the budget is opened at once, and its message is durable before the relay pool counts it as
+handled. Beyond the budget wraps wait in a fair queue in memory: what floods an agent is not worth a write each.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+import orjson
+
+from core.clock import Clock
+from core.error import VendoError
+from core.identifier import PubKey
+from core.unit import UnitOfWork, Write
+from dvm.admission import Meter
+from node.agent.inbox import envelope
+from node.message.admission import Door, Verdict, unfit, work_of
+from node.message.ear import Ear, Listener
+from node.message.fairness import Bucket, FairQueue
+from node.message.record import Protocol, Stamp, State, change, message_row
+from relays.error import NotForUs
+from relays.event import Event
+from relays.kind import DM, FILE, LEGACY_DM, REACTION
+from relays.nip04 import read_legacy, receiver_of
+from relays.nip17 import Rumor, open_seal, open_wrap
+from relays.nip25 import reacted_to
+
+log = logging.getLogger(__name__)
+
+OPEN_PER_SECOND, OPEN_BURST = 400.0, 2_000  # wraps of all agents together
+LANE_PER_SECOND, LANE_BURST = 50.0, 400  # of one agent from one relay
+MAX_NOTE = 8_000
+_AHEAD_S = 900
+
+
+class Taken(NamedTuple):
+    """A private message that was admitted."""
+
+    agent: str
+    signer_pubkey: PubKey
+    rumor: Rumor
+    protocol: Protocol
+
+
+Take = Callable[[Taken], Awaitable[None]]
+
+
+class Inbound:
+    """What happens to every event that names an agent.
+
+    Args:
+        unit: the database.
+        ear: whose keys are whose.
+        doors: the admission of an agent; None if there is none by that name.
+        clock: time.
+        stamp: for the rows.
+        notify: wakes an agent for whom something was committed.
+        changed: is told whose messages have changed.
+        on_file: takes a contact's file message.
+        on_toll: takes a stranger's message that must bring money.
+        on_taken: is told of every text that was taken, after the commit.
+    """
+
+    def __init__(
+        self,
+        unit: UnitOfWork,
+        ear: Callable[[], Ear],
+        doors: Callable[[str], Door | None],
+        clock: Clock,
+        stamp: Stamp,
+        notify: Callable[[str], None],
+        changed: Callable[[str], None],
+        *,
+        on_file: Take,
+        on_toll: Take,
+        on_taken: Callable[[Taken], None],
+    ) -> None:
+        self._unit, self._ear, self._doors, self._clock, self._stamp = unit, ear, doors, clock, stamp
+        self._notify, self._changed = notify, changed
+        self._on_file, self._on_toll, self._on_taken = on_file, on_toll, on_taken
+        self._budget = Bucket(OPEN_BURST, OPEN_PER_SECOND)
+        self._lanes = Meter(LANE_BURST, LANE_PER_SECOND)
+        self.queue: FairQueue[tuple[Listener, Event, int]] = FairQueue()
+        self.since: dict[str, int] = {}
+        self.mute: set[str] = set()  # names that hear and have no inbox: the operator's own
+        self.counts: Counter[str] = Counter()
+        self.wake: Callable[[], None] = lambda: None
+
+    # ---- doors
+
+    async def private(self, event: Event, relay: str) -> None:
+        """A verified wrap, or an old DM."""
+        for listener in self._ear().whose(event):
+            if reason := unfit(event, self._clock.now()):
+                self.counts[reason] += 1
+            elif event.kind == LEGACY_DM:
+                await self._legacy(listener, event)
+            else:
+                await self._wrapped(listener, event, relay)
+
+    async def _wrapped(self, listener: Listener, event: Event, relay: str) -> None:
+        door, bits = self._doors(listener.agent), work_of(event)
+        if door is None or door.needs_work(bits):
+            self.counts["stranger"] += 1
+            return
+        mono = self._clock.monotonic()
+        lane = (listener.agent, relay)
+        if not self.queue and self._lanes.take("\0".join(lane), mono) and self._budget.take(mono):
+            await self.open(listener, event, bits)
+            return
+        before = self.queue.shed
+        self.queue.put(lane, (listener, event, bits), bits)
+        self.counts["delayed"] += 1
+        self.counts["shed"] += self.queue.shed - before
+        self.wake()
+
+    async def drain(self) -> float | None:
+        """Open what waits, as far as the budget goes: seconds until there is more of it, or None if nothing waits."""
+        while self.queue:
+            wait = self._budget.wait(self._clock.monotonic())
+            if wait > 0:
+                return wait
+            found = self.queue.take()
+            if found is None or not self._budget.take(self._clock.monotonic()):
+                return None
+            try:
+                await self.open(*found)
+            except VendoError as error:
+                log.warning("a message was not taken", extra={"action": "dm_failed", "code": error.code})
+                self.counts["failed"] += 1
+        return None
+
+    # ---- private messages
+
+    async def open(self, listener: Listener, event: Event, bits: int) -> None:
+        """Open a wrap, half at first: its seal says who wrote, and most of a flood ends there.
+
+        Raises:
+            SignerUnavailable: a remote signer did not answer; it is worth another try.
+            VendoError: the database did not take it.
+        """
+        door = self._doors(listener.agent)
+        if door is None:
+            return
+        try:
+            seal = await open_wrap(listener.signer, event)
+            sender = seal.pubkey
+            if sender == listener.signer.pubkey:
+                self.counts["own_copy"] += 1
+                return
+            if self._dropped_early(door, sender, bits):
+                return
+            rumor = await open_seal(listener.signer, seal)
+        except NotForUs:
+            self.counts["undecryptable"] += 1
+            return
+        await self._judge(door, Taken(listener.agent, listener.signer.pubkey, rumor, Protocol.NIP17), bits)
+
+    def _dropped_early(self, door: Door, sender: PubKey, bits: int) -> bool:
+        """What the sender alone decides, before the second decryption; no rate is counted for it."""
+        verdict, reason = door.glance(sender, bits, self._clock.now())
+        if verdict is Verdict.DROP:
+            self._drop(reason)
+            return True
+        return False
+
+    def _drop(self, reason: str) -> None:
+        self.counts[reason] += 1
+        log.debug("a message was dropped", extra={"action": f"dm_{reason}"})
+
+    async def _legacy(self, listener: Listener, event: Event) -> None:
+        """An old DM: its sender stands outside, so a stranger's is never decrypted."""
+        door = self._doors(listener.agent)
+        if door is None or receiver_of(event) is None:
+            return
+        if event.pubkey == listener.signer.pubkey:
+            self.counts["own_copy"] += 1
+            return
+        if not door.known(event.pubkey, self._clock.now()):
+            self._drop("stranger")  # its cipher proves nothing, so neither work nor money lets it in
+            return
+        try:
+            text = await read_legacy(listener.signer, event)
+        except NotForUs:
+            self.counts["undecryptable"] += 1
+            return
+        rumor = Rumor(event.pubkey, DM, text, event.tags, event.created_at, event.id)
+        await self._judge(door, Taken(listener.agent, listener.signer.pubkey, rumor, Protocol.NIP04), 0)
+
+    async def _judge(self, door: Door, taken: Taken, bits: int) -> None:
+        rumor, now = taken.rumor, self._clock.now()
+        if rumor.kind == REACTION:
+            await self._reaction(taken.agent, rumor.sender, reacted_to(rumor))
+            return
+        if rumor.kind not in (DM, FILE) or not rumor.content.strip():
+            self.counts["other_kind"] += 1
+            return
+        if rumor.created_at < self.since.get(taken.agent, 0):
+            # Relays show a node that was made anew from its words all that it did, and paid for, in its last life.
+            self.counts["before_us"] += 1
+            log.info(
+                "a message from before this node was made is left out",
+                extra={"action": "dm_old", "agent": taken.agent},
+            )
+            return
+        if rumor.created_at > now + _AHEAD_S:
+            self._drop("future")
+            return
+        verdict, reason = door.judge(rumor.sender, bits, rumor.kind, now, self._clock.monotonic())
+        if verdict is Verdict.DROP:
+            self._drop(reason)
+        elif verdict is Verdict.TOLL:
+            await self._on_toll(taken)
+        elif rumor.kind == FILE:
+            self.counts["file"] += 1
+            await self._on_file(taken)
+        else:
+            await self.take(taken)
+
+    async def take(self, taken: Taken, *more: Write) -> None:
+        """Commit a text to the inbox and the record, and wake the agent.
+
+        Raises:
+            VendoError: the database did not take it.
+        """
+        rumor, agent = taken.rumor, taken.agent
+        row = message_row(
+            self._stamp, agent, rumor.id, rumor.sender, incoming=True, protocol=taken.protocol, kind=rumor.kind,
+            text=rumor.content, state=State.RECEIVED, created_at=rumor.created_at,
+        )  # fmt: skip
+        payload = {"text": rumor.content, "created_at": rumor.created_at, "protocol": taken.protocol.value}
+        await self._commit(agent, rumor, "message", payload, row, *more)
+        self.counts["received"] += 1
+        self._on_taken(taken)
+
+    async def _commit(self, agent: str, rumor: Rumor, cause: str, payload: dict[str, Any], *writes: Write) -> None:
+        waiting: list[Write] = []
+        if agent not in self.mute:
+            waiting.append(
+                envelope(
+                    agent, rumor.id, cause=cause, source="nostr", sender=rumor.sender,
+                    payload=orjson.dumps(payload).decode(), at=self._clock.now(), or_ignore=True,
+                )  # fmt: skip
+            )
+        await self._unit.commit([*waiting, *writes])
+        self._changed(agent)
+        if waiting:
+            self._notify(agent)
+
+    async def take_file(self, taken: Taken, facts: dict[str, Any], *writes: Write) -> None:
+        """Commit a file that was fetched: an event in the inbox, which names the file to read.
+
+        Raises:
+            VendoError: the database did not take it.
+        """
+        payload = {"type": "nostr.file", "created_at": taken.rumor.created_at, "file": facts}
+        await self._commit(taken.agent, taken.rumor, "event", payload, *writes)
+        self._on_taken(taken)
+
+    # ---- reactions and mentions
+
+    async def _reaction(self, agent: str, sender: PubKey, message_id: str | None) -> None:
+        """A reaction by the one we wrote to says that our message has arrived."""
+        self.counts["reaction"] += 1
+        if message_id is None:
+            return
+        where = {"agent": agent, "id": message_id, "peer": sender, "direction": "out"}
+        if await self._unit.select("message", where):
+            await self._unit.commit([change(self._stamp, where, State.SEEN)])
+            self._changed(agent)
+
+    async def public(self, event: Event, relay: str) -> None:
+        """A verified note or reaction that names an agent. Nothing is ever paid on its word."""
+        now, mono = self._clock.now(), self._clock.monotonic()
+        for listener in self._ear().whose(event):
+            door = self._doors(listener.agent)
+            if door is None or event.pubkey == listener.signer.pubkey or listener.agent in self.mute:
+                continue
+            if event.kind == REACTION:
+                await self._reaction(listener.agent, event.pubkey, reacted_to(event))
+                continue
+            heard, reason = door.hears(event.pubkey, now, mono)
+            if not listener.current or event.created_at < self.since.get(listener.agent, 0) or unfit(event, now):
+                continue
+            if not heard:
+                self.counts[f"mention_{reason}"] += 1
+                continue
+            await self._mention(listener.agent, event)
+
+    async def _mention(self, agent: str, event: Event) -> None:
+        rumor = Rumor(event.pubkey, event.kind, event.content[:MAX_NOTE], event.tags, event.created_at, event.id)
+        payload = {
+            "type": "nostr.mention",
+            "text": rumor.content,
+            "created_at": event.created_at,
+            "event_id": event.id,
+            "kind": event.kind,
+        }
+        row = message_row(
+            self._stamp, agent, event.id, event.pubkey, incoming=True, protocol=Protocol.PUBLIC, kind=event.kind,
+            text=rumor.content, state=State.RECEIVED, created_at=event.created_at,
+        )  # fmt: skip
+        await self._commit(agent, rumor, "event", payload, row)
+        self.counts["mention"] += 1
+

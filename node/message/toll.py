@@ -1,0 +1,177 @@
+"""A stranger's way in by money: a Cashu token in the first message. Written down first, then swapped, then delivered.
+
+Cheap questions come before the mint is asked: is there a token, of one of our mints, worth enough? A token that the
+mint refuses drops the message; an answer that was lost is looked up under the same operation.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import orjson
+
+from core.clock import Clock
+from core.effect import EffectClass, Permit
+from core.error import Unavailable, VendoError
+from core.identifier import EffectId, OperationId, PubKey
+from core.unit import UnitOfWork, Write
+from fs.session import Role, Session
+from node.message.admission import Door
+from node.message.inbound import Taken
+from node.message.record import TABLE, Stamp, State, change, message_row
+from node.message.record import Protocol as Way
+from relays.kind import DM
+from relays.nip17 import Rumor
+from wallet.cashu.proof import total
+from wallet.cashu.token import decode
+from wallet.error import PaymentUnknown, TokenRejected
+from wallet.model import Received
+
+log = logging.getLogger(__name__)
+
+PAID = "paid"
+PAID_S = 30 * 86_400
+MAX_HELD = 256
+_AGAIN_S = 30.0
+_TOKEN = re.compile(r"cashuB[A-Za-z0-9_-]{40,}={0,2}")
+
+Act = Callable[[OperationId, EffectId, Permit], Awaitable[Mapping[str, Any]]]
+
+
+class Mover(Protocol):
+    """Moves money as one effect: `fs.service.treasury.Treasurer`."""
+
+    async def move(
+        self, session: Session, name: str, body: bytes, note: Mapping[str, str | int], effect: EffectClass, act: Act
+    ) -> dict[str, Any]:
+        """Do it, once however often it is asked for."""
+
+
+class Purse(Protocol):
+    """What takes tokens: `wallet.wallet.Wallet`."""
+
+    @property
+    def mints(self) -> Sequence[str]:
+        """The only mints that count."""
+
+    async def receive(self, op_id: OperationId, token: str, effect_id: EffectId, permit: Permit) -> Received:
+        """Swap a token for coins of our own."""
+
+
+class Toll:
+    """Takes tolls, one at a time.
+
+    Args:
+        unit: the database.
+        mover: makes an effect of each.
+        purse: takes the tokens.
+        clock: time.
+        stamp: for the rows.
+        doors: whose rules say how much.
+        deliver: puts the message into the inbox.
+    """
+
+    def __init__(
+        self,
+        unit: UnitOfWork,
+        mover: Mover,
+        purse: Purse,
+        clock: Clock,
+        stamp: Stamp,
+        doors: Callable[[str], Door | None],
+        deliver: Callable[..., Awaitable[None]],
+    ) -> None:
+        self._unit, self._mover, self._purse = unit, mover, purse
+        self._clock, self._stamp, self._doors, self._deliver = clock, stamp, doors, deliver
+        self._queue: asyncio.Queue[Taken] = asyncio.Queue(MAX_HELD)
+
+    async def resume(self) -> None:
+        """Who has paid lately, and what was held when the node stopped."""
+        now = self._clock.now()
+        for row in await self._unit.select(TABLE, {"reason": PAID, "direction": "in"}):
+            door = self._doors(row["agent"])
+            if door is not None and row["created_at"] + PAID_S > now:
+                door.paid[row["peer"]] = row["created_at"] + PAID_S
+        for row in await self._unit.select(TABLE, {"state": State.HELD.value, "kind": DM}):
+            rumor = Rumor(PubKey(row["peer"]), DM, row["text"], (), row["created_at"], row["id"])
+            if not self._queue.full():
+                self._queue.put_nowait(Taken(row["agent"], PubKey(""), rumor, Way(row["protocol"])))
+
+    async def run(self) -> None:
+        """Take what is held, until cancelled."""
+        while True:
+            taken = await self._queue.get()
+            try:
+                await self._take(taken)
+            except VendoError as error:
+                log.warning("a toll waits", extra={"action": "toll_waits", "code": error.code})
+                await self._clock.sleep(_AGAIN_S)
+                if not self._queue.full():
+                    self._queue.put_nowait(taken)
+
+    async def offer(self, taken: Taken) -> bool:
+        """A stranger's message: whether it brings enough to be looked at. Asks nobody.
+
+        Raises:
+            VendoError: the database did not take it.
+        """
+        door = self._doors(taken.agent)
+        if door is None or self._queue.full() or not self._is_enough(taken.rumor.content, door.rules.toll_sat):
+            return False
+        rumor = taken.rumor
+        if await self._unit.select(TABLE, {"agent": taken.agent, "id": rumor.id}):
+            return True
+        row = message_row(
+            self._stamp, taken.agent, rumor.id, rumor.sender, incoming=True, protocol=taken.protocol, kind=rumor.kind,
+            text=rumor.content, state=State.HELD, created_at=rumor.created_at,
+        )  # fmt: skip
+        await self._unit.commit([row])
+        self._queue.put_nowait(taken)
+        return True
+
+    def _is_enough(self, text: str, toll_sat: int) -> bool:
+        found = _TOKEN.search(text)
+        if found is None:
+            return False
+        try:
+            payment = decode(found[0])
+        except TokenRejected:
+            return False
+        listed = payment.mint.rstrip("/") in {mint.rstrip("/") for mint in self._purse.mints}
+        return listed and payment.unit == "sat" and total(payment.proofs) >= toll_sat
+
+    async def _take(self, taken: Taken) -> None:
+        rumor = taken.rumor
+        found = _TOKEN.search(rumor.content)
+        where = {"agent": taken.agent, "id": rumor.id}
+        try:
+            if found is None:
+                raise TokenRejected
+            answer = await self._receive(taken, found[0])
+        except PaymentUnknown:
+            raise
+        except Unavailable:
+            raise
+        except VendoError as error:
+            log.info("a toll was not taken", extra={"action": "toll_refused", "code": error.code})
+            await self._unit.commit([change(self._stamp, where, State.DROPPED, error.code, text="")])
+            return
+        door = self._doors(taken.agent)
+        if door is not None:
+            door.paid[rumor.sender] = self._clock.now() + PAID_S
+        text = rumor.content.replace(found[0], f"[{answer.get('amount_sat', 0)} sat]")
+        paid: Write = change(self._stamp, where, State.RECEIVED, PAID, text=text)
+        await self._deliver(taken._replace(rumor=replace(rumor, content=text)), paid)
+
+    async def _receive(self, taken: Taken, token: str) -> Mapping[str, Any]:
+        async def act(op_id: OperationId, effect_id: EffectId, permit: Permit) -> Mapping[str, Any]:
+            received = await self._purse.receive(op_id, token, effect_id, permit)
+            return {"amount_sat": received.amount_sat, "fee_sat": received.fee_sat}
+
+        session = Session("node", Role.OPERATOR, f"toll:{taken.agent}:{taken.rumor.id}")
+        body = orjson.dumps({"agent": taken.agent, "from": taken.rumor.sender, "message": taken.rumor.id})
+        note = {"agent": taken.agent, "from": taken.rumor.sender}
+        return await self._mover.move(session, "toll", body, note, EffectClass.EXTERNAL, act)
