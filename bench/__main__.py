@@ -12,21 +12,22 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
-from bench import agent, durability, flood, market, paper, pool, relay, table
+from bench import agent, durability, flood, market, paper, pool, query, relay, table
 from bench.process import ChildFailed
 from bench.target import Section
 
 Say = Callable[[str], None]
-Part = Callable[[int, Path, Say], Awaitable[list[Section]]]
+Part = Callable[[int, Path, Say], Coroutine[None, None, list[Section]]]
 
 PARTS: dict[str, Part] = {
     "relay": relay.run,
     "pool": pool.run,
     "agents": agent.run,
     "flood": flood.run,
+    "query": query.run,
 }
 NAMES = ("market", *PARTS)
 

@@ -42,7 +42,7 @@ def _home(folder: Path, relay: str, owner: Key, agents: int) -> tuple[Path, list
 
 
 def _letters(keys: Sequence[str], sender: Key, count: int, mark: str) -> list[bytes]:
-    choose = random.Random(7)  # noqa: S311 (which agent gets which letter)
+    choose = random.Random(7)
     now = int(time.time())
     return [
         offer(wrap(sender, choose.choice(keys), Draft(DM, f"{mark}{number}", (), now)))  # type: ignore[arg-type]
@@ -71,7 +71,9 @@ def sockets(pid: int, port: int) -> int:
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text(encoding="utf-8").splitlines()[1:]:
             fields = line.split()
-            count += fields[3] == "01" and int(fields[2].rpartition(":")[2], 16) == port and f"socket:[{fields[9]}]" in mine
+            count += (
+                fields[3] == "01" and int(fields[2].rpartition(":")[2], 16) == port and f"socket:[{fields[9]}]" in mine
+            )
     return count
 
 
@@ -88,7 +90,9 @@ async def _measure(peer: Peer, node: Child, frames: Sequence[bytes], other: Sequ
     return sent, connected
 
 
-async def _start(folder: Path, stack: AsyncExitStack, say: Say, agents: int) -> tuple[Peer, Child, list[bytes], list[bytes]]:
+async def _start(
+    folder: Path, stack: AsyncExitStack, say: Say, agents: int
+) -> tuple[Peer, Child, list[bytes], list[bytes]]:
     peer = await open_peer("vendo", stack, folder)
     owner, stranger = Key.generate(), Key.generate()
     say(f"a home with {agents:,} agents")
@@ -129,18 +133,19 @@ async def run(rounds: int, folder: Path, say: Say, agents: int = AGENTS) -> list
 
 
 def _section(
-    agents: int, sent: Sequence[float], took: Sequence[float], found: dict[str, list[int]], connected: int,
+    agents: int, sent: Sequence[float], took: Sequence[float], found: dict[str, int], connected: int,
     cost: tuple[float, float, float],
 ) -> Section:  # fmt: skip
-    requests = sum(found["open"]) or None
+    requests = found["most_open"] or None
     p99 = quantile(took, 0.99) if len(took) == len(sent) else None
     ready, spent, rss = cost
     section = Section(f"{agents:,} agents on one node, one relay (vendo's), {OTHER_HZ} other events a second")
     section.rows = [
         {
-            "agents": agents, "REQs open": requests, "sockets": connected, "DMs sent": len(sent), "in an inbox": len(took),
-            "p50 ms": quantile(took, 0.5) if took else None, "p99 ms": quantile(took, 0.99) if took else None,
-            "max ms": max(took, default=None), "node CPU s": spent, "MiB": rss, "start s": ready,
+            "agents": agents, "REQs, most": requests, "sockets": connected, "DMs sent": len(sent),
+            "in an inbox": len(took), "p50 ms": quantile(took, 0.5) if took else None,
+            "p99 ms": quantile(took, 0.99) if took else None, "max ms": max(took, default=None),
+            "node CPU s": spent, "MiB": rss, "start s": ready,
         }
     ]  # fmt: skip
     section.targets = [

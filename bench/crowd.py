@@ -2,7 +2,7 @@
 
 It is the real node of that home. Its agents only take messages in and do nothing else. When it ends, FILE gets one JSON
 object: when each message was durable in an inbox (seconds of the system's monotonic clock, and the text), and how many
-REQs were open on each connection at most, counted where frames leave for the socket.
+REQs were open at most, counted where frames leave for the socket.
 """
 
 import json
@@ -16,17 +16,18 @@ import aiohttp
 
 from core.unit import Insert, Write
 from node import app
+from node.agent.buyer import Buyer
 from node.storage.database import Database
 
 arrived: list[tuple[float, str]] = []
-most_open: dict[int, int] = {}
+most_open = [0]
 _open: dict[int, set[str]] = {}
 
 
-class Quiet:
-    """A program that takes note of a message and is done."""
+class Quiet(Buyer):
+    """The usual program, but it answers nobody: what is timed is the way in."""
 
-    async def on_trigger(self, _context: Any, _trigger: Any) -> None:
+    async def on_trigger(self, ctx: Any, trigger: Any) -> None:
         """Nothing to do."""
 
 
@@ -38,9 +39,8 @@ def watch(database: Database) -> None:
         kept = list(writes)
         await commit(kept)
         now = time.monotonic()
-        for one in kept:
-            if type(one) is Insert and one.table == "inbox" and one.row["cause"] == "message":
-                arrived.append((now, str(one.row["payload"])))
+        letters = [one.row for one in kept if type(one) is Insert and one.table == "inbox"]
+        arrived.extend((now, str(row["payload"])) for row in letters if row["cause"] == "message")
 
     database.commit = watched  # type: ignore[method-assign]
 
@@ -54,10 +54,10 @@ def count_requests() -> None:
             verb, sub_id = json.loads(data)[:2]
             mine = _open.setdefault(id(self), set())
             (mine.add if verb == "REQ" else mine.discard)(sub_id)
-            most_open[id(self)] = max(most_open.get(id(self), 0), len(mine))
+            most_open[0] = max(most_open[0], sum(map(len, _open.values())))
         await send(self, data, compress)
 
-    aiohttp.ClientWebSocketResponse.send_str = counted  # type: ignore[method-assign]
+    aiohttp.ClientWebSocketResponse.send_str = counted  # type: ignore[assignment, method-assign]
 
 
 def main() -> int:
@@ -70,11 +70,10 @@ def main() -> int:
             super().__init__(config, keyring, database, *rest, **named)
 
     app.Node = Watched  # type: ignore[misc]
-    app.Buyer = Quiet  # type: ignore[misc,assignment]
+    app.Buyer = Quiet  # type: ignore[attr-defined]
     count_requests()
     code = app.serve(home)
-    now = [len(subs) for subs in _open.values()]
-    file.write_text(json.dumps({"arrived": arrived, "most_open": list(most_open.values()), "open": now}), encoding="utf-8")
+    file.write_text(json.dumps({"arrived": arrived, "most_open": most_open[0]}), encoding="utf-8")
     return code
 
 

@@ -1,7 +1,8 @@
 """What a flood on the relay does to payments of the node that runs it: the p99 of a payment's commit, calm and flooded.
 
 Calm and flooded windows alternate. Three floods: genuine events as fast as the relay takes them, forged ones, and
-requests. The flooder runs at the lowest priority, as near as one machine comes to being another one.
+requests; each as a stranger sends it, held to the relay's rates, and as from an address that is held to none. The
+flooder runs at the lowest priority, as near as one machine comes to being another one.
 """
 
 import asyncio
@@ -11,18 +12,20 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
-from bench.peer import open_peer
-from bench.process import Child, Children
+from bench.process import Children
 from bench.target import Section, Target, quantile, ratio
 from bench.wire import Client, ask, offer, signed
 from node import home as homes
+from tests.foreign_part import free_port
 
-WINDOW_S, SETTLE_S = 4.0, 0.7
+WINDOW_S, SETTLE_S = 3.0, 0.5
+MOST_ROUNDS = 3
 CONNECTIONS, IN_FLIGHT, FRAMES = 8, 64, 12_000
 FLOODS = ("events", "forgeries", "requests")
+STRANGER, EXEMPT = "a stranger", "an exempt address"
 Say = Callable[[str], None]
 
 
@@ -79,24 +82,33 @@ async def _window(children: Children, url: str, sort: str, say: Say) -> tuple[fl
     return begun + SETTLE_S, begun + WINDOW_S, answered
 
 
-async def _start(folder: Path, stack: AsyncExitStack, children: Children) -> tuple[Child, str]:
-    relay = await open_peer("vendo", stack, folder)
-    home = folder / "node"
-    homes.create(home, relays=[relay.url], mints=[], port=0, name="bench")
-    node = await children.start("node-log", "bench.payer", str(home), str(folder / "took"))
-    return node, relay.url
+def _home(folder: Path, exempt: bool) -> tuple[Path, str]:
+    """A home whose node runs a relay, and the relay's address."""
+    home, port = folder / "node", free_port()
+    url = f"ws://127.0.0.1:{port}"
+    homes.create(home, relays=[url], mints=[], port=0, name="bench")
+    config = home / "config.toml"
+    text = config.read_text(encoding="utf-8")
+    head, _, tail = text.partition("[relay]")
+    tail = tail.partition("\n[")[1] + tail.partition("\n[")[2]
+    unlimited = '["127.0.0.0/8"]' if exempt else "[]"
+    mine = f"[relay]\nenabled = true\nport = {port}\nunlimited = {unlimited}\n"
+    config.write_text(f"{head}{mine}{tail}", encoding="utf-8")
+    return home, url
 
 
-async def run(rounds: int, folder: Path, say: Say) -> list[Section]:
-    """All floods, alternating with calm."""
+async def _phase(rounds: int, folder: Path, say: Say, exempt: bool) -> Section:
+    """All floods from one sort of address, alternating with calm."""
     windows: dict[str, list[tuple[float, float]]] = {"calm": [], **{sort: [] for sort in FLOODS}}
     answers: dict[str, int] = dict.fromkeys(FLOODS, 0)
-    async with AsyncExitStack() as stack:
-        children = await stack.enter_async_context(Children(folder, most=4 + rounds * len(FLOODS)))
-        node, url = await _start(folder, stack, children)
+    folder.mkdir()
+    home, url = _home(folder, exempt)
+    sender = EXEMPT if exempt else STRANGER
+    async with Children(folder, most=2 + rounds * len(FLOODS)) as children:
+        node = await children.start("node-log", "bench.payer", str(home), str(folder / "took"))
         for number in range(rounds):
             for sort in FLOODS:
-                say(f"calm and flood of {sort}, round {number + 1}")
+                say(f"calm, and a flood of {sort} from {sender}, round {number + 1}")
                 begun = time.monotonic()
                 await asyncio.sleep(WINDOW_S)
                 windows["calm"].append((begun + SETTLE_S, begun + WINDOW_S))
@@ -106,14 +118,23 @@ async def run(rounds: int, folder: Path, say: Say) -> list[Section]:
                 await asyncio.sleep(1.0)  # what the relay still has in hand
         node.check()
         await node.stop()
-        took = [json.loads(line) for line in (folder / "took").read_text(encoding="utf-8").splitlines()]
-    return [_section(took, windows, answers)]
+    took = [json.loads(line) for line in (folder / "took").read_text(encoding="utf-8").splitlines()]
+    return _section(sender, took, windows, answers)
+
+
+async def run(rounds: int, folder: Path, say: Say) -> list[Section]:
+    """From a stranger, and from an address without limits."""
+    rounds = min(rounds, MOST_ROUNDS)
+    return [await _phase(rounds, folder / str(exempt), say, exempt) for exempt in (False, True)]
 
 
 def _section(
-    took: list[tuple[float, float]], windows: dict[str, list[tuple[float, float]]], answers: dict[str, int]
+    sender: str,
+    took: list[tuple[float, float]],
+    windows: dict[str, list[tuple[float, float]]],
+    answers: dict[str, int],
 ) -> Section:
-    section = Section("A payment's commit in the node (100 a second) while its relay is flooded")
+    section = Section(f"A payment's commit in the node (100 a second) while {sender} floods its relay")
     p99: dict[str, float] = {}
     for sort, spans in windows.items():
         inside = [[ms for at, ms in took if begun <= at < ended] for begun, ended in spans]
@@ -128,7 +149,7 @@ def _section(
             }
         )  # fmt: skip
     for sort in FLOODS:
-        name = f"payment commit p99 under a flood of {sort} / calm"
+        name = f"payment commit p99 / calm, flood of {sort} from {sender}"
         section.targets.append(Target(name, 1.5, ratio(p99[sort], p99["calm"]), at_least=False))
     return section
 

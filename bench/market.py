@@ -203,7 +203,9 @@ def section(report: dict[str, Any]) -> Section:
         name = f"jobs answered / the floor's ({one['relay']} relay, {one['customers']} customers)"
         found.targets.append(Target(name, MIN_THROUGHPUT, one["throughput"]))
         if one["customers"] == 1:
-            found.targets.append(Target(f"p50 / the floor's ({one['relay']} relay)", MAX_P50, one["p50"], at_least=False))
+            found.targets.append(
+                Target(f"p50 / the floor's ({one['relay']} relay)", MAX_P50, one["p50"], at_least=False)
+            )
     return found
 
 

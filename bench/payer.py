@@ -44,8 +44,9 @@ class Payer:
 def _payment(number: int) -> list[Write]:
     name, now = derived_id("bench", str(number), str(time.time_ns())), int(time.time())
     row: dict[str, Any] = {
-        "id": name, "kind": "lock", "state": "planned", "mint": "https://mint.example", "unit": "sat", "effect_id": name,
-        "amount": 21, "fee": 1, "plan": b"p" * 600, "result": b"", "reason": "", "created_at": now, "updated_at": now,
+        "id": name, "kind": "lock", "state": "planned", "mint": "https://mint.example", "unit": "sat",
+        "effect_id": name, "amount": 21, "fee": 1, "plan": b"p" * 600, "result": b"", "reason": "",
+        "created_at": now, "updated_at": now,
         "version": 0,
     }  # fmt: skip
     moves = {Account.WALLET: -22, Account.LOCKED: 21, Account.FEES: 1}

@@ -107,11 +107,12 @@ def _section(peer: Peer, found: dict[tuple[str, str, str], float]) -> Section:
     ]
     cpu = ratio(got("sdk", "publish", "cpu_us"), got("pool", "publish", "cpu_us"))
     trusting = ratio(got("sdk", "trusting", "cpu_us"), got("pool", "receive", "cpu_us"))
-    section.notes = [f"publish CPU, the SDK's / the pool's: {cpu}×; receive CPU with the SDK's own check alone: {trusting}×"]
+    section.notes = [
+        f"publish CPU, the SDK's / the pool's: {cpu}×; receive CPU with the SDK's own check alone: {trusting}×"
+    ]
     return section
 
 
 async def run(rounds: int, folder: Path, say: Say) -> list[Section]:
     """Against nostr-sdk's own relay, where the SDK's client is at home, and against vendo's."""
     return [await measure(name, rounds, folder, say) for name in (LOCAL, VENDO)]
-

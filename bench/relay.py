@@ -145,8 +145,8 @@ async def latency(bench: Bench, peer: Peer, events: Sequence[Event]) -> float:
 
 
 def _shapes(keys: Sequence[Key], number: int) -> dict[str, Any]:
-    """One of a thousand filters of five shapes; about two of the thousand want each event."""
-    key = keys[number % len(keys)].pubkey
+    """One of a thousand filters of five shapes. With 200 keys, two of the thousand want each event."""
+    key = keys[number // 5 % len(keys)].pubkey
     match number % 5:
         case 0:
             return {"authors": [key], "kinds": [1], "limit": 0}
@@ -175,7 +175,9 @@ async def subscribed(url: str, keys: Sequence[Key], number: int, events: Sequenc
     return len(events) / spent
 
 
-async def _open_all(names: Sequence[str], stack: AsyncExitStack, folder: Path, say: Say) -> tuple[list[Peer], list[str]]:
+async def _open_all(
+    names: Sequence[str], stack: AsyncExitStack, folder: Path, say: Say
+) -> tuple[list[Peer], list[str]]:
     peers, notes = [], []
     for name in names:
         say(f"starting {name}")
@@ -186,25 +188,27 @@ async def _open_all(names: Sequence[str], stack: AsyncExitStack, folder: Path, s
     return peers, notes
 
 
-async def _rounds(bench: Bench, rounds: int) -> None:
+async def _warm_up(bench: Bench) -> None:
     warm, few, fleeting = signed(FEWEST), signed(50, 8_999), signed(50, EPHEMERAL - 1)
     await bench.each(0, "ingest", lambda peer: ingest(bench, peer, warm, warm=True))
     await bench.each(0, "stored", lambda peer: fan_out(bench, peer, few))
     await bench.each(0, "fleeting", lambda peer: fan_out(bench, peer, fleeting))
-    for number in range(rounds):
-        events = signed(MOST)
-        await bench.each(
-            number, "ingest", lambda peer: ingest(bench, peer, events[: bench.count(peer, "ingest", MOST, FEWEST)])
-        )
-        for what, kind in (("stored", 9_000 + number), ("fleeting", EPHEMERAL + number)):
-            heard = signed(HEARD, kind)
-            await bench.each(
-                number, what, lambda peer, what=what, heard=heard: fan_out(  # type: ignore[misc]
-                    bench, peer, heard[: bench.count(peer, what, HEARD, 50)], what
-                ),
-            )  # fmt: skip
-        timed = signed(LATENCY_N, 7_000 + number)
-        await bench.each(number, "latency", lambda peer: latency(bench, peer, timed))
+
+
+async def _round(bench: Bench, number: int) -> None:
+    events, timed = signed(MOST), signed(LATENCY_N, 7_000 + number)
+    stored, fleeting = signed(HEARD, 9_000 + number), signed(HEARD, EPHEMERAL + number)
+
+    async def take(peer: Peer) -> float:
+        return await ingest(bench, peer, events[: bench.count(peer, "ingest", MOST, FEWEST)])
+
+    async def spread(peer: Peer, what: str, heard: Sequence[Event]) -> float:
+        return await fan_out(bench, peer, heard[: bench.count(peer, what, HEARD, 50)], what)
+
+    await bench.each(number, "ingest", take)
+    await bench.each(number, "stored", lambda peer: spread(peer, "stored", stored))
+    await bench.each(number, "fleeting", lambda peer: spread(peer, "fleeting", fleeting))
+    await bench.each(number, "latency", lambda peer: latency(bench, peer, timed))
 
 
 async def _subscriptions(peer: Peer, rounds: int, say: Say) -> dict[int, float]:
@@ -212,7 +216,7 @@ async def _subscriptions(peer: Peer, rounds: int, say: Say) -> dict[int, float]:
     for number in range(rounds):
         for many in (1, 1_000) if number % 2 else (1_000, 1):
             say(f"{many} live subscriptions, round {number + 1}")
-            keys = [Key.generate() for _ in range(20)]
+            keys = [Key.generate() for _ in range(200)]
             rates[many].append(await subscribed(peer.url, keys, many, signed(6_000, keys=keys)))
     return {many: statistics.median(values) for many, values in rates.items()}
 
@@ -258,8 +262,9 @@ async def run(rounds: int, folder: Path, say: Say, names: Sequence[str] = NAMES)
         peers, notes = await _open_all(names, stack, folder, say)
         bench = Bench(peers, say)
         bench.notes += notes
-        await _rounds(bench, rounds)
+        await _warm_up(bench)
+        for number in range(rounds):
+            await _round(bench, number)
         mine = [peer for peer in bench.peers if peer.name == VENDO]
         live = await _subscriptions(mine[0], rounds, say) if mine else {}
         return [_section(bench, live)]
-

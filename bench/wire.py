@@ -171,11 +171,11 @@ class Counter(asyncio.Protocol):
         client.transport.set_protocol(self)
 
     def data_received(self, data: bytes) -> None:
+        data = self._left + data
+        self._left = data[1 - len(self.MARK) :]  # too short to hold a whole mark, so none is counted twice
         number = data.count(self.MARK)
-        edge = (self._left + data[: len(self.MARK) - 1]).count(self.MARK) if self._left else 0
-        self._left = data[1 - len(self.MARK) :]
-        if number + edge:
-            self._counted(number + edge)
+        if number:
+            self._counted(number)
 
 
 async def publish(url: str, frames: Sequence[bytes], connections: int, in_flight: int, limit_s: float) -> float:
@@ -189,6 +189,10 @@ async def publish(url: str, frames: Sequence[bytes], connections: int, in_flight
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
     left = len(frames)
+
+    def lost(_gone: asyncio.Future[None]) -> None:
+        if not done.done():
+            done.set_exception(Cut("the relay ended a connection"))
 
     def begin(client: Client, mine: Sequence[bytes]) -> None:
         sent = min(in_flight, len(mine))
@@ -208,7 +212,7 @@ async def publish(url: str, frames: Sequence[bytes], connections: int, in_flight
                 done.set_result(None)
 
         client.heard = heard
-        client.gone.add_done_callback(lambda _: done.done() or done.set_exception(Cut("the relay ended a connection")))
+        client.gone.add_done_callback(lost)
         client.transport.write(b"".join(mine[:in_flight]))
 
     started = time.perf_counter()

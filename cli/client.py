@@ -105,10 +105,11 @@ class Client:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         return _parsed(self._ask("POST", path, body=raw, key=key or new_key(), accept="application/json"))
 
-    def watch(self, path: str) -> Iterator[StreamRecord]:
-        """Records of a stream (server-sent events), until it ends."""
+    def watch(self, path: str, after: int | None = None) -> Iterator[StreamRecord]:
+        """Records of a stream (server-sent events) past a cursor, or from now on, until it ends."""
         with closing(self._connect(timeout=None)) as connection:
-            response = self._send(connection, "GET", f"{_encoded(path)}?watch=1", accept="text/event-stream")
+            target = f"{_encoded(path)}?watch=1" + ("" if after is None else f"&after={after}")
+            response = self._send(connection, "GET", target, accept="text/event-stream")
             name, cursor, data = "message", "", []
             for raw in response:
                 line = raw.decode("utf-8", "replace").rstrip("\r\n")

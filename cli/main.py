@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from cli.command import demo, doctor, file, home, ledger, market, operation, relay, wallet
+from cli.command import agent, chat, demo, doctor, file, home, key, ledger, market, operation, relay, wallet
 from cli.output import ExitCode, Output, Problem, problem_of
 from core.error import VendoError
 
@@ -20,7 +20,7 @@ app = typer.Typer(
 )
 for function in (
     demo.demo, home.init, home.up, doctor.doctor,
-    operation.status, operation.pause, operation.resume, operation.send,
+    operation.status, operation.pause, operation.resume, operation.send, chat.chat,
     market.buy, market.jobs, market.sell,
     file.ls, file.cat, file.write, file.call, file.watch,
 ):  # fmt: skip
@@ -28,6 +28,8 @@ for function in (
 app.add_typer(wallet.app, name="wallet")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(relay.app, name="relay")
+app.add_typer(key.app, name="key")
+app.add_typer(agent.app, name="agent")
 
 
 def run(argv: Sequence[str]) -> int:

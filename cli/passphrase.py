@@ -1,4 +1,4 @@
-"""The passphrase that a person chooses for keys at rest: a file's, the environment's, a typed one, or none on demand."""
+"""The passphrase that a person chooses for keys at rest: of a file, of the environment, a typed one, or none."""
 
 import os
 import secrets

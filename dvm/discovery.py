@@ -57,6 +57,7 @@ class Discovery:
         mints: where we are paid.
         name: shown to others.
         about: shown to others.
+        nip05: our address in a domain's names (NIP-05), or nothing.
         indexers: relays besides our own that shall have our profile and relay lists, because others look there.
         load: how many jobs are open, and how many may be, for the heartbeat.
     """
@@ -73,13 +74,14 @@ class Discovery:
         mints: Sequence[str] = (),
         name: str = "vendo",
         about: str = "",
+        nip05: str = "",
         indexers: Sequence[str] = (),
         load: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
         self._unit, self._pool, self._outbox, self._clock = unit, pool, outbox, clock
         self._key: Key = keyring.node
         self._services, self._mints = tuple(services), tuple(mints)
-        self._name, self._about = name, about
+        self._name, self._about, self._nip05 = name, about, nip05
         self._indexers, self._load = tuple(indexers), load
         self._announced_at: float | None = None
         self._found: dict[str, Announcement] = {}
@@ -137,7 +139,7 @@ class Discovery:
     def identity(self) -> list[Event]:
         """Profile and relay lists, signed now."""
         now = self._clock.now()
-        profile = Profile(name=self._name, about=self._about, bot=True)
+        profile = Profile(name=self._name, about=self._about, nip05=self._nip05)
         return [self._key.sign(draft) for draft in (profile_draft(profile, now), *relay_drafts(self._pool.urls, now))]
 
     def presence(self, *, whole: bool = True) -> list[Event]:

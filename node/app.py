@@ -12,7 +12,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,24 @@ from node import home as homes
 from node.agent.buyer import Buyer
 from node.agent.engine import Engine
 from node.agent.inbox import agent_of, job_finished
+from node.agent.presence import Face, Presence
+from node.agent.roster import Roster
 from node.agent.view import BudgetView, LedgerView, agents
-from node.config import Config, load
+from node.config import AgentSection, Config, load
 from node.error import ConfigInvalid
 from node.gate.gate import NodeGate
 from node.gate.ledger import ledger_seal
 from node.gate.limits import Limits
+from node.hosting import settings_of
 from node.http.control import ControlPlane
+from node.http.front import RelayFront
+from node.http.metric import relay_metrics
 from node.http.token import Tokens
+from node.identity.pairing import Pairings
+from node.identity.registry import Identities
+from node.identity.rotation import Rotations
+from node.identity.signing import AgentDesk, Signing
+from node.identity.view import NODE, KeyView, PersonView, live_pubkey
 from node.line import LineFormatter
 from node.message.admission import Rules, read_rules
 from node.message.blossom import Blossom
@@ -55,13 +66,20 @@ from node.message.service import OPERATOR, Messages, Reach
 from node.message.shelf import Shelf
 from node.message.voice import FixedVoices, JoinedVoices
 from node.mount import Parts, agent_namespace, operator_namespace
+from node.overview import RelayOverview
+from node.relay import OwnRelay
 from node.service import Service as Running
 from node.service import serve as run_services
 from node.storage.database import Database, open_database
+from node.toll import CashuToll
 from node.workshop import workshop
-from relays.key import Key, Keyring, parse_pubkey
+from relays.bunker import Wire
+from relays.directory import Directory
+from relays.key import Keyring
+from relays.local_signer import KeySigner
 from relays.outbox import Outbox
 from relays.pool import Pool
+from relays.presence import Profile
 from wallet.cashu.mint import connect
 from wallet.fx import Fixed, Fx, Oracle
 from wallet.leftover import leftover
@@ -76,12 +94,14 @@ _SWITCH_S = 0.0005  # a busy loop would else keep the database's writer thread w
 class Outside:
     """What a node needs and does not own: connections to mints, and processes for heavy work.
 
-    `retired` are mints that are off the list and still hold money of ours.
+    `retired` are mints that are off the list and still hold money of ours; `files` is where agents' files lie.
     """
 
     http: aiohttp.ClientSession
     workshop: Executor
     retired: Sequence[str] = ()
+    files: Path | None = None
+    home: Path | None = None
 
 
 class Node:
@@ -92,9 +112,11 @@ class Node:
         self.feed = Feed()
         self.gate = NodeGate(database, self.clock, _limits(config), keyring.node.pubkey)
         self._build_relays()
+        self._build_identities(outside.http)
         self._build_money(outside)
         self._build_market(outside.workshop)
-        self._build_agents()
+        self._build_agents(outside)
+        self._build_own_relay(outside.home)
         self.control = ControlPlane(
             self.namespace,
             lambda: agents(database),
@@ -103,11 +125,50 @@ class Node:
             host=config.node.host,
             port=config.node.port,
             checks={"relays": self._relays_up},
+            metrics=lambda: relay_metrics(self.overview.counters()),
+            front=self._relay_front(outside.http),
         )
 
     def _build_relays(self) -> None:
         self.pool = Pool(self.config.node.relays, unit=self.database, clock=self.clock, check=self.gate.check)
         self.outbox = Outbox(self.pool, self.database, self.clock, self.gate.delivery)
+        self.overview = RelayOverview(self.pool, self.database)
+        self.directory = Directory(self.pool, self.database, self.clock, indexers=self.config.node.indexers)
+
+    def _build_own_relay(self, home: Path | None) -> None:
+        """`[relay]`: a process with a listener of its own, if it is enabled."""
+        self.own_relay: OwnRelay | None = None
+        self.toll: CashuToll | None = None
+        section, mints = self.config.relay, self.config.node.mints
+        if home is None or not section.enabled:
+            return
+        if "payment" in section.write_by:
+            self.toll = CashuToll(
+                self.wallet, self.treasurer, self.database, self.clock, section.price_sat, section.paid_days
+            )
+        operator = self.keyring.operator.pubkey
+        settings = settings_of(section, home, pubkey=operator, version=version("vendo"), mints=mints)
+        if section.share_port:  # clients that come that way name that address in their AUTH
+            shared = f"ws://{_bracketed(self.config.node.host)}:{self.config.node.port}"
+            settings = replace(settings, description=replace(settings.description, public_url=shared))
+        self.own_relay = OwnRelay(settings, self.clock, self.toll)
+        self.identities.on_change(lambda _: self._name_agents())
+
+    def _relay_front(self, http: aiohttp.ClientSession) -> RelayFront | None:
+        own = self.own_relay
+        return RelayFront(lambda: own.url, http) if own is not None and self.config.relay.share_port else None
+
+    def _name_agents(self) -> None:
+        """The relay answers for the NIP-05 names of the node and its agents."""
+        if self.own_relay is not None:
+            names = {name: self.identities.current(name).pubkey for name in self.identities}
+            self.own_relay.set_names({**names, "_": self.keyring.node.pubkey})
+
+    def _build_identities(self, http: aiohttp.ClientSession) -> None:
+        section = self.config.keys
+        wire = Wire(http, self.clock, self.gate.check, lambda: self.gate.standing("identity.remote"))
+        self.identities = Identities(self.database, self.clock, self.keyring, wire, section.retired_days)
+        self.pairings = Pairings(wire, self.config.node.relays, self.config.node.name)
 
     def _build_money(self, outside: Outside) -> None:
         self.fx = _fx(self.config, self.clock, outside.http)
@@ -136,6 +197,9 @@ class Node:
             mints=self.config.node.mints,
             name=self.config.node.name,
             about=self.config.node.about,
+            nip05=f"_@{self.config.keys.nip05_domain}" if self.config.keys.nip05_domain else "",
+            indexers=self.config.node.indexers,
+            load=lambda: self.selling.load,
         )
         self.selling = Selling(
             self.database,
@@ -147,29 +211,69 @@ class Node:
             self.clock,
             self.services,
             limits=_stranger_limits(self.config),
+            directory=self.directory,
         )
         self.buying = Buying(
             self.database, self.gate, self.pool, self.outbox, self.wallet, self.fx, self.keyring, self.clock,
             _policy(self.config), self.providers, self.discovery.known_sellers,
+            self.directory,
         )  # fmt: skip
 
-    def _build_agents(self) -> None:
-        self.keys: dict[str, Key] = {one.name: self.keyring.agent(one.name) for one in self.config.agent}
-        contacts = {
-            one.name: {parse_pubkey(self.config.node.owner), *map(parse_pubkey, one.contacts)}
-            for one in self.config.agent
-        }
-        self.engine = Engine(self.database, self.clock, {"buyer": Buyer()}, self.namespace, self.feed)
-        self.messages = Messages(
-            self.pool, self.outbox, self.gate, self.database, self.keys,
-            lambda agent, sender: sender in contacts[agent], self.clock, self.engine.notify,
+    def _build_agents(self, outside: Outside) -> None:
+        programs = {"buyer": Buyer()}
+        self.engine = Engine(self.database, self.clock, programs, self.namespace, self.feed)
+        self._build_messages(outside)
+        self.presence = Presence(
+            self.database, self.outbox, self.identities, self.clock, lambda: self.pool.urls, self._face,
+            self.config.messages.heartbeat_s,
         )  # fmt: skip
+        self.roster = Roster(
+            self.database, self.clock, self.identities, self.engine, self.messages, self.presence, self.config.agent,
+            self._rules, tuple(programs), self._gone,
+        )  # fmt: skip
+        self.identities.on_change(self.roster.rekeyed)
         self.buying.on_finished(self._finished)
-        parts = self._parts()
-        self._namespaces = {"node": operator_namespace(parts, self.keyring.node.pubkey)} | {
-            name: agent_namespace(parts, name, key.pubkey, self.messages, self.engine.notify)
-            for name, key in self.keys.items()
-        }
+        self.rotations = Rotations(
+            self.identities, self.database, self.gate, self.outbox, self.clock,
+            lambda agent, to, text, key: self.messages.send("operator", agent, to, text, key),
+            lambda agent: sorted(self.messages.rules(agent).contacts),
+        )  # fmt: skip
+        self.signing = Signing(
+            self.identities, self.database, self.gate, self.clock, self.engine.notify, self.config.keys.agent_kinds
+        )
+        self._parted = self._parts()
+        operator = operator_namespace(self._parted, self.messages, self.roster)
+        self._namespaces: dict[str, Namespace] = {OPERATOR: operator}
+
+    def _build_messages(self, outside: Outside) -> None:
+        section, operator = self.config.messages, FixedVoices({OPERATOR: KeySigner(self.keyring.operator)})
+        reach = Reach(self.directory, mover=self.treasurer, purse=self.wallet)
+        if outside.files is not None:
+            blossom = Blossom(section.blossom, self.clock, section.max_file_mb << 20)
+            reach = replace(reach, blossom=blossom, shelf=Shelf(outside.files, section.files_mb << 20))
+        self.messages = Messages(
+            self.pool, self.outbox, self.gate, self.database, JoinedVoices(operator, self.identities),
+            {OPERATOR: Rules()}, self.clock, self.engine.notify, self.feed, reach,
+        )  # fmt: skip
+
+    def _rules(self, section: AgentSection) -> Rules:
+        """Whom an agent hears: its contacts, the owner, and the operator of this node."""
+        value = {name: getattr(section, name) for name in Rules().to_dict()}
+        known = [*section.contacts, self.config.node.owner, self.keyring.operator.pubkey]
+        return read_rules({**value, "contacts": known})
+
+    def _face(self, name: str) -> Face | None:
+        """What an agent shows in public; None if nothing."""
+        section = self.roster.find(name)
+        if section is None or not section.public:
+            return None
+        paid = section.strangers == "pay"
+        price = None if section.strangers == "none" else Msat.of_sat(section.toll_sat if paid else 0)
+        bits = section.pow_bits if section.strangers == "pow" else 0
+        return Face(name, section.about, price, bits, self.config.node.mints if paid else ())
+
+    def _gone(self, name: str) -> None:
+        self._namespaces.pop(name, None)
 
     def namespace(self, name: str) -> Namespace:
         """The files of an agent, or of the operator under the name `node`.
@@ -177,10 +281,13 @@ class Node:
         Raises:
             NotFound: there is no such agent.
         """
-        try:
-            return self._namespaces[name]
-        except KeyError as error:
-            raise NotFound("There is no agent with this name.") from error
+        found = self._namespaces.get(name)
+        if found is None:
+            if name not in self.roster:
+                raise NotFound("There is no agent with this name.")
+            found = agent_namespace(self._parted, name, self.messages, self.engine.notify)
+            self._namespaces[name] = found
+        return found
 
     def _parts(self) -> Parts:
         day = self.gate.limits.per_day
@@ -197,14 +304,26 @@ class Node:
             treasurer=self.treasurer,
             ledger=LedgerView(self.database),
             switch=_Switch(self.gate),
-            relays=self._relay_health,
+            relays=self.overview.relays,
             facts=self._facts,
             services=[
                 {"kind": one.kind, "price_msat": one.price.value, "provider": one.provider.name, "eta_s": one.eta_s}
                 for one in self.services
             ],
             sales=self.selling.list_sales,
+            person=self._person,
+            desk=lambda name: AgentDesk(self.signing, name, self.clock),
+            keys=KeyView(self.identities, self.rotations, self.pairings, self.keyring),
         )
+
+    def _person(self, name: str) -> PersonView:
+        """Who the node or an agent is, as others see it."""
+        domain, own = self.config.keys.nip05_domain, name == NODE
+        known_as, about = (self.config.node.name, self.config.node.about) if own else (name, "")
+        address = f"{'_' if own else name}@{domain}" if domain else ""
+        profile = Profile(known_as, about, nip05=address, bot=not own)
+        pubkey = (lambda: self.keyring.node.pubkey) if own else live_pubkey(self.identities, name)
+        return PersonView(pubkey, lambda: profile, lambda: self.pool.urls, self.identities, name)
 
     async def _finished(self, view: Any) -> Sequence[Write]:
         """A job has ended: the agent that asked for it finds that in its inbox, in the same commit."""
@@ -240,15 +359,24 @@ class Node:
             "open_effects": len(await self.gate.open_effects()),
             "storage": self.database.stats(),
             "messages": dict(self.messages.counts),
+            "own_relay": self._own_relay_facts(),
         }
+
+    def _own_relay_facts(self) -> Mapping[str, Any] | None:
+        if self.own_relay is None:
+            return None
+        return {"url": self.own_relay.url, "restarts": self.own_relay.restarts, **self.own_relay.health}
 
     @property
     def parts(self) -> list[tuple[str, Running]]:
         """Every service, in the order of its start; they stop in reverse."""
         return [
             ("standing", self.gate.days),
+            *([("own relay", self.own_relay)] if self.own_relay is not None else []),
             ("relay pool", self.pool),
             ("outbox", self.outbox),
+            ("identities", self.identities),
+            ("pairings", self.pairings),
             ("wallet", self.wallet),
             *([("exchange rate", self.fx)] if isinstance(self.fx, Oracle) else []),
             ("treasury", self.treasurer),
@@ -257,15 +385,20 @@ class Node:
             ("buying", self.buying),
             ("agents", self.engine),
             ("messages", self.messages),
+            ("presence", self.presence),
+            ("signing", self.signing),
+            ("rotations", self.rotations),
             ("control plane", self.control),
         ]
 
     async def prepare(self) -> None:
         """What must be known before anything acts: the gate's open effects, and the wallet's open sagas."""
         await self.gate.load()
-        for one in self.config.agent:
-            await self.engine.create(one.name, one.program, self.keys[one.name].pubkey)
+        await self.roster.prepare()
         await self.wallet.recover()
+        if self.toll is not None:
+            await self.toll.load()
+        self._name_agents()
 
 
 class _Switch:
@@ -280,6 +413,10 @@ class _Switch:
 
     async def paused(self) -> bool:
         return self._gate.paused
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _limits(config: Config) -> Limits:
@@ -332,7 +469,8 @@ async def _serve(home: Path, config: Config, keyring: Keyring) -> int:
         executor = workshop()
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
         retired = await leftover(database, config.node.mints)
-        node = Node(config, keyring, database, Outside(http, executor, retired), homes.read_token(home))
+        outside = Outside(http, executor, retired, home / "files", home)
+        node = Node(config, keyring, database, outside, homes.read_token(home))
         await node.prepare()
         announcing = asyncio.create_task(_announce(home, node, started))
         announcing.add_done_callback(lambda task: None if task.cancelled() or task.exception() is None else stop.set())
@@ -356,6 +494,8 @@ async def _announce(home: Path, node: Node, started: asyncio.Event) -> None:
         "relays": list(node.config.node.relays),
         "pid": os.getpid(),
     }
+    if node.own_relay is not None:
+        line["own_relay"] = node.own_relay.url
     print(json.dumps(line), flush=True)  # noqa: T201 - the one line that says the node is ready
 
 

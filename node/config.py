@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from core.money import MICRO, MicroUsd, Money, Msat
 from node.error import ConfigInvalid, HomeMissing
+from node.hosting import RelaySection
 from relays.key import parse_pubkey
 from relays.nip49 import DEFAULT_LOG_N, MAX_LOG_N, MIN_LOG_N
 
@@ -57,12 +58,13 @@ class NodeSection(_Section):
     port: int = Field(8080, ge=0, le=65_535)
     owner: str
     relays: tuple[str, ...] = Field(min_length=1)
+    indexers: tuple[str, ...] = ()
     mints: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> "NodeSection":
         parse_pubkey(self.owner)
-        for url in self.relays:
+        for url in (*self.relays, *self.indexers):
             if not url.startswith(("ws://", "wss://")):
                 raise ValueError(f"a relay's address begins with ws:// or wss://, not {url!r}")
         for url in self.mints:
@@ -131,6 +133,8 @@ class KeySection(_Section):
     passphrase_file: str = ""
     scrypt_log_n: int = Field(DEFAULT_LOG_N, ge=MIN_LOG_N, le=MAX_LOG_N)
     retired_days: int = Field(30, ge=1, le=3_650)
+    agent_kinds: tuple[int, ...] = (1, 7, 1111, 1985, 30_023, 31_989)
+    nip05_domain: str = Field("", max_length=253, pattern=r"^([a-z0-9-]+(\.[a-z0-9-]+)+(:[0-9]{1,5})?)?$")
 
 
 class SellSection(_Section):
@@ -195,6 +199,7 @@ class Config(_Section):
     strangers: StrangerSection = StrangerSection()
     keys: KeySection = KeySection()
     messages: MessageSection = MessageSection()
+    relay: RelaySection = RelaySection()
     sell: tuple[SellSection, ...] = ()
     agent: tuple[AgentSection, ...] = ()
 
@@ -206,6 +211,10 @@ class Config(_Section):
             raise ValueError("two [[agent]] tables have the same name")
         if self.fx.source == "oracle" and not self.fx.url:
             raise ValueError('[fx] source = "oracle" needs a url')
+        if self.relay.share_port and not self.node.port:
+            raise ValueError("[relay] share_port needs a [node] port that stays the same, not 0")
+        if "payment" in self.relay.write_by and not self.node.mints:
+            raise ValueError('[relay] write_by "payment" needs at least one mint to be paid at')
         if any(service.price_msat for service in self.sell) and not self.node.mints:
             raise ValueError("a price above zero needs at least one mint to be paid at")
         return self
@@ -295,6 +304,7 @@ host = "127.0.0.1"             # the control plane listens on this machine only
 port = {port}                    # 0 takes a free port; `vendo up` prints it
 owner = "{owner}"              # whose DMs the agents answer; nobody else's cost anything
 relays = {relays}              # where everything is published and read
+indexers = []                  # relays where people publish their relay lists; ours go there too
 mints = {mints}                # the only Cashu mints that are ever asked or trusted
 
 [limits]                       # no job, day or seller can cost more than this, fees included
@@ -331,6 +341,8 @@ passphrase_from = ["environment", "file", "keyring", "prompt"]  # who is asked f
 passphrase_file = {passphrase_file}           # for "file": its first line; it must be readable by its owner alone
 scrypt_log_n = {log_n}              # what a try of a passphrase costs: 16 is 64 MiB and 0.3 s; each step doubles both
 retired_days = 30              # how long a replaced key still opens what is sent to it
+agent_kinds = [1, 7, 1111, 1985, 30023, 31989]  # what agents may sign by themselves; messages and lists go other ways
+nip05_domain = ""              # agents are then NAME@domain (NIP-05), once the domain serves their names
 
 [[agent]]
 name = "agent"                 # a-z, 0-9 and -; `vendo send agent "summarize: ..."`
@@ -352,6 +364,43 @@ heartbeat_s = 300              # how often agents that strangers may write to sa
 blossom = []                   # Blossom servers where files that agents send are put, encrypted; the first must take it
 max_file_mb = 8                # the largest file that is fetched for a contact, or sent
 files_mb = 512                 # all files that are kept; then the oldest go
+
+[relay]                        # the node's own relay; `vendo relay up` runs it alone with the same settings
+enabled = false                # true: it starts and ends with the node, as a process of its own
+host = "127.0.0.1"             # where it listens; "0.0.0.0" or "::" is the whole world
+port = 7777                    # 0 takes a free one
+public_url = ""                # its address for others, if a proxy or a name stands before it: "wss://relay.example.com"
+share_port = false             # also answer on the control plane's port; only for this machine
+name = "vendo relay"           # shown to others
+about = "The relay inside a vendo node."  # shown to others
+contact = ""                   # shown to others: an address or URI of its operator
+max_mb = 4096                  # size of its event file; then new events are refused
+retention = []                 # as in NIP-11, the first for a kind holds: {{kinds = [[5000, 7000]], time = 604800}}
+trim = 0.0                     # 0.9: the oldest ordinary events go when the file is so full; 0.0: new ones are refused
+private_messages = "parties"   # kinds 4, 1059 and 21059 go to their "parties" only (NIP-42), or to "everybody"
+read_by = "open"               # who reads: "open", "auth" (any key that proved itself), "key" (one of `keys`)
+write_by = []                  # who writes; any one is enough, none is everybody: "key", "pow", "payment"
+auth_to_write = false          # whether writers must have proved a key
+keys = []                      # npubs that belong to it; gift wraps to them are taken as well
+denied_keys = []               # npubs whose events are refused
+kinds = []                     # kinds that are taken, "1059" or "5000-5999"; none is all
+denied_kinds = []              # kinds that are not
+addresses = []                 # networks that may connect, "10.0.0.0/8"; none is all
+denied_addresses = []          # networks that may not
+proxies = []                   # your reverse proxies: their X-Forwarded-For is believed
+trusted = []                   # npubs of nodes whose key lists are believed without consents
+pow_bits = 20                  # for "pow" (NIP-13)
+price_sat = 1000               # for "payment": a Cashu token of one of [node] mints buys `paid_days`
+paid_days = 30                 # for "payment"
+events_per_minute = 6000       # from one address; a third of it may come at once; 0 is no limit, here and below
+events_per_minute_and_key = 3000  # by one author
+requests_per_minute = 1200     # from one address
+auths_per_minute = 120         # from one address
+megabytes_per_minute = 120     # from one address; more is read more slowly
+connects_per_minute = 120      # new connections from one address
+connections_per_address = 50   # open ones
+connections = 1000             # in all
+unlimited = ["127.0.0.0/8", "::1/128"]  # networks to which no rate applies
 
 # Selling: one table per kind. A price of 0 is a free service.
 # [[sell]]

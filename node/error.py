@@ -4,7 +4,9 @@ VendoError
 ├── ConfigInvalid   config.invalid   400
 ├── HomeMissing     home.missing     404
 ├── HomeExists      home.exists      409
-└── AlreadyRunning  node.running     409
+├── AlreadyRunning  node.running     409
+├── AgentTaken      agent.taken      409
+└── AgentConfigured agent.configured 409
 """
 
 from core.error import Conflict, InvalidInput, NotFound
@@ -36,3 +38,17 @@ class AlreadyRunning(Conflict):
 
     code = "node.running"
     remedy = "Stop it first, or talk to it with the other commands."
+
+
+class AgentTaken(Conflict):
+    """There is, or was, another agent of this name."""
+
+    code = "agent.taken"
+    remedy = "Choose another name: a deleted agent's is not used again."
+
+
+class AgentConfigured(Conflict):
+    """This agent stands in the configuration."""
+
+    code = "agent.configured"
+    remedy = "Take its [[agent]] table out of config.toml and start the node again."

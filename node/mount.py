@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.clock import Clock
-from core.identifier import PubKey
 from core.unit import UnitOfWork
 from dvm.buying import Buying
 from fs.feed import Feed
 from fs.namespace import Access, Mount, Namespace
+from fs.service.agents import Roster, agents_service
 from fs.service.compute import Market, compute_service
 from fs.service.containers import containers_service
 from fs.service.ctl import Switch, ctl_service
 from fs.service.goals import goals_service
-from fs.service.identity import identity_service
+from fs.service.identity import Desk, Keys, Person, identity_service
 from fs.service.inbox import inbox_service
 from fs.service.ledger import Ledger, ledger_service
 from fs.service.logs import logs_service
@@ -51,14 +51,22 @@ class Parts:
     facts: Callable[[], Awaitable[Mapping[str, Any]]]
     services: Sequence[dict[str, Any]]
     sales: Callable[[], Awaitable[Sequence[dict[str, Any]]]]
+    person: Callable[[str], Person]
+    desk: Callable[[str], Desk]
+    keys: Keys
 
 
-def operator_namespace(parts: Parts, pubkey: PubKey) -> Namespace:
+def operator_namespace(parts: Parts, messages: Messages, roster: Roster) -> Namespace:
     """The operator's own namespace, under the reserved name `node`: everything, money included."""
     return Namespace(
         [
             Mount("/status", status_service(parts.facts), Access.ADMIN, "how the node is doing"),
-            Mount("/identity", identity_service(pubkey), Access.ADMIN, "the node's key"),
+            Mount(
+                "/identity",
+                identity_service(parts.person("node"), keys=parts.keys),
+                Access.ADMIN,
+                "the node's key, and all others",
+            ),
             Mount("/compute", compute_service(parts.buying, parts.market, parts.feed), Access.ADMIN, "buy work"),
             Mount("/containers", containers_service(), Access.ADMIN, "run code"),
             Mount(
@@ -67,6 +75,13 @@ def operator_namespace(parts: Parts, pubkey: PubKey) -> Namespace:
                 Access.ADMIN,
                 "money, and what moves it",
             ),
+            Mount(
+                "/nostr",
+                nostr_service(AgentMessenger(messages, OPERATOR), parts.relays),
+                Access.ADMIN,
+                "the relays, and your own messages",
+            ),
+            Mount("/agents", agents_service(roster), Access.ADMIN, "which agents there are"),
             Mount("/market", market_service(parts.services, parts.sales), Access.ADMIN, "what is sold"),
             Mount("/ledger", ledger_service(parts.ledger), Access.ADMIN, "every effect, signed"),
             Mount("/ctl", ctl_service(parts.switch), Access.ADMIN, "pause and resume"),
@@ -74,9 +89,7 @@ def operator_namespace(parts: Parts, pubkey: PubKey) -> Namespace:
     )
 
 
-def agent_namespace(
-    parts: Parts, name: str, pubkey: PubKey, messages: Messages, notify: Callable[[str], None]
-) -> Namespace:
+def agent_namespace(parts: Parts, name: str, messages: Messages, notify: Callable[[str], None]) -> Namespace:
     """What one agent sees: its own inbox, logs and goals, and the market within its owner's budget."""
     inbox = AgentInbox(name, parts.unit, parts.clock, notify)
     view = AgentView(name, parts.unit)
@@ -85,7 +98,13 @@ def agent_namespace(
             Mount("/status", status_service(view.status), Access.READ, "how this agent is doing"),
             Mount("/inbox", inbox_service(inbox), Access.READ, "what waits for it"),
             Mount("/logs", logs_service(AgentLog(name, parts.unit, parts.feed)), Access.READ, "what it did"),
-            Mount("/identity", identity_service(pubkey), Access.READ, "who it is on Nostr"),
+            Mount(
+                "/identity",
+                identity_service(parts.person(name), parts.desk(name)),
+                Access.SIGN,
+                "who it is on Nostr",
+                operations=frozenset({"sign"}),
+            ),
             Mount(
                 "/goals", goals_service(AgentGoals(name, parts.unit, parts.clock)), Access.WRITE, "what it is to reach"
             ),

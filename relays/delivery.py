@@ -10,7 +10,7 @@ where the C code runs beside the loop.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple, Protocol
 
@@ -35,6 +35,7 @@ ROOM_S = 0.5
 MAX_AHEAD_S = 900
 BURST = 48
 _BATCH = 256
+_ON_ITS_WAY_S = 5  # a younger event may still be on its way
 _TURN = 16
 
 
@@ -57,6 +58,7 @@ class _Item(NamedTuple):
     sub: str
     value: Any
     size: int
+    at: int
 
 
 class _End(NamedTuple):
@@ -77,11 +79,35 @@ def _is_genuine(event: Event) -> bool:
 
 
 class Delivery:
-    """The queue, memory and worker of one subscription. `changed` is set whenever a relay was read to its end."""
+    """The queue, memory and worker of one subscription.
 
-    def __init__(self, spec: Spec, handler: Handler, clock: Clock) -> None:
+    Args:
+        spec: what is wanted.
+        handler: called once for each event.
+        clock: time.
+        matches: whether an event is wanted; by default, whether a filter of the spec says so.
+        remember: gather in `fresh` what is to be remembered over restarts.
+
+    Attributes:
+        changed: set whenever a relay was read to its end.
+        remembers: as `remember`.
+        fresh: (id, created_at) of events that were handled since somebody took the list.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        handler: Handler,
+        clock: Clock,
+        matches: Callable[[Event], bool] | None = None,
+        *,
+        remember: bool = False,
+    ) -> None:
         self.spec = spec
         self.handler = handler
+        self.fresh: list[tuple[str, int]] = []
+        self._matches = matches or self._filters_match
+        self.remembers = remember
         self.changed = asyncio.Event()
         self._clock = clock
         self._queue: deque[_Item | _End] = deque()
@@ -92,6 +118,18 @@ class Delivery:
         self._wake = asyncio.Event()
         self._stopped = False
 
+    def _filters_match(self, event: Event) -> bool:
+        return any(one.matches(event) for one in self.spec.filters)
+
+    def recall(self, handled: Iterable[tuple[str, int]]) -> None:
+        """Remember (id, created_at) of events that were handled in an earlier run."""
+        for event_id, created_at in handled:
+            self._seen.add(event_id, created_at)
+
+    def held(self, since: int, until: int) -> list[tuple[int, str]]:
+        """(created_at, id) of what was handled and is dated from `since` to `until`."""
+        return self._seen.between(since, until)
+
     def offer(self, source: Source, stream: Stream, sub: str, value: Any, size: int) -> bool:
         """An event came; it waits for the worker, or is dropped if too many wait. True: first wait for `room`."""
         url = source.connection.url
@@ -101,7 +139,7 @@ class Delivery:
             source.health.dropped += 1
             return False
         self._waiting[url] = (count + 1, total + size)
-        self._queue.append(_Item(source, stream, sub, value, size))
+        self._queue.append(_Item(source, stream, sub, value, size, self._clock.now()))
         self._wake.set()
         return count >= CROWDED and url not in self._stuck
 
@@ -213,7 +251,7 @@ class Delivery:
         if event.created_at > now + MAX_AHEAD_S:
             source.health.future += 1
             return
-        if not any(one.matches(event) for one in self.spec.filters):
+        if not self._matches(event):
             source.health.off_filter += 1
             source.fault()
             return
@@ -223,7 +261,20 @@ class Delivery:
         if handled:
             self._seen.add(event.id, event.created_at)
             source.health.received += 1
+            if self.remembers:
+                self.fresh.append((event.id, event.created_at))
+            self._measure(item, event)
         item.stream.note(item.sub, event.created_at, now, handled=handled)
+
+    @staticmethod
+    def _measure(item: _Item, event: Event) -> None:
+        """How late a live event is; and whether live delivery had missed it."""
+        if item.stream.spec.checking:
+            if item.at - event.created_at > _ON_ITS_WAY_S:
+                item.source.health.missed += 1
+                item.stream.found += 1
+        elif item.stream.whole and not item.stream.spec.backdated:
+            item.source.health.delay.add(item.at - event.created_at)
 
     async def _call(self, source: Source, event: Event) -> bool:
         try:

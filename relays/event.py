@@ -122,7 +122,7 @@ def parse(value: Any) -> Event:
     if type(event_id) is not str or type(pubkey) is not str or len(event_id) != 64 or len(pubkey) != 64:
         raise MalformedEvent("An event's id and pubkey are 64 lower-case hex digits.")
     if type(sig) is not str or len(sig) != 128 or _HEX256.fullmatch(event_id + pubkey + sig) is None:
-        raise MalformedEvent("An event's id, pubkey and signature are lower-case hex digits, 128 of them the signature.")
+        raise MalformedEvent("An event's id, pubkey and signature are lower-case hex, the signature 128 digits.")
     if type(created_at) is not int or not 0 <= created_at < 1 << 53 or type(kind) is not int or not 0 <= kind <= 65_535:
         raise MalformedEvent("An event's created_at and kind are whole numbers in range.")
     if type(content) is not str:

@@ -42,10 +42,13 @@ class Filter:
             return False
         if self.ids is not None and event.id not in self.ids:
             return False
-        return all(
-            any(tag[0] == name and len(tag) > 1 and tag[1] in wanted for tag in event.tags)
-            for name, wanted in self.tags.items()
-        )
+        for name, wanted in self.tags.items():  # loops, not generators: this runs for each event and filter
+            for tag in event.tags:
+                if tag[0] == name and len(tag) > 1 and tag[1] in wanted:
+                    break
+            else:
+                return False
+        return True
 
     def to_dict(self) -> dict[str, Any]:
         """As it is written on the wire; the default limit is left out."""

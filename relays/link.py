@@ -4,32 +4,41 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import aiohttp
 
 from core.clock import Clock
-from relays.connection import Connection
+from core.error import VendoError
+from relays.authentication import Ask, Authenticator
+from relays.connection import PROBE, Connection
 from relays.delivery import Delivery
 from relays.error import MalformedEvent
-from relays.event import MAX_EVENT_BYTES
+from relays.event import MAX_EVENT_BYTES, Event
+from relays.fact import Facts
 from relays.health import RelayHealth
+from relays.inquiry import information_of
+from relays.limitation import MESSAGE_BYTES
 from relays.message import (
     MAX_FRAME_BYTES,
     Answered,
     Challenged,
     Closed,
+    Compared,
     Delivered,
     Ended,
     Noticed,
     RelayFrame,
+    Uncompared,
     parse_relay,
 )
 from relays.publication import Done
+from relays.subscription import Stream
 
 log = logging.getLogger(__name__)
 
 CONNECT_S = 10.0
+INFORMATION_S = 2.0  # what a relay takes to say what it can do must not keep us from asking it
 HEARTBEAT_S = 10.0
 IDLE_S = 60.0
 MAX_FAULTS = 1_000  # per connection; an honest relay sends none
@@ -52,6 +61,8 @@ class Link:
         clock: Clock,
         deliveries: Mapping[str, Delivery],
         on_up: Callable[[str], None],
+        facts: Facts,
+        authenticator: Authenticator | None = None,
         foreign: bool = False,
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
@@ -60,19 +71,49 @@ class Link:
         self.foreign = foreign
         self.used_at = 0.0
         self.opened = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
         self._session = session
         self._clock = clock
         self._deliveries = deliveries
         self._on_up = on_up
+        self._facts = facts
+        self._authenticator = authenticator
+        self._signing: set[asyncio.Task[None]] = set()
         self._heartbeat_s = heartbeat_s
         self._wake = asyncio.Event()
         self._faults = 0
         self._ws: aiohttp.ClientWebSocketResponse | None = None
 
     def flush(self) -> None:
-        """Let the writer look at `connection.out`."""
+        """Let the writer look at `connection.out`, and have signed what is to be signed."""
         if self.connection.out:
             self._wake.set()
+        while self.connection.asks and self._ws is not None:
+            task = asyncio.create_task(self._sign(self.connection.asks.popleft()), name="relay authentication")
+            self._signing.add(task)
+            task.add_done_callback(self._signing.discard)
+
+    async def _sign(self, ask: Ask) -> None:
+        """Have one AUTH signed. A key that cannot sign now is not shown on this connection."""
+        assert self._authenticator is not None
+        url, event = self.connection.url, None
+        lists: Sequence[Event] = ()
+        try:
+            if ask.pubkey is None:
+                most = self.connection.information.max_message_length or MESSAGE_BYTES
+                lists = await self._authenticator.lists(url, most)
+            else:
+                event = await self._authenticator.answer(url, ask.challenge, ask.pubkey)
+        except VendoError as error:
+            log.warning(
+                "Not authenticated to %s: %s", url, error, extra={"action": "auth_unsigned", "code": error.code}
+            )
+        now, mono = self._clock.now(), self._clock.monotonic()
+        if ask.pubkey is None:
+            self.connection.listed(lists, now, mono)
+        else:
+            self.connection.signed(ask, event, now, mono)
+        self.flush()
 
     def fault(self) -> None:
         """Count something that no honest relay sends."""
@@ -80,6 +121,13 @@ class Link:
 
     async def run(self) -> None:
         """Stay connected until cancelled; a foreign link ends when it is idle or hopeless."""
+        try:
+            await self._stay()
+        finally:
+            if self.health.up:
+                self._down()
+
+    async def _stay(self) -> None:
         while True:
             try:
                 await self._connect()
@@ -90,22 +138,42 @@ class Link:
                 return
             await self._clock.sleep(pause)
 
+    async def _inquire(self) -> None:
+        url = self.connection.url
+        if not self._facts.is_fresh(url):
+            self._facts.note(url, await information_of(url, self._session, INFORMATION_S))
+
     async def _connect(self) -> None:
-        async with asyncio.timeout(CONNECT_S):
-            ws = await self._session.ws_connect(
-                self.connection.url,
-                max_msg_size=_HARD_LIMIT,
-                compress=0,
-                heartbeat=self._heartbeat_s,
-                timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
-            )
+        asking = asyncio.create_task(self._inquire(), name=f"information {self.connection.url}")
         try:
+            async with asyncio.timeout(CONNECT_S):
+                ws = await self._session.ws_connect(
+                    self.connection.url,
+                    max_msg_size=_HARD_LIMIT,
+                    compress=0,
+                    heartbeat=self._heartbeat_s,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
+                )
+        except BaseException:
+            asking.cancel()
+            await asyncio.wait([asking])
+            raise
+        try:
+            await asking
+            self.connection.information = self._facts.information(self.connection.url)
             self._up(ws)
             await self._talk(ws)
         finally:
             self._ws = None
+            await self._end_signing()
             with contextlib.suppress(aiohttp.ClientError, OSError):
                 await ws.close()
+
+    async def _end_signing(self) -> None:
+        for task in self._signing:
+            task.cancel()
+        if self._signing:
+            await asyncio.wait(self._signing)
 
     def _up(self, ws: aiohttp.ClientWebSocketResponse) -> None:
         self._ws, self._faults = ws, 0
@@ -136,18 +204,25 @@ class Link:
         return pause
 
     def _idle(self) -> bool:
-        return not self.connection.publications and self._clock.monotonic() - self.used_at > IDLE_S
+        connection = self.connection
+        busy = connection.publications or connection.streams
+        return not busy and self._clock.monotonic() - self.used_at > IDLE_S
 
     def publish(self, event_id: str, raw: str, done: Done) -> None:
         """Put an event on the wire; `done` is called once with the verdict."""
         self.used_at = self._clock.monotonic()
-        self.connection.publish_raw(event_id, raw, done, self.used_at)
+        self.connection.publish_raw(event_id, raw, done, self._clock.now(), self.used_at)
         self._wake.set()
 
     async def leave(self) -> None:
         """End this connection; `run` decides whether there will be another."""
         if self._ws is not None:
             await self._ws.close()
+
+    def retire(self) -> None:
+        """End for good."""
+        if self.task is not None:
+            self.task.cancel()
 
     @property
     def superfluous(self) -> bool:
@@ -172,7 +247,9 @@ class Link:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            await ws.send_str(out.popleft())
+            frame = out.popleft()
+            self.health.bytes_out += len(frame)
+            await ws.send_str(frame)
 
     async def _read(self, ws: aiohttp.ClientWebSocketResponse) -> None:
         sock = ws.get_extra_info("socket")
@@ -198,6 +275,7 @@ class Link:
 
     def _on_frame(self, raw: str) -> Delivery | None:
         """Act on a frame. Returns the delivery whose queue should first get room, if one is crowded."""
+        self.health.bytes_in += len(raw)
         try:
             frame = parse_relay(raw)
         except MalformedEvent:
@@ -214,12 +292,19 @@ class Link:
         now, mono = self._clock.now(), self._clock.monotonic()
         if type(frame) is Answered:
             connection.answered(frame, now, mono)
+            if connection.publications.round_trip:
+                self.health.round_trip.add(connection.publications.round_trip)
+                connection.publications.round_trip = 0.0
         elif type(frame) is Ended:
             self._on_end(frame)
         elif type(frame) is Closed:
             self._on_closed(frame, now, mono)
         elif type(frame) is Challenged:
             connection.challenged(frame, now, mono)
+        elif type(frame) is Compared:
+            self._on_whole(connection.compared(frame, now, mono))
+        elif type(frame) is Uncompared:
+            connection.uncompared(frame, now, mono)
         elif type(frame) is Noticed:
             self.health.notices += 1
             log.debug("NOTICE %s", frame.text[:200], extra={"action": "relay_notice", "relay": connection.url})
@@ -231,7 +316,10 @@ class Link:
             self._malformed()
             return None
         stream = self.connection.route(frame.sub)
-        delivery = None if stream is None else self._deliveries.get(stream.spec.name)
+        delivery = None if stream is None else self._deliveries.get(stream.spec.delivery)
+        if stream is not None and stream.spec.name == PROBE:
+            stream.got += 1
+            return None
         if stream is None or delivery is None:
             self.health.unasked += 1  # also what was on its way when we closed the subscription
             return None
@@ -239,19 +327,26 @@ class Link:
 
     def _on_end(self, frame: Ended) -> None:
         stream = self.connection.route(frame.sub)
-        delivery = None if stream is None else self._deliveries.get(stream.spec.name)
+        delivery = None if stream is None else self._deliveries.get(stream.spec.delivery)
         if delivery is not None:
             delivery.end(self, frame)
+        elif stream is not None and stream.spec.name == PROBE:
+            self.connection.ended(frame, self._clock.now(), self._clock.monotonic())
+
+    def _on_whole(self, stream: Stream | None) -> None:
+        delivery = None if stream is None else self._deliveries.get(stream.spec.delivery)
+        if delivery is not None:
+            delivery.changed.set()
 
     def _on_closed(self, frame: Closed, now: int, mono: float) -> None:
         stream = self.connection.route(frame.sub)
         reason = self.connection.refused(frame, now, mono)
         if reason and stream is not None:
-            self.health.stopped[stream.spec.name] = reason
+            self.health.stopped[stream.spec.delivery] = reason
             log.warning(
                 "%s will not serve %s: %s",
                 self.connection.url,
-                stream.spec.name,
+                stream.spec.delivery,
                 reason[:200],
                 extra={"action": "subscription_stopped", "relay": self.connection.url},
             )
@@ -259,9 +354,23 @@ class Link:
     def tick(self) -> None:
         """Called a few times a second."""
         now, mono = self._clock.now(), self._clock.monotonic()
-        self.health.in_flight = len(self.connection.publications)
+        connection = self.connection
+        self.count()
         if not self.health.up:
             return
-        for stream in self.connection.tick(now, mono):
+        for stream in connection.tick(now, mono):
             self._on_end(Ended(stream.page_id, None))
+        for name in connection.checks(now):
+            connection.check(name, now, mono)
         self.flush()
+
+    def count(self) -> None:
+        """Bring those figures of `health` up to date that are counted elsewhere."""
+        connection, health = self.connection, self.health
+        health.in_flight = len(connection.publications)
+        health.requests, health.queued = connection.open_requests, connection.queued
+        health.sockets = int(health.up)
+        health.authenticated, health.refused_keys = len(connection.auth.accepted), len(connection.auth.failed)
+        for stream in connection.streams.values():
+            if stream.stopped and not stream.spec.passing:
+                health.stopped[stream.spec.delivery] = stream.stopped

@@ -1,8 +1,8 @@
 """The frames of the Nostr wire (NIP-01, 42, 45, 67), read strictly and written compactly. Pure.
 
-A relay's frame becomes one of `Delivered`, `Answered`, `Ended`, `Closed`, `Challenged`, `Noticed`, `Counted`; a
-client's one of `Publish`, `Request`, `Count`, `Close`, `Authenticate`. Events inside are still raw JSON objects:
-their reader is `relays.event`, which also verifies.
+A relay's frame becomes one of `Delivered`, `Answered`, `Ended`, `Closed`, `Challenged`, `Noticed`, `Counted`,
+`Compared`, `Uncompared`; a client's one of `Publish`, `Request`, `Count`, `Close`, `Authenticate`. Events inside are
+still raw JSON objects: their reader is `relays.event`, which also verifies.
 """
 
 from typing import Any, NamedTuple, TypeAlias
@@ -67,6 +67,20 @@ class Counted(NamedTuple):
     total: int
 
 
+class Compared(NamedTuple):
+    """NEG-MSG: the other side of a reconciliation (NIP-77), in hex."""
+
+    sub: str
+    message: str
+
+
+class Uncompared(NamedTuple):
+    """NEG-ERR: the relay will not reconcile (NIP-77)."""
+
+    sub: str
+    reason: str
+
+
 class Publish(NamedTuple):
     """EVENT from a client, neither parsed nor verified."""
 
@@ -99,7 +113,7 @@ class Authenticate(NamedTuple):
     value: Any
 
 
-RelayFrame: TypeAlias = Delivered | Answered | Ended | Closed | Challenged | Noticed | Counted
+RelayFrame: TypeAlias = Delivered | Answered | Ended | Closed | Challenged | Noticed | Counted | Compared | Uncompared
 ClientFrame: TypeAlias = Publish | Request | Count | Close | Authenticate
 
 
@@ -182,6 +196,10 @@ def parse_relay(raw: str | bytes, limit: int = MAX_FRAME_BYTES) -> RelayFrame:
         return Noticed(_text(items, 1))
     if label == "COUNT" and size >= 3 and type(items[2]) is dict and type(items[2].get("count")) is int:
         return Counted(_sub(items[1]), items[2]["count"])
+    if label == "NEG-MSG" and size >= 3 and type(items[2]) is str:
+        return Compared(_sub(items[1]), items[2])
+    if label == "NEG-ERR" and size >= 2:
+        return Uncompared(_sub(items[1]), _text(items, 2))
     raise MalformedEvent(f"The relay's frame {label[:20]!r} is unknown or malformed.")
 
 

@@ -7,6 +7,7 @@ logarithm of what is held.
 """
 
 import hashlib
+import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +25,7 @@ MAX_ROUNDS = 2_048
 _SKIP, _FINGERPRINT, _IDS = 0, 1, 2
 _INFINITY = (1 << 64) - 1
 _LATEST = 1 << 53
-_ID_BYTES, _FINGERPRINT_BYTES = 32, 16
+_TIME_BYTES, _ID_BYTES, _FINGERPRINT_BYTES = 8, 32, 16
 _BLOCK = 32  # items whose ids are summed beforehand
 _BUCKETS = 16
 _SPARE = 200  # kept free in a frame for the range that ends it
@@ -59,9 +60,11 @@ class Vector:
     """
 
     def __init__(self, items: Iterable[tuple[int, str]]) -> None:
-        ordered = sorted({(_second(at), _raw_id(event_id)) for at, event_id in items})
-        self._times = array("Q", (at for at, _ in ordered))
-        self._ids = b"".join(raw for _, raw in ordered)
+        ordered = sorted({_key(at, event_id) for at, event_id in items})  # bytes sort far faster than pairs
+        self._times = array("Q", b"".join([key[:_TIME_BYTES] for key in ordered]))
+        if sys.byteorder == "little":
+            self._times.byteswap()
+        self._ids = b"".join([key[_TIME_BYTES:] for key in ordered])
         self._sums = list(self._accumulate())
 
     def __len__(self) -> int:
@@ -366,13 +369,10 @@ def _frame(frame_bytes: int) -> int:
     return frame_bytes
 
 
-def _second(at: int) -> int:
+def _key(at: int, event_id: str) -> bytes:
+    """An item as bytes that sort as it does."""
     if type(at) is not int or not 0 <= at < _LATEST:
         raise MalformedSync("A created_at is a whole number of seconds in range.")
-    return at
-
-
-def _raw_id(event_id: str) -> bytes:
     if not is_hex64(event_id):
         raise MalformedSync("An id is 64 lower-case hex digits.")
-    return bytes.fromhex(event_id)
+    return at.to_bytes(_TIME_BYTES, "big") + bytes.fromhex(event_id)

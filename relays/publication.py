@@ -5,6 +5,9 @@ An OK may never come; then the verdict is `UNKNOWN` and the same bytes may be se
 
 from collections.abc import Callable
 
+import orjson
+
+from core.identifier import PubKey
 from relays.message import prefix
 from relays.verdict import Verdict, judge, lost
 
@@ -13,11 +16,13 @@ Done = Callable[[Verdict], None]
 
 
 class _Sent:
-    __slots__ = ("dones", "frame", "retried", "until")
+    __slots__ = ("at", "dones", "frame", "key", "retried", "until")
 
-    def __init__(self, frame: str, until: float, done: Done) -> None:
+    def __init__(self, frame: str, at: float, done: Done) -> None:
         self.frame = frame
-        self.until = until
+        self.at = at
+        self.until = at + OK_S
+        self.key: PubKey | None = None  # whose authentication it waits for
         self.dones = [done]
         self.retried = False
 
@@ -25,9 +30,10 @@ class _Sent:
 class Publications:
     """What is in flight on one connection, in the order of sending, so that the first is the first to be overdue."""
 
-    __slots__ = ("_parked", "_sent")
+    __slots__ = ("_parked", "_sent", "round_trip")
 
     def __init__(self) -> None:
+        self.round_trip = 0.0  # seconds from an event to its OK, the last time
         self._sent: dict[str, _Sent] = {}
         self._parked: dict[str, _Sent] = {}  # refused with auth-required, once
 
@@ -40,24 +46,34 @@ class Publications:
         if known is not None:
             known.dones.append(done)
             return False
-        self._sent[event_id] = _Sent(frame, mono + OK_S, done)
+        self._sent[event_id] = _Sent(frame, mono, done)
         return True
 
-    def answered(self, event_id: str, accepted: bool, reason: str) -> bool:
-        """An OK came. True if the event is parked now, until `release` is told how authentication went."""
+    def answered(self, event_id: str, accepted: bool, reason: str, mono: float) -> str | None:
+        """An OK came. The event's author, if it is parked now until `await_key` or `release` say how to go on."""
         sent = self._sent.pop(event_id, None)
         if sent is None:
-            return False
+            return None
+        self.round_trip = mono - sent.at
         if not accepted and not sent.retried and prefix(reason) == "auth-required":
             self._parked[event_id] = sent
-            return True
+            return str(orjson.loads(sent.frame)[1]["pubkey"])
         self._tell(sent, judge(accepted, reason))
-        return False
+        return None
 
-    def release(self, authenticated: bool, mono: float) -> list[str]:
-        """Authentication ended: the frames to send again, or all parked are refused."""
-        parked, self._parked = self._parked, {}
+    def await_key(self, event_id: str, key: PubKey) -> None:
+        """The parked event needs this key to be authenticated."""
+        if event_id in self._parked:
+            self._parked[event_id].key = key
+
+    def release(self, key: PubKey | None, authenticated: bool, mono: float) -> list[str]:
+        """Authentication of a key ended: the frames to send again, or those that waited for it are refused.
+
+        None stands for those that no key of ours could help.
+        """
+        parked = {event_id: sent for event_id, sent in self._parked.items() if sent.key == key}
         for event_id, sent in parked.items():
+            del self._parked[event_id]
             if authenticated:
                 sent.retried, sent.until = True, mono + OK_S
                 self._sent[event_id] = sent

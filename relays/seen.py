@@ -20,6 +20,15 @@ class Seen:
         found = self._new.get(event_id)
         return self._old.get(event_id) if found is None else found
 
+    def between(self, since: int, until: int) -> list[tuple[int, str]]:
+        """(created_at, id) of what was put in with a date from `since` to `until`, both included."""
+        return [
+            (created_at, event_id)
+            for known in (self._old, self._new)
+            for event_id, created_at in known.items()
+            if since <= created_at <= until
+        ]
+
     def add(self, event_id: str, created_at: int) -> None:
         """Remember a verified event."""
         if len(self._new) >= self._size:

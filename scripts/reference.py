@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from core.error import VendoError
-from core.identifier import PubKey
 from dvm import buyer, seller
 from dvm.job import State
 from fs.tree import File, Folder
@@ -131,8 +130,8 @@ def paths() -> str:
     parts = Parts(**{field.name: _Anything() for field in fields(Parts)})  # type: ignore[arg-type]
     nobody: Any = _Anything()
     tables = {
-        "The operator's tree, `/agents/node/…`": operator_namespace(parts, PubKey("0" * 64)),
-        "An agent's tree, `/agents/<name>/…`": agent_namespace(parts, "agent", PubKey("0" * 64), nobody, nobody),
+        "The operator's tree, `/agents/node/…`": operator_namespace(parts, nobody, nobody),
+        "An agent's tree, `/agents/<name>/…`": agent_namespace(parts, "agent", nobody, nobody),
     }
     lines = [
         "# Paths\n",

@@ -85,6 +85,7 @@ def _environment() -> dict[str, str]:
 async def start_relay(folder: Path) -> Child:
     """The embedded relay, alone; its line is `{url, pid}`."""
     argv = [sys.executable, "-m", "cli.main", "relay", "up", "--home", str(folder / "relay"), "--port", "0", "--json"]
+    argv += ["--private-messages", "everybody"]  # the checker reads everything from outside
     return await _said(await _spawn("relay", argv, folder, _environment()))
 
 

@@ -198,7 +198,9 @@ def _key_files(keys: Keys) -> dict[str, Node]:
     return {
         "keys": File("every key of the node and its agents", read=json_reader(keys.list)),
         "new": File("a new identity: JSON with name (call)", call=new, max_bytes=most),
-        "import": File("an identity with a key from elsewhere: JSON with name, secret (call)", call=take, max_bytes=most),
+        "import": File(
+            "an identity with a key from elsewhere: JSON with name, secret (call)", call=take, max_bytes=most
+        ),
         "bunker": File("an identity held by a remote signer: JSON with name, uri (call)", call=pair, max_bytes=most),
         "rotate": File("a new key for an identity, announced: JSON with name (call)", call=rotate, max_bytes=most),
         "retire": File("give an identity up: JSON with name (call)", call=retire, max_bytes=most),

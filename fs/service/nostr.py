@@ -184,9 +184,7 @@ def mime_of(data: bytes) -> str:
     return "text/plain"
 
 
-async def _send(
-    session: Session, path: str, said: str, stage: Callable[[str], Awaitable[StagedMessage]]
-) -> bytes:
+async def _send(session: Session, path: str, said: str, stage: Callable[[str], Awaitable[StagedMessage]]) -> bytes:
     """Stage and apply one message, once under its key, also within one tick."""
     key = session.effect_key()
     mark = "dm:" + derived_id(session.caller, path, key)

@@ -9,7 +9,7 @@ key, so a message that is dealt with twice still buys once.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -28,6 +28,7 @@ HELP = (
     "ask: <text>\n"
     'Add "[max $0.02]" after the first word to limit what it may cost.'
 )
+LEGACY = "nip04"
 HELP_EVERY_S = 3_600
 MAX_JOBS = 1_000
 MAX_HELPED = 1_000
@@ -104,6 +105,8 @@ class Buyer:
             if wish is None:
                 await self._help(ctx, trigger)
                 return
+            if trigger.payload.get("protocol") == LEGACY:
+                wish = replace(wish, max_usd="0")  # no money moves on the word of such a message (NIP-04)
             body = await self._request(ctx, wish)
             answer = orjson.loads(await ctx.fs.call("/compute/new", orjson.dumps(body), trigger.envelope_id))
         except (Conflict, Paused, StoreUncertain):

@@ -9,6 +9,7 @@ from core.clock import Clock
 from core.unit import Among, Insert, Row, UnitOfWork, Write
 
 LISTED = 1_000
+_LOOKED_AT = 64
 AGENT_CALLER = "agent:"
 
 
@@ -130,26 +131,33 @@ class Waiting:
     async def next(self, agent: str, now_ms: int) -> Row | int | None:
         """The next envelope that is due; or when one will be (Unix ms); or None if nothing waits.
 
-        Order is kept per source and sender: one that waits for its next try holds back only later ones of the same.
+        Order is kept per source and sender. What one person sent is dealt with in the order in which it was written, as
+        far as it waits together: wraps hide their time, so relays hand them over in any order. One that waits for its
+        next try holds back only later ones of the same line.
         """
-        rows = await self._unit.select("inbox", {"agent": agent, "state": "new"}, order=("n",), limit=1)
+        rows = await self._unit.select("inbox", {"agent": agent, "state": "new"}, order=("n",), limit=_LOOKED_AT)
         if not rows:
             return None
-        if rows[0]["next_at_ms"] <= now_ms:
-            return rows[0]
-        held: set[tuple[str, str]] = set()
-        soonest: int = rows[0]["next_at_ms"]
-        for row in await self._unit.select("inbox", {"agent": agent, "state": "new"}, order=("n",), limit=64):
+        firsts: dict[tuple[str, str], tuple[int, Row]] = {}
+        for row in rows:
             line = (row["source"], row["sender"])
-            if line in held:
-                continue
-            if row["next_at_ms"] <= now_ms:
-                return row
-            held.add(line)
-            soonest = min(soonest, row["next_at_ms"])
-        return soonest
+            written = _written_at(row)
+            if line not in firsts or written < firsts[line][0]:
+                firsts[line] = (written, row)
+        due = [row for _, row in firsts.values() if row["next_at_ms"] <= now_ms]
+        if due:
+            return min(due, key=lambda row: int(row["n"]))
+        return min(int(row["next_at_ms"]) for _, row in firsts.values())
 
     async def find(self, n: int) -> Row | None:
         """The envelope with this number, or None."""
         rows = await self._unit.select("inbox", {"n": Among((n,))})
         return rows[0] if rows else None
+
+
+def _written_at(row: Row) -> int:
+    """When its sender wrote it, as far as that matters for the order: only people's messages say so."""
+    if row["source"] != "nostr":
+        return 0
+    written = orjson.loads(row["payload"]).get("created_at")
+    return written if type(written) is int else 0

@@ -60,7 +60,8 @@ class Writ:
 def operator_writ() -> Writ:
     """What a new node allows.
 
-    Everything to its operator; buying and talking, not paying out, to its agents; to customers only what is for sale.
+    Everything to its operator; buying, talking and signing, not paying out or changing keys, to its agents; to
+    customers only what is for sale.
     """
     agents = ("/compute/**", "/containers/**", "/nostr/**", "/messages/**", "/inbox/**")
     return Writ(
@@ -69,6 +70,7 @@ def operator_writ() -> Writ:
             Grant("operator", "write", "/**", EffectClass.IRREVERSIBLE),
             Grant("node", "write", "/**", EffectClass.IRREVERSIBLE),
             *(Grant("agent:*", "write", path, EffectClass.IRREVERSIBLE) for path in agents),
+            Grant("agent:*", "write", "/identity/sign", EffectClass.EXTERNAL),
             Grant("customer:*", "write", "/serve/**", EffectClass.EXTERNAL),
         ),
     )

@@ -1,7 +1,9 @@
 """The control plane: GET reads or lists, HEAD tells what a file is, PUT replaces, POST calls, `?watch=1` streams.
 
+GET  /                        the node's own relay, if it shares this port
 GET  /healthz                 the process answers
 GET  /readyz                  the node works, or why not
+GET  /metrics                 numbers for Prometheus; the operator's token as the bearer token
 GET  /agents                  the agents
 ANY  /agents/<name>/<path>    a file of an agent; the name `node` is the operator's own tree
 """
@@ -24,6 +26,7 @@ from fs.session import Session
 from fs.tree import json_bytes
 from node.http.error import MethodNotAllowed, NoSuchRoute, OtherAgent, TooManyStreams
 from node.http.guard import HEADERS, Internal, check_host, check_token, problem, read_body
+from node.http.metric import CONTENT_TYPE
 from node.http.stream import cursor, serve_stream
 from node.http.token import Tokens
 
@@ -32,6 +35,7 @@ log = logging.getLogger(__name__)
 MAX_STREAMS = 512
 IDLE_S = 20.0
 KEY_HEADER = "Idempotency-Key"
+OPERATORS_TREE = "node"
 _WATCH = ("1", "true", "yes")
 
 Check = Callable[[], Awaitable[str | None]]
@@ -48,6 +52,8 @@ class ControlPlane:
         host: a loopback address.
         port: 0 takes a free one; `url` says which.
         checks: what `/readyz` asks, by name: a reason why not, or None.
+        metrics: the text of `/metrics`.
+        front: serves `/`, if the node's own relay shares this port.
 
     Raises:
         ValueError: the host is not a loopback address.
@@ -63,12 +69,14 @@ class ControlPlane:
         host: str = "127.0.0.1",
         port: int = 0,
         checks: Mapping[str, Check] | None = None,
+        metrics: Callable[[], str] = lambda: "",
+        front: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] | None = None,
     ) -> None:
         if host not in ("127.0.0.1", "::1"):
             raise ValueError("the control plane listens on loopback only")
         self._namespaces, self._agents, self._tokens, self._unit = namespaces, agents, tokens, unit
         self._host, self._wanted_port, self._port = host, port, 0
-        self._checks = checks or {}
+        self._checks, self._metrics, self._front = checks or {}, metrics, front
         self._stop = asyncio.Event()
         self._streams = 0
 
@@ -120,9 +128,13 @@ class ControlPlane:
             return _json({"status": "ok"})
         if raw == "/readyz":
             return await self._ready()
+        if raw == "/" and request.method == "GET" and self._front is not None:
+            return await self._front(request)
         grant = check_token(request, self._tokens)
         path = decode(raw)
         names = parts(path)
+        if names == ("metrics",) and request.method == "GET" and grant.reaches(OPERATORS_TREE):
+            return web.Response(body=self._metrics().encode(), headers={**HEADERS, "Content-Type": CONTENT_TYPE})
         if names == ("agents",) and request.method == "GET":
             agents = await self._agents()
             return _json([agent for agent in agents if grant.reaches(str(agent["name"]))])

@@ -87,7 +87,7 @@ class Identities(Mapping[str, Signer]):
     def __init__(self, unit: UnitOfWork, clock: Clock, ring: Keyring, wire: Wire, retired_days: int = 30) -> None:
         self._unit, self._clock, self._ring, self._wire = unit, clock, ring, wire
         self._kept_s = retired_days * _DAY_S
-        self._vault = Vault(ring.derive("identity"))
+        self._vault = _vault(ring)
         self._active: dict[str, Identity] = {}
         self._next: dict[str, Identity] = {}
         self._older: dict[str, list[Identity]] = {}
@@ -298,23 +298,10 @@ class Identities(Mapping[str, Signer]):
     def _opened(self, row: Row) -> Identity:
         name, epoch, pubkey = row["name"], row["epoch"], PubKey(row["pubkey"])
         remote = row["source"] == "remote"
-        signer: Signer = self._talking(row) if remote else HeldSigner(pubkey, lambda: self.key_of(row))
+        signer: Signer = self._talking(row) if remote else HeldSigner(pubkey, lambda: key_of(row, self._ring))
         if row["state"] == "retired":
             signer = NarrowSigner(signer, RETIRED_KINDS)
         return Identity(name, epoch, row["source"], row["state"], row["created_at"], row["retired_at"], signer)
-
-    def key_of(self, row: Row) -> Key:
-        """The secret key of a row; for backups, beside signing.
-
-        Raises:
-            SealBroken: it was sealed under other words.
-            InvalidInput: it is a remote signer's.
-        """
-        if row["source"] == "derived":
-            return self._ring.agent(row["name"], row["epoch"])
-        if row["source"] == "imported":
-            return Key(self._vault.open(row["sealed"], _seal_name(row["name"], row["epoch"])))
-        raise InvalidInput("The key of a remote signer is not here.")
 
     def _talking(self, row: Row) -> Signer:
         pubkey = PubKey(row["pubkey"])
@@ -346,6 +333,24 @@ class Identities(Mapping[str, Signer]):
     def _tell(self, name: str) -> None:
         for callback in self._on_change:
             callback(name)
+
+
+def key_of(row: Row, ring: Keyring) -> Key:
+    """The secret key of a row of table `identity`; for signing and for backups.
+
+    Raises:
+        SealBroken: it was sealed under other words.
+        InvalidInput: it is a remote signer's.
+    """
+    if row["source"] == "derived":
+        return ring.agent(row["name"], row["epoch"])
+    if row["source"] == "imported":
+        return Key(_vault(ring).open(row["sealed"], _seal_name(row["name"], row["epoch"])))
+    raise InvalidInput("The key of a remote signer is not here.", remedy="Back it up where the signer is.")
+
+
+def _vault(ring: Keyring) -> Vault:
+    return Vault(ring.derive("identity"))
 
 
 def _seal_name(name: str, epoch: int) -> str:

@@ -123,7 +123,7 @@ class Signing:
             return await self._identities.current(agent).sign(again)
         await self._unit.commit(staged.writes)
         try:
-            event = await self._identities.current(agent).sign(draft)
+            event = await self._signed(staged.effect_id, agent, draft)
         except VendoError as error:
             await self._settle(staged.effect_id, Outcome(OutcomeState.FAIL, detail={"code": error.code}))
             raise
@@ -137,6 +137,10 @@ class Signing:
         subject = f"{digest(pubkey, draft).hex()}:{draft.created_at}"
         note: dict[str, str | int] = {"agent": agent, "kind": draft.kind}
         return pubkey, Intent(caller, PATH, key, body, EffectClass.EXTERNAL, subject, note=note)
+
+    async def _signed(self, effect: EffectId, agent: str, draft: Draft) -> Event:
+        self._gate.check(self._gate.permit(effect))
+        return await self._identities.current(agent).sign(draft)
 
     async def _settle(self, effect: EffectId, outcome: Outcome, writes: Iterable[Write] = ()) -> None:
         await self._unit.commit([*await self._gate.settle(effect, outcome), *writes])
@@ -163,10 +167,10 @@ class Signing:
 
     async def _deliver(self, effect: EffectId, agent: str, draft: Draft) -> None:
         try:
-            event = await self._identities.current(agent).sign(draft)
+            event = await self._signed(effect, agent, draft)
         except VendoError as error:
             outcome = Outcome(OutcomeState.FAIL, detail={"code": error.code})
-            payload = {"type": "identity.unsigned", "code": error.code, "message": error.message}
+            payload: dict[str, object] = {"type": "identity.unsigned", "code": error.code, "message": error.message}
         else:
             outcome = Outcome(OutcomeState.COMMIT, detail={"event": event.id})
             payload = {"type": "identity.signed", "event": event.to_dict()}

@@ -1,1 +1,1 @@
-"""Messages of agents: NIP-17 in and out, NIP-04 answered in kind, mentions, reactions, files; admission and delivery."""
+"""What agents hear and say: NIP-17, NIP-04 answered in kind, mentions, reactions and files; admission, delivery."""

@@ -98,7 +98,9 @@ class Blossom:
             raise FileUnreachable("The client of file servers is not running.")
         headers = {"Authorization": token, "Content-Type": "application/octet-stream", "X-SHA-256": x}
         try:
-            async with self._ours.put(f"{server}/upload", data=stored, headers=headers, allow_redirects=False) as answer:
+            async with self._ours.put(
+                f"{server}/upload", data=stored, headers=headers, allow_redirects=False
+            ) as answer:
                 if answer.status not in (200, 201):
                     reason = answer.headers.get("X-Reason", "")[:200]
                     raise FileUnreachable(f"{server} answered {answer.status} to an upload. {reason}".strip())

@@ -1,8 +1,8 @@
 """Files in and out (NIP-17, kind 15). Bytes travel beside the message; what is half done is a row and goes on later.
 
-In: only what a contact sent, bounded, checked against the hashes in the message, kept on the shelf; then the agent finds
-an event in its inbox. Out: the encrypted bytes and their key are kept before anything leaves; the wraps go out once the
-first of our servers has them.
+In: only what a contact sent, bounded, checked against the hashes in the message, kept on the shelf; then the agent
+finds an event in its inbox. Out: the encrypted bytes and their key are kept before anything leaves; the wraps go out
+once the first of our servers has them.
 """
 
 import asyncio
@@ -256,9 +256,7 @@ def _taken(row: Row) -> Taken | None:
     try:
         body = orjson.loads(row["text"])
         saved = body["rumor"]
-        rumor = Rumor(
-            PubKey(row["peer"]), FILE, saved["content"], tags(saved["tags"]), row["created_at"], row["id"]
-        )
+        rumor = Rumor(PubKey(row["peer"]), FILE, saved["content"], tags(saved["tags"]), row["created_at"], row["id"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
     return Taken(row["agent"], PubKey(body["to"]), rumor, Way(row["protocol"]))

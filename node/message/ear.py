@@ -5,11 +5,9 @@ No task and no subscription belongs to one agent; an agent costs its entry in a 
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from core.identifier import PubKey
 from relays.event import Event
-from relays.filter import Filter
 from relays.kind import EPHEMERAL_GIFT_WRAP, GIFT_WRAP, LEGACY_DM, NOTE, REACTION
 from relays.pool import Pool
 from relays.signer import Signer
@@ -17,30 +15,8 @@ from relays.signer import Signer
 PRIVATE, PUBLIC = "message/private", "message/public"
 PRIVATE_KINDS = frozenset({GIFT_WRAP, EPHEMERAL_GIFT_WRAP, LEGACY_DM})
 PUBLIC_KINDS = frozenset({NOTE, REACTION})
-BACKDATE_S = 2 * 86_400 + 3_600  # wraps are dated up to two days back (NIP-59)
 
 Handler = Callable[[Event, str], Awaitable[None]]
-
-
-class _Each:
-    """A subscription for each key: what there is where the pool cannot share them."""
-
-    def __init__(self, pool: Pool, name: str, kinds: frozenset[int], handler: Handler, backdated: bool) -> None:
-        self._pool, self._name, self._kinds, self._handler, self._backdated = pool, name, kinds, handler, backdated
-
-    def add(self, pubkey: PubKey, since: int | None = None) -> None:
-        wanted = Filter(kinds=self._kinds, tags={"p": frozenset({pubkey})}, since=since or 0)
-        self._pool.subscribe(f"{self._name}/{pubkey}", [wanted], self._handler, backdated=self._backdated)
-
-    def remove(self, pubkey: PubKey) -> None:
-        self._pool.unsubscribe(f"{self._name}/{pubkey}")
-
-
-def _audience(pool: Pool, name: str, kinds: frozenset[int], handler: Handler, *, backdated: bool = False) -> Any:
-    make = getattr(pool, "audience", None)
-    if make is None:
-        return _Each(pool, name, kinds, handler, backdated)
-    return make(name, kinds, "p", handler, backdated=backdated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +48,8 @@ class Ear:
 
     def start(self) -> None:
         """Open the subscriptions, with the keys that were added so far."""
-        self._private_audience = _audience(self._pool, PRIVATE, PRIVATE_KINDS, self._private, backdated=True)
-        self._public_audience = _audience(self._pool, PUBLIC, PUBLIC_KINDS, self._public)
+        self._private_audience = self._pool.audience(PRIVATE, PRIVATE_KINDS, "p", self._private, backdated=True)
+        self._public_audience = self._pool.audience(PUBLIC, PUBLIC_KINDS, "p", self._public)
         self._open = True
         for pubkey, since in self._since.items():
             self._join(PubKey(pubkey), since)
@@ -83,7 +59,7 @@ class Ear:
         self._open = False
 
     def add(self, agent: str, signers: Iterable[Signer], since: int) -> None:
-        """Hear an agent's keys; the first is the one that it signs with. `since`: nothing older is wanted, Unix seconds."""
+        """Hear an agent's keys; the first signs. Nothing older than `since` (Unix seconds) is wanted."""
         for place, signer in enumerate(signers):
             known = signer.pubkey in self._listeners
             self._listeners[signer.pubkey] = Listener(agent, signer, place == 0)
@@ -92,7 +68,7 @@ class Ear:
                 self._join(signer.pubkey, since)
 
     def _join(self, pubkey: PubKey, since: int) -> None:
-        self._private_audience.add(pubkey, max(0, since - BACKDATE_S))
+        self._private_audience.add(pubkey, since)
         self._public_audience.add(pubkey, since)
 
     def remove(self, agent: str, keep: Iterable[PubKey] = ()) -> None:

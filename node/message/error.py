@@ -14,7 +14,9 @@ class NotReady(Unavailable):
     """Nobody knows where this person reads private messages (NIP-17: there is no kind-10050 list)."""
 
     code = "message.not_ready"
-    remedy = "Ask them to publish a list of relays for messages, or to write first; or add them to the agent's contacts."
+    remedy = (
+        "Ask them to publish a list of relays for messages, or to write first; or add them to the agent's contacts."
+    )
 
 
 class NoFileServer(Unavailable):

@@ -241,9 +241,15 @@ class Inbound:
         if agent not in self.mute:
             waiting.append(
                 envelope(
-                    agent, rumor.id, cause=cause, source="nostr", sender=rumor.sender,
-                    payload=orjson.dumps(payload).decode(), at=self._clock.now(), or_ignore=True,
-                )  # fmt: skip
+                    agent,
+                    rumor.id,
+                    cause=cause,
+                    source="nostr",
+                    sender=rumor.sender,
+                    payload=orjson.dumps(payload).decode(),
+                    at=self._clock.now(),
+                    or_ignore=True,
+                )
             )
         await self._unit.commit([*waiting, *writes])
         self._changed(agent)
@@ -305,4 +311,3 @@ class Inbound:
         )  # fmt: skip
         await self._commit(agent, rumor, "event", payload, row)
         self.counts["mention"] += 1
-

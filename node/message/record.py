@@ -1,4 +1,4 @@
-"""Rows of table `message`: what was said, by whom, over which protocol, and what became of it. Pure but for the stamp."""
+"""Rows of table `message`: what was said, by whom, over which protocol, and what became of it."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -88,7 +88,7 @@ def change(stamp: Stamp, where: dict[str, Any], state: State, reason: str = "", 
 
 def shown(row: Row) -> dict[str, Any]:
     """A message as files and the command show it."""
-    return {name: row[name] for name in _SHOWN}
+    return {name: row[name] for name in _SHOWN} | {"cursor": row["changed_ms"]}
 
 
 def topic(agent: str) -> str:

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 OPERATOR = "node"  # the operator's own mailbox: it hears the node's agents, and has no inbox that wakes anybody
 RULES_KEY = "admission/"
+_ALWAYS = 1 << 53
 _BEFORE_US_S = 3_600  # an agent's clock and its owner's may differ
 _OPERATOR_BACK_S = 7 * 86_400
 _PRUNE_S = 86_400.0
@@ -92,7 +93,7 @@ class Messages:
         clock: Clock,
         notify: Callable[[str], None],
         feed: Feed,
-        reach: Reach = Reach(),  # noqa: B008 - frozen
+        reach: Reach = Reach(),
     ) -> None:
         self._pool, self._unit, self._voices, self._clock, self._feed = pool, unit, voices, clock, feed
         self._guide = reach.guide
@@ -137,8 +138,10 @@ class Messages:
             self._doors[agent] = Door(rules)
         self._doors.setdefault(agent, Door(Rules()))
         self._inbound.since[agent] = since - _BEFORE_US_S
-        older = self._voices.older(agent)
-        keys = (signer, *older)
+        keys = (signer, *self._voices.older(agent))
+        mailbox = self._doors.get(OPERATOR)
+        if mailbox is not None and agent != OPERATOR:
+            mailbox.paid[signer.pubkey] = _ALWAYS
         self._ear.add(agent, keys, since)
         self._ear.remove(agent, keep=[one.pubkey for one in keys])
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from core.clock import Clock
@@ -104,7 +104,9 @@ class Settlement:
         if all("sent" in found or not found for found in theirs):  # rows are cleared only after their end
             if not copied:
                 return False
-            return await self.end(sent.effect_id, sent.agent, Outcome(OutcomeState.COMMIT, detail={"wraps": len(states)}))
+            return await self.end(
+                sent.effect_id, sent.agent, Outcome(OutcomeState.COMMIT, detail={"wraps": len(states)})
+            )
         if any(found == {"refused"} for found in theirs):
             reason = next((row["reason"] for row in rows if row["event_id"] in sent.wraps and row["reason"]), "")
             detail = {"reason": "every relay refused it"}

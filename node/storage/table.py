@@ -355,7 +355,10 @@ class MessageRow(_Table, table=True):
     """
 
     __tablename__ = "message"
-    __table_args__ = (Index("message_talk", "agent", "peer", "created_at"), Index("message_watch", "agent", "changed_ms"))
+    __table_args__ = (
+        Index("message_talk", "agent", "peer", "created_at"),
+        Index("message_watch", "agent", "changed_ms"),
+    )
     agent: str = Field(primary_key=True)
     id: str = Field(primary_key=True)  # the rumor's, or the event's
     peer: str

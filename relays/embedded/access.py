@@ -58,7 +58,9 @@ class Access:
 
 def takes_kind(access: Access, kind: int) -> bool:
     """Whether events of this kind are taken at all."""
-    if kind in NEVER_STORED or any(low <= kind <= high for low, high in access.denied_kinds):
+    if kind in NEVER_STORED:
+        return False
+    if access.denied_kinds and any(low <= kind <= high for low, high in access.denied_kinds):
         return False
     return not access.kinds or any(low <= kind <= high for low, high in access.kinds)
 

@@ -161,7 +161,7 @@ class Hub:
         return lambda raw: scope.may_get(raw, readers)
 
     async def _sync_read(self, filters: Sequence[Filter]) -> list[tuple[int, str]]:
-        return await self._store.vector(filters, self._clock.now())
+        return await self._store.vector(filters, self._clock.now(), self._rules.limits.sync_items)
 
     async def _check_list(self, client: Client, listed: Listed) -> None:
         """The consents of a key list are verified in a thread; what was verified before is remembered."""

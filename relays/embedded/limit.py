@@ -25,6 +25,7 @@ class Limits:
         replays: stored answers that one connection may have under way; then it is not read until one is done.
         send_bytes: what may wait to be sent to one connection; a reader that lags further is cut off.
         store_bytes: size of the events' file; at that size new events are refused.
+        trim: the part of `store_bytes` beyond which the oldest ordinary events go, from 0.1 to 0.99; None for never.
         keys: keys that one connection may prove by AUTH.
         listed_keys: keys that one connection may add by key lists.
         syncs: reconciliations (NIP-77) open on one connection.
@@ -48,6 +49,7 @@ class Limits:
     replays: int = 16
     send_bytes: int = 4 << 20
     store_bytes: int = 4 << 30
+    trim: float | None = None
     keys: int = 64
     listed_keys: int = 20_000
     syncs: int = 8

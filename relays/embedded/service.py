@@ -4,19 +4,22 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from core.clock import Clock
 from core.identifier import PubKey
+from relays.address import canonical
 from relays.embedded.access import Access
 from relays.embedded.hub import Hub
 from relays.embedded.information import Description, Rules
 from relays.embedded.limit import Limits
 from relays.embedded.policy import Policy, RelayPolicy
 from relays.embedded.rate import Rates
+from relays.embedded.retention import retention
 from relays.embedded.server import Server
 from relays.embedded.setting import RelaySettings
-from relays.embedded.store import Store
+from relays.embedded.store import STORE_NIPS, Store
 from relays.embedded.store_write import Entry, Outcome
 from relays.embedded.toll import Toll
 
@@ -68,10 +71,13 @@ class EmbeddedRelay:
     ) -> None:
         self._host, self._port, self._clock = host, port, clock
         limits = limits or Limits()
-        self._policy = policy or RelayPolicy(limits, access, toll.paid if toll is not None else {})
+        self._policy = policy or RelayPolicy(limits, access, toll.paid if toll is not None else {}, searches=True)
         self._rules = Rules(limits, self._policy.access, rates or Rates())
-        self._description, self._names, self._toll = description or Description(), names, toll
-        self._store = Store(path, store_bytes=limits.store_bytes, synchronous=synchronous)
+        description = description or Description()
+        self._description = replace(description, nips=(*description.nips, *STORE_NIPS))
+        self._names, self._toll = names, toll
+        kept = retention(description.retention, limits.trim)
+        self._store = Store(path, store_bytes=limits.store_bytes, synchronous=synchronous, retention=kept)
         self._hub: Hub | None = None
         self._url = ""
 
@@ -135,6 +141,7 @@ class EmbeddedRelay:
             server = Server(self._hub, self._store, self._rules, self._description, self._names, self._toll)
             await server.start(self._host, self._port)
             self._url = server.url
+            self._store.answers_to({canonical(url) for url in (server.url, self._description.public_url) if url})
             _log.info("the relay listens", extra={"action": "relay_ready", "url": self._url})
             ready.set()
             try:
@@ -159,3 +166,9 @@ class EmbeddedRelay:
                 waiting.cancel()
                 if not stopping.done():
                     await self._store.tend(self._clock.now())
+
+
+def _addresses(public_url: str, url: str) -> set[str]:
+    """Under which addresses a request to vanish (NIP-62) means this relay."""
+    own = {url, *(url.replace(host, "localhost") for host in ("127.0.0.1", "[::1]") if host in url)}
+    return {canonical(one) for one in own | ({public_url} if public_url else set())}

@@ -12,7 +12,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,8 +20,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from relays.embedded.error import EventFileFailed, RelayBusy
-from relays.embedded.store_query import EventReader, Snapshot
+from relays.embedded.retention import Retention
+from relays.embedded.store_query import VECTOR_ITEMS, EventReader, Snapshot
 from relays.embedded.store_schema import connect, create_private, failing_as_file, prepare
+from relays.embedded.store_search import WordIndex
+from relays.embedded.store_sweep import Sweeper
 from relays.embedded.store_write import Entry, EventWriter, Outcome
 from relays.filter import Filter
 
@@ -30,13 +33,20 @@ Done = Callable[[Sequence[Entry], Sequence[Outcome]], None]
 
 _log = logging.getLogger(__name__)
 
+STORE_NIPS = (50, 62)  # what a relay can do because its store can: search, vanishing
+
 _GROUP = 1_000
 _GROUP_BYTES = 1 << 20  # what is stored together is sent together, to every listener
 _READERS = 2
 _QUICK_S = 0.002  # the loop commits by itself only while the disk is faster than this
 _CHECKPOINT_BYTES = 16 << 20
 _WAL_BYTES = 64 << 20  # beyond it the writer waits for a checkpoint, so that the log can start anew
-_SWEPT = 500
+_SWEPT = 500  # events removed in one transaction
+_SWEEPS = 10  # such transactions in one go
+_INDEXED = 250  # events whose words are indexed in one transaction
+_INDEXING_S = 0.5
+_SOUGHT = 5_000  # events that a search indexes before it looks; more are found once the store has caught up
+_COUNT_EVERY_S = 60
 
 
 @dataclass(slots=True)
@@ -56,12 +66,18 @@ class Store:
         store_bytes: its greatest size.
         synchronous: `FULL` (fsync before each OK) or `NORMAL` (an OK survives a crash of the process, not of the
             machine).
+        retention: how long events are kept.
     """
 
-    def __init__(self, path: Path, *, store_bytes: int, synchronous: str = "FULL") -> None:
+    def __init__(
+        self, path: Path, *, store_bytes: int, synchronous: str = "FULL", retention: Retention | None = None
+    ) -> None:
         self._path = path
         self._store_bytes = store_bytes
         self._synchronous = synchronous
+        self._retention = retention or Retention()
+        self._now = 0  # Unix seconds, as the relay's clock last said
+        self._counted_s = 0
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[Sequence[Entry] | None] = queue.SimpleQueue()
         self._commit_s = 0.0  # how long a commit takes lately
@@ -81,10 +97,13 @@ class Store:
             self._db = self._connect(opened, cache_kib=65_536)
             keyed = prepare(self._db, self._path, self._store_bytes)
             self._writer = EventWriter(self._db, keyed)
+            self._writer.too_old = lambda event: self._retention.refuse(event, self._now)
+            self._words = WordIndex(self._writer)
+            self._sweeper = Sweeper(self._writer, self._retention, self._store_bytes)
             self._checkpoint = self._connect(opened, cache_kib=1_024)
             self._idle = queue.SimpleQueue[EventReader]()
             for _ in range(_READERS):
-                reader = EventReader(self._path, keyed, lambda: self._writer.kinds)
+                reader = EventReader(self._path, keyed, lambda: self._writer.kinds, lambda: self._writer.is_vanishing)
                 opened.callback(reader.close)
                 self._idle.put(reader)
             self._opened = opened.pop_all()
@@ -121,6 +140,10 @@ class Store:
         """How many events are stored."""
         return self._writer.total
 
+    def answers_to(self, urls: Collection[str]) -> None:
+        """The relay's own addresses, canonical: requests to vanish (NIP-62) that name one of them are obeyed."""
+        self._writer.urls = frozenset(urls)
+
     async def close(self) -> None:
         """Store what was submitted, put the log back into the file, let go of it."""
         self._queue.put(None)
@@ -148,6 +171,18 @@ class Store:
             return self._commit(entries)
         finally:
             self._lock.release()
+
+    async def put(self, entries: Sequence[Entry]) -> list[Outcome]:
+        """Store a group and say what became of it; `done` is not told. For an import.
+
+        Raises:
+            EventFileFailed: the group was not stored.
+        """
+        return await self._loop.run_in_executor(self._tender, self._put, entries)
+
+    def _put(self, entries: Sequence[Entry]) -> list[Outcome]:
+        with failing_as_file("storing"), self._lock:
+            return self._writer.commit(entries)
 
     def _write(self) -> None:
         ended = False
@@ -186,6 +221,8 @@ class Store:
 
     async def snapshot(self, filters: Sequence[Filter], now: int) -> Snapshot:
         """What is stored and meets one of the filters; see `EventReader.snapshot` for order and errors."""
+        if self._words.behind and any(wanted.search for wanted in filters):
+            await self._loop.run_in_executor(self._tender, self._index, _SOUGHT, False)
         return await self._loop.run_in_executor(
             self._readers, self._read, lambda reader: reader.snapshot(filters, now), now
         )
@@ -197,6 +234,18 @@ class Store:
     async def count(self, filters: Sequence[Filter], now: int) -> int:
         """How many stored events meet one of the filters."""
         return await self._loop.run_in_executor(self._readers, self._read, lambda reader: reader.count(filters), now)
+
+    async def vector(self, filters: Sequence[Filter], now: int, most: int = VECTOR_ITEMS) -> list[tuple[int, str]]:
+        """`created_at` and id of what meets one of the filters (NIP-77); see `EventReader.vector`."""
+        return await self._loop.run_in_executor(
+            self._readers, self._read, lambda reader: reader.vector(filters, most), now
+        )
+
+    async def after(self, seq: int, most: int) -> list[tuple[int, bytes]]:
+        """The next stored events by number, as (number, text): for an export."""
+        return await self._loop.run_in_executor(
+            self._readers, self._read, lambda reader: reader.after(seq, most), self._now
+        )
 
     def _read(self, ask: Callable[[EventReader], T], now: int) -> T:
         if self._writer.next_expiry <= now:  # or expired events would use up the answer's limit
@@ -210,12 +259,15 @@ class Store:
     # -- upkeep ---------------------------------------------------------------------------------------------------
 
     async def tend(self, now: int) -> None:
-        """Remove expired events and bring the log back into the file. To be called every second or so."""
+        """Remove what may go, index words, bring the log back into the file. To be called every second or so."""
+        self._now = now
         await self._loop.run_in_executor(self._tender, self._tend, now)
 
     def _tend(self, now: int) -> None:
         if self._writer.next_expiry <= now:
             self._sweep(now)
+        self._shrink(now)
+        self._index(None, True)
         try:
             if self._log_bytes() > _CHECKPOINT_BYTES:
                 self._checkpoint.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -230,11 +282,39 @@ class Store:
         return log.stat().st_size if log.exists() else 0
 
     def _sweep(self, now: int) -> None:
+        self._repeat(lambda: self._sweeper.expired(now, _SWEPT))
+
+    def _shrink(self, now: int) -> None:
+        self._repeat(lambda: self._sweeper.vanished(_SWEPT))
+        self._repeat(lambda: self._sweeper.aged(now, _SWEPT))
+        self._repeat(lambda: self._sweeper.trimmed(_SWEPT))
+        if abs(now - self._counted_s) >= _COUNT_EVERY_S:  # to find the surplus, as many index rows as are kept are read
+            self._counted_s = now
+            self._repeat(lambda: self._sweeper.surplus(_SWEPT))
+
+    def _repeat(self, sweep: Callable[[], int]) -> None:
+        """Sweep until nothing is left, at most so many times; others may write in between."""
         try:
-            with self._lock:
-                self._writer.sweep(now, _SWEPT)
-        except sqlite3.Error:  # a full disk; readers leave expired events out anyway
-            _log.warning("expired events were not removed", extra={"action": "relay_sweep_failed"})
+            for _ in range(_SWEEPS):
+                with self._lock:
+                    removed = sweep()
+                if removed < _SWEPT:
+                    return
+        except sqlite3.Error:  # a full disk; readers leave expired events and vanished authors out anyway
+            _log.warning("events were not removed", extra={"action": "relay_sweep_failed"})
+
+    def _index(self, most: int | None, patiently: bool) -> None:
+        """Index words, for a while or up to so many events; `patiently` lets everything else go first."""
+        deadline, done = time.monotonic() + _INDEXING_S, 0
+        try:
+            while self._words.behind and (most is None or done < most) and time.monotonic() < deadline:
+                if patiently and not self._queue.empty():
+                    return
+                with self._lock:
+                    self._words.catch_up(_INDEXED)
+                done += _INDEXED
+        except sqlite3.Error:  # the words are indexed when there is room again
+            _log.warning("words were not indexed", extra={"action": "relay_index_failed"})
 
 
 def _bytes(entries: Sequence[Entry]) -> int:

@@ -1,32 +1,29 @@
-"""Reading events: one index is chosen for each filter, and SQLite scans it newest first up to the limit.
+"""Reading events: what a REQ, a COUNT, a reconciliation or an export gets.
 
-A query has two phases: an index-only select of the rows' numbers, then the texts by number in pages. Each returns
-one row (`group_concat`), since every row that Python fetches costs a hand-over of the interpreter's lock.
-An `IN` on the index's first columns with `ORDER BY place DESC LIMIT n` is a bounded merge: SQLite leaves each
-prefix once its rows fall below the n best so far. A filter without kinds would break that order, so the kinds
-ever stored are filled in for it.
+A query has two phases: an index-only select of the events' numbers, then the texts by number in pages.
 """
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
 
 import orjson
 
 from relays.embedded.error import QueryTooBroad
+from relays.embedded.store_plan import Planner
+from relays.embedded.store_scan import Scan, Scanner
 from relays.embedded.store_schema import MAX_TIME, Hash, connect, failing_as_file, place_range
+from relays.embedded.store_search import Searcher
 from relays.filter import Filter
 
 PAGE = 200  # texts fetched at once
+VECTOR_ITEMS = 500_000
 _STEPS = 200_000  # SQLite's own instructions between two looks at the budget
-_BUDGET = 25  # times _STEPS: some 400,000 index rows, 0.2 s
-_PROBE = 2_000  # rows counted when two indexes compete
-_PROBED = 8  # values of a condition that are counted
-_MAX_PREFIXES = 20_000
+_BUDGET = 50  # times _STEPS: some 800,000 index rows, 0.4 s
+_PROBE = 200  # index rows that are looked at when two tags compete
 _COUNTED = 1_000_000
-_Args: TypeAlias = list[int | str]
+_NAMED = 20_000  # ids fetched at once
+_AT_SHIFT = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,30 +34,13 @@ class Snapshot:
         top: the highest number that was committed; what comes later is not in the answer.
         seqs: the numbers of all events in the answer, in order.
         first: the texts of the first `PAGE` of them.
+        examined: index rows that were read to find them. Events that the filter names by id are not counted.
     """
 
     top: int
     seqs: Sequence[int]
     first: Sequence[bytes]
-
-
-class _Where:
-    """A WHERE clause in the making."""
-
-    def __init__(self) -> None:
-        self.terms: list[str] = []
-        self.args: _Args = []
-
-    def among(self, column: str, values: Sequence[int]) -> str:
-        """The text of a condition whose arguments are noted."""
-        if len(values) == 1:
-            self.args.append(values[0])
-            return f"{column}=?"
-        self.args.append(orjson.dumps(values).decode())
-        return f"{column} IN (SELECT value FROM json_each(?))"  # noqa: S608 (our own names)
-
-    def add(self, column: str, values: Sequence[int]) -> None:
-        self.terms.append(self.among(column, values))
+    examined: int = 0
 
 
 def is_empty(wanted: Filter) -> bool:
@@ -72,14 +52,29 @@ def is_empty(wanted: Filter) -> bool:
 
 
 class EventReader:
-    """One read connection. One thread at a time."""
+    """One read connection. One thread at a time.
 
-    def __init__(self, path: Path, keyed: Hash, kinds: Callable[[], frozenset[int]]) -> None:
+    Args:
+        path: the event file.
+        keyed: its hash function.
+        kinds: every kind ever stored.
+        is_vanishing: whether some author's events are still to be removed; they are left out.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        keyed: Hash,
+        kinds: Callable[[], frozenset[int]],
+        is_vanishing: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._db = connect(path)
         self._db.set_progress_handler(self._spend, _STEPS)
         self._left = _BUDGET
-        self._keyed = keyed
-        self._kinds = kinds
+        self._keyed, self._is_vanishing = keyed, is_vanishing
+        self._scanner = Scanner(self._db)
+        self._planner = Planner(keyed, kinds, self._rarity)
+        self._searcher = Searcher(self._scanner, keyed)
 
     def close(self) -> None:
         """Close the connection."""
@@ -89,44 +84,51 @@ class EventReader:
         self._left -= 1
         return self._left < 0  # true interrupts the statement
 
-    def _value(self, sql: str, args: Sequence[int | str]) -> str | int | None:
-        try:
-            row = self._db.execute(sql, args).fetchone()
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorname == "SQLITE_INTERRUPT":
-                raise QueryTooBroad from error
-            raise
-        value: str | int | None = row[0]
-        return value
+    def _rarity(self, key: int) -> int:
+        sql = "SELECT count(*) FROM (SELECT 1 FROM tag WHERE tag=? LIMIT ?)"
+        return int(self._scanner.value(sql, (key, _PROBE)) or 0)
 
     def snapshot(self, filters: Sequence[Filter], now: int) -> Snapshot:
         """What is stored and meets one of the filters, newest first, ties by the lowest id.
 
+        What was searched for comes first, and in the order of how well it fits (NIP-50).
+
         Raises:
-            QueryTooBroad: it would examine too much.
+            QueryTooBroad: it would examine more than `EXAMINED_PER_ROW` rows for each that it returns.
             EventFileFailed: SQLite failed.
         """
-        self._left = _BUDGET
+        self._left, self._scanner.examined = _BUDGET, 0
         with failing_as_file("reading"):
             self._db.execute("BEGIN")
             try:
-                top = int(self._value("SELECT coalesce(max(seq), 0) FROM event", ()) or 0)
+                top = int(self._scanner.value("SELECT coalesce(max(seq), 0) FROM event", ()) or 0)
                 seqs = self._seqs(filters)
-                return Snapshot(top, seqs, self._texts(seqs[:PAGE], now))
+                return Snapshot(top, seqs, self._texts(seqs[:PAGE], now), self._scanner.examined)
             finally:
                 self._db.execute("ROLLBACK")
 
     def _seqs(self, filters: Sequence[Filter]) -> list[int]:
         places: dict[int, int] = {}
+        ranked: dict[int, None] = {}
         for wanted in filters:
             if is_empty(wanted):
                 continue
-            sql, args = self._plan(wanted)
-            found = self._value(f"SELECT group_concat(seq||' '||place) FROM ({sql})", args)  # noqa: S608 (planned here)
-            if found:
-                pairs = (pair.split(" ") for pair in str(found).split(","))
-                places.update((int(seq), int(order)) for seq, order in pairs)
-        return sorted(places, key=lambda seq: (-places[seq], seq))
+            low, high = place_range(wanted.since, wanted.until)
+            words = self._searcher.question(wanted) if wanted.search else None
+            if words is not None:
+                ranked.update(dict.fromkeys(self._searcher.search(wanted, words, low, high)))
+            elif wanted.ids is not None:
+                places.update(self._by_id(wanted, low, high))
+            else:
+                places.update(self._scanner.run(self._planner.scans(wanted), low, high, wanted.limit))
+        for seq in ranked:
+            places.pop(seq, None)
+        return [*ranked, *sorted(places, key=lambda seq: (-places[seq], seq))]
+
+    def _by_id(self, wanted: Filter, low: int, high: int) -> dict[int, int]:
+        where, args = self._where(wanted, low, high)
+        sql = f"SELECT e.seq||','||e.place AS line FROM {where} ORDER BY e.place DESC LIMIT ?"  # noqa: S608
+        return {row[0]: row[1] for row in self._scanner.rows(sql, [*args, wanted.limit], 2)}
 
     def page(self, seqs: Sequence[int], now: int) -> list[bytes]:
         """The texts of these events, in order; those deleted or expired since are left out.
@@ -141,86 +143,147 @@ class EventReader:
     def _texts(self, seqs: Sequence[int], now: int) -> list[bytes]:
         if not seqs:
             return []
-        rows = (
-            "SELECT e.raw FROM json_each(?) j CROSS JOIN event e ON e.seq=j.value "
-            "WHERE e.exp IS NULL OR e.exp>? ORDER BY j.key"
+        sql = (
+            "SELECT group_concat(raw, char(10)) FROM (SELECT b.raw FROM json_each(?) j "  # noqa: S608 (our own text)
+            "CROSS JOIN event e ON e.seq=j.value CROSS JOIN body b ON b.seq=e.seq "
+            f"WHERE (e.exp IS NULL OR e.exp>?){self._present()} ORDER BY j.key)"
         )
-        found = self._value(f"SELECT group_concat(raw, char(10)) FROM ({rows})", (orjson.dumps(seqs).decode(), now))  # noqa: S608
+        found = self._scanner.value(sql, (orjson.dumps(seqs).decode(), now))
         return str(found).encode().split(b"\n") if found else []  # JSON text holds no bare line feed
 
+    def _present(self) -> str:
+        if not self._is_vanishing():
+            return ""
+        return (
+            " AND (e.kind=62 OR e.author NOT IN (SELECT author FROM vanished WHERE pending)) AND NOT EXISTS("
+            "SELECT 1 FROM tag t JOIN vanished v ON v.wraps=t.tag AND v.pending "
+            "WHERE t.seq=e.seq AND t.kind=1059 AND e.kind=1059 AND t.place=e.place)"
+        )
+
     def count(self, filters: Sequence[Filter]) -> int:
-        """How many stored events meet one of the filters (NIP-45); their limits do not matter.
+        """How many stored events meet one of the filters (NIP-45); their limits do not matter, nor does a search.
 
         Raises:
             QueryTooBroad: it would examine too much.
             EventFileFailed: SQLite failed.
         """
         self._left = _BUDGET
-        parts: list[str] = []
-        args: _Args = []
         with failing_as_file("counting"):
-            for wanted in filters:
-                one = replace(wanted, limit=_COUNTED)
-                if not is_empty(one):
-                    sql, more = self._plan(one)
-                    parts.append(f"SELECT seq FROM ({sql})")  # noqa: S608
-                    args += more
-            return int(self._value(f"SELECT count(*) FROM ({' UNION '.join(parts)})", args) or 0) if parts else 0  # noqa: S608
+            parts, args = self._union(filters)
+            return int(self._scanner.value(f"SELECT count(*) FROM ({parts})", args) or 0) if parts else 0  # noqa: S608
 
-    def _plan(self, wanted: Filter) -> tuple[str, _Args]:
-        """One select over one index, newest first, and its arguments."""
-        tags = {name: [self._keyed(name + value) for value in values] for name, values in wanted.tags.items()}
-        authors = None if wanted.authors is None else [self._keyed(author) for author in wanted.authors]
-        where = _Where()
-        source, driver = self._source(wanted, tags, authors)
+    def vector(self, filters: Sequence[Filter], most: int = VECTOR_ITEMS) -> list[tuple[int, str]]:
+        """`created_at` (Unix seconds) and id of all stored events that meet one of the filters, in no order.
+
+        For a reconciliation (NIP-77). The filters' limits do not matter.
+
+        Raises:
+            QueryTooBroad: they are more than `most`.
+            EventFileFailed: SQLite failed.
+        """
+        self._left = _BUDGET
+        with failing_as_file("reading"):
+            parts, args = self._union(filters)
+            if not parts:
+                return []
+            chosen = f"SELECT group_concat(seq) FROM (SELECT seq FROM ({parts}) LIMIT ?)"  # noqa: S608
+            found = self._scanner.value(chosen, [*args, most + 1])
+            seqs = sorted(map(int, str(found).split(","))) if found is not None else []
+            if len(seqs) > most:
+                raise QueryTooBroad
+            items: list[tuple[int, str]] = []
+            for at in range(0, len(seqs), _NAMED):
+                self._left = _BUDGET
+                items += self._names(seqs[at : at + _NAMED])
+            return items
+
+    def _names(self, seqs: Sequence[int]) -> list[tuple[int, str]]:
+        sql = (
+            f"SELECT group_concat((e.place>>{_AT_SHIFT})||' '||lower(hex(e.name))) "  # noqa: S608
+            f"FROM json_each(?) j CROSS JOIN event e ON e.seq=j.value WHERE 1{self._present()}"
+        )
+        found = self._scanner.value(sql, (orjson.dumps(seqs).decode(),))
+        pairs = (line.split(" ") for line in str(found).split(",")) if found is not None else ()
+        return [(int(at), event_id) for at, event_id in pairs]
+
+    def after(self, seq: int, most: int) -> list[tuple[int, bytes]]:
+        """The next events in the order in which they were stored, as (seq, text): for an export.
+
+        Raises:
+            EventFileFailed: SQLite failed.
+        """
+        self._left = _BUDGET
+        with failing_as_file("reading"):
+            sql = f"SELECT b.seq, b.raw FROM body b JOIN event e ON e.seq=b.seq WHERE b.seq>?{self._present()} "  # noqa: S608
+            rows = self._db.execute(sql + "ORDER BY b.seq LIMIT ?", (seq, most)).fetchall()
+            return [(row[0], row[1].encode()) for row in rows]
+
+    # -- without a limit --------------------------------------------------------------------------------------------
+
+    def _union(self, filters: Sequence[Filter]) -> tuple[str, list[int | str]]:
+        parts: list[str] = []
+        args: list[int | str] = []
+        for wanted in filters:
+            one = replace(wanted, limit=_COUNTED)
+            if not is_empty(one):
+                sql, more = self._unlimited(one)
+                parts.append(sql)
+                args += more
+        return " UNION ".join(parts), args
+
+    def _unlimited(self, wanted: Filter) -> tuple[str, list[int | str]]:
+        low, high = place_range(wanted.since, wanted.until)
         if wanted.ids is not None:
-            where.add("x.id", [self._keyed(event_id) for event_id in wanted.ids])
-        distinct = ""
-        if driver:
-            # One event may carry several of the values; counted twice it would take another's place in the limit.
-            distinct = "DISTINCT " if len(tags[driver]) > 1 else ""
-            where.add("x.tag", tags.pop(driver))
-        elif authors is not None:
-            where.add("x.author", authors)
-        kinds = self._kinds_for(wanted, len(wanted.tags[driver]) if driver else len(wanted.authors or ()))
-        if kinds is not None:
-            where.add("x.kind", kinds)
-        where.terms.append("x.place BETWEEN ? AND ?")
-        where.args += place_range(wanted.since, wanted.until)
-        for values in tags.values():
-            among = where.among("t.tag", values)
-            probe = f"SELECT 1 FROM tag t WHERE {among} AND t.kind=x.kind AND t.place=x.place AND t.seq=x.seq"  # noqa: S608
-            where.terms.append(f"EXISTS({probe})")
-        if driver and authors is not None:
-            among = where.among("e.author", authors)
-            where.terms.append(f"EXISTS(SELECT 1 FROM event e WHERE e.seq=x.seq AND {among})")  # noqa: S608
-        chosen = f"SELECT {distinct}x.seq, x.place FROM {source} WHERE {' AND '.join(where.terms)}"  # noqa: S608
-        return f"{chosen} ORDER BY x.place DESC LIMIT ?", [*where.args, wanted.limit]
+            where, args = self._where(wanted, low, high)
+            return f"SELECT e.seq FROM {where}", args  # noqa: S608
+        return _every(self._planner.scans(wanted)[0], low, high)
 
-    def _kinds_for(self, wanted: Filter, prefixes: int) -> list[int] | None:
+    def _where(self, wanted: Filter, low: int, high: int) -> tuple[str, list[int | str]]:
+        """The events that a filter names by id, with its other conditions."""
+        terms = ["e.id IN (SELECT value FROM json_each(?))", "e.place BETWEEN ? AND ?"]
+        args: list[int | str] = [_json(self._planner.hashed(sorted(wanted.ids or ()))), low, high]
         if wanted.kinds is not None:
-            return list(wanted.kinds)
-        known = self._kinds()
-        if wanted.ids is not None or not prefixes or not 0 < len(known) * prefixes <= _MAX_PREFIXES:
-            return None
-        return list(known)
+            terms.append("e.kind IN (SELECT value FROM json_each(?))")
+            args.append(_json(sorted(wanted.kinds)))
+        if wanted.authors is not None:
+            terms.append("e.author IN (SELECT value FROM json_each(?))")
+            args.append(_json(self._planner.hashed(sorted(wanted.authors))))
+        for name, values in wanted.tags.items():
+            terms.append(_TAGGED)
+            args.append(_json([self._keyed(name + value) for value in values]))
+        return f"event e INDEXED BY event_id WHERE {' AND '.join(terms)}", args
 
-    def _source(self, wanted: Filter, tags: dict[str, list[int]], authors: list[int] | None) -> tuple[str, str]:
-        """The table with its index, and the name of the tag that drives (or nothing)."""
-        if wanted.ids is not None:
-            return "event x INDEXED BY event_id", ""
-        rivals = dict[str, tuple[str, list[int]]]()
-        for name, values in tags.items():
-            rivals[name] = ("tag WHERE tag=?", values)
-        if authors is not None:
-            rivals[""] = ("event INDEXED BY event_author WHERE author=?", authors)
-        if rivals:
-            driver = min(rivals, key=lambda name: self._rows(*rivals[name])) if len(rivals) > 1 else next(iter(rivals))
-            return ("tag x", driver) if driver else ("event x INDEXED BY event_author", "")
-        return ("event x INDEXED BY event_kind" if wanted.kinds is not None else "event x INDEXED BY event_place"), ""
 
-    def _rows(self, source: str, values: Sequence[int]) -> int:
-        """About how many rows a condition leaves: its first few values are counted, up to a bound."""
-        sql = f"SELECT count(*) FROM (SELECT 1 FROM {source} LIMIT {_PROBE})"  # noqa: S608
-        counted = sum(int(self._value(sql, (value,)) or 0) for value in values[:_PROBED])
-        return counted * len(values) // max(1, min(len(values), _PROBED))
+_TAGGED = (
+    "EXISTS(SELECT 1 FROM tag t WHERE t.tag IN (SELECT value FROM json_each(?)) "
+    "AND t.kind=e.kind AND t.place=e.place AND t.seq=e.seq)"
+)
+
+
+def _every(scan: Scan, low: int, high: int) -> tuple[str, list[int | str]]:
+    """All that a scan finds, as a select of numbers."""
+    terms: list[str] = []
+    args: list[int | str] = []
+    if "author" in scan.index.columns or "tag" in scan.index.columns:
+        terms.append(f"x.{scan.index.columns[0]} IN (SELECT value FROM json_each(?))")  # noqa: S608
+        args.append(_json(list(scan.values)))
+    if scan.kinds is not None:
+        terms.append("x.kind IN (SELECT value FROM json_each(?))")
+        args.append(_json(list(scan.kinds)))
+    terms.append("x.place BETWEEN ? AND ?")
+    args += [low, high]
+    for column, values in (("author", scan.rest.authors), ("kind", scan.rest.kinds)):
+        if values is not None:
+            listed = "SELECT value FROM json_each(?)"
+            terms.append(f"EXISTS(SELECT 1 FROM event e WHERE e.seq=x.seq AND e.{column} IN ({listed}))")  # noqa: S608
+            args.append(_json(list(values)))
+    for tags in scan.rest.tags:
+        terms.append(_TAGGED.replace("e.", "x."))
+        args.append(_json(list(tags)))
+    # An event may carry several of the values.
+    distinct = "DISTINCT " if "tag" in scan.index.columns and len(scan.values) > 1 else ""
+    return f"SELECT {distinct}x.seq FROM {scan.index.source} WHERE {' AND '.join(terms)}", args  # noqa: S608
+
+
+def _json(values: Sequence[object]) -> str:
+    return orjson.dumps(values).decode()

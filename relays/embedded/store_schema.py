@@ -1,48 +1,72 @@
 """The event file: its tables and how it is opened. Events live apart from the node's own database (DESIGN §3).
 
-Two things keep the indexes small and the answers exact in order:
+Three things keep the indexes small and the answers exact in order:
 
 - ids, authors, tags and addresses are stored as 64-bit hashes, keyed with a salt of this file, so nobody can
   aim a collision. A chance one needs about 2³² events.
 - `place` holds `created_at` and the first 30 bits of the id in one integer: its descending order is NIP-01's
   (newest first, ties by the lowest id), so a limited index scan returns exactly the right events.
+- an event's text stands in a table of its own, so that what is looked up about an event costs no page of text.
 """
 
 import hashlib
+import logging
 import os
 import sqlite3
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
+import orjson
+
 from relays.embedded.error import EventFileFailed, NewerEventFile
+from relays.embedded.trait import indexed_tags
+from relays.event import Event, parse
 
 Hash: TypeAlias = Callable[[str], int]
 
-VERSION = 1
+_log = logging.getLogger(__name__)
+
+VERSION = 2
 PAGE_BYTES = 4_096
 MAX_TIME = (1 << 33) - 1  # Unix seconds that fit into `place`: until the year 2242
 _ID_BITS = 30
 _LAST_ID = (1 << _ID_BITS) - 1
+_MIX_TAG, _MIX_AUTHOR = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F  # odd, so that no bit is lost
+_WORD = (1 << 64) - 1
 
-_TABLES = """
-CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB NOT NULL);
--- seq is handed out by the writer in commit order; exp is the second of NIP-40, null for most events;
--- raw is the event's JSON as it is sent.
+# seq is handed out by the writer in commit order; exp is the second of NIP-40, null for most events; name is the
+# whole id; raw is the event's JSON as it is sent.
+_EVENT = """
 CREATE TABLE event(seq INTEGER PRIMARY KEY, id INT NOT NULL, author INT NOT NULL, kind INT NOT NULL,
-                   place INT NOT NULL, exp INT, raw TEXT NOT NULL);
+                   place INT NOT NULL, exp INT, name BLOB NOT NULL);
 CREATE UNIQUE INDEX event_id ON event(id);
 CREATE INDEX event_author ON event(author, kind, place);
 CREATE INDEX event_kind ON event(kind, place);
 CREATE INDEX event_place ON event(place);
 CREATE INDEX event_exp ON event(exp) WHERE exp IS NOT NULL;
+CREATE TABLE body(seq INTEGER PRIMARY KEY, raw TEXT NOT NULL);
+-- Every indexed tag twice: by itself, and together with the event's author.
 CREATE TABLE tag(tag INT NOT NULL, kind INT NOT NULL, place INT NOT NULL, seq INT NOT NULL,
                  PRIMARY KEY(tag, kind, place, seq)) WITHOUT ROWID;
+"""
+# What came with version 2. Words are added behind the writer's back: `words` in meta says up to which seq.
+_ADDED = """
+-- Who has asked to vanish, when, and the key of wraps to them. Pending while events are still to be removed.
+CREATE TABLE vanished(author INTEGER PRIMARY KEY, at INT NOT NULL, wraps INT NOT NULL, pending INT NOT NULL);
+CREATE INDEX vanished_pending ON vanished(pending) WHERE pending;
+CREATE VIRTUAL TABLE word USING fts5(text, content='', detail=none, tokenize='unicode61 remove_diacritics 2');
+"""
+_TABLES = f"""
+CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB NOT NULL);
+{_EVENT}
 -- The version that holds an address (replaceable and addressable kinds).
 CREATE TABLE slot(address INTEGER PRIMARY KEY, at INT NOT NULL, id TEXT NOT NULL, seq INT NOT NULL);
 -- What was deleted: an id with its author (at is null), or an address up to a time.
 CREATE TABLE tombstone(name INTEGER PRIMARY KEY, at INT);
+{_ADDED}
 """
 
 
@@ -88,7 +112,7 @@ def connect(
 
 
 def prepare(db: sqlite3.Connection, path: Path, store_bytes: int) -> Hash:
-    """Create the tables in a new file, set its size cap, and return its hash function.
+    """Create the tables in a new file or bring an older one up to date, set its size cap, return its hash function.
 
     Raises:
         NewerEventFile: a newer version wrote it.
@@ -99,14 +123,71 @@ def prepare(db: sqlite3.Connection, path: Path, store_bytes: int) -> Hash:
     if version == 0:
         db.executescript(f"BEGIN IMMEDIATE;{_TABLES};PRAGMA user_version={VERSION};COMMIT;")
         db.execute("INSERT INTO meta VALUES('salt', ?)", (os.urandom(16),))
-    db.execute(f"PRAGMA max_page_count={max(64, store_bytes // PAGE_BYTES)}")
+    keyed = hashing(db)
+    if version == 1:
+        _upgrade(db, keyed)
+    db.execute(f"PRAGMA max_page_count={max(128, store_bytes // PAGE_BYTES)}")
+    return keyed
+
+
+def hashing(db: sqlite3.Connection) -> Hash:
+    """The hash function of an opened file, keyed with its salt."""
     salt: bytes = db.execute("SELECT value FROM meta WHERE name='salt'").fetchone()[0]
+    salted = hashlib.blake2b(digest_size=8, key=salt)  # copied for each text, so that the key is mixed in once
+    unpack = struct.Struct(">q").unpack
 
     def keyed(text: str) -> int:
-        hashed = hashlib.blake2b(text.encode(), digest_size=8, key=salt).digest()
-        return int.from_bytes(hashed, "big", signed=True)
+        copied = salted.copy()
+        copied.update(text.encode())
+        hashed: int = unpack(copied.digest())[0]
+        return hashed
 
     return keyed
+
+
+def pair_key(tag: int, author: int) -> int:
+    """What events of one author with one tag are filed under; made of the hashes of both.
+
+    Those are known to nobody, so nobody can aim a collision with another pair or with a tag.
+    """
+    mixed = (tag * _MIX_TAG + author * _MIX_AUTHOR) & _WORD
+    return mixed - (1 << 64) if mixed >> 63 else mixed
+
+
+def tag_keys(keyed: Hash, event: Event) -> list[int]:
+    """Under what an event's tags are filed: each by itself, and together with the author."""
+    author = keyed(event.pubkey)
+    alone = [keyed(name + value) for name, value in indexed_tags(event)]
+    return [*alone, *(pair_key(tag, author) for tag in alone)]
+
+
+def _upgrade(db: sqlite3.Connection, keyed: Hash) -> None:
+    """Version 1 to 2: texts in a table of their own, whole ids, tags by author. All of it or nothing.
+
+    The old tables make room within the file, so it may grow to about twice its size once.
+    """
+    _log.info("the relay's event file is being brought to version 2", extra={"action": "relay_upgrade"})
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for sql in ("DROP TABLE tag", "ALTER TABLE event RENAME TO former"):
+            db.execute(sql)
+        for name in ("id", "author", "kind", "place", "exp"):
+            db.execute(f"DROP INDEX event_{name}")
+        for sql in (_EVENT + _ADDED).split(";"):
+            db.execute(sql)
+        for seq, *columns, raw in db.execute("SELECT seq, id, author, kind, place, exp, raw FROM former ORDER BY seq"):
+            event = parse(orjson.loads(raw))
+            db.execute("INSERT INTO event VALUES(?,?,?,?,?,?,?)", (seq, *columns, bytes.fromhex(event.id)))
+            db.execute("INSERT INTO body VALUES(?,?)", (seq, raw))
+            rows = [(key, event.kind, columns[3], seq) for key in tag_keys(keyed, event)]
+            db.executemany("INSERT OR IGNORE INTO tag VALUES(?,?,?,?)", rows)
+        db.execute("DROP TABLE former")
+        db.execute(f"PRAGMA user_version={VERSION}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
 
 
 def create_private(path: Path) -> None:

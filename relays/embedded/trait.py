@@ -1,9 +1,16 @@
 """What an event is to a relay: ephemeral, replaceable, expiring, deleting, indexed by which tags. Pure."""
 
+from collections.abc import Collection
+
+from core.error import InvalidInput
 from core.identifier import EventId, is_hex64
+from relays.address import canonical
 from relays.event import Event
 
 DELETION = 5
+VANISH = 62
+GIFT_WRAP = 1059
+EVERY_RELAY = "ALL_RELAYS"
 _LAST_SECOND = 1 << 53
 
 
@@ -39,7 +46,10 @@ def expiry(event: Event) -> int | None:
 
 def is_protected(event: Event) -> bool:
     """Only its author may publish it (NIP-70)."""
-    return any(tag[0] == "-" for tag in event.tags)
+    for tag in event.tags:  # for each event that comes: a loop takes a third of a generator's time  # noqa: SIM110
+        if tag[0] == "-":
+            return True
+    return False
 
 
 def indexed_tags(event: Event) -> set[tuple[str, str]]:
@@ -70,3 +80,17 @@ def deleted_addresses(event: Event) -> list[str]:
         elif is_replaceable(number):
             found.append(f"{number}:{author}:")
     return found
+
+
+def asks_to_vanish(event: Event, urls: Collection[str]) -> bool:
+    """Whether it asks the relay with one of these addresses (canonical) to forget its author (NIP-62)."""
+    if event.kind != VANISH:
+        return False
+    return any(named == EVERY_RELAY or _is_among(named, urls) for named in event.values("relay"))
+
+
+def _is_among(named: str, urls: Collection[str]) -> bool:
+    try:
+        return canonical(named) in urls
+    except InvalidInput:
+        return False

@@ -34,13 +34,16 @@ from node.agent.tick import TickLimits
 from node.gate.gate import NodeGate
 from node.gate.ledger import ledger_seal
 from node.gate.limits import Limits
-from node.message import AgentMessenger, Messages
+from node.message.admission import Rules
+from node.message.service import AgentMessenger, Messages, Reach
+from node.message.voice import FixedVoices
 from node.storage.memory import MemoryDatabase
 from relays.embedded.service import EmbeddedRelay
 from relays.event import Draft, Event
 from relays.filter import Filter
 from relays.key import Key
 from relays.kind import DM, GIFT_WRAP
+from relays.local_signer import KeySigner
 from relays.nip17 import unwrap, wrap
 from relays.outbox import Outbox
 from relays.pool import Pool
@@ -183,6 +186,24 @@ class Town:
                 await asyncio.sleep(0.01)
 
 
+class Someone:
+    """The agent, as its `/identity` shows it."""
+
+    pubkey = AGENT.pubkey
+
+    async def profile(self) -> dict[str, Any]:
+        return {}
+
+    async def nip05(self) -> str:
+        return ""
+
+    async def relays(self) -> dict[str, Any]:
+        return {}
+
+    async def keys(self) -> list[dict[str, Any]]:
+        return []
+
+
 class _Anyone:
     effect_id = EffectId("person")
 
@@ -216,7 +237,9 @@ async def relay_at(folder: Path) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def town(relay: str, unit: MemoryDatabase | None = None) -> AsyncIterator[Town]:
+async def town(
+    relay: str, unit: MemoryDatabase | None = None, rules: Rules | None = None, reach: Reach | None = None
+) -> AsyncIterator[Town]:
     clock, feed = SystemClock(), Feed()
     unit = unit or MemoryDatabase(ledger_seal(NODE), clock)
     gate = NodeGate(unit, clock, LIMITS, NODE.pubkey)
@@ -226,9 +249,11 @@ async def town(relay: str, unit: MemoryDatabase | None = None) -> AsyncIterator[
     outbox = Outbox(pool, unit, clock, gate.delivery)
     made: dict[str, Namespace] = {}
     engine = Engine(unit, clock, {"buyer": Buyer()}, lambda name: made[name], feed, QUICK)
+    rules = rules or Rules(contacts=frozenset({OWNER.pubkey}))
     messages = Messages(
-        pool, outbox, gate, unit, {NAME: AGENT}, lambda _, key: key == OWNER.pubkey, clock, engine.notify
-    )
+        pool, outbox, gate, unit, FixedVoices({NAME: KeySigner(AGENT)}), {NAME: rules}, clock, engine.notify, feed,
+        reach or Reach(),
+    )  # fmt: skip
     jobs = StandIn(unit, gate, engine)
     made[NAME] = _namespace(unit, feed, engine, messages, jobs)
     await engine.create(NAME, "buyer", AGENT.pubkey)
@@ -249,7 +274,7 @@ def _namespace(unit: MemoryDatabase, feed: Feed, engine: Engine, messages: Messa
     return Namespace(
         [
             Mount("/compute", compute_service(jobs, market, feed), Access.BUDGETED),
-            Mount("/identity", identity_service(AGENT.pubkey), Access.SIGN),
+            Mount("/identity", identity_service(Someone()), Access.SIGN),
             Mount("/inbox", inbox_service(inbox), Access.READ),
             Mount("/logs", logs_service(AgentLog(NAME, unit, feed)), Access.READ),
             Mount("/nostr", nostr_service(AgentMessenger(messages, NAME), nothing), Access.BUDGETED),

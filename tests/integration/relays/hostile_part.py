@@ -6,7 +6,8 @@ A test changes `on_req` or `on_event`, or speaks raw frames through `say`.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
@@ -15,8 +16,9 @@ from aiohttp import WSMsgType, web
 from core.clock import SystemClock
 from core.effect import Permit
 from core.error import Unpermitted
-from core.identifier import EffectId
+from core.identifier import EffectId, PubKey
 from core.unit import UnitOfWork
+from relays.authentication import Authenticator
 from relays.event import Draft, Event, parse
 from relays.filter import Filter, parse_filter
 from relays.key import Key
@@ -196,8 +198,33 @@ async def serving(*services: Pool | Outbox) -> AsyncIterator[None]:
             await asyncio.wait_for(task, 10)
 
 
-def make_pool(unit: UnitOfWork, *urls: str, heartbeat_s: float = 10.0, auth: Any = None) -> Pool:
-    return Pool(urls, unit=unit, clock=SystemClock(), check=check, auth=auth, heartbeat_s=heartbeat_s)
+class Keychain:
+    """An authenticator over keys at hand; it notes what it was asked for."""
+
+    def __init__(self, *keys: Key, calls: list[tuple[str, str]] | None = None) -> None:
+        self.by_key = {key.pubkey: key for key in keys}
+        self.calls = [] if calls is None else calls
+
+    def keys(self, relay: str) -> Sequence[PubKey]:
+        return list(self.by_key)
+
+    async def answer(self, relay: str, challenge: str, pubkey: PubKey) -> Event | None:
+        self.calls.append((relay, challenge))
+        tags = (("relay", relay), ("challenge", challenge))
+        return self.by_key[pubkey].sign(Draft(22242, "", tags, int(time.time())))
+
+    async def lists(self, relay: str, message_bytes: int) -> Sequence[Event]:
+        return ()
+
+
+def make_pool(
+    unit: UnitOfWork,
+    *urls: str,
+    heartbeat_s: float = 10.0,
+    auth: Authenticator | None = None,
+    known: Sequence[str] = (),
+) -> Pool:
+    return Pool(urls, unit=unit, clock=SystemClock(), check=check, auth=auth, heartbeat_s=heartbeat_s, known=known)
 
 
 def make_outbox(pool: Pool, unit: UnitOfWork) -> Outbox:

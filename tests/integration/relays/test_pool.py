@@ -11,13 +11,14 @@ from core.error import InvalidInput, Unpermitted
 from core.identifier import EffectId
 from node.storage.memory import MemoryDatabase
 from relays import link as link_module
-from relays.event import MAX_EVENT_BYTES, Draft, Event
+from relays.event import MAX_EVENT_BYTES, Event
 from relays.filter import Filter
 from relays.key import Key
 from relays.verdict import VerdictState
 from tests.integration.relays.hostile_part import (
     PERMIT,
     Collector,
+    Keychain,
     Session,
     make_pool,
     note,
@@ -368,12 +369,8 @@ async def test_a_subscription_that_is_refused_for_good_is_reported_and_not_repea
             assert len(part.requests) == 1
 
 
-def signer(calls: list[tuple[str, str]]):  # type: ignore[no-untyped-def]
-    def auth(url: str, challenge: str) -> Event:
-        calls.append((url, challenge))
-        return KEY.sign(Draft(22242, "", (("relay", url), ("challenge", challenge)), now()))
-
-    return auth
+def signer(calls: list[tuple[str, str]], *keys: Key) -> Keychain:
+    return Keychain(*(keys or (KEY,)), calls=calls)
 
 
 async def test_authentication_happens_once_and_the_subscription_is_asked_once_more() -> None:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.error import InvalidInput
-from node.message import MAX_TEXT_BYTES, split
+from node.message.text import MAX_TEXT_BYTES, split
 from relays.event import Draft, verify
 from relays.key import Key
 from relays.nip17 import wrap

@@ -3,7 +3,7 @@
 import orjson
 
 from relays.connection import EOSE_S, Connection
-from relays.event import Draft, Event
+from relays.event import Draft
 from relays.filter import Filter
 from relays.key import Key
 from relays.message import Answered, Challenged, Closed, Ended
@@ -16,13 +16,17 @@ KEY = Key.generate()
 SPEC = Spec("notes", (Filter(kinds=frozenset({1})),))
 
 
-def signer(url: str, challenge: str) -> Event:
-    return KEY.sign(Draft(22242, "", (("relay", url), ("challenge", challenge)), NOW))
+def sign(part: Connection, mono: float = 0.0) -> None:
+    """What the link does with `asks`."""
+    while part.asks:
+        ask = part.asks.popleft()
+        tags = (("relay", part.url), ("challenge", ask.challenge))
+        part.signed(ask, KEY.sign(Draft(22242, "", tags, NOW)), NOW, mono)
 
 
 def connection(auth: bool = False) -> Connection:
     names = iter(f"s{n}." for n in range(100))
-    return Connection("ws://r", token=lambda: next(names), jitter=lambda most: most, auth=signer if auth else None)
+    return Connection("ws://r", token=lambda: next(names), jitter=lambda most: most, **({"keys": lambda: (KEY.pubkey,)} if auth else {}))
 
 
 def said(part: Connection) -> list[list[object]]:
@@ -174,6 +178,7 @@ def test_closed_under_an_unknown_id_means_nothing() -> None:
 def test_a_challenge_alone_is_not_answered() -> None:
     part, _ = opened(auth=True)
     part.challenged(Challenged("riddle"), NOW, 0.0)
+    sign(part)
     assert said(part) == []
 
 
@@ -182,6 +187,7 @@ def test_a_challenge_that_comes_late_is_answered_when_it_comes() -> None:
     part.refused(Closed(str(request[1]), "auth-required: x"), NOW, 0.0)
     assert said(part) == []
     part.challenged(Challenged("riddle"), NOW, 0.0)
+    sign(part)
     ((label, event),) = said(part)
     assert label == "AUTH"
     part.answered(Answered(event["id"], True, ""), NOW, 0.0)  # type: ignore[index]
@@ -192,10 +198,11 @@ def test_failed_authentication_stops_what_waited_for_it() -> None:
     part, (request,) = opened(auth=True)
     verdicts: list[Verdict] = []
     event = KEY.sign(Draft(1, "x", (), NOW))
-    part.publish(event, verdicts.append, 0.0)
+    part.publish(event, verdicts.append, NOW, 0.0)
     part.challenged(Challenged("riddle"), NOW, 0.0)
     part.refused(Closed(str(request[1]), "auth-required: x"), NOW, 0.0)
     part.answered(Answered(event.id, False, "auth-required: x"), NOW, 0.0)
+    sign(part)
     answer = said(part)[-1][1]
     part.answered(Answered(answer["id"], False, "restricted: no"), NOW, 0.0)  # type: ignore[index]
     assert part.streams["notes"].stopped
@@ -206,6 +213,7 @@ def test_authentication_that_is_never_answered_fails_in_time() -> None:
     part, (request,) = opened(auth=True)
     part.challenged(Challenged("riddle"), NOW, 0.0)
     part.refused(Closed(str(request[1]), "auth-required: x"), NOW, 0.0)
+    sign(part)
     part.tick(NOW, 11.0)
     assert part.streams["notes"].stopped
 
@@ -214,13 +222,13 @@ def test_an_ok_that_does_not_come_is_unknown_and_so_is_a_lost_connection() -> No
     part, _ = opened()
     verdicts: list[Verdict] = []
     for text in ("a", "b"):
-        part.publish(KEY.sign(Draft(1, text, (), NOW)), verdicts.append, 0.0)
+        part.publish(KEY.sign(Draft(1, text, (), NOW)), verdicts.append, NOW, 0.0)
     part.tick(NOW, OK_S - 0.1)
     assert verdicts == []
     part.tick(NOW, OK_S)
-    part.publish(KEY.sign(Draft(1, "c", (), NOW)), verdicts.append, OK_S)
+    part.publish(KEY.sign(Draft(1, "c", (), NOW)), verdicts.append, NOW, OK_S)
     part.closed(OK_S + 1)
-    part.publish(KEY.sign(Draft(1, "d", (), NOW)), verdicts.append, OK_S + 2)
+    part.publish(KEY.sign(Draft(1, "d", (), NOW)), verdicts.append, NOW, OK_S + 2)
     assert [(verdict.state, verdict.answered) for verdict in verdicts] == [(VerdictState.UNKNOWN, False)] * 4
 
 
@@ -228,8 +236,8 @@ def test_one_event_published_twice_at_once_is_sent_once_and_answered_to_both() -
     part, _ = opened()
     verdicts: list[Verdict] = []
     event = KEY.sign(Draft(1, "x", (), NOW))
-    part.publish(event, verdicts.append, 0.0)
-    part.publish(event, verdicts.append, 0.0)
+    part.publish(event, verdicts.append, NOW, 0.0)
+    part.publish(event, verdicts.append, NOW, 0.0)
     assert len(said(part)) == 1
     part.answered(Answered(event.id, True, ""), NOW, 0.0)
     part.answered(Answered(event.id, True, ""), NOW, 0.0)

@@ -143,9 +143,9 @@ def test_expired_events_are_swept_and_do_not_use_up_a_limit(parts):
     lasting = note(at=NOW)
     parts.store([*short, lasting])
     assert parts.writer.next_expiry == NOW + 10
-    assert parts.writer.sweep(NOW + 9, 100) == 0
-    assert parts.writer.sweep(NOW + 10, 3) == 3
-    assert parts.writer.sweep(NOW + 10, 100) == 2
+    assert parts.sweeper.expired(NOW + 9, 100) == 0
+    assert parts.sweeper.expired(NOW + 10, 3) == 3
+    assert parts.sweeper.expired(NOW + 10, 100) == 2
     assert parts.writer.next_expiry > NOW + 10
     assert parts.ask(Filter(limit=1)) == [lasting.id]
     assert is_tidy(parts)

@@ -1,0 +1,111 @@
+"""Payments for writing to the node's own relay: a Cashu token buys days, once.
+
+The token is received by the wallet as one effect of the operator's, under a key that derives from the token: sent
+twice it is one payment. Who has paid until when is written after the money is ours; if the node stops between the
+two, the same token sent again finds the finished operation and gets its days.
+"""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from core.clock import Clock
+from core.effect import EffectClass, Permit
+from core.error import Conflict
+from core.identifier import EffectId, OperationId, PubKey
+from core.unit import Insert, UnitOfWork, Value
+from fs.service.treasury import Treasurer
+from fs.session import Role, Session
+from relays.embedded.toll import PaymentRefused
+from wallet.cashu.proof import total
+from wallet.cashu.token import Payment, decode
+from wallet.model import Received
+
+_DAY_S = 86_400
+_MOST_PERIODS = 12
+
+
+class Till(Protocol):
+    """What is asked of the wallet."""
+
+    @property
+    def mints(self) -> tuple[str, ...]:
+        """Canonical addresses of the trusted mints."""
+
+    async def receive(self, op_id: str, token: str, effect_id: EffectId, permit: Permit) -> Received:
+        """Swap a token for coins of our own."""
+
+
+class CashuToll:
+    """A `Toll` over the node's wallet.
+
+    Args:
+        wallet: takes the coins.
+        treasurer: begins and settles the effect.
+        unit: where payments are written down.
+        clock: for dates.
+        price_sat: of one period.
+        days: how long a period is. A token of several prices buys several, at most twelve.
+    """
+
+    def __init__(
+        self, wallet: Till, treasurer: Treasurer, unit: UnitOfWork, clock: Clock, price_sat: int, days: int
+    ) -> None:
+        self._wallet, self._treasurer, self._unit, self._clock = wallet, treasurer, unit, clock
+        self._price_sat, self._days = price_sat, days
+        self._paid: dict[PubKey, int] = {}
+        self.paid: Mapping[PubKey, int] = MappingProxyType(self._paid)
+
+    @property
+    def mints(self) -> tuple[str, ...]:
+        """Where tokens may be from."""
+        return self._wallet.mints
+
+    async def load(self) -> None:
+        """Who has paid already."""
+        for row in await self._unit.select("relay_payment", {}):
+            self._learn(PubKey(row["pubkey"]), row["paid_until"])
+
+    def _learn(self, pubkey: PubKey, until: int) -> None:
+        self._paid[pubkey] = max(until, self._paid.get(pubkey, 0))
+
+    async def pay(self, pubkey: PubKey, token: str) -> int:
+        """Take a token for this key. Returns the Unix second until which it may write.
+
+        Raises:
+            PaymentRefused: the token is malformed, too small, of another mint, spent, or was used for another key.
+            Unavailable: it may have been taken; sending it again finds out.
+        """
+        payment = decode(token)
+        periods = self._periods(payment)
+        session = Session("operator", Role.OPERATOR, "relay-" + sha256(token.encode()).hexdigest(), unit=self._unit)
+
+        async def act(op_id: OperationId, effect_id: EffectId, permit: Permit) -> dict[str, Any]:
+            got = await self._wallet.receive(op_id, token, effect_id, permit)
+            return {"state": "done", "amount_sat": got.amount_sat}
+
+        body = f"{pubkey} {token}".encode()
+        note = {"for": "relay", "pubkey": pubkey}
+        done = await self._treasurer.move(session, "receive", body, note, EffectClass.EXTERNAL, act)
+        if done.get("state") != "done":
+            raise PaymentRefused("The token is not ours yet. Send it again in a minute.")
+        return await self._write_down(pubkey, str(done["op_id"]), periods)
+
+    def _periods(self, payment: Payment) -> int:
+        worth = total(payment.proofs) if payment.unit == "sat" else 0
+        periods = worth // self._price_sat
+        if not periods:
+            raise PaymentRefused(f"The token is worth {worth} sats; writing here costs {self._price_sat}.")
+        return int(min(periods, _MOST_PERIODS))
+
+    async def _write_down(self, pubkey: PubKey, op_id: str, periods: int) -> int:
+        now = self._clock.now()
+        until = max(now, self._paid.get(pubkey, 0)) + periods * self._days * _DAY_S
+        row: dict[str, Value] = {"op_id": op_id, "pubkey": pubkey, "paid_until": until, "created_at": now}
+        try:
+            await self._unit.commit([Insert("relay_payment", row)])
+        except Conflict:  # the same token again
+            until = (await self._unit.select("relay_payment", {"op_id": op_id}))[0]["paid_until"]
+        self._learn(pubkey, until)
+        return until

@@ -1,0 +1,161 @@
+"""Search (NIP-50) over SQLite's FTS5: the index of words, and how it is asked.
+
+Words are indexed behind the writer, when it has nothing else to do: a burst of events is stored first. A search makes
+up what is missing before it looks. The index holds kind and author as words of their own, so that FTS5 itself
+intersects them; since the newest matches come first, a search reads no more of them than it may return a few times
+over, and ranks those.
+"""
+
+from collections.abc import Sequence
+
+import orjson
+
+from relays.embedded.error import QueryTooBroad
+from relays.embedded.store_scan import EXAMINED_PER_ROW, Rest, Scanner
+from relays.embedded.store_schema import Hash
+from relays.embedded.store_write import EventWriter
+from relays.embedded.word import Question, fits, question, words_of
+from relays.event import Event, parse
+from relays.filter import Filter
+
+_RANKED = 4  # matches that are compared for each that may be returned
+_LEAST = 50
+_NAMED = 64  # kinds or authors that are asked for as words; more are checked afterwards
+_KIND, _AUTHOR = "\ue000k", "\ue000a"  # private characters: no word of a text has one
+
+
+def _document(keyed: Hash, event: Event) -> str:
+    words = words_of(event)
+    if not words:
+        return ""
+    return " ".join((f"{_KIND}{event.kind}", _author(keyed(event.pubkey)), *words))
+
+
+def _author(hashed: int) -> str:
+    return f"{_AUTHOR}{hashed % (1 << 64):x}"
+
+
+class WordIndex:
+    """Keeps the words of stored events. Whoever calls it holds the store's lock."""
+
+    def __init__(self, writer: EventWriter) -> None:
+        self._writer = writer
+        self._upto: int = int(writer.one("SELECT value FROM meta WHERE name='words'") or 0)
+        writer.forget_words = self._forget
+
+    @property
+    def behind(self) -> int:
+        """How many events, at most, are stored and not indexed."""
+        return self._writer.seq - self._upto
+
+    def catch_up(self, most: int) -> int:
+        """Index at most so many events. Returns how many are left.
+
+        Raises:
+            sqlite3.Error: the engine failed; nothing was indexed.
+        """
+        writer, reached = self._writer, self._upto
+        if not self.behind:
+            return 0
+        with writer.transaction():
+            rows = writer.db.execute("SELECT seq, raw FROM body WHERE seq>? ORDER BY seq LIMIT ?", (reached, most))
+            taken = rows.fetchall()
+            for seq, raw in taken:
+                text = _document(writer.keyed, parse(orjson.loads(raw)))
+                if text:
+                    writer.db.execute("INSERT INTO word(rowid, text) VALUES(?,?)", (seq, text))
+            reached = taken[-1][0] if len(taken) == most else writer.seq
+            writer.db.execute("INSERT OR REPLACE INTO meta VALUES('words', ?)", (reached,))
+        self._upto = reached
+        return self.behind
+
+    def _forget(self, seq: int, event: Event) -> None:
+        if seq > self._upto:
+            return
+        text = _document(self._writer.keyed, event)
+        if text:
+            self._writer.db.execute("INSERT INTO word(word, rowid, text) VALUES('delete',?,?)", (seq, text))
+
+
+class Searcher:
+    """Asks the index of words over one read connection."""
+
+    def __init__(self, scanner: Scanner, keyed: Hash) -> None:
+        self._scanner, self._keyed = scanner, keyed
+
+    def question(self, wanted: Filter) -> Question | None:
+        """What is searched for; None if everything fits."""
+        return question(wanted.search)
+
+    def search(self, wanted: Filter, asked: Question, low: int, high: int) -> list[int]:
+        """The events that fit best among the newest that match, the best first.
+
+        Raises:
+            QueryTooBroad: too few of those with the words meet the filter's other conditions.
+        """
+        if not asked.words:
+            return []
+        allowed = EXAMINED_PER_ROW * (wanted.limit + 1)
+        wish = min(allowed, max(wanted.limit * _RANKED, _LEAST))
+        match, rest = self._match(wanted, asked)
+        found: list[int] = []
+        below, examined, chunk = 1 << 62, 0, wish
+        while len(found) < wish:
+            asked_for = min(chunk, allowed - examined)
+            if asked_for <= 0:
+                if not found:
+                    raise QueryTooBroad
+                break
+            sql = "SELECT rowid AS line FROM word WHERE word MATCH ? AND rowid<? ORDER BY rowid DESC LIMIT ?"
+            seqs = [row[0] for row in self._scanner.rows(sql, (match, below, asked_for), 1)]
+            examined += len(seqs)
+            found += self._meeting(seqs, wanted, rest, low, high)
+            if len(seqs) < asked_for:
+                break
+            below, chunk = seqs[-1], chunk * 2
+        self._scanner.examined += examined
+        best = self._ranked(found[:wish], asked)[: wanted.limit]
+        if examined > EXAMINED_PER_ROW * (len(best) + 1):
+            raise QueryTooBroad
+        return best
+
+    def _match(self, wanted: Filter, asked: Question) -> tuple[str, Rest]:
+        terms = [f'"{word}"' for word in asked.words]
+        kinds, authors = wanted.kinds, wanted.authors
+        hashed = None if authors is None else [self._keyed(author) for author in sorted(authors)]
+        if kinds is not None and len(kinds) <= _NAMED:
+            terms.append("(" + " OR ".join(f'"{_KIND}{kind}"' for kind in sorted(kinds)) + ")")
+            kinds = None
+        if hashed is not None and len(hashed) <= _NAMED:
+            terms.append("(" + " OR ".join(f'"{_author(one)}"' for one in hashed) + ")")
+            hashed = None
+        tags = tuple([self._keyed(name + value) for value in values] for name, values in wanted.tags.items())
+        return " AND ".join(terms), Rest(tags, hashed, None if kinds is None else sorted(kinds))
+
+    def _meeting(self, seqs: Sequence[int], wanted: Filter, rest: Rest, low: int, high: int) -> list[int]:
+        if not seqs:
+            return []
+        args: list[int | str] = [orjson.dumps(seqs).decode(), low, high]
+        sql = (
+            "SELECT e.seq||','||e.place AS line FROM json_each(?) j CROSS JOIN event e ON e.seq=j.value "
+            "WHERE e.place BETWEEN ? AND ?"
+        )
+        if wanted.ids is not None:
+            sql += " AND e.id IN (SELECT value FROM json_each(?))"
+            args.append(orjson.dumps([self._keyed(one) for one in wanted.ids]).decode())
+        return self._scanner.passing(dict(self._pairs(sql + " ORDER BY j.key", args)), rest)
+
+    def _pairs(self, sql: str, args: Sequence[int | str]) -> list[tuple[int, int]]:
+        return [(seq, place) for seq, place in self._scanner.rows(sql, args, 2)]
+
+    def _ranked(self, seqs: Sequence[int], asked: Question) -> list[int]:
+        """By how well they fit; of equals the newest first. What fits by words but lacks a phrase is left out."""
+        if not seqs:
+            return []
+        sql = (
+            "SELECT group_concat(raw, char(10)) FROM (SELECT b.raw FROM json_each(?) j "
+            "CROSS JOIN body b ON b.seq=j.value ORDER BY j.key)"
+        )
+        texts = str(self._scanner.value(sql, (orjson.dumps(seqs).decode(),)) or "").split("\n")
+        scored = [(fits(text, asked), seq) for seq, text in zip(seqs, texts, strict=True)]
+        return [seq for score, seq in sorted(scored, key=lambda one: -one[0]) if score > 0]

@@ -1,0 +1,1 @@
+"""Tests of identities with real parts."""
