@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from bench.peer import Peer, open_peer
+from bench.peer import VENDO, Peer, open_peer
 from bench.process import Child, Children
 from bench.target import Section, Target, quantile
 from bench.wire import Client, offer, signed
@@ -91,9 +91,9 @@ async def _measure(peer: Peer, node: Child, frames: Sequence[bytes], other: Sequ
 
 
 async def _start(
-    folder: Path, stack: AsyncExitStack, say: Say, agents: int
+    folder: Path, stack: AsyncExitStack, say: Say, agents: int, relay: str
 ) -> tuple[Peer, Child, list[bytes], list[bytes]]:
-    peer = await open_peer("vendo", stack, folder)
+    peer = await open_peer(relay, stack, folder)
     owner, stranger = Key.generate(), Key.generate()
     say(f"a home with {agents:,} agents")
     home, keys = await asyncio.to_thread(_home, folder, peer.url, owner, agents)
@@ -108,12 +108,12 @@ async def _start(
     return peer, node, letters, other
 
 
-async def run(rounds: int, folder: Path, say: Say, agents: int = AGENTS) -> list[Section]:
+async def run(rounds: int, folder: Path, say: Say, agents: int = AGENTS, relay: str = VENDO) -> list[Section]:
     """One long run; the number of messages takes the place of rounds."""
     del rounds
     begun = time.monotonic()
     async with AsyncExitStack() as stack:
-        peer, node, letters, other = await _start(folder, stack, say, agents)
+        peer, node, letters, other = await _start(folder, stack, say, agents, relay)
         ready = time.monotonic() - begun
         await asyncio.sleep(SETTLE_S)
         say("messages")
@@ -129,17 +129,18 @@ async def run(rounds: int, folder: Path, say: Say, agents: int = AGENTS) -> list
         for at, payload in found["arrived"]
         if (text := json.loads(payload).get("text", "")) in texts
     }
-    return [_section(agents, sent, list(took.values()), found, connected, (ready, spent, rss))]
+    return [_section(agents, relay, sent, list(took.values()), found, connected, (ready, spent, rss))]
 
 
 def _section(
-    agents: int, sent: Sequence[float], took: Sequence[float], found: dict[str, int], connected: int,
+    agents: int,
+    relay: str, sent: Sequence[float], took: Sequence[float], found: dict[str, int], connected: int,
     cost: tuple[float, float, float],
 ) -> Section:  # fmt: skip
     requests = found["most_open"] or None
     p99 = quantile(took, 0.99) if len(took) == len(sent) else None
     ready, spent, rss = cost
-    section = Section(f"{agents:,} agents on one node, one relay (vendo's), {OTHER_HZ} other events a second")
+    section = Section(f"{agents:,} agents on one node, one relay ({relay}), {OTHER_HZ} other events a second")
     section.rows = [
         {
             "agents": agents, "REQs, most": requests, "sockets": connected, "DMs sent": len(sent),

@@ -95,7 +95,8 @@ async def run(_rounds: int, folder: Path, say: Say, events: int = EVENTS, times:
     home, people = stored(events)
     section = Section(f"Queries at {events:,} stored events, limit 100, REQ to EOSE over the wire")
     async with Children(folder) as children:
-        child = await children.start("relay-query", "cli.relay", "--home", str(home), "--port", "0")
+        argv = ("cli.relay", "--home", str(home), "--port", "0", "--private-messages", "everybody")
+        child = await children.start("relay-query", *argv)
         for shape in SHAPES:
             asked = filters(shape, people, WARM + times)
             await timed(child.said["url"], asked[:WARM])

@@ -130,7 +130,10 @@ class Node:
         )
 
     def _build_relays(self) -> None:
-        self.pool = Pool(self.config.node.relays, unit=self.database, clock=self.clock, check=self.gate.check)
+        self.pool = Pool(
+            self.config.node.relays, unit=self.database, clock=self.clock, check=self.gate.check,
+            known=self.config.node.indexers,
+        )  # fmt: skip
         self.outbox = Outbox(self.pool, self.database, self.clock, self.gate.delivery)
         self.overview = RelayOverview(self.pool, self.database)
         self.directory = Directory(self.pool, self.database, self.clock, indexers=self.config.node.indexers)
@@ -270,7 +273,7 @@ class Node:
         paid = section.strangers == "pay"
         price = None if section.strangers == "none" else Msat.of_sat(section.toll_sat if paid else 0)
         bits = section.pow_bits if section.strangers == "pow" else 0
-        return Face(name, section.about, price, bits, self.config.node.mints if paid else ())
+        return Face(name, section.about, price, bits, self.config.node.mints if paid else (), self._address(name))
 
     def _gone(self, name: str) -> None:
         self._namespaces.pop(name, None)
@@ -313,17 +316,26 @@ class Node:
             sales=self.selling.list_sales,
             person=self._person,
             desk=lambda name: AgentDesk(self.signing, name, self.clock),
-            keys=KeyView(self.identities, self.rotations, self.pairings, self.keyring),
+            keys=KeyView(self.identities, self.rotations, self.pairings, self.keyring, self._person),
         )
 
     def _person(self, name: str) -> PersonView:
         """Who the node or an agent is, as others see it."""
-        domain, own = self.config.keys.nip05_domain, name == NODE
-        known_as, about = (self.config.node.name, self.config.node.about) if own else (name, "")
-        address = f"{'_' if own else name}@{domain}" if domain else ""
-        profile = Profile(known_as, about, nip05=address, bot=not own)
+        own = name == NODE
         pubkey = (lambda: self.keyring.node.pubkey) if own else live_pubkey(self.identities, name)
-        return PersonView(pubkey, lambda: profile, lambda: self.pool.urls, self.identities, name)
+
+        def profile() -> Profile:
+            section = None if own else self.roster.find(name)
+            known_as, about = (self.config.node.name, self.config.node.about) if own else (name, "")
+            about = section.about if section is not None else about
+            return Profile(known_as, about, nip05=self._address(name), bot=not own)
+
+        return PersonView(pubkey, profile, lambda: self.pool.urls, self.identities, name)
+
+    def _address(self, name: str) -> str:
+        """The address under our domain (NIP-05), if there is one; the node is the domain itself."""
+        domain = self.config.keys.nip05_domain
+        return f"{'_' if name == NODE else name}@{domain}" if domain else ""
 
     async def _finished(self, view: Any) -> Sequence[Write]:
         """A job has ended: the agent that asked for it finds that in its inbox, in the same commit."""

@@ -142,7 +142,7 @@ class OwnRelay:
                 raise Unavailable("Nothing is sold here.")
             answer["until"] = await self._toll.pay(PubKey(asked["pubkey"]), asked["token"])
         except VendoError as error:
-            answer["refused"] = str(error)
+            answer["refused"], answer["unsure"] = str(error), error.status >= 500
         self._tell({"taken": answer})
 
     def _tell(self, order: Mapping[str, Any]) -> None:

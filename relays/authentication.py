@@ -74,15 +74,16 @@ class Authentication:
     """
 
     __slots__ = (
+        "_allowed",
         "_challenge",
         "_hasty",
         "_jitter",
-        "_keys",
         "_lists",
         "_queue",
         "_rest_until",
         "_sent",
         "_signing",
+        "_source",
         "accepted",
         "at_once",
         "failed",
@@ -90,12 +91,13 @@ class Authentication:
     )
 
     def __init__(self, keys: Keys, jitter: Jitter) -> None:
-        self._keys = keys
+        self._source = keys
         self._jitter = jitter
         self.reset()
 
     def reset(self) -> None:
         """A new connection."""
+        self.refresh()
         self._challenge: str | None = None
         self._queue: deque[PubKey] = deque()
         self._signing: dict[PubKey | None, float] = {}
@@ -112,12 +114,16 @@ class Authentication:
 
     def usable(self, wanted: Container[str]) -> list[PubKey]:
         """Those of the wanted keys that are ours, may be shown here, and were not refused."""
-        return [key for key in self._keys() if key in wanted and key not in self.failed]
+        return [key for key in self._allowed if key in wanted and key not in self.failed]
 
     def any_key(self) -> PubKey | None:
         """The key to use when any will do, or None if there is none for this relay."""
-        allowed = self._keys()
+        allowed = self._allowed
         return allowed[0] if allowed and allowed[0] not in self.failed else None
+
+    def refresh(self) -> None:
+        """Keys may have come or gone."""
+        self._allowed = self._source()
 
     def want(self, keys: Iterable[PubKey]) -> None:
         """Something was refused with `auth-required:` and needs these keys."""

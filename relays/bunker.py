@@ -72,7 +72,8 @@ class Talk:
         self._sockets: dict[str, aiohttp.ClientWebSocketResponse] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._used = 0.0
-        self.greeting: asyncio.Future[tuple[PubKey, str]] | None = None
+        self._greeting: asyncio.Future[PubKey] | None = None
+        self._password = ""
         self.on_address: OnAddress = lambda _: None
 
     # ---- asking
@@ -147,7 +148,7 @@ class Talk:
 
     @property
     def _needed(self) -> bool:
-        waiting = bool(self._open) or (self.greeting is not None and not self.greeting.done())
+        waiting = bool(self._open) or (self._greeting is not None and not self._greeting.done())
         return waiting or self._wire.clock.monotonic() - self._used < IDLE_S
 
     async def _keep(self, url: str) -> None:
@@ -202,8 +203,7 @@ class Talk:
             log.debug("not a signer's answer: %s", error.code, extra={"action": "bunker_junk"})
             return
         if self.signer is None:
-            if self.greeting is not None and not self.greeting.done():
-                self.greeting.set_result((event.pubkey, response.result))
+            self._greeted(event.pubkey, response.result)
             return
         if response.result == AUTH_URL:
             self.on_address(response.error[:500])
@@ -211,6 +211,33 @@ class Talk:
         found = self._open.get(response.id)
         if found is not None and not found[1].done():
             found[1].set_result(response)
+
+    def _greeted(self, signer: PubKey, said: str) -> None:
+        """Somebody calls. Judged here and at once, so that a crowd of impostors hides nobody."""
+        if self._greeting is None or self._greeting.done():
+            return
+        if secrets.compare_digest(said.encode(), self._password.encode()):
+            self._greeting.set_result(signer)
+        else:
+            log.warning("somebody called without the secret", extra={"action": "bunker_impostor"})
+
+    async def await_call(self, secret: str, timeout: float = PAIR_S) -> PubKey:
+        """Wait until a signer that was given our `nostrconnect://` address calls; the talk goes on with it alone.
+
+        Raises:
+            SignerUnavailable: none called in time.
+        """
+        self._password = secret
+        self._greeting = asyncio.get_running_loop().create_future()
+        self.connect()
+        try:
+            async with asyncio.timeout(timeout):
+                self.signer = await self._greeting
+        except TimeoutError as error:
+            raise SignerUnavailable(f"No signer called within {timeout:g} s.") from error
+        finally:
+            self._greeting = None
+        return self.signer
 
 
 class _Visit:
@@ -278,29 +305,6 @@ async def pair(talk: Talk, bunker: Bunker, timeout: float = PAIR_S) -> PubKey:
     if result != "ack" and (not bunker.secret or result != bunker.secret):
         raise SignerUnavailable("The remote signer answered the greeting with something else than an ack.")
     return await user_of(talk, timeout)
-
-
-async def await_call(talk: Talk, secret: str, timeout: float = PAIR_S) -> PubKey:
-    """Wait until a signer that was given our `nostrconnect://` address calls. Its key; the talk goes on with it alone.
-
-    Raises:
-        SignerUnavailable: none called in time.
-    """
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(timeout):
-            while True:
-                talk.greeting = loop.create_future()
-                talk.connect()
-                signer, said = await talk.greeting
-                if secrets.compare_digest(said.encode(), secret.encode()):
-                    talk.signer = signer
-                    return signer
-                log.warning("somebody called without the secret", extra={"action": "bunker_impostor"})
-    except TimeoutError as error:
-        raise SignerUnavailable(f"No signer called within {timeout:g} s.") from error
-    finally:
-        talk.greeting = None
 
 
 async def user_of(talk: Talk, timeout: float = ASK_S) -> PubKey:

@@ -8,45 +8,25 @@ no more open REQs than the relay says it serves. Times: `now` is Unix seconds, `
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 from core.identifier import PubKey
 from relays.authentication import Ask, Authentication, Keys, Settled
 from relays.backoff import Backoff, Jitter, pause
-from relays.error import MalformedSync
+from relays.comparison import Comparison, Held
+from relays.crowd import CHALLENGE_S, PROBE, Crowd
 from relays.event import Event
 from relays.filter import Filter
-from relays.limitation import (
-    Traits,
-    fitted,
-    key_capacity,
-    refuse_event,
-    refuse_request,
-    slots,
-    sub_prefix,
-)
+from relays.limitation import Traits, fitted, refuse_event, refuse_request, slots, sub_prefix
 from relays.message import Answered, Challenged, Closed, Compared, Ended, Uncompared, encode, encode_raw, prefix
 from relays.nip11 import Information
 from relays.publication import Done, Publications
-from relays.reconciliation import SILENCE_S, Reconciliation
 from relays.shard import Shards
 from relays.subscription import Spec, Stream, resume_point
 from relays.verdict import Verdict, VerdictState, lost
 
 EOSE_S = 30.0
 HEALTHY_SUB_S = 30.0
-CHALLENGE_S = 5.0
-PROBE = "?probe"
-NIP_77 = 77
-MAX_REFUSED_KEYS = 3  # so many refusals in a row, after one key was accepted, mean "one key a connection"
-MAX_RECONCILIATIONS = 4  # at a time
-SYNC_S = 300
-SYNC_OVERLAP_S = 120
-SWEEP_S = 1_800  # as `SYNC_S`, where two days have to be read again to find what was missed
-RESTORE_KEYS = 100  # a refused request of more keys is tried again with half as many
 _STOP = frozenset({"blocked", "restricted", "invalid", "unsupported", "pow", "mute"})
-
-Held = Callable[[str, int, int], list[tuple[int, str]]]  # (subscription, from, until) -> (created_at, id) handled
 
 
 def _nobody() -> Sequence[PubKey]:
@@ -92,25 +72,20 @@ class Connection:
         self.out: deque[str] = deque()
         self.asks: deque[Ask] = deque()
         self.streams: dict[str, Stream] = {}
-        self.shards: dict[str, Shards] = {}
         self.publications = Publications()
         self.auth = Authentication(keys, jitter)
         self.anew = False
         self._routes: dict[str, Stream] = {}
         self._queue: deque[Stream] = deque()
         self._pages: deque[tuple[Stream, Filter]] = deque()
-        self._syncs: dict[str, list[Reconciliation]] = {}  # by the stream's name
-        self._fetches: dict[str, Reconciliation] = {}  # by the name of the request by ids
-        self._no_sync = False
-        self._held = held
         self._backoff = Backoff(jitter)
         self._jitter = jitter
         self._token = token
         self._session = ""
         self._serial = 0
         self._opened_mono = 0.0
-        self._refused_keys = 0
-        self._probed = False
+        self._crowd = Crowd(self)
+        self._comparison = Comparison(self, held)
 
     # ---- the connection's life
 
@@ -122,12 +97,10 @@ class Connection:
         self.auth.reset()
         self._session = sub_prefix(self.information, self._token())
         self._serial = 0
-        self._no_sync = self._probed = False
-        self._refused_keys = 0
+        self._comparison.opened()
         for stream in self.streams.values():
-            self._ask(stream, now, mono)
-        for shards in self.shards.values():
-            self._start_shards(shards, now, mono)
+            self.ask(stream, now, mono)
+        self._crowd.opened(now, mono)
 
     def closed(self, mono: float) -> float:
         """The connection ended, or did not come about: seconds to wait before the next try."""
@@ -137,14 +110,12 @@ class Connection:
         self._routes.clear()
         self._queue.clear()
         self._pages.clear()
-        self._syncs.clear()
-        self._fetches.clear()
+        self._comparison.closed()
         for name in [name for name, stream in self.streams.items() if stream.spec.owner]:
             del self.streams[name]
         for stream in self.streams.values():
             stream.reset()
-        for shards in self.shards.values():
-            shards.restart()
+        self._crowd.closed()
         self.publications.lost()
         return self._backoff.down(mono)
 
@@ -168,42 +139,74 @@ class Connection:
         self.publications.overdue(mono)
         self._settled(self.auth.overdue(mono), now, mono)
         if not self.auth.accepted and mono - self._opened_mono > CHALLENGE_S:
-            self._give_up_guard(now, mono)
+            self._crowd.give_up_guard(now, mono)
         ended = []
         for stream in list(self.streams.values()):
             if stream.retry_at is not None and mono >= stream.retry_at:
-                self._ask(stream, now, mono)
+                self.ask(stream, now, mono)
             elif stream.page_id and not stream.whole and stream.walk is not None and self._is_late(stream, mono):
                 stream.asked_mono = mono
                 ended.append(stream)
-        for name, syncs in list(self._syncs.items()):
-            if any(sync.is_silent and mono - sync.heard_at > SILENCE_S for sync in syncs):
-                self._forgo(name, now, mono)
-        self._progress(now, mono)
+        self._comparison.tick(now, mono)
+        self.progress(now, mono)
         return ended
 
     @staticmethod
     def _is_late(stream: Stream, mono: float) -> bool:
         return mono - stream.asked_mono > EOSE_S
 
-    def _progress(self, now: int, mono: float) -> None:
+    def progress(self, now: int, mono: float) -> None:
         """Whatever may go on now, goes on."""
         if not self.up:
             return
-        self._probe(now, mono)
+        self._crowd.probe(now, mono)
         self.asks.extend(self.auth.take(mono))
-        for shards in self.shards.values():
-            self._plan(shards, now, mono)
+        for shards in self._crowd.all.values():
+            self._crowd.go_on(shards, now, mono)
         self._admit(now, mono)
 
     # ---- subscriptions
+
+    @property
+    def shards(self) -> dict[str, Shards]:
+        """The audiences by name."""
+        return self._crowd.all
+
+    def attend(self, shards: Shards, now: int, mono: float) -> None:
+        """Subscribe for an audience."""
+        self._crowd.attend(shards, now, mono)
+
+    def leave(self, name: str) -> None:
+        """Unsubscribe an audience."""
+        self._crowd.leave(name)
+
+    def plan(self, name: str, now: int, mono: float) -> None:
+        """Keys came to an audience, or went."""
+        self.auth.refresh()
+        self._crowd.plan(name, now, mono)
+
+    def checks(self, now: int) -> list[str]:
+        """The subscriptions for which it is time to look whether anything was missed."""
+        return self._comparison.due(now, self._crowd.all)
+
+    def check(self, name: str, now: int, mono: float) -> None:
+        """Look whether live delivery has missed anything of a subscription."""
+        self._comparison.check(name, now, mono)
+
+    def compared(self, frame: Compared, now: int, mono: float) -> Stream | None:
+        """NEG-MSG. Returns the subscription if all was read now."""
+        return self._comparison.compared(frame, now, mono)
+
+    def uncompared(self, frame: Uncompared, now: int, mono: float) -> None:
+        """NEG-ERR: then it is read by pages."""
+        self._comparison.uncompared(frame, now, mono)
 
     def add(self, spec: Spec, high: int | None, now: int, mono: float) -> None:
         """Subscribe, or replace the subscription of this name."""
         self.remove(spec.name)
         stream = self.streams[spec.name] = Stream(spec, high)
         if self.up:
-            self._ask(stream, now, mono)
+            self.ask(stream, now, mono)
 
     def remove(self, name: str) -> None:
         """Unsubscribe."""
@@ -211,8 +214,7 @@ class Connection:
         if stream is not None:
             self._shut(stream)
             stream.queued = False
-            for sync in self._syncs.pop(name, ()):
-                self._end_sync(sync)
+            self._comparison.removed(name)
 
     def again(self, stream: Stream, mono: float) -> None:
         """Begin anew from the cursor, soon, since something was missed. A relay that floods is asked ever less."""
@@ -226,7 +228,8 @@ class Connection:
         stream.whole = False  # the cursor must not move before it was asked again
         stream.walk = None
 
-    def _ask(self, stream: Stream, now: int, mono: float) -> None:
+    def ask(self, stream: Stream, now: int, mono: float) -> None:
+        """Send the REQ of a subscription, or have it wait for its turn."""
         self._shut(stream)
         stream.retry_at = None
         if len(self._routes) >= slots(self.information)[0]:
@@ -235,8 +238,8 @@ class Connection:
                 self._queue.append(stream)
             return
         stream.queued = False
-        compared = self._may_compare(stream)
-        sub_id = self._fresh()
+        compared = self._comparison.may_compare(stream)
+        sub_id = self.fresh()
         filters = stream.begin(sub_id, now, mono, live=compared or (stream.spec.live and stream.high is not None))
         request = encode("REQ", sub_id, *fitted(self.information, filters))
         reason = refuse_request(self.information, len(filters), len(request))
@@ -248,14 +251,14 @@ class Connection:
         self.out.append(request)
         if compared:
             stream.syncing = True
-            self._compare(stream, resume_point(stream.spec, stream.high or 0, now), now, mono, first=True)
+            self._comparison.compare(stream, resume_point(stream.spec, stream.high or 0, now), now, mono, first=True)
 
     def _ask_page(self, stream: Stream, page: Filter, mono: float) -> None:
-        self._shut_page(stream)
+        self.shut_page(stream)
         if len(self._routes) >= slots(self.information)[1]:
             self._pages.append((stream, page))
             return
-        stream.page_id = self._fresh()
+        stream.page_id = self.fresh()
         self._routes[stream.page_id] = stream
         stream.asked_mono = mono
         self.out.append(encode("REQ", stream.page_id, page))
@@ -270,19 +273,21 @@ class Connection:
         while self._queue and len(self._routes) < most:
             stream = self._queue.popleft()
             if stream.queued and self.streams.get(stream.spec.name) is stream:
-                self._ask(stream, now, mono)
+                self.ask(stream, now, mono)
 
-    def _fresh(self) -> str:
+    def fresh(self) -> str:
+        """A subscription id that was not used on this connection."""
         self._serial += 1
         return f"{self._session}{self._serial}"
 
-    def _shut_page(self, stream: Stream) -> None:
+    def shut_page(self, stream: Stream) -> None:
+        """Close the REQ that read the last page."""
         if stream.page_id not in ("", stream.sub_id):
             self._close(stream.page_id)
         stream.page_id = ""
 
     def _shut(self, stream: Stream) -> None:
-        self._shut_page(stream)
+        self.shut_page(stream)
         if stream.sub_id:
             self._close(stream.sub_id)
             stream.sub_id = ""
@@ -307,25 +312,25 @@ class Connection:
         if stream.syncing:
             stream.walk = None  # what is compared and fetched ends it
             return None
-        self._shut_page(stream)
-        self._read(stream, now, mono)
+        self.shut_page(stream)
+        self.finished(stream, now, mono)
         return stream
 
-    def _read(self, stream: Stream, now: int, mono: float) -> None:
+    def finished(self, stream: Stream, now: int, mono: float) -> None:
         """All that was stored has been read for a subscription."""
         spec = stream.spec
         if spec.name == PROBE:
-            self._probe_ended(stream, now, mono)
-        elif spec.name in self._fetches:
-            self._fetched(spec.name, now, mono)
+            self._crowd.probe_ended(stream)
+        elif self._comparison.is_fetch(spec.name):
+            self._comparison.fetched(spec.name, now, mono)
         elif spec.passing:
             self.remove(spec.name)
             if stream.found:
-                self._ask_anew(spec.name.removesuffix("?"), mono)
-        elif spec.owner in self.shards:
-            for name in self.shards[spec.owner].read(stream):
+                self._comparison.ask_anew(spec.name.removesuffix("?"), mono)
+        elif spec.owner in self._crowd.all:
+            for name in self._crowd.all[spec.owner].read(stream):
                 self.remove(name)
-        self._progress(now, mono)
+        self.progress(now, mono)
 
     def refused(self, frame: Closed, now: int, mono: float) -> str:
         """CLOSED. Returns the reason if the subscription is stopped for good on this connection."""
@@ -343,19 +348,19 @@ class Connection:
         self._shut(stream)  # a page without its subscription, or the other way round, is of no use
         stream.whole = False
         reason = self._judge(stream, frame.reason, now, mono)
-        self._progress(now, mono)
+        self.progress(now, mono)
         return reason
 
     def _judge(self, stream: Stream, reason: str, now: int, mono: float) -> str:
         word, spec = prefix(reason), stream.spec
         if spec.name == PROBE:
-            self._settle_probe("one", now, mono)
+            self._crowd.settle_probe("one")
             return ""
-        shards = self.shards.get(spec.owner)
-        if shards is not None and not spec.passing:
+        shards = self._crowd.of(stream)
+        if shards is not None:
             if word == "auth-required":
-                return self._guard(shards, stream, reason)
-            if self._halve(shards, stream, word):
+                return self._crowd.guard(shards, stream, reason)
+            if self._crowd.halve(shards, stream, word):
                 return ""
             if spec.live and word not in _STOP:
                 shards.lost(stream)  # what it was to take the place of is still open
@@ -372,291 +377,11 @@ class Connection:
     def _stop(self, stream: Stream, reason: str, now: int, mono: float) -> str:
         spec = stream.spec
         stream.stopped = reason
-        if spec.name in self._fetches:
-            self._fetched(spec.name, now, mono)
+        if self._comparison.is_fetch(spec.name):
+            self._comparison.fetched(spec.name, now, mono)
         elif spec.passing:
             self.streams.pop(spec.name, None)
         return "" if spec.passing else reason
-
-    # ---- many keys in few requests
-
-    def attend(self, shards: Shards, now: int, mono: float) -> None:
-        """Subscribe for an audience."""
-        self.shards[shards.audience.name] = shards
-        if self.up:
-            self._start_shards(shards, now, mono)
-            self._progress(now, mono)
-
-    def leave(self, name: str) -> None:
-        """Unsubscribe an audience."""
-        self.shards.pop(name, None)
-        for one in [one for one, stream in self.streams.items() if stream.spec.owner == name]:
-            self.remove(one)
-
-    def plan(self, name: str, now: int, mono: float) -> None:
-        """Keys came to an audience, or went."""
-        shards = self.shards.get(name)
-        if shards is not None and self.up:
-            if shards.guarded:
-                self._want_keys(shards)
-            self._progress(now, mono)
-
-    def _start_shards(self, shards: Shards, now: int, mono: float) -> None:
-        shards.guarded = self.traits.guarded and self.auth.any_key() is not None
-        if shards.guarded:
-            self._want_keys(shards)
-        self._plan(shards, now, mono)
-
-    def _plan(self, shards: Shards, now: int, mono: float) -> None:
-        accepted: set[str] = set(self.auth.accepted)
-        may = accepted.__contains__ if shards.guarded else None
-        plan = shards.plan(key_capacity(self.information, self.traits), may)
-        for name in plan.shut:
-            self.remove(name)
-        for spec, high in plan.open:
-            self.add(spec, high, now, mono)
-            stream = self.streams[spec.name]
-            stream.authenticated = shards.guarded
-            shards.opened(stream)
-
-    def _guard(self, shards: Shards, stream: Stream, reason: str) -> str:
-        """The relay shows these events only to who has authenticated."""
-        if shards.guarded and stream.authenticated:
-            if len(self.auth.accepted) > 1 and self.traits.keys != "many":
-                self._settle_one()
-                return ""
-            stream.stopped = reason
-            return reason
-        if self.auth.any_key() is None:
-            stream.stopped = reason
-            return reason
-        shards.guarded = self.traits.guarded = True
-        for name in shards.release():
-            self.remove(name)
-        self._want_keys(shards)
-        return ""
-
-    def _give_up_guard(self, now: int, mono: float) -> None:
-        """It asked for authentication once, and now sends no challenge: ask as anybody would."""
-        for shards in self.shards.values():
-            if shards.guarded and not self.auth.challenge and not len(shards):
-                shards.guarded = False
-                self._plan(shards, now, mono)
-
-    def _want_keys(self, shards: Shards) -> None:
-        first = self.auth.any_key()
-        if first is None:
-            return
-        if (self.information.max_listed_keys and not self.auth.list_refused) or self.traits.keys == "one":
-            self.auth.want([first])
-            if first in self.auth.accepted and self.information.max_listed_keys:
-                self.auth.show_lists()
-            return
-        self.auth.want(self.auth.usable(shards.audience))
-
-    def _halve(self, shards: Shards, stream: Stream, word: str) -> bool:
-        """A big request was refused: try smaller ones."""
-        size = max((len(values) for values in stream.spec.filters[0].tags.values()), default=0)
-        if size <= RESTORE_KEYS or word == "restricted" or stream.spec.live:
-            return False
-        self.traits.values = size // 2
-        shards.lost(stream)
-        self.streams.pop(stream.spec.name, None)
-        return True
-
-    # ---- whether one connection may be several keys
-
-    def _probe(self, now: int, mono: float) -> None:
-        if self.traits.keys or (self.information.max_listed_keys and not self.auth.list_refused):
-            return
-        guarded = next((shards for shards in self.shards.values() if shards.guarded), None)
-        if guarded is None:
-            return
-        known = len(self.auth.accepted)
-        if known == 0:
-            self.auth.at_once = 1
-        elif known == 1:
-            self.auth.at_once = 1 if guarded.whole else 0
-        else:
-            self.auth.at_once = 0
-            if not self._probed and guarded.whole:
-                self._ask_probe(guarded, now, mono)
-
-    def _ask_probe(self, shards: Shards, now: int, mono: float) -> None:
-        """The first key's messages, after a second one was accepted."""
-        self._probed = True
-        first = next((key for key in shards.keys), "")
-        wanted = Filter(kinds=shards.audience.kinds, tags={shards.audience.tag: frozenset({first})}, limit=1)
-        self.add(Spec(PROBE, (wanted,), durable=False), None, now, mono)
-        self.streams[PROBE].authenticated = True
-
-    def _probe_ended(self, stream: Stream, now: int, mono: float) -> None:
-        had = any(one.got for one in self.streams.values() if one.spec.owner in self.shards)
-        if had and not stream.got:
-            self._settle_probe("one", now, mono)
-        else:
-            self._settle_probe("many" if had else "", now, mono)
-
-    def _settle_probe(self, keys: str, now: int, mono: float) -> None:
-        self.remove(PROBE)
-        if keys == "one":
-            self._settle_one()
-            return
-        # Served, though perhaps only since nothing is there for the first key: then it is tried again next time
-        self.traits.keys = keys
-        self.auth.at_once = 8
-
-    def _settle_one(self) -> None:
-        self.traits.keys = "one"
-        self.anew = True
-
-    # ---- comparing instead of reading (NIP-77)
-
-    def check(self, name: str, now: int, mono: float) -> None:
-        """Look whether live delivery has missed anything of a subscription: compare, or read the last while again."""
-        stream = self.streams.get(name)
-        if stream is None or not stream.whole or stream.missed or stream.spec.passing or stream.high is None:
-            return
-        since = resume_point(stream.spec, stream.high, now)
-        if self._can_compare and len(self._syncs) < MAX_RECONCILIATIONS and name not in self._syncs:
-            self._compare(stream, since, now, mono, first=False)
-        elif not self._can_compare and f"{name}?" not in self.streams:
-            if not stream.spec.backdated:
-                since = min(since, stream.checked_at - SYNC_OVERLAP_S)
-            spec = replace(
-                stream.spec,
-                name=f"{name}?",
-                filters=tuple(replace(one, since=max(one.since, since)) for one in stream.spec.filters),
-                owner=stream.spec.delivery,
-                durable=False,
-                live=False,
-                passing=True,
-                checking=True,
-            )
-            self.add(spec, None, now, mono)
-        stream.checked_at = now
-
-    def _ask_anew(self, name: str, mono: float) -> None:
-        """Live delivery has missed something: the relay may have forgotten the subscription."""
-        stream = self.streams.get(name)
-        if stream is not None and stream.whole:
-            self.again(stream, mono)
-
-    def checks(self, now: int) -> list[str]:
-        """The subscriptions for which it is time to look whether anything was missed."""
-        compare = self._can_compare
-        return [
-            name
-            for name, stream in self.streams.items()
-            if stream.whole
-            and (stream.spec.durable or stream.spec.owner in self.shards)
-            and not stream.spec.passing
-            and now - stream.checked_at >= (SYNC_S if compare or not stream.spec.backdated else SWEEP_S)
-        ]
-
-    @property
-    def _can_compare(self) -> bool:
-        return NIP_77 in self.information.supported_nips and not self._no_sync
-
-    def _may_compare(self, stream: Stream) -> bool:
-        spec = stream.spec
-        return self._can_compare and spec.backdated and stream.high is not None and not spec.live and not spec.passing
-
-    def _compare(self, stream: Stream, since: int, now: int, mono: float, *, first: bool) -> None:
-        syncs = self._syncs.setdefault(stream.spec.name, [])
-        held = self._held(stream.spec.delivery, since, now)
-        for one in stream.spec.filters:
-            wanted = replace(one, since=max(one.since, since))
-            sync = Reconciliation(stream, self._fresh(), wanted, held, mono, first=first)
-            syncs.append(sync)
-            asked, message = sync.start()
-            self.out.append(encode("NEG-OPEN", sync.sub_id, asked, message))
-
-    def _sync(self, sub_id: str) -> Reconciliation | None:
-        return next((one for syncs in self._syncs.values() for one in syncs if one.sub_id == sub_id), None)
-
-    def compared(self, frame: Compared, now: int, mono: float) -> Stream | None:
-        """NEG-MSG. Returns the subscription if all was read now."""
-        sync = self._sync(frame.sub) if frame.sub else None
-        if sync is None:
-            return None
-        try:
-            reply = sync.receive(frame.message, mono)
-        except MalformedSync:
-            self._forgo(sync.stream.spec.name, now, mono)
-            return None
-        if reply is not None:
-            self.out.append(encode("NEG-MSG", sync.sub_id, reply))
-            return None
-        self._end_sync(sync)
-        return self._fetch(sync, now, mono)
-
-    def uncompared(self, frame: Uncompared, now: int, mono: float) -> None:
-        """NEG-ERR: then it is read by pages."""
-        sync = self._sync(frame.sub) if frame.sub else None
-        if sync is not None:
-            sync.sub_id = ""
-            self._forgo(sync.stream.spec.name, now, mono)
-
-    def _end_sync(self, sync: Reconciliation) -> None:
-        if sync.sub_id and self.up:
-            self.out.append(encode("NEG-CLOSE", sync.sub_id))
-        sync.sub_id = ""
-        if sync.fetching:
-            self._fetches.pop(sync.fetching, None)
-            self.remove(sync.fetching)
-
-    def _fetch(self, sync: Reconciliation, now: int, mono: float) -> Stream | None:
-        """The next hundred of what the relay has and we have not; at the end, the subscription that is whole now."""
-        wanted = sync.following()
-        stream = sync.stream
-        if wanted is not None:
-            self._serial += 1
-            sync.fetching = f"{stream.spec.name}!{self._serial}"
-            self._fetches[sync.fetching] = sync
-            spec = Spec(
-                sync.fetching, (wanted,), durable=False, owner=stream.spec.delivery, passing=True,
-                checking=not sync.first,
-            )  # fmt: skip
-            self.add(spec, None, now, mono)
-            return None
-        syncs = self._syncs.get(stream.spec.name, [])
-        if sync in syncs:
-            syncs.remove(sync)
-        if syncs:
-            return None
-        self._syncs.pop(stream.spec.name, None)
-        if not sync.first or not stream.syncing:
-            return None
-        if stream.walk is not None:  # its EOSE is still to come, and ends it
-            stream.syncing = False
-            return None
-        self._shut_page(stream)
-        stream.finish()
-        self._read(stream, now, mono)
-        return stream
-
-    def _fetched(self, name: str, now: int, mono: float) -> None:
-        sync = self._fetches.pop(name)
-        sync.fetching = ""
-        stream = self.streams.get(name)
-        if stream is not None:
-            sync.stream.peak = max(sync.stream.peak, stream.peak)
-            if stream.found:
-                self._ask_anew(sync.stream.spec.name, mono)
-        self.remove(name)
-        self._fetch(sync, now, mono)
-
-    def _forgo(self, name: str, now: int, mono: float) -> None:
-        """Comparing does not work with this relay now."""
-        self._no_sync = True
-        syncs = self._syncs.pop(name, [])
-        for sync in syncs:
-            self._end_sync(sync)
-        stream = self.streams.get(name)
-        if stream is not None and stream.syncing and any(sync.first for sync in syncs):
-            stream.syncing = False
-            self._ask(stream, now, mono)
 
     # ---- authentication and publishing
 
@@ -680,7 +405,7 @@ class Connection:
     def challenged(self, frame: Challenged, now: int, mono: float) -> None:
         """AUTH from the relay."""
         self.auth.challenged(frame.challenge)
-        self._progress(now, mono)
+        self.progress(now, mono)
 
     def signed(self, ask: Ask, event: Event | None, now: int, mono: float) -> None:
         """The answer to one of `asks`; None if there is none."""
@@ -688,21 +413,15 @@ class Connection:
         if answer is not None and self.up:
             self.out.append(encode("AUTH", answer))
         self._settled(settled, now, mono)
-        self._progress(now, mono)
+        self.progress(now, mono)
 
     def listed(self, events: Sequence[Event], now: int, mono: float) -> None:
         """The key lists that were asked for."""
         self.auth.listed(events, mono)
         if self.up:
             self.out.extend(encode("AUTH", event) for event in events)
-        self._list_may_be_refused()
-        self._progress(now, mono)
-
-    def _list_may_be_refused(self) -> None:
-        if self.auth.list_refused:
-            for shards in self.shards.values():
-                if shards.guarded:
-                    self._want_keys(shards)
+        self._crowd.lists_may_be_refused()
+        self.progress(now, mono)
 
     def _settled(self, settled: Settled, now: int, mono: float) -> None:
         for keys, good in ((settled.accepted, True), (settled.failed, False)):
@@ -710,27 +429,15 @@ class Connection:
                 self.out.extend(self.publications.release(key, good, mono))
         if not settled:
             return
-        self._count_refusals(settled)
+        self._crowd.settled(settled)
         for stream in list(self.streams.values()):
             if not stream.parked or any(self.auth.is_pending(PubKey(key)) for key in stream.awaits):
                 continue
             if any(key in self.auth.accepted for key in stream.awaits):
                 stream.authenticated = True
-                self._ask(stream, now, mono)
+                self.ask(stream, now, mono)
             else:
                 stream.parked, stream.stopped = False, "auth-required: authentication failed"
-        guarded = any(shards.guarded for shards in self.shards.values())
-        takes_lists = self.information.max_listed_keys and not self.auth.list_refused
-        if takes_lists and guarded and self.auth.any_key() in settled.accepted:
-            self.auth.show_lists()
-
-    def _count_refusals(self, settled: Settled) -> None:
-        if settled.accepted:
-            self._refused_keys = 0
-        elif self.auth.accepted and not self.traits.keys:
-            self._refused_keys += len(settled.failed)
-            if len(self.auth.accepted) == 1 and self._refused_keys >= MAX_REFUSED_KEYS:
-                self.traits.keys = "one"
 
     def publish(self, event: Event, done: Done, now: int, mono: float) -> None:
         """Send an event; `done` is called once, with the verdict."""
@@ -755,8 +462,11 @@ class Connection:
         settled = self.auth.answered(frame.event_id, frame.accepted, frame.reason, mono)
         if settled is not None:
             self._settled(settled, now, mono)
-            self._list_may_be_refused()
-            self._progress(now, mono)
+            self._crowd.lists_may_be_refused()
+            if self.auth.waiting and self.traits.keys == "many":  # of thousands of keys not each is worth a look at what may be asked now
+                self.asks.extend(self.auth.take(mono))
+            else:
+                self.progress(now, mono)
             return
         author = self.publications.answered(frame.event_id, frame.accepted, frame.reason, mono)
         if author is not None:
@@ -772,4 +482,4 @@ class Connection:
         self.auth.want([key])
         if not self.auth.is_pending(key):
             self.out.extend(self.publications.release(key, key in self.auth.accepted, mono))
-        self._progress(now, mono)
+        self.progress(now, mono)

@@ -84,6 +84,7 @@ class Cursors:
         if high is None:
             known.pop(one, None)
             self._changed.pop(row, None)
+            self._saved.pop(row, None)
             self._gone_keys.add(row)
         else:
             known[one] = self._changed[row] = high

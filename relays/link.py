@@ -11,7 +11,8 @@ import aiohttp
 from core.clock import Clock
 from core.error import VendoError
 from relays.authentication import Ask, Authenticator
-from relays.connection import PROBE, Connection
+from relays.connection import Connection
+from relays.crowd import PROBE
 from relays.delivery import Delivery
 from relays.error import MalformedEvent
 from relays.event import MAX_EVENT_BYTES, Event

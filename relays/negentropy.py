@@ -78,7 +78,9 @@ class Vector:
             yield total
 
     def _added(self, low: int, high: int) -> int:
-        return sum(int.from_bytes(self.raw(index), "little") for index in range(low, high))
+        ids, as_number = self._ids, int.from_bytes
+        places = range(low * _ID_BYTES, high * _ID_BYTES, _ID_BYTES)
+        return sum([as_number(ids[at : at + _ID_BYTES], "little") for at in places])
 
     def _up_to(self, index: int) -> int:
         block = index // _BLOCK

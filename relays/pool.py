@@ -326,7 +326,10 @@ class Pool:
 
     def _attend(self, link: Link, audience: Audience, only: frozenset[str] | None) -> None:
         url, name = link.connection.url, audience.name
-        shards = Shards(audience, self._cursors.high(url, name), self._cursors.keys(url, name), only)
+        own = self._cursors.keys(url, name)
+        if only is not None:
+            own = {key: high for key, high in own.items() if key in only}
+        shards = Shards(audience, self._cursors.high(url, name), own, only)
         link.connection.attend(shards, self._clock.now(), self._clock.monotonic())
         link.flush()
 

@@ -42,13 +42,14 @@ class Rota:
         if self._active.pop(key, None) is not None:
             self._served[key] = mono
 
-    def turn(self, keys: Iterable[str], read: Iterable[str], mono: float) -> Turn:
+    def turn(self, keys: Iterable[str], read: Iterable[str], mono: float, closing: int = 0) -> Turn:
         """Who starts and who stops now.
 
         Args:
             keys: all keys that want to be listened for.
             read: those with a socket for which all that waited has been read.
             mono: monotonic seconds.
+            closing: sockets that are given up but not closed yet; those that stop now are not free either.
         """
         wanted = dict.fromkeys(keys)
         stop = [key for key in self._active if key not in wanted]
@@ -59,13 +60,13 @@ class Rota:
                 del known[key]
         waiting = [key for key in wanted if key not in self._active]
         waiting.sort(key=lambda key: self._served.get(key, -1.0))
-        free = self._sockets - len(self._active)
-        if len(waiting) > free:
-            over = self._over(set(read), mono)[: len(waiting) - free]
+        free = max(0, self._sockets - len(self._active) - closing - len(stop))
+        wanting = len(waiting) - free - closing - len(stop)
+        if wanting > 0:
+            over = self._over(set(read), mono)[:wanting]
             for key in over:
                 self.ended(key, mono)
             stop += over
-            free += len(over)
         start = waiting[:free]
         for key in start:
             self._active[key] = mono

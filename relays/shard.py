@@ -71,6 +71,7 @@ class Shards:
         self._at: dict[str, str] = {}
         self._waiting: dict[str, None] = {}
         self._serial = 0
+        self._lately: set[str] = set()
         self.restart()
 
     def __len__(self) -> int:
@@ -80,6 +81,7 @@ class Shards:
         """A new connection: nothing is open, all keys wait."""
         self._shards.clear()
         self._at.clear()
+        self._lately.clear()
         self._waiting = dict.fromkeys(key for key in self.audience if self._is_ours(key))
 
     def _is_ours(self, key: str) -> bool:
@@ -216,6 +218,8 @@ class Shards:
             return []
         for key in shard.keys:
             if self.own.get(key) != 0 and self.only is None:
+                if key not in self.own:
+                    self._lately.add(key)
                 self.own[key] = 0
                 self.changed.add(key)
         replaced = [name for name in shard.replaces if self._shards.pop(name, None) is not None]
@@ -224,6 +228,13 @@ class Shards:
                 self._at[key] = shard.name
             shard.replaces = ()
         return replaced
+
+    def doubt(self, certain: str) -> None:
+        """What was read on this connection for the first time was perhaps not shown whole, but for one key."""
+        for key in self._lately - {certain}:
+            if self.own.pop(key, None) is not None:
+                self.changed.add(key)
+        self._lately.clear()
 
     def lost(self, stream: Stream) -> None:
         """A REQ was ended by the relay for good, or before it was read: its keys wait, unless others ask for them."""

@@ -18,6 +18,7 @@ class Spares:
         self._clock = clock
         self._rotas: dict[str, Rota] = {}
         self._links: dict[str, dict[str, Link]] = {}
+        self._leaving: set[Link] = set()
 
     def __contains__(self, url: str) -> bool:
         return url in self._rotas
@@ -37,17 +38,20 @@ class Spares:
         rota = self._rotas.setdefault(url, Rota(MAX_SPARES))
         links = self._links.setdefault(url, {})
         read = [key for key, link in links.items() if _has_read(link)]
-        turn = rota.turn(keys, read, self._clock.monotonic())
+        closing = sum(link.connection.url == url for link in self._leaving)
+        turn = rota.turn(keys, read, self._clock.monotonic(), closing)
         for key in turn.stop:
             link = links.pop(key, None)
             if link is not None:
                 self._done(link)
+                self._leaving.add(link)
                 link.retire()
         for key in turn.start:
             links[key] = self._make(url, key)
 
     def settled(self, link: Link) -> None:
         """A socket is closed for good."""
+        self._leaving.discard(link)
         links = self._links.get(link.connection.url, {})
         for key in [key for key, one in links.items() if one is link]:
             del links[key]

@@ -1,4 +1,6 @@
-"""Foreign relays for tests and the bench, each a process of its own on this machine, installed by `make test-deps`.
+"""Foreign relays, and ours beside them, for tests and the bench: each a process of its own on this machine.
+
+The foreign ones are installed by `make test-deps`.
 
     async with foreign_relay("khatru", tmp_path) as url: ...
     async with foreign_process("localrelay", tmp_path, auth=True) as peer:
@@ -33,6 +35,11 @@ class Sort:
     durability: str
     argv: Callable[[Path, int, bool], list[str]]
     can_auth: bool = False
+
+
+def _ours(folder: Path, port: int, _: bool) -> list[str]:
+    """Our own: letters go to their parties alone, whatever is asked for here."""
+    return [sys.executable, "-m", "cli.relay", f"--home={folder}", f"--port={port}"]
 
 
 def _localrelay(_: Path, port: int, auth: bool) -> list[str]:
@@ -76,6 +83,7 @@ subscription_limit: 2000
 """
 
 SORTS: Mapping[str, Sort] = {
+    "ours": Sort("", "SQLite, WAL, synchronous=FULL: synced before each OK", _ours, can_auth=True),
     "localrelay": Sort("relays", "in memory", _localrelay, can_auth=True),
     "nostr-relay": Sort("relays", "SQLite, WAL, synchronous=NORMAL: outlives the process, not the power", _nostr_relay),
     "nostr-relay-core": Sort(
@@ -188,7 +196,8 @@ class Foreign:
             with self.log.open("ab") as log:
                 self.process = await asyncio.create_subprocess_exec(
                     *self.sort.argv(self.folder, self.port, self.auth), cwd=self.folder,
-                    env=env | {"HOME": str(self.folder)}, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+                    env=env | {"HOME": str(self.folder), "PYTHONPATH": str(ROOT)},
+                    stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
                     process_group=0,
                 )  # fmt: skip
         except FileNotFoundError as error:

@@ -15,7 +15,6 @@ from cli.client import Client
 from cli.option import HomeOption, JsonOption, KeyOption
 from cli.output import Output
 from cli.passphrase import NewFileOption, NewKeyringOption, NoneOption, choose
-from core.error import InvalidInput
 
 app = typer.Typer(no_args_is_help=True, help="Identities, and keys at rest.")
 
@@ -38,16 +37,7 @@ def list_keys(home: HomeOption, json_mode: JsonOption = False) -> None:
 @app.command()
 def show(name: NameArgument, home: HomeOption, json_mode: JsonOption = False) -> None:
     """One identity: its keys, its profile, its relays."""
-    client = Client.open(home)
-    base = _BASE if name in ("node", "operator") else f"/agents/{name}/identity"
-    rows = [row for row in client.get(f"{_BASE}/keys") if row["name"] == name]
-    if not rows:
-        raise InvalidInput(f"There is no identity {name!r}.", remedy="`vendo key list` shows those that there are.")
-    answer: dict[str, Any] = {"name": name, "keys": rows}
-    if name != "operator" and rows[0]["state"] == "active":
-        answer |= {"profile": client.get(f"{base}/profile"), "relays": client.get(f"{base}/relays")}
-        answer["nip05"] = str(client.get(f"{base}/nip05") or "").strip()
-    Output(json_mode=json_mode).answer(answer)
+    Output(json_mode=json_mode).answer(Client.open(home).get(f"{_BASE}/keys/{name}"))
 
 
 @app.command()

@@ -6,10 +6,13 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import Client
+from cli.command.archive import export_events, import_events
 from cli.option import HomeOption, JsonOption
 from cli.output import Output
 
 app = typer.Typer(no_args_is_help=True, help="The embedded relay, alone; and the relays that the node uses.")
+app.command("export")(export_events)
+app.command("import")(import_events)
 
 
 @app.command()

@@ -77,6 +77,9 @@ class Keys(Protocol):
     async def list(self) -> Sequence[Mapping[str, Any]]:
         """Every key, without secrets."""
 
+    async def show(self, name: str) -> Mapping[str, Any] | None:
+        """One identity: its keys, profile, relays and address; None if there is none of this name."""
+
     async def new(self, name: str, epoch: int | None) -> Mapping[str, Any]:
         """A new identity with a key from the seed words."""
 
@@ -168,6 +171,25 @@ def _text(fields: Mapping[str, Any], name: str, *, default: str | None = None) -
     return value
 
 
+def _shown(keys: Keys) -> Folder:
+    async def names(session: Session) -> list[str]:
+        return sorted({str(row["name"]) for row in await keys.list()})
+
+    async def find(name: str, session: Session) -> File | None:
+        found = await keys.show(name)
+        return None if found is None else File("one identity", read=lambda _: _json(found))
+
+    async def read(session: Session) -> bytes:
+        return json_bytes(await keys.list())
+
+    about = "every key of the node and its agents"
+    return Folder(about, {}, names, find, "<name>", "one identity: its keys, profile, relays", read=read)
+
+
+async def _json(value: object) -> bytes:
+    return json_bytes(value)
+
+
 def _key_files(keys: Keys) -> dict[str, Node]:
     """What the operator has besides. None of these leaves the process but `rotate`, which goes through the gate."""
 
@@ -196,7 +218,7 @@ def _key_files(keys: Keys) -> dict[str, Node]:
 
     most = MAX_SECRET_BYTES
     return {
-        "keys": File("every key of the node and its agents", read=json_reader(keys.list)),
+        "keys": _shown(keys),
         "new": File("a new identity: JSON with name (call)", call=new, max_bytes=most),
         "import": File(
             "an identity with a key from elsewhere: JSON with name, secret (call)", call=take, max_bytes=most

@@ -48,6 +48,7 @@ class Face:
     price: Msat | None = None
     pow_bits: int = 0
     mints: tuple[str, ...] = ()
+    nip05: str = ""
 
 
 Faces = Callable[[str], Face | None]
@@ -169,7 +170,8 @@ class Presence:
 
     def drafts(self, face: Face, pubkey: PubKey, now: int) -> list[Draft]:
         """Kinds 0, 10002, 10050 and, if strangers may write, 31990."""
-        out = [profile_draft(Profile(face.name, face.about, bot=True), now), *relay_drafts(self._relays(), now)]
+        profile = Profile(face.name, face.about, nip05=face.nip05, bot=True)
+        out = [profile_draft(profile, now), *relay_drafts(self._relays(), now)]
         if face.price is not None:
             prices = {DM: face.price}
             params = {"pow": face.pow_bits} if face.pow_bits else {}

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from core.error import InvalidInput, VendoError
 from node.identity.registry import Remote
-from relays.bunker import PAIR_S, Talk, Wire, await_call, pair, user_of
+from relays.bunker import PAIR_S, Talk, Wire, pair, user_of
 from relays.error import SignerUnavailable
 from relays.key import Key
 from relays.nip46 import Bunker, connect_uri, parse_bunker
@@ -72,7 +72,7 @@ class Pairings:
         self, talk: Talk, app: Key, secret: str, then: Callable[[Remote], Awaitable[object]], timeout: float
     ) -> None:
         try:
-            signer = await await_call(talk, secret, timeout)
+            signer = await talk.await_call(secret, timeout)
             user = await user_of(talk)
             await then(Remote(Bunker(signer, tuple(self._relays)), app, user))
         except VendoError as error:

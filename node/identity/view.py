@@ -64,13 +64,32 @@ class PersonView:
 class KeyView:
     """What the operator does with identities."""
 
-    def __init__(self, identities: Identities, rotations: Rotations, pairings: Pairings, ring: Keyring) -> None:
+    def __init__(
+        self,
+        identities: Identities,
+        rotations: Rotations,
+        pairings: Pairings,
+        ring: Keyring,
+        person: Callable[[str], PersonView],
+    ) -> None:
         self._identities, self._rotations, self._pairings, self._ring = identities, rotations, pairings, ring
+        self._person = person
 
     async def list(self) -> Sequence[Mapping[str, Any]]:
         """Every key: the operator's, the node's, the agents'."""
         own = [_own(OPERATOR, self._ring.operator.pubkey), _own(NODE, self._ring.node.pubkey)]
         return [*own, *(shown(one) for one in self._identities.all())]
+
+    async def show(self, name: str) -> Mapping[str, Any] | None:
+        """One identity; None if there is none. The operator's key signs writs and has no profile."""
+        rows = [row for row in await self.list() if row["name"] == name]
+        if not rows:
+            return None
+        answer: dict[str, Any] = {"name": name, "keys": rows}
+        if name != OPERATOR and (name == NODE or name in self._identities):
+            one = self._person(name)
+            answer |= {"profile": await one.profile(), "relays": await one.relays(), "nip05": await one.nip05()}
+        return answer
 
     async def new(self, name: str, epoch: int | None) -> Mapping[str, Any]:
         """A new identity from the words.

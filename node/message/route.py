@@ -56,7 +56,7 @@ class Routes:
         last = await self._unit.select(
             TABLE,
             {"agent": agent, "peer": to, "direction": "in", "protocol": Among(("nip17", "nip04"))},
-            order=("-created_at",),
+            order=("-changed_ms",),
             limit=1,
         )
         if last and last[0]["protocol"] == Protocol.NIP04:

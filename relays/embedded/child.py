@@ -78,8 +78,10 @@ class PipeToll:
             raise Unavailable("The payment is still under way.", remedy="Send the same token again.") from error
         finally:
             del self._asked[name]
+        if "until" not in taken and taken.get("unsure"):
+            raise Unavailable(str(taken.get("refused")), remedy="Send the same token again.")
         if "until" not in taken:
-            raise PaymentRefused(str(taken.get("refused")))
+            raise PaymentRefused(str(taken.get("refused")), remedy="")
         self._paid[pubkey] = int(taken["until"])
         return self._paid[pubkey]
 

@@ -5,9 +5,7 @@ Whatever waits for the writer when it is free becomes the next group; it never w
 """
 
 import asyncio
-import fcntl
 import logging
-import os
 import queue
 import sqlite3
 import threading
@@ -19,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from relays.embedded.error import EventFileFailed, RelayBusy
 from relays.embedded.retention import Retention
 from relays.embedded.store_query import VECTOR_ITEMS, EventReader, Snapshot
-from relays.embedded.store_schema import connect, create_private, failing_as_file, prepare
+from relays.embedded.store_schema import claim, connect, failing_as_file, prepare
 from relays.embedded.store_search import WordIndex
 from relays.embedded.store_sweep import Sweeper
 from relays.embedded.store_write import Entry, EventWriter, Outcome
@@ -93,7 +90,7 @@ class Store:
         """
         self._loop, self._done = asyncio.get_running_loop(), done
         with ExitStack() as opened, failing_as_file("opening"):
-            self._claim(opened)
+            claim(self._path, opened)
             self._db = self._connect(opened, cache_kib=65_536)
             keyed = prepare(self._db, self._path, self._store_bytes)
             self._writer = EventWriter(self._db, keyed)
@@ -111,19 +108,6 @@ class Store:
         self._tender = ThreadPoolExecutor(1, "relay-tend")
         self._thread = threading.Thread(target=self._write, name="relay-write", daemon=True)
         self._thread.start()
-
-    def _claim(self, opened: ExitStack) -> None:
-        """Take the file for this process; the system gives the claim up when the process ends, however it does."""
-        try:
-            create_private(self._path)
-            claim = os.open(self._path.with_name(self._path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
-        except OSError as error:
-            raise EventFileFailed(f"Cannot write {self._path} ({error.strerror}).") from error
-        opened.callback(os.close, claim)
-        try:
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RelayBusy(f"Another process serves {self._path}.") from error
 
     def _connect(self, opened: ExitStack, *, cache_kib: int) -> sqlite3.Connection:
         db = connect(self._path, synchronous=self._synchronous, cache_kib=cache_kib, write=True)
@@ -171,18 +155,6 @@ class Store:
             return self._commit(entries)
         finally:
             self._lock.release()
-
-    async def put(self, entries: Sequence[Entry]) -> list[Outcome]:
-        """Store a group and say what became of it; `done` is not told. For an import.
-
-        Raises:
-            EventFileFailed: the group was not stored.
-        """
-        return await self._loop.run_in_executor(self._tender, self._put, entries)
-
-    def _put(self, entries: Sequence[Entry]) -> list[Outcome]:
-        with failing_as_file("storing"), self._lock:
-            return self._writer.commit(entries)
 
     def _write(self) -> None:
         ended = False
@@ -239,12 +211,6 @@ class Store:
         """`created_at` and id of what meets one of the filters (NIP-77); see `EventReader.vector`."""
         return await self._loop.run_in_executor(
             self._readers, self._read, lambda reader: reader.vector(filters, most), now
-        )
-
-    async def after(self, seq: int, most: int) -> list[tuple[int, bytes]]:
-        """The next stored events by number, as (number, text): for an export."""
-        return await self._loop.run_in_executor(
-            self._readers, self._read, lambda reader: reader.after(seq, most), self._now
         )
 
     def _read(self, ask: Callable[[EventReader], T], now: int) -> T:

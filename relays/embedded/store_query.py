@@ -206,16 +206,19 @@ class EventReader:
         pairs = (line.split(" ") for line in str(found).split(",")) if found is not None else ()
         return [(int(at), event_id) for at, event_id in pairs]
 
-    def after(self, seq: int, most: int) -> list[tuple[int, bytes]]:
-        """The next events in the order in which they were stored, as (seq, text): for an export.
+    def after(self, seq: int, most: int, now: int) -> list[tuple[int, bytes]]:
+        """The next events in the order in which they were stored, as (seq, text): for an export. Not the expired.
 
         Raises:
             EventFileFailed: SQLite failed.
         """
         self._left = _BUDGET
         with failing_as_file("reading"):
-            sql = f"SELECT b.seq, b.raw FROM body b JOIN event e ON e.seq=b.seq WHERE b.seq>?{self._present()} "  # noqa: S608
-            rows = self._db.execute(sql + "ORDER BY b.seq LIMIT ?", (seq, most)).fetchall()
+            sql = (
+                "SELECT e.seq, b.raw FROM event e CROSS JOIN body b ON b.seq=e.seq "  # noqa: S608 (our own text)
+                f"WHERE e.seq>? AND (e.exp IS NULL OR e.exp>?){self._present()} ORDER BY e.seq LIMIT ?"
+            )
+            rows = self._db.execute(sql, (seq, now, most)).fetchall()
             return [(row[0], row[1].encode()) for row in rows]
 
     # -- without a limit --------------------------------------------------------------------------------------------

@@ -2,9 +2,9 @@
 
 A filter becomes prefixes of an index (author and kind, tag and kind, …). Within a prefix the index is in NIP-01's
 order, so one prefix is a plain scan that ends at the limit. Several are merged: first each prefix's newest row (its
-head) is looked up, and prefixes whose head is too old for the answer are dropped. A few are then read one after the
-other; more run through a priority queue inside SQLite, which reads one row for every row that it gives. What the index
-does not decide (a second tag, an author list that is too long) is checked on what comes out, in growing chunks.
+head) is looked up, prefixes whose head is too old for the answer are dropped, and the rest run through a priority
+queue inside SQLite, which reads one row for every row that it gives. What the index does not decide (a second tag, an
+author list that is too long) is checked on what comes out, in growing chunks.
 
 Every statement returns one row (`group_concat`), since every row that Python fetches costs a hand-over of the
 interpreter's lock.
@@ -20,7 +20,6 @@ from relays.embedded.error import QueryTooBroad
 
 EXAMINED_PER_ROW = 20
 _FIRST_CHUNK = 64
-_SIDE_BY_SIDE = 0  # prefixes that are read one by one
 _MAX_PREFIXES = 20_000  # of an index; beyond it they are not looked up one by one
 
 
@@ -156,8 +155,6 @@ class Scanner:
             heads.sort(key=lambda head: -head[-1])
             floor = heads[most - 1][-1]
             heads = [head for head in heads if head[-1] >= floor]
-        if len(heads) <= _SIDE_BY_SIDE and scan.rest.is_empty() and len(heads) * most <= ceiling - self.examined:
-            return self._side_by_side(scan.index, heads, low, most)
         return self._merged(scan.index, heads, low, most)
 
     def _only_prefix(self, scan: Scan) -> tuple[int, ...] | None:
@@ -215,22 +212,6 @@ class Scanner:
         if len(rows) >= _MAX_PREFIXES // 2:  # half of them may only have said that a value has no further kind
             raise Spent
         return [row for row in rows if row[-1] >= 0]
-
-    def _side_by_side(
-        self, index: Index, heads: Sequence[tuple[int, ...]], low: int, most: int
-    ) -> list[tuple[int, int]]:
-        """The newest rows of each of a few prefixes, put in order here. Reads more rows than a merge, and is faster."""
-        if not heads:
-            return []
-        where = "".join(f"x.{column}=? AND " for column in index.columns)
-        one = (
-            f"SELECT * FROM (SELECT x.seq||','||x.place AS line FROM {index.source} "  # noqa: S608
-            f"WHERE {where}x.place BETWEEN ? AND ? ORDER BY x.place DESC LIMIT ?)"
-        )
-        args = [value for head in heads for value in (*head[:-1], low, head[-1], most)]
-        rows = self.rows(" UNION ALL ".join([one] * len(heads)), args, 2)
-        self.examined += len(rows)
-        return sorted(((row[0], row[1]) for row in rows), key=lambda row: -row[1])[:most]
 
     def _merged(self, index: Index, heads: Sequence[tuple[int, ...]], low: int, most: int) -> list[tuple[int, int]]:
         """Rows of several prefixes in one order. `UNION` drops what two rows of one place would bring twice."""

@@ -9,19 +9,20 @@ Three things keep the indexes small and the answers exact in order:
 - an event's text stands in a table of its own, so that what is looked up about an event costs no page of text.
 """
 
+import fcntl
 import hashlib
 import logging
 import os
 import sqlite3
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
 import orjson
 
-from relays.embedded.error import EventFileFailed, NewerEventFile
+from relays.embedded.error import EventFileFailed, NewerEventFile, RelayBusy
 from relays.embedded.trait import indexed_tags
 from relays.event import Event, parse
 
@@ -188,6 +189,25 @@ def _upgrade(db: sqlite3.Connection, keyed: Hash) -> None:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+def claim(path: Path, opened: ExitStack) -> None:
+    """Take the file for this process until `opened` is closed, or the process ends, however it does.
+
+    Raises:
+        RelayBusy: another process has it.
+        EventFileFailed: the place cannot be written.
+    """
+    try:
+        create_private(path)
+        lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise EventFileFailed(f"Cannot write {path} ({error.strerror}).") from error
+    opened.callback(os.close, lock)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise RelayBusy(f"Another process serves {path}.") from error
 
 
 def create_private(path: Path) -> None:

@@ -14,11 +14,11 @@ from relays.embedded.error import QueryTooBroad
 from relays.embedded.store_scan import EXAMINED_PER_ROW, Rest, Scanner
 from relays.embedded.store_schema import Hash
 from relays.embedded.store_write import EventWriter
-from relays.embedded.word import Question, fits, question, words_of
+from relays.embedded.word import Question, fit, has_phrases, question, words_of
 from relays.event import Event, parse
 from relays.filter import Filter
 
-_RANKED = 4  # matches that are compared for each that may be returned
+_RANKED = 2  # matches that are compared for each that may be returned
 _LEAST = 50
 _NAMED = 64  # kinds or authors that are asked for as words; more are checked afterwards
 _KIND, _AUTHOR = "\ue000k", "\ue000a"  # private characters: no word of a text has one
@@ -149,13 +149,28 @@ class Searcher:
         return [(seq, place) for seq, place in self._scanner.rows(sql, args, 2)]
 
     def _ranked(self, seqs: Sequence[int], asked: Question) -> list[int]:
-        """By how well they fit; of equals the newest first. What fits by words but lacks a phrase is left out."""
+        """By how well they fit; of equals the newest first. What has the words but lacks a phrase is left out."""
+        if asked.phrases:
+            texts = self._texts(seqs)
+            seqs = [seq for seq, raw in zip(seqs, texts, strict=True) if has_phrases(parse(orjson.loads(raw)), asked)]
         if not seqs:
             return []
+        # SQLite counts, since it does not hold the interpreter's lock meanwhile.
+        counts = "".join(f"||','||((length(r)-length(replace(r,?,'')))/{len(word)})" for word in asked.words)
+        sql = (
+            f"SELECT length(r)||','||(instr(r,?)>0){counts} AS line FROM (SELECT lower(b.raw) AS r "  # noqa: S608
+            "FROM json_each(?) j CROSS JOIN body b ON b.seq=j.value ORDER BY j.key)"
+        )
+        together = " ".join(asked.words) if len(asked.words) > 1 else "\0"
+        args = (together, *asked.words, orjson.dumps(seqs).decode())
+        found = self._scanner.rows(sql, args, 2 + len(asked.words))
+        scored = [(fit(row[0], row[2:], bool(row[1])), seq) for seq, row in zip(seqs, found, strict=True)]
+        return [seq for _, seq in sorted(scored, key=lambda one: -one[0])]
+
+    def _texts(self, seqs: Sequence[int]) -> list[str]:
         sql = (
             "SELECT group_concat(raw, char(10)) FROM (SELECT b.raw FROM json_each(?) j "
             "CROSS JOIN body b ON b.seq=j.value ORDER BY j.key)"
         )
-        texts = str(self._scanner.value(sql, (orjson.dumps(seqs).decode(),)) or "").split("\n")
-        scored = [(fits(text, asked), seq) for seq, text in zip(seqs, texts, strict=True)]
-        return [seq for score, seq in sorted(scored, key=lambda one: -one[0]) if score > 0]
+        found = self._scanner.value(sql, (orjson.dumps(seqs).decode(),))
+        return str(found).split("\n") if found is not None else []

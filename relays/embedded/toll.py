@@ -11,7 +11,7 @@ class PaymentRefused(Refused):
     """The payment was not taken."""
 
     code = "relay.payment"
-    unchanged = "The token is still yours, unless the reason says otherwise."
+    unchanged = ""
     remedy = "Look at the reason, and try again with the right token."
 
 

@@ -238,21 +238,25 @@ async def relay_at(folder: Path) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def town(
-    relay: str, unit: MemoryDatabase | None = None, rules: Rules | None = None, reach: Reach | None = None
+    relay: str,
+    unit: MemoryDatabase | None = None,
+    rules: Rules | None = None,
+    reach: Callable[[Pool, MemoryDatabase, NodeGate], Reach] | None = None,
+    more: Sequence[str] = (),
 ) -> AsyncIterator[Town]:
     clock, feed = SystemClock(), Feed()
     unit = unit or MemoryDatabase(ledger_seal(NODE), clock)
     gate = NodeGate(unit, clock, LIMITS, NODE.pubkey)
     await gate.load()
-    pool = Pool([relay], unit=unit, clock=clock, check=gate.check)
-    people = Pool([relay], unit=MemoryDatabase(), clock=clock, check=lambda _: None)
+    pool = Pool([relay, *more], unit=unit, clock=clock, check=gate.check)
+    people = Pool([relay, *more], unit=MemoryDatabase(), clock=clock, check=lambda _: None)
     outbox = Outbox(pool, unit, clock, gate.delivery)
     made: dict[str, Namespace] = {}
     engine = Engine(unit, clock, {"buyer": Buyer()}, lambda name: made[name], feed, QUICK)
     rules = rules or Rules(contacts=frozenset({OWNER.pubkey}))
     messages = Messages(
         pool, outbox, gate, unit, FixedVoices({NAME: KeySigner(AGENT)}), {NAME: rules}, clock, engine.notify, feed,
-        reach or Reach(),
+        reach(pool, unit, gate) if reach is not None else Reach(),
     )  # fmt: skip
     jobs = StandIn(unit, gate, engine)
     made[NAME] = _namespace(unit, feed, engine, messages, jobs)

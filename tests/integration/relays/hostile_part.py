@@ -22,6 +22,7 @@ from relays.authentication import Authenticator
 from relays.event import Draft, Event, parse
 from relays.filter import Filter, parse_filter
 from relays.key import Key
+from relays.negentropy import Vector, respond
 from relays.outbox import Outbox
 from relays.pool import Pool
 
@@ -66,6 +67,11 @@ class HostileRelay:
         self.on_req: ReqHook | None = None
         self.on_event: EventHook | None = None
         self.on_auth: EventHook | None = None
+        self.information: dict[str, Any] | None = None
+        self.asked_information = 0
+        self.compared: list[tuple[str, dict[str, Any]]] = []
+        self.refuse_compare = ""
+        self._vectors: dict[tuple[int, str], Vector] = {}
         self.frozen = asyncio.Event()
         self._runner: web.AppRunner | None = None
         self.port = 0
@@ -119,7 +125,12 @@ class HostileRelay:
             rows.update({value["id"]: value for value in hits[: min(self.cap, one.limit)]})
         return sorted(rows.values(), key=lambda value: (-value["created_at"], value["id"]))[: self.cap]
 
-    async def _serve(self, request: web.Request) -> web.WebSocketResponse:
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        if "nostr+json" in request.headers.get("Accept", ""):
+            self.asked_information += 1
+            if self.information is None:
+                return web.Response(status=404)
+            return web.json_response(self.information)
         ws = web.WebSocketResponse(autoping=True)
         await ws.prepare(request)
         session = Session(ws)
@@ -141,6 +152,8 @@ class HostileRelay:
             session.subs[frame[1]] = filters
             if self.on_req is None or not await self.on_req(session, frame[1], filters):
                 await self.answer(session, frame[1], filters)
+        elif label in ("NEG-OPEN", "NEG-MSG", "NEG-CLOSE"):
+            await self._compare(session, frame)
         elif label == "CLOSE":
             session.subs.pop(frame[1], None)
         elif label == "EVENT":
@@ -151,6 +164,23 @@ class HostileRelay:
             self.auths.append(frame[1])
             if self.on_auth is None or not await self.on_auth(session, frame[1]):
                 await session.say("OK", frame[1]["id"], True, "")
+
+    async def _compare(self, session: Session, frame: list[Any]) -> None:
+        """NIP-77, over what is stored."""
+        label, sub = frame[0], frame[1]
+        key = (id(session), sub)
+        if label == "NEG-CLOSE":
+            self._vectors.pop(key, None)
+            return
+        if label == "NEG-OPEN":
+            self.compared.append((sub, frame[2]))
+            if self.refuse_compare:
+                await session.say("NEG-ERR", sub, self.refuse_compare)
+                return
+            wanted = parse_filter(frame[2])
+            held = [value for value in self.stored.values() if wanted.matches(parse(value))]
+            self._vectors[key] = Vector((value["created_at"], value["id"]) for value in held)
+        await session.say("NEG-MSG", sub, respond(self._vectors[key], frame[-1]))
 
     async def answer(self, session: Session, sub: str, filters: list[Filter]) -> None:
         for value in self.found(filters):

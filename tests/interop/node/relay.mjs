@@ -1,6 +1,5 @@
 // @nostr-relay/core with its own SQLite store, as its users would put it together.
 // node relay.mjs --port=P --db=FILE
-import './peer.mjs'
 import { options } from './peer.mjs'
 import { NostrRelay } from '@nostr-relay/core'
 import { EventRepositorySqlite } from '@nostr-relay/event-repository-sqlite'
@@ -28,6 +27,9 @@ server.on('connection', (socket) => {
   })
 })
 
+// A search that its SQLite does not like ("language:en") would end the process.
+process.on('unhandledRejection', (error) => console.error(error))
+process.on('uncaughtException', (error) => console.error(error))
 process.on('SIGTERM', async () => {
   server.close()
   await relay.destroy()

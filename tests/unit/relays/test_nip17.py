@@ -11,7 +11,8 @@ from core.identifier import PubKey
 from relays.error import NotForUs
 from relays.event import Draft, Event, verify
 from relays.key import Key
-from relays.nip17 import rumor_id, unwrap, wrap
+from relays.local_signer import KeySigner
+from relays.nip17 import BACKDATE_S, open_seal, open_wrap, rumor_id, unwrap, unwrap_by, wrap, wrap_by
 
 ALICE, BOB, EVE = Key.generate(), Key.generate(), Key.generate()
 DRAFT = Draft(14, "héllo", (("p", BOB.pubkey), ("e", "a" * 64, "ws://r")), 1_800_000_000)
@@ -121,3 +122,64 @@ def test_we_open_nostr_sdks() -> None:
     opened = unwrap(BOB, verified(event))
     assert (opened.sender, opened.kind, opened.content) == (ALICE.pubkey, 14, "from the sdk")
     assert opened.value("subject") == "x"
+
+
+class _Far(KeySigner):
+    """A signer that counts what it was asked, as one far away would be."""
+
+    __slots__ = ("decrypted",)
+
+    def __init__(self, key: Key) -> None:
+        super().__init__(key)
+        self.decrypted = 0
+
+    async def decrypt(self, peer: PubKey, payload: str) -> str:
+        self.decrypted += 1
+        return await super().decrypt(peer, payload)
+
+
+async def test_what_a_signer_wraps_a_key_opens_and_the_other_way_round() -> None:
+    event = await wrap_by(KeySigner(ALICE), BOB.pubkey, DRAFT)
+    verify(event)
+    assert unwrap(BOB, event) == await unwrap_by(KeySigner(BOB), wrap(ALICE, BOB.pubkey, DRAFT))
+    assert unwrap(BOB, event).id == rumor_id(ALICE.pubkey, DRAFT)
+    assert ALICE.pubkey not in event.to_json()
+
+
+async def test_wraps_are_dated_back_by_up_to_two_days_and_never_ahead() -> None:
+    for number in (0, 1, BACKDATE_S - 1):
+        event = await wrap_by(KeySigner(ALICE), BOB.pubkey, DRAFT, random=lambda _, number=number: number)
+        assert event.created_at == DRAFT.created_at - number
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        gift(ALICE, rumor(EVE)),
+        gift(ALICE, rumor(ALICE), seal_kind=1),
+        gift(ALICE, rumor(ALICE), forge=True),
+        gift(ALICE, {**rumor(ALICE), "content": "changed"}),
+        gift(ALICE, {"kind": 14}),
+        ALICE.sign(Draft(1, "x", (), 1)),
+    ],
+)
+async def test_a_signer_makes_the_same_checks(event: Event) -> None:
+    with pytest.raises(NotForUs):
+        unwrap(BOB, event)
+    with pytest.raises(NotForUs):
+        await unwrap_by(KeySigner(BOB), event)
+
+
+async def test_half_of_the_work_tells_who_wrote() -> None:
+    signer = _Far(BOB)
+    seal = await open_wrap(signer, wrap(ALICE, BOB.pubkey, DRAFT))
+    assert (seal.pubkey, signer.decrypted) == (ALICE.pubkey, 1)
+    assert (await open_seal(signer, seal)).content == DRAFT.content
+
+
+async def test_what_does_not_fit_one_event_is_refused_by_both() -> None:
+    long = Draft(14, "x" * 40_000, (), 1)
+    with pytest.raises(InvalidInput):
+        wrap(ALICE, BOB.pubkey, long)
+    with pytest.raises(InvalidInput):
+        await wrap_by(KeySigner(ALICE), BOB.pubkey, long)

@@ -1,15 +1,17 @@
 """Clients that do not behave: the relay answers, or ends that one connection, and serves the others."""
 
 import asyncio
+import json
 import random
 import socket
 from dataclasses import replace
+from pathlib import Path
 
 import aiohttp
 import pytest
 
 from relays.embedded.limit import Limits
-from tests.integration.relays.embedded.relay_part import running
+from tests.integration.relays.embedded.relay_part import Child, running
 from tests.unit.relays.embedded.event_part import NOW, note
 
 LIMITS = Limits(message_bytes=100_000, send_bytes=300_000, unanswered=50)
@@ -30,45 +32,96 @@ async def is_well(relay):
     return True
 
 
-@pytest.mark.parametrize(
-    "frame",
-    [
-        "",
-        "x",
-        "[" * 90_000,
-        '["REQ","a",' + "[" * 5_000,
-        "[]",
-        "{}",
-        "null",
-        '["EVENT"]',
-        '["EVENT",null]',
-        '["REQ"]',
-        '["REQ",null,{}]',
-        '["REQ","a",{"limit":-1}]',
-        '["REQ","a",{"limit":1e99}]',
-        '["REQ","a",{"kinds":[99999999999999999999]}]',
-        '["REQ","a",{"since":-5}]',
-        '["REQ","a"]',
-        '["REQ","a",null]',
-        '["REQ","a",{"ids":["zz"]}]',
-        '["CLOSE"]',
-        '["CLOSE",{}]',
-        '["COUNT","a",{"kinds":"x"}]',
-        '["AUTH",{"id":5}]',
-        '["EVENT",{"id":"' + "0" * 64 + '"}]',
-        '["\\ud800"]',
-        '["NEG-OPEN","a",{},"61"]',
-        '["REQ","a",{"kinds":[-1],"until":9007199254740993}]',
-        '["REQ","a",{"kinds":[9223372036854775808]}]',
-        '["COUNT","a",{"kinds":[9223372036854775808]}]',
-        '["EVENT",{"kind":1},{"kind":1}]',
-        "[null,null]",
-    ],
-)
+JUNK = [
+    "",
+    "x",
+    "[" * 90_000,
+    '["REQ","a",' + "[" * 5_000,
+    "[]",
+    "{}",
+    "null",
+    '["EVENT"]',
+    '["EVENT",null]',
+    '["REQ"]',
+    '["REQ",null,{}]',
+    '["REQ","a",{"limit":-1}]',
+    '["REQ","a",{"limit":1e99}]',
+    '["REQ","a",{"kinds":[99999999999999999999]}]',
+    '["REQ","a",{"since":-5}]',
+    '["REQ","a"]',
+    '["REQ","a",null]',
+    '["REQ","a",{"ids":["zz"]}]',
+    '["CLOSE"]',
+    '["CLOSE",{}]',
+    '["COUNT","a",{"kinds":"x"}]',
+    '["AUTH",{"id":5}]',
+    '["EVENT",{"id":"' + "0" * 64 + '"}]',
+    '["\\ud800"]',
+    '["NEG-OPEN","a",{},"61"]',
+    '["REQ","a",{"kinds":[-1],"until":9007199254740993}]',
+    '["REQ","a",{"kinds":[9223372036854775808]}]',
+    '["COUNT","a",{"kinds":[9223372036854775808]}]',
+    '["EVENT",{"kind":1},{"kind":1}]',
+    "[null,null]",
+    '["AUTH"]',
+    '["AUTH",null]',
+    '["AUTH","challenge"]',
+    '["AUTH",{}]',
+    '["AUTH",[]]',
+    '["AUTH",{"id":"' + "1" * 64 + '","kind":22242}]',
+    '["AUTH",' + json.dumps(note(kind=22_242).to_dict()) + "]",
+    '["AUTH",' + json.dumps(note(kind=22_242, with_tags=[("relay", ""), ("challenge", "")]).to_dict()) + "]",
+    '["AUTH",' + json.dumps(note(kind=22_242, with_tags=[("relay",), ("challenge",)]).to_dict()) + "]",
+    '["AUTH",' + json.dumps(note(kind=22_242, with_tags=[("relay", "ws://[::1"), ("challenge", "x")]).to_dict()) + "]",
+    '["AUTH",' + json.dumps(note(kind=22_243, with_tags=[("key", "x" * 64)] * 300).to_dict()) + "]",
+    '["AUTH",' + json.dumps(note(kind=22_243, with_tags=[("relay", "x"), ("expiration", "9" * 90)]).to_dict()) + "]",
+    '["AUTH",' + json.dumps(note(kind=22_244).to_dict()) + "]",
+    '["NEG-OPEN"]',
+    '["NEG-OPEN","a"]',
+    '["NEG-OPEN","a",{}]',
+    '["NEG-OPEN",7,{},"61"]',
+    '["NEG-OPEN","a",{},""]',
+    '["NEG-OPEN","a",{},7]',
+    '["NEG-OPEN","a",{},"zz"]',
+    '["NEG-OPEN","a",{},"60"]',
+    '["NEG-OPEN","a",{},"61ffffffffffffffffffff"]',
+    '["NEG-OPEN","a",{},"61' + "00" * 40_000 + '"]',
+    '["NEG-OPEN","a",{},"61' + "0000020ffffffff" * 99 + '"]',
+    '["NEG-OPEN","a",{"kinds":[1059]},"61"]',
+    '["NEG-OPEN","a",[],"61"]',
+    '["NEG-OPEN","a",{"limit":-1},"61"]',
+    '["NEG-MSG","a","61"]',
+    '["NEG-MSG","a"]',
+    '["NEG-MSG",null,"61"]',
+    '["NEG-CLOSE"]',
+    '["NEG-CLOSE",7]',
+    '["COUNT"]',
+    '["COUNT","a"]',
+    '["COUNT","a",{"search":"' + "x" * 70_000 + '"}]',
+    '["REQ","a",{"search":"\\"(* OR NEAR/9 ^"}]',
+    '["REQ","a",{"#p":[' + '"",' * 2_500 + '""]}]',
+    '["REQ","' + "s" * 65 + '",{}]',
+    '["EVENT",{"tags":' + "[" * 400 + "]" * 400 + "}]",
+    '["EVENT",' + json.dumps(note(with_tags=[("e",) * 2_000] * 3).to_dict()) + "]",
+    '["EVENT",' + json.dumps(note(with_tags=[("nonce", "x", "99999999999")]).to_dict()) + "]",
+    '["EVENT",' + json.dumps(note(with_tags=[("expiration", "-1"), ("d", "\x00")]).to_dict()) + "]",
+    '["EVENT",' + json.dumps(note(kind=62, with_tags=[("relay",), ("relay", "ALL_RELAYS ")]).to_dict()) + "]",
+    '["EVENT",' + json.dumps(note(kind=5, with_tags=[("a", "1:2:3:4"), ("a", ":::"), ("e", "")]).to_dict()) + "]",
+    '["OK","' + "0" * 64 + '",true,""]',
+    '["EOSE","a"]',
+    '["PING",1]',
+]
+
+
+def test_the_inputs_are_many():
+    assert len(set(JUNK)) >= 60
+
+
+@pytest.mark.parametrize("frame", JUNK)
 async def test_a_malformed_message_gets_one_answer_and_the_connection_goes_on(relay, frame):
     wire = await relay.connect()
     await wire.ws.send_str(frame)
-    assert (await wire.hear())[0] in ("NOTICE", "CLOSED", "OK", "EOSE", "NEG-MSG", "NEG-ERR")
+    assert (await wire.hear())[0] in ("NOTICE", "CLOSED", "OK", "EOSE", "COUNT", "NEG-MSG", "NEG-ERR")
     event = note()
     assert await wire.publish(event) == (True, "")
 
@@ -217,3 +270,43 @@ async def test_a_request_that_never_ends_is_cut_off_and_a_websocket_is_not(tmp_p
         writer.close()
         await asyncio.sleep(0.5)
         assert await wire.publish(note()) == (True, "")
+
+
+def resident(pid):
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1_024
+    raise AssertionError
+
+
+async def test_thousands_of_hostile_messages_leave_the_process_alive_and_its_memory_flat(tmp_path):
+    child = Child(tmp_path)
+    try:
+        async with aiohttp.ClientSession() as http:
+            # the first rounds fill caches and pools; what is measured comes after them
+            sizes = []
+            for _ in range(6):
+                await insult(http, child.url, rounds=5)
+                sizes.append(resident(child.process.pid))
+            assert sizes[-1] - sizes[1] < 20, f"{sizes} MB"
+            async with http.ws_connect(child.url) as ws:
+                await ws.receive(5)
+                event = note(content="still here")
+                await ws.send_str(f'["EVENT",{event.to_json()}]')
+                assert json.loads((await ws.receive(5)).data)[:3] == ["OK", event.id, True]
+    finally:
+        assert child.end() == 0
+
+
+async def insult(http, url, rounds):
+    """All junk on one socket after the other; every message is answered."""
+    for _ in range(rounds):
+        async with http.ws_connect(url, max_msg_size=0) as ws:
+            assert json.loads((await ws.receive(5)).data)[0] == "AUTH"
+            for frame in JUNK:
+                await ws.send_str(frame)
+            await ws.send_str('["COUNT","last",{"kinds":[31]}]')
+            while json.loads((await ws.receive(10)).data)[:2] != ["COUNT", "last"]:
+                pass
+            for name in ("a", "é"):
+                await ws.send_str(json.dumps(["CLOSE", name]))

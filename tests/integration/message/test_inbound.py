@@ -1,0 +1,267 @@
+"""What comes in over a real relay: who is heard, in which order, and what a flood costs."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+
+from core.clock import SystemClock
+from core.unit import Row
+from dvm.nonce import Unsigned
+from node.message.admission import Mentions, Rules, Strangers
+from relays.event import Draft, Event
+from relays.key import Key
+from relays.kind import DM
+from relays.nip04 import legacy_draft
+from relays.local_signer import KeySigner
+from relays.nip17 import wrap
+from tests.integration.agent.node_part import AGENT, NAME, NODE_PERMIT, OWNER, STRANGER, Town, town
+
+FRIENDS = Rules(contacts=frozenset({OWNER.pubkey}))
+
+
+async def _put(here: Town, event: Event) -> None:
+    await here.people.send(here.relay, event, NODE_PERMIT)
+
+
+async def _heard(here: Town, count: int) -> list[Row]:
+    await here.until(lambda: _are(here, count))
+    return await here.rows("message", direction="in")
+
+
+async def _are(here: Town, count: int) -> bool:
+    return len(await here.rows("message", direction="in")) >= count
+
+
+def _mined(sender: Key, bits: int) -> Event:
+    """A wrap whose id was worked on."""
+    plain = wrap(sender, AGENT.pubkey, Draft(DM, "hello", (("p", AGENT.pubkey),), SystemClock().now()))
+    once = Key.generate()
+    seal = _seal(sender)
+    content = once.encrypt(AGENT.pubkey, seal)
+    unsigned = Unsigned(once.pubkey, Draft(1059, content, plain.tags, plain.created_at))
+    nonce = 0
+    while True:
+        tried = unsigned.with_nonce(str(nonce), bits)
+        if int(tried.id, 16).bit_length() <= 256 - bits:
+            return once.sign(tried.draft)
+        nonce += 1
+
+
+def _seal(sender: Key) -> str:
+    rumor = {
+        "pubkey": sender.pubkey,
+        "kind": DM,
+        "content": "worked",
+        "tags": [["p", AGENT.pubkey]],
+        "created_at": SystemClock().now(),
+    }
+    content = sender.encrypt(AGENT.pubkey, orjson.dumps(rumor).decode())
+    return sender.sign(Draft(13, content, (), 1)).to_json()
+
+
+async def test_a_message_is_kept_with_its_protocol_and_what_became_of_it(relay: str) -> None:
+    async with town(relay) as here:
+        await here.say(OWNER, "good morning")
+        (row,) = await _heard(here, 1)
+        assert (row["agent"], row["peer"], row["protocol"], row["state"]) == (NAME, OWNER.pubkey, "nip17", "received")
+        assert row["text"] == "good morning"
+        await here.hear(OWNER)
+        await here.until(lambda: _state(here, "sent"))
+
+
+async def _state(here: Town, state: str) -> bool:
+    rows = await here.rows("message", direction="out")
+    return bool(rows) and all(row["state"] == state for row in rows)
+
+
+async def test_a_stranger_who_worked_is_heard_and_one_who_did_not_is_not(relay: str) -> None:
+    rules = replace(FRIENDS, strangers=Strangers.POW, pow_bits=8)
+    async with town(relay, rules=rules) as here:
+        await here.say(STRANGER, "without work")
+        await _put(here, _mined(STRANGER, 8))
+        (row,) = await _heard(here, 1)
+        assert (row["peer"], row["text"]) == (STRANGER.pubkey, "worked")
+        await here.until(lambda: here.messages.counts["stranger"] == 1)
+
+
+async def test_whom_the_agent_hears_can_be_changed_while_it_runs_and_stays_changed(relay: str) -> None:
+    async with town(relay) as here:
+        await here.messages.set_rules(NAME, {"contacts": [STRANGER.pubkey], "deny": [OWNER.pubkey]})
+        await here.say(OWNER, "hello")
+        await here.say(STRANGER, "hello")
+        await here.until(lambda: here.messages.counts["denied"] == 1)
+        assert {row["peer"] for row in await _heard(here, 1)} == {STRANGER.pubkey}
+        kept = here.unit
+    async with town(relay, kept) as again:
+        assert again.messages.rules(NAME).deny == {OWNER.pubkey}
+
+
+async def test_the_rate_of_a_sender_is_bounded(relay: str) -> None:
+    async with town(relay, rules=replace(FRIENDS, per_minute=1)) as here:
+        for number in range(13):
+            await here.say(OWNER, f"hello {number}")
+        await here.until(lambda: here.messages.counts["rate"] == 3)
+        assert len(await here.rows("inbox", cause="message")) == 10
+
+
+async def test_what_waits_together_is_dealt_with_in_the_order_in_which_it_was_written(relay: str) -> None:
+    now = SystemClock().now()
+    async with town(relay) as here:
+        await here.gate.pause()
+        for at in (30, 10, 20):
+            draft = Draft(DM, f"ask: {at}", (("p", AGENT.pubkey),), now - 60 + at)
+            await _put(here, wrap(OWNER, AGENT.pubkey, draft))
+        await _heard(here, 3)
+        await here.gate.resume()
+        await here.until(lambda: len(here.jobs.started) == 3)
+        asked = [here.jobs.requests[job].inputs[0].data for job in here.jobs.started]
+        assert asked == ["10", "20", "30"]
+
+
+async def test_a_message_from_the_future_is_left_alone(relay: str) -> None:
+    async with town(relay) as here:
+        draft = Draft(DM, "later", (("p", AGENT.pubkey),), SystemClock().now() + 5_000)
+        await _put(here, wrap(OWNER, AGENT.pubkey, draft))
+        await here.until(lambda: here.messages.counts["future"] == 1)
+        assert not await here.rows("inbox", cause="message")
+
+
+# ---- old messages
+
+
+async def _legacy(here: Town, sender: Key, text: str) -> Event:
+    event = sender.sign(await legacy_draft(KeySigner(sender), AGENT.pubkey, text, SystemClock().now()))
+    await _put(here, event)
+    return event
+
+
+async def test_an_old_message_is_read_and_answered_in_kind(relay: str) -> None:
+    async with town(relay) as here:
+        asked = await _legacy(here, OWNER, "good morning")
+        await here.until(lambda: _sent_kind(here, 4))
+        (answer,) = [event for event in await _events(here) if event["kind"] == 4]
+        assert answer["pubkey"] == AGENT.pubkey
+        assert ["p", OWNER.pubkey] in answer["tags"]
+        assert "summarize:" in OWNER.decrypt_legacy(AGENT.pubkey, answer["content"])
+        rows = await here.rows("message")
+        assert {row["protocol"] for row in rows} == {"nip04"}
+        assert {row["id"] for row in rows} == {asked.id, answer["id"]}
+        await here.say(OWNER, "summarize: Now by the new way.")
+        await here.until(lambda: here.jobs.started)
+        await here.jobs.finish(here.jobs.started[-1], result="short", provider="dvm", closed=True)
+        assert "short" in (await here.hear(OWNER))[0], "who writes by NIP-17 again is answered so"
+
+
+async def _events(here: Town) -> list[dict[str, Any]]:
+    return [orjson.loads(row["raw"]) for row in await here.rows("outbox")]
+
+
+async def _sent_kind(here: Town, kind: int) -> bool:
+    return any(event["kind"] == kind for event in await _events(here))
+
+
+async def test_no_money_moves_on_the_word_of_an_old_message(relay: str) -> None:
+    async with town(relay) as here:
+        await _legacy(here, OWNER, "summarize [max $0.0001]: Some text.")
+        await here.until(lambda: here.jobs.started)
+        request = here.jobs.requests[here.jobs.started[0]]
+        assert request.maximum is not None
+        assert request.maximum.value == 0
+
+
+async def test_a_strangers_old_message_is_not_even_decrypted(relay: str) -> None:
+    async with town(relay, rules=replace(FRIENDS, strangers=Strangers.ALL)) as here:
+        await _legacy(here, STRANGER, "summarize: Some text.")
+        await here.until(lambda: here.messages.counts["stranger"] == 1)
+        assert not await here.rows("message")
+
+
+# ---- reactions and mentions
+
+
+async def test_a_message_that_was_taken_is_acknowledged_if_that_is_wanted(relay: str) -> None:
+    async with town(relay, rules=replace(FRIENDS, acknowledge=True)) as here:
+        (sent,) = await here.say(OWNER, "summarize: Some text.")
+        assert await here.hear(OWNER) == ["✓"]
+        await here.settled("/nostr/react/")
+        await here.say(OWNER, "summarize: Some text again.")
+        assert len(await here.hear(OWNER, 2)) == 2
+        assert sent.id
+
+
+async def test_a_reaction_to_our_message_marks_it_seen(relay: str) -> None:
+    async with town(relay) as here:
+        message_id = await here.messages.send("operator", NAME, OWNER.pubkey, "hello", "key")
+        await here.until(lambda: _state(here, "sent"))
+        for sender, target in ((STRANGER, message_id), (OWNER, "0" * 64), (OWNER, message_id)):
+            draft = Draft(7, "+", (("e", target), ("p", AGENT.pubkey)), SystemClock().now())
+            await _put(here, wrap(sender, AGENT.pubkey, draft))
+        await here.until(lambda: _state(here, "seen"))
+        assert not await here.rows("inbox", cause="message")
+
+
+@pytest.mark.parametrize(("mentions", "heard"), [(Mentions.CONTACTS, 1), (Mentions.ALL, 2), (Mentions.NONE, 0)])
+async def test_a_public_note_that_names_the_agent_is_an_event_and_never_an_order(
+    relay: str, mentions: Mentions, heard: int
+) -> None:
+    async with town(relay, rules=replace(FRIENDS, mentions=mentions)) as here:
+        for sender in (OWNER, STRANGER):
+            note = Draft(1, "summarize: Some text.", (("p", AGENT.pubkey),), SystemClock().now())
+            await _put(here, sender.sign(note))
+        counts = here.messages.counts
+        seen = ("mention", "mention_stranger", "mention_denied")
+        await here.until(lambda: sum(counts[name] for name in seen) == 2)
+        rows = [row for row in await here.rows("inbox") if "nostr.mention" in row["payload"]]
+        assert [row["cause"] for row in rows] == ["event"] * heard
+        await here.until(lambda: _ticked(here, 1 + heard))
+        assert not here.jobs.started
+
+
+async def _ticked(here: Town, count: int) -> bool:
+    return len(await here.rows("tick")) >= count
+
+
+# ---- floods
+
+
+async def test_a_flood_of_strangers_wraps_does_not_keep_a_friend_waiting(relay: str) -> None:
+    """800 wraps for one agent; a friend writes in the middle of it."""
+    strangers = [Key.generate() for _ in range(4)]
+    draft = Draft(DM, "buy now", (("p", AGENT.pubkey),), SystemClock().now())
+    flood = [wrap(strangers[n % 4], AGENT.pubkey, draft) for n in range(800)]
+    async with town(relay) as here:
+        sends = [asyncio.create_task(_put(here, event)) for event in flood]
+        await asyncio.sleep(0.2)
+        before = SystemClock().monotonic()
+        await here.say(OWNER, "summarize: Some text.")
+        await here.until(lambda: here.jobs.started, 10)
+        waited = SystemClock().monotonic() - before
+        await asyncio.gather(*sends)
+        await here.until(lambda: _opened(here) >= len(flood), 20)
+        assert waited < 8
+        assert here.messages.counts["delayed"] > 0, "beyond the budget they wait in line"
+        assert len(await here.rows("message", direction="in")) == 1
+        assert len(await here.rows("inbox", cause="message")) == 1
+
+
+def _opened(here: Town) -> int:
+    return here.messages.counts["stranger"] + here.messages.counts["shed"]
+
+
+async def test_what_nobody_could_have_sent_changes_nothing(relay: str) -> None:
+    """Hostile wraps: each is dropped, counted, and costs no row."""
+    once = Key.generate()
+    seal = OWNER.sign(Draft(13, OWNER.encrypt(AGENT.pubkey, "[]"), (), 1))
+    bodies = ["x", once.encrypt(AGENT.pubkey, "null"), once.encrypt(AGENT.pubkey, seal.to_json()), "A" * 50_000]
+    now = SystemClock().now()
+    hostile = [once.sign(Draft(1059, body, (("p", AGENT.pubkey),), now)) for body in bodies]
+    async with town(relay) as here:
+        for event in hostile:
+            await _put(here, event)
+        await here.until(lambda: here.messages.counts["undecryptable"] == 4)
+        assert not await here.rows("message")
+        await here.say(OWNER, "good morning")
+        await _heard(here, 1)
