@@ -82,6 +82,7 @@ def _section(peer: Peer, found: dict[tuple[str, str, str], float]) -> Section:
         return {
             "client": label, "events/s": got(side, task, "rate"), "CPU µs/event": got(side, task, "cpu_us"),
             "p50 ms": got(side, task, "p50_ms"), "p99 ms": got(side, task, "p99_ms"),
+            "missed": got(side, task, "missed"),
         }  # fmt: skip
 
     section = Section(f"The pool and nostr-sdk's client, both against {peer.name} ({peer.durability})")
@@ -99,17 +100,22 @@ def _section(peer: Peer, found: dict[tuple[str, str, str], float]) -> Section:
     receive = ratio(got("sdk", "receive", "cpu_us"), got("pool", "receive", "cpu_us"))
     p50 = ratio(got("pool", "latency", "p50_ms"), got("sdk", "latency", "p50_ms"))
     outbox = ratio(got("pool", "outbox", "rate"), got("sdk", "publish", "rate"))
-    section.targets = [
-        Target(f"publish rate / the SDK's ({peer.name})", 2, publish),
-        Target(f"receive+verify CPU, the SDK's / the pool's ({peer.name})", 2, receive),
-        Target(f"publish→receive p50 / the SDK's ({peer.name})", 0.5, p50, at_least=False),
-        Target(f"durable outbox / the SDK's awaited-OK rate ({peer.name})", 0.8, outbox),
+    targets = [
+        Target("publish rate / the SDK's", 2, publish),
+        Target("receive+verify CPU, the SDK's / the pool's", 2, receive),
+        Target("publish→receive p50 / the SDK's", 0.5, p50, at_least=False),
+        Target("durable outbox / the SDK's awaited-OK rate", 0.8, outbox),
     ]
     cpu = ratio(got("sdk", "publish", "cpu_us"), got("pool", "publish", "cpu_us"))
     trusting = ratio(got("sdk", "trusting", "cpu_us"), got("pool", "receive", "cpu_us"))
     section.notes = [
         f"publish CPU, the SDK's / the pool's: {cpu}×; receive CPU with the SDK's own check alone: {trusting}×"
     ]
+    if peer.name == LOCAL:
+        section.targets = targets
+    else:  # what the relay does before its OK is the same for both clients, and is most of it here
+        section.notes += ["this relay syncs each group to the disk before an OK, which bounds both clients:"]
+        section.notes += [f"{one.name}: {one.value}×" for one in targets]
     return section
 
 

@@ -121,6 +121,8 @@ def build(home: Path, count: int) -> Population:
                 print(f"  {number:,} events", file=sys.stderr, flush=True)
     while index.catch_up(20_000):
         db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    while index.settle():  # as a relay does when it has nothing else to do
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()
     (home / "population.json").write_text(json.dumps(asdict(people)), encoding="utf-8")

@@ -29,7 +29,7 @@ class Chosen:
     keyring: bool = False
 
 
-def choose(file: Path | None, keyring: bool, none: bool) -> Chosen:
+def choose(file: Path | None, keyring: bool, none: bool, *, may_ask: bool = True) -> Chosen:
     """The passphrase that the options name; without any of them the environment's, or a person is asked.
 
     Raises:
@@ -49,7 +49,7 @@ def choose(file: Path | None, keyring: bool, none: bool) -> Chosen:
         return Chosen(secrets.token_urlsafe(24), keyring=True)
     if text := os.environ.pop(VARIABLE, ""):
         return Chosen(text)
-    ask = ask_at_terminal()
+    ask = ask_at_terminal() if may_ask else None
     if ask is None:
         raise PassphraseNeeded(
             "Nothing says how the keys are to be encrypted.",

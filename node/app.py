@@ -73,13 +73,16 @@ from node.service import serve as run_services
 from node.storage.database import Database, open_database
 from node.toll import CashuToll
 from node.workshop import workshop
+from relays.address import canonical
 from relays.bunker import Wire
+from relays.credential import Credentials
 from relays.directory import Directory
 from relays.key import Keyring
 from relays.local_signer import KeySigner
 from relays.outbox import Outbox
 from relays.pool import Pool
 from relays.presence import Profile
+from relays.signer import Signer
 from wallet.cashu.mint import connect
 from wallet.fx import Fixed, Fx, Oracle
 from wallet.leftover import leftover
@@ -130,13 +133,21 @@ class Node:
         )
 
     def _build_relays(self) -> None:
+        # A relay that is shown two keys knows that they belong together: only our own relays are shown any
+        ours = frozenset(map(canonical, self.config.node.relays))
+        auth = Credentials(KeySigner(self.keyring.node), self._voices, lambda relay, _: relay in ours, self.clock)
         self.pool = Pool(
-            self.config.node.relays, unit=self.database, clock=self.clock, check=self.gate.check,
+            self.config.node.relays, unit=self.database, clock=self.clock, check=self.gate.check, auth=auth,
             known=self.config.node.indexers,
         )  # fmt: skip
         self.outbox = Outbox(self.pool, self.database, self.clock, self.gate.delivery)
         self.overview = RelayOverview(self.pool, self.database)
         self.directory = Directory(self.pool, self.database, self.clock, indexers=self.config.node.indexers)
+
+    def _voices(self) -> list[Signer]:
+        """Every key with which something is read: the operator's mailbox, and agents' keys, also replaced ones."""
+        older = (one for name in self.identities for one in self.identities.older(name))
+        return [KeySigner(self.keyring.operator), *self.identities.values(), *older]
 
     def _build_own_relay(self, home: Path | None) -> None:
         """`[relay]`: a process with a listener of its own, if it is enabled."""
@@ -239,7 +250,7 @@ class Node:
         self.rotations = Rotations(
             self.identities, self.database, self.gate, self.outbox, self.clock,
             lambda agent, to, text, key: self.messages.send("operator", agent, to, text, key),
-            lambda agent: sorted(self.messages.rules(agent).contacts),
+            lambda agent: sorted(self.messages.rules(agent).contacts) if agent in self.roster else (),
         )  # fmt: skip
         self.signing = Signing(
             self.identities, self.database, self.gate, self.clock, self.engine.notify, self.config.keys.agent_kinds
@@ -316,7 +327,14 @@ class Node:
             sales=self.selling.list_sales,
             person=self._person,
             desk=lambda name: AgentDesk(self.signing, name, self.clock),
-            keys=KeyView(self.identities, self.rotations, self.pairings, self.keyring, self._person),
+            keys=KeyView(
+                self.identities,
+                self.rotations,
+                self.pairings,
+                self.keyring,
+                self._person,
+                lambda name: name in self.roster,
+            ),
         )
 
     def _person(self, name: str) -> PersonView:

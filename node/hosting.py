@@ -13,7 +13,7 @@ from relays.embedded.access import Access
 from relays.embedded.information import Description
 from relays.embedded.limit import Limits
 from relays.embedded.rate import Rate, Rates
-from relays.embedded.retention import MalformedRetention, retention
+from relays.embedded.retention import retention
 from relays.embedded.setting import RelaySettings
 from relays.key import parse_pubkey
 
@@ -78,21 +78,18 @@ class RelaySection(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> "RelaySection":
-        for key in (*self.keys, *self.denied_keys, *self.trusted):
-            parse_pubkey(key)
         try:
+            for key in (*self.keys, *self.denied_keys, *self.trusted):
+                parse_pubkey(key)
             retention(self.retention, self.trim or None)
-        except MalformedRetention as error:
+            if self.public_url:
+                canonical(self.public_url)
+        except InvalidInput as error:
             raise ValueError(error.message) from error
         for text in (*self.kinds, *self.denied_kinds):
             _kinds(text)
         for network in (*self.addresses, *self.denied_addresses, *self.proxies, *self.unlimited):
             ipaddress.ip_network(network)
-        if self.public_url:
-            try:
-                canonical(self.public_url)
-            except InvalidInput as error:
-                raise ValueError(error.message) from error
         if ("key" in self.write_by or self.read_by == "key") and not self.keys:
             raise ValueError('writing or reading by "key" needs some keys')
         if self.share_port and (self.host not in _LOOPBACK or self.public_url):

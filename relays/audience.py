@@ -74,6 +74,10 @@ class Audience:
                     return True
         return False
 
+    def lane(self, event: Event) -> str:
+        """Events with the same are handled in order: the first of the keys that the event names."""
+        return next((value for value in event.values(self.tag) if value in self._since), "")
+
     def concerned(self, event: Event) -> list[str]:
         """The keys of this audience that the event names."""
         return [key for key in dict.fromkeys(event.values(self.tag)) if key in self._since]

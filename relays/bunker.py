@@ -1,7 +1,6 @@
 """A signer that lives elsewhere (NIP-46), as a `Signer`: asked over relays, connected only while it is needed.
 
-nostr-sdk has a client for this, but one that cannot be closed, that notices a dead relay after 110 s, and that gives
-no sign of `auth_url` (docs/adr): the talk is short, so it is here. A request goes to all relays of the signer's
+nostr-sdk has a client for this; what it lacks is told in docs/adr/0010. A request goes to all relays of the signer's
 address with the same id; the first answer counts. A connection that breaks is made anew and what is still open is
 asked again, until the time is up.
 """

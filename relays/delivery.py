@@ -1,5 +1,9 @@
 """From frames to a handler: one worker per subscription, so that a slow handler holds up nothing but itself.
 
+Events are handled in order of arrival; where a subscription is for many keys, in order for each key, and some keys
+beside each other: a handler that waits for its commit then shares it with others, and one that is slow (it fetches a
+file) holds up its own key and not the next thousand for as long.
+
 The order per event is fixed: size (at the socket) → parse → verify → filter → not seen → handler → seen. Events of
 all relays and their EOSEs pass one queue in order of arrival. When it fills, the socket is read no further for a
 moment; if the handler is stuck all the same, what comes is dropped, counted and asked for again, since answers to
@@ -37,6 +41,7 @@ BURST = 48
 _BATCH = 256
 _ON_ITS_WAY_S = 5  # a younger event may still be on its way
 _TURN = 16
+_BESIDE = 16  # lanes at once: what they do until they first wait is one turn of the loop
 
 
 class Source(Protocol):
@@ -87,6 +92,7 @@ class Delivery:
         clock: time.
         matches: whether an event is wanted; by default, whether a filter of the spec says so.
         remember: gather in `fresh` what is to be remembered over restarts.
+        lane: events with the same are handled in order; by default all of them.
 
     Attributes:
         changed: set whenever a relay was read to its end.
@@ -102,11 +108,13 @@ class Delivery:
         matches: Callable[[Event], bool] | None = None,
         *,
         remember: bool = False,
+        lane: Callable[[Event], str] | None = None,
     ) -> None:
         self.spec = spec
         self.handler = handler
         self.fresh: list[tuple[str, int]] = []
         self._matches = matches or self._filters_match
+        self._lane = lane
         self.remembers = remember
         self.changed = asyncio.Event()
         self._clock = clock
@@ -198,18 +206,41 @@ class Delivery:
             genuine = await asyncio.get_running_loop().run_in_executor(executor, _good, events)
         else:
             genuine = []
+        lanes: dict[str, list[tuple[_Item, Event]]] = {}
         for at, (item, event) in enumerate(found):
             if self._stopped:
                 return
             if at % _TURN == _TURN - 1:  # a burst of wraps that nobody can open must not hold up the loop
                 await asyncio.sleep(0)
-            if genuine[at] if genuine else _is_genuine(event):
-                await self._handle(item, event)
-            else:
+            if not (genuine[at] if genuine else _is_genuine(event)):
                 item.source.health.forged += 1
                 item.source.fault()
+            elif self._lane is None:
+                await self._handle(item, event)
+            else:
+                lanes.setdefault(self._lane(event), []).append((item, event))
+        await self._handle_lanes(list(lanes.values()))
+        if self._stopped:
+            return
         for item in batch:
             self._release(item)
+
+    async def _handle_lanes(self, lanes: Sequence[Sequence[tuple[_Item, Event]]]) -> None:
+        left = iter(lanes)
+
+        async def work() -> None:
+            for lane in left:
+                for item, event in lane:
+                    if not self._stopped:
+                        await self._handle(item, event)
+                await asyncio.sleep(0)
+
+        if len(lanes) == 1:
+            await work()
+        elif lanes:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(_BESIDE, len(lanes))):
+                    group.create_task(work())
 
     def _release(self, item: _Item) -> None:
         connection = item.source.connection

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from mnemonic import Mnemonic
 
+import relays.binding  # noqa: F401 (from here on nostr-sdk's binding copies text at once)
 from core.error import InvalidInput
 from core.identifier import EventId, PubKey, is_hex64
 from relays.error import NotForUs

@@ -61,24 +61,21 @@ def parse_address(text: str) -> Address:
     return Address(name, domain)
 
 
-def names_document(
-    keys: Mapping[str, PubKey], wanted: str | None, relays: Mapping[PubKey, Sequence[str]] | None = None
-) -> bytes:
+def names_document(keys: Mapping[str, PubKey], wanted: str | None, relays: Sequence[str] = ()) -> bytes:
     """The answer to `GET /.well-known/nostr.json?name=…`; serve it with `Access-Control-Allow-Origin: *`.
 
     Args:
         keys: our names, in lower case; `_` is the domain itself.
         wanted: the name that was asked for. None, or a name that is not ours, names nobody: a whole list of who is
             here is for nobody to read.
-        relays: where each key is found.
+        relays: where our keys are found.
     """
     key = keys.get(wanted.lower()) if wanted is not None else None
     if wanted is None or key is None:
         return orjson.dumps({"names": {}})
     document: dict[str, Any] = {"names": {wanted.lower(): key}}
-    found = (relays or {}).get(key)
-    if found:
-        document["relays"] = {key: list(found)[:MAX_RELAYS]}
+    if relays:
+        document["relays"] = {key: list(relays)[:MAX_RELAYS]}
     return orjson.dumps(document)
 
 

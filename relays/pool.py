@@ -286,7 +286,8 @@ class Pool:
     ) -> Audience:
         """Have the handler called once for every event of these kinds that names, by `tag`, a key of the audience.
 
-        Keys come and go by `Audience.add` and `remove`; thousands share a few REQs. Names as in `subscribe`. A name
+        Events for one key are handled in order, those for some others at the same time. Keys come and go by
+        `Audience.add` and `remove`; thousands share a few REQs. Names as in `subscribe`. A name
         that exists with the same kinds and tag gets the new handler and keeps its keys.
         """
         known, delivery = self._audiences.get(name), self._deliveries.get(name)
@@ -304,7 +305,7 @@ class Pool:
         )
         spec = Spec(name, (), backdated)
         delivery = self._deliveries[name] = Delivery(
-            spec, self._listened(audience, handler), self._clock, audience.matches, remember=True
+            spec, self._listened(audience, handler), self._clock, audience.matches, remember=True, lane=audience.lane
         )
         if self._tasks is not None:
             self._start(delivery)

@@ -56,7 +56,7 @@ def init(
         seed = sys.stdin.read() if str(words) == "-" else words.read_text(encoding="utf-8")
     if (home / KEYS).exists() or (home / FILE).exists():
         raise HomeExists(f"{home} already holds a node.")  # before a passphrase is made or asked for
-    chosen = choose(passphrase_file, passphrase_keyring, no_passphrase)
+    chosen = choose(passphrase_file, passphrase_keyring, no_passphrase, may_ask=not (yes or json_mode))
     if chosen.keyring and chosen.text is not None:
         into_keyring(Keyring(seed).node.npub, chosen.text)
     made = create(

@@ -144,6 +144,22 @@ def rotate(
 
 
 @app.command()
+def retire(name: NameArgument, home: HomeOption, json_mode: JsonOption = False) -> None:
+    """Give an identity up that no agent speaks with; its name never gets the same key again."""
+    Output(json_mode=json_mode).answer(Client.open(home).call(f"{_BASE}/retire", {"name": name}))
+
+
+@app.command()
+def lookup(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="NAME@DOMAIN, or a domain.")],
+    home: HomeOption,
+    json_mode: JsonOption = False,
+) -> None:
+    """Whom a domain names now (NIP-05): a hint from whoever holds the domain, and no proof of more."""
+    Output(json_mode=json_mode).answer(Client.open(home).call(f"{_BASE}/lookup", {"address": address}))
+
+
+@app.command()
 def export(
     name: NameArgument,
     home: HomeOption,

@@ -95,6 +95,9 @@ class Keys(Protocol):
     async def retire(self, name: str) -> Mapping[str, Any]:
         """Give an identity up."""
 
+    async def look_up(self, address: str) -> Mapping[str, Any]:
+        """Whom a domain names by this address (NIP-05)."""
+
 
 def identity_service(person: Person, desk: Desk | None = None, keys: Keys | None = None) -> Tree:
     """The service at `/identity`; with a desk it signs, with keys it is the operator's."""
@@ -216,6 +219,9 @@ def _key_files(keys: Keys) -> dict[str, Node]:
     async def retire(body: bytes, session: Session) -> bytes:
         return json_bytes(await keys.retire(_text(_object(body, {"name"}), "name")))
 
+    async def look_up(body: bytes, session: Session) -> bytes:
+        return json_bytes(await keys.look_up(_text(_object(body, {"address"}), "address")))
+
     most = MAX_SECRET_BYTES
     return {
         "keys": _shown(keys),
@@ -225,5 +231,6 @@ def _key_files(keys: Keys) -> dict[str, Node]:
         ),
         "bunker": File("an identity held by a remote signer: JSON with name, uri (call)", call=pair, max_bytes=most),
         "rotate": File("a new key for an identity, announced: JSON with name (call)", call=rotate, max_bytes=most),
+        "lookup": File("whom a domain names (NIP-05): JSON with address (call)", call=look_up, max_bytes=most),
         "retire": File("give an identity up: JSON with name (call)", call=retire, max_bytes=most),
     }

@@ -36,7 +36,6 @@ AGAIN_S = 86_400
 RETRY_S = 60
 PAUSE_S = 0.04  # between two agents: relays limit what one connection may publish
 _KINDS = (METADATA, RELAY_LIST, DM_RELAYS, HANDLER, HEARTBEAT)
-_ADDRESSED = (HANDLER, HEARTBEAT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +211,7 @@ class Presence:
 
 def withdrawal(pubkey: PubKey, now: int) -> list[Draft]:
     """What takes an identity's public events back: a deletion (NIP-09), and empty ones that are newer."""
-    places = [("a", f"{kind}:{pubkey}:{D if kind in _ADDRESSED else ''}") for kind in _KINDS]
+    places = [("a", f"{kind}:{pubkey}:{D if kind == HANDLER else ''}") for kind in _KINDS]
     kinds = [("k", str(kind)) for kind in _KINDS]
     profile = orjson.dumps({"deleted": True}).decode()
     return [

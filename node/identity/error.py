@@ -4,6 +4,7 @@ VendoError
 ├── PassphraseNeeded  key.locked    401  the keys are encrypted, and no source gave a passphrase
 ├── KeysDamaged       key.damaged   422  keys.json is not what this program wrote
 ├── IdentityExists    key.exists    409
+├── IdentityInUse     key.in_use    409  an agent speaks with it
 └── IdentityUnknown   key.unknown   404
 """
 
@@ -31,6 +32,15 @@ class IdentityExists(Conflict):
 
     code = "key.exists"
     remedy = "Choose another name, or give it a new key with `vendo key rotate`."
+
+
+class IdentityInUse(Conflict):
+    """An agent speaks with this identity."""
+
+    code = "key.in_use"
+    remedy = (
+        "Delete the agent first (`vendo agent delete`), or give it another key (`vendo key rotate`)."
+    )
 
 
 class IdentityUnknown(NotFound):

@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from core.error import InvalidInput
+from core.error import InvalidInput, NotFound
 from core.identifier import PubKey
-from node.identity.error import IdentityUnknown
+from node.identity.error import IdentityInUse, IdentityUnknown
 from node.identity.pairing import Pairings
 from node.identity.registry import Derived, Identities, Identity, Imported, Source
 from node.identity.rotation import Rotations
 from relays.key import Key, Keyring, npub
+from relays.naming import guarded_session, look_up
 from relays.presence import Profile
 
 NODE, OPERATOR = "node", "operator"
@@ -71,9 +72,10 @@ class KeyView:
         pairings: Pairings,
         ring: Keyring,
         person: Callable[[str], PersonView],
+        in_use: Callable[[str], bool],
     ) -> None:
         self._identities, self._rotations, self._pairings, self._ring = identities, rotations, pairings, ring
-        self._person = person
+        self._person, self._in_use = person, in_use
 
     async def list(self) -> Sequence[Mapping[str, Any]]:
         """Every key: the operator's, the node's, the agents'."""
@@ -141,11 +143,27 @@ class KeyView:
         """Give an identity up.
 
         Raises:
+            IdentityInUse: an agent speaks with it.
             IdentityUnknown: there is none.
         """
+        if self._in_use(name):
+            raise IdentityInUse(f"The agent {name!r} speaks with this identity.")
         found = shown(self._identities.identity(name))
         await self._identities.retire(name)
         return {**found, "state": "deleted"}
+
+    async def look_up(self, address: str) -> Mapping[str, Any]:
+        """Whom a domain names by this address (NIP-05), asked now.
+
+        Raises:
+            InvalidInput: it is no such address.
+            NotFound: the domain names nobody by it, or does not answer.
+        """
+        async with guarded_session() as session:
+            found = await look_up(address, session)
+        if found is None:
+            raise NotFound("The domain names nobody so, or does not answer.", remedy="Check the address's spelling.")
+        return {"address": address, "pubkey": found.pubkey, "npub": npub(found.pubkey), "relays": list(found.relays)}
 
     async def _add(self, name: str, source: Source) -> Mapping[str, Any]:
         await self._identities.add(name, source)

@@ -49,7 +49,7 @@ class Access:
     pow_bits: int = 0
     read_by: Reading = "open"
     auth_to_write: bool = False
-    private: bool = False
+    private: bool = True
     trusted: frozenset[PubKey] = frozenset()
     proxies: tuple[str, ...] = ()
     price_msat: int = 0

@@ -29,7 +29,7 @@ from relays.embedded.setting import RelaySettings
 from relays.embedded.toll import PaymentRefused, Toll
 
 _SWITCH_S = 0.0005  # the usual 5 ms let a busy loop starve the thread that writes
-_NICE = 5  # when both want the processor, money goes first
+_NICE = 10  # when both want the processor, money goes first
 _HEALTH_S = 1.0
 _LINE_BYTES = 8 << 20
 _PAY_S = 60.0

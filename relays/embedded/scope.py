@@ -50,7 +50,8 @@ def refuse(filters: Sequence[Filter], readers: Collection[PubKey]) -> str:
             return "auth-required: private messages (kinds 4, 1059, 21059) go to their parties only"
         strangers = _strangers(wanted, readers)
         if strangers:
-            return f"restricted: this connection may not read for {min(strangers)}"
+            # Not `restricted`: a connection may prove several keys, and AUTH by this one would help.
+            return f"auth-required: this connection has not proved {min(strangers)}"
     return ""
 
 

@@ -21,6 +21,7 @@ from relays.embedded.page import POLICY, answer_page, page
 from relays.embedded.store import Store
 from relays.embedded.toll import Toll
 from relays.key import parse_pubkey
+from relays.nip05 import names_document
 
 _NIP11 = "application/nostr+json"
 _OPEN_TO_ALL = {
@@ -120,14 +121,10 @@ class Server:
         return _html(page(self._description, self._rules, self.url, events, connections, mints))
 
     async def _nostr_json(self, request: web.Request) -> web.Response:
-        """NIP-05: one name, or 404 without saying which others there are."""
-        name = request.query.get("name", "").lower()
-        pubkey = self._names.get(name)
-        body: dict[str, Any] = {"names": {name: pubkey} if pubkey is not None else {}}
+        """NIP-05: one name, without saying which others there are."""
         url = self._description.public_url
-        if pubkey is not None and url:
-            body["relays"] = {pubkey: [url]}
-        return web.json_response(body, headers=_OPEN_TO_ALL)
+        body = names_document(self._names, request.query.get("name"), (url,) if url else ())
+        return web.Response(body=body, content_type="application/json", headers=_OPEN_TO_ALL)
 
     async def _pay(self, request: web.Request) -> web.Response:
         """A token for a key: by the page's form, or as JSON."""

@@ -23,6 +23,7 @@ from relays.embedded.store_schema import claim, connect, failing_as_file, prepar
 from relays.embedded.store_search import WordIndex
 from relays.embedded.store_sweep import Sweeper
 from relays.embedded.store_write import Entry, EventWriter, Outcome
+from relays.embedded.trait import DELETION, VANISH
 from relays.filter import Filter
 
 T = TypeVar("T")
@@ -33,6 +34,7 @@ _log = logging.getLogger(__name__)
 STORE_NIPS = (50, 62)  # what a relay can do because its store can: search, vanishing
 
 _GROUP = 1_000
+_SLOW = (DELETION, VANISH)  # one of them may remove many events
 _GROUP_BYTES = 1 << 20  # what is stored together is sent together, to every listener
 _READERS = 2
 _QUICK_S = 0.002  # the loop commits by itself only while the disk is faster than this
@@ -75,6 +77,7 @@ class Store:
         self._retention = retention or Retention()
         self._now = 0  # Unix seconds, as the relay's clock last said
         self._counted_s = 0
+        self._unsettled = False  # whether the index of words is in pieces
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[Sequence[Entry] | None] = queue.SimpleQueue()
         self._commit_s = 0.0  # how long a commit takes lately
@@ -148,6 +151,8 @@ class Store:
 
     def commit_now(self, entries: Sequence[Entry]) -> list[Outcome] | None:
         """Store a few events on the calling thread, saving two hand-overs. None if the writer is busy or slow."""
+        if any(entry.event.kind in _SLOW for entry in entries):
+            return None
         if self._commit_s > _QUICK_S or not self._queue.empty() or not self._lock.acquire(blocking=False):
             self._commit_s *= 0.98  # so that one slow moment is forgotten
             return None
@@ -215,7 +220,7 @@ class Store:
 
     def _read(self, ask: Callable[[EventReader], T], now: int) -> T:
         if self._writer.next_expiry <= now:  # or expired events would use up the answer's limit
-            self._sweep(now)
+            self._repeat(lambda: self._sweeper.expired(now, _SWEPT), 1)
         reader = self._idle.get()
         try:
             return ask(reader)
@@ -230,8 +235,6 @@ class Store:
         await self._loop.run_in_executor(self._tender, self._tend, now)
 
     def _tend(self, now: int) -> None:
-        if self._writer.next_expiry <= now:
-            self._sweep(now)
         self._shrink(now)
         self._index(None, True)
         try:
@@ -247,10 +250,9 @@ class Store:
         log = self._path.with_name(self._path.name + "-wal")
         return log.stat().st_size if log.exists() else 0
 
-    def _sweep(self, now: int) -> None:
-        self._repeat(lambda: self._sweeper.expired(now, _SWEPT))
-
     def _shrink(self, now: int) -> None:
+        if self._writer.next_expiry <= now:
+            self._repeat(lambda: self._sweeper.expired(now, _SWEPT))
         self._repeat(lambda: self._sweeper.vanished(_SWEPT))
         self._repeat(lambda: self._sweeper.aged(now, _SWEPT))
         self._repeat(lambda: self._sweeper.trimmed(_SWEPT))
@@ -258,10 +260,10 @@ class Store:
             self._counted_s = now
             self._repeat(lambda: self._sweeper.surplus(_SWEPT))
 
-    def _repeat(self, sweep: Callable[[], int]) -> None:
+    def _repeat(self, sweep: Callable[[], int], most: int = _SWEEPS) -> None:
         """Sweep until nothing is left, at most so many times; others may write in between."""
         try:
-            for _ in range(_SWEEPS):
+            for _ in range(most):
                 with self._lock:
                     removed = sweep()
                 if removed < _SWEPT:
@@ -278,7 +280,10 @@ class Store:
                     return
                 with self._lock:
                     self._words.catch_up(_INDEXED)
-                done += _INDEXED
+                done, self._unsettled = done + _INDEXED, True
+            while patiently and self._unsettled and self._queue.empty() and time.monotonic() < deadline:
+                with self._lock:
+                    self._unsettled = self._words.settle()
         except sqlite3.Error:  # the words are indexed when there is room again
             _log.warning("words were not indexed", extra={"action": "relay_index_failed"})
 

@@ -14,7 +14,7 @@ from relays.embedded.store_plan import Planner
 from relays.embedded.store_scan import Scan, Scanner
 from relays.embedded.store_schema import MAX_TIME, Hash, connect, failing_as_file, place_range
 from relays.embedded.store_search import Searcher
-from relays.filter import Filter
+from relays.filter import MAX_LIMIT, Filter
 
 PAGE = 200  # texts fetched at once
 VECTOR_ITEMS = 500_000
@@ -161,7 +161,9 @@ class EventReader:
         )
 
     def count(self, filters: Sequence[Filter]) -> int:
-        """How many stored events meet one of the filters (NIP-45); their limits do not matter, nor does a search.
+        """How many stored events meet one of the filters (NIP-45); their limits do not matter.
+
+        Of what is searched for, `MAX_LIMIT` at most are counted.
 
         Raises:
             QueryTooBroad: it would examine too much.
@@ -228,14 +230,19 @@ class EventReader:
         args: list[int | str] = []
         for wanted in filters:
             one = replace(wanted, limit=_COUNTED)
-            if not is_empty(one):
-                sql, more = self._unlimited(one)
-                parts.append(sql)
-                args += more
+            if is_empty(one):
+                continue
+            sql, more = self._unlimited(one)
+            parts.append(sql)
+            args += more
         return " UNION ".join(parts), args
 
     def _unlimited(self, wanted: Filter) -> tuple[str, list[int | str]]:
         low, high = place_range(wanted.since, wanted.until)
+        asked = self._searcher.question(wanted) if wanted.search else None
+        if asked is not None:
+            found = self._searcher.search(replace(wanted, limit=MAX_LIMIT), asked, low, high, rank=False)
+            return "SELECT value AS seq FROM json_each(?)", [_json(found)]
         if wanted.ids is not None:
             where, args = self._where(wanted, low, high)
             return f"SELECT e.seq FROM {where}", args  # noqa: S608

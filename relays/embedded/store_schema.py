@@ -58,7 +58,8 @@ _ADDED = """
 -- Who has asked to vanish, when, and the key of wraps to them. Pending while events are still to be removed.
 CREATE TABLE vanished(author INTEGER PRIMARY KEY, at INT NOT NULL, wraps INT NOT NULL, pending INT NOT NULL);
 CREATE INDEX vanished_pending ON vanished(pending) WHERE pending;
-CREATE VIRTUAL TABLE word USING fts5(text, content='', detail=none, tokenize='unicode61 remove_diacritics 2');
+CREATE VIRTUAL TABLE word USING fts5(text, content='', detail=none, tokenize='ascii');
+INSERT INTO word(word, rank) VALUES('usermerge', 2);
 """
 _TABLES = f"""
 CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB NOT NULL);

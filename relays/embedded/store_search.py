@@ -7,6 +7,7 @@ over, and ranks those.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import orjson
 
@@ -18,8 +19,9 @@ from relays.embedded.word import Question, fit, has_phrases, question, words_of
 from relays.event import Event, parse
 from relays.filter import Filter
 
-_RANKED = 2  # matches that are compared for each that may be returned
+_RANKED = 3  # matches that are compared for every two that may be returned
 _LEAST = 50
+_MERGED = 32  # pages that are joined in one transaction
 _NAMED = 64  # kinds or authors that are asked for as words; more are checked afterwards
 _KIND, _AUTHOR = "\ue000k", "\ue000a"  # private characters: no word of a text has one
 
@@ -69,6 +71,20 @@ class WordIndex:
         self._upto = reached
         return self.behind
 
+    def settle(self) -> bool:
+        """Join a few pages of what was indexed at different times, so that a search has fewer places to look in.
+
+        Returns whether there is more to join.
+
+        Raises:
+            sqlite3.Error: the engine failed; the index is as it was.
+        """
+        db = self._writer.db
+        before = db.total_changes
+        with self._writer.transaction():
+            db.execute("INSERT INTO word(word, rank) VALUES('merge', ?)", (_MERGED,))
+        return db.total_changes - before > 1  # SQLite's own sign that something was joined
+
     def _forget(self, seq: int, event: Event) -> None:
         if seq > self._upto:
             return
@@ -87,8 +103,8 @@ class Searcher:
         """What is searched for; None if everything fits."""
         return question(wanted.search)
 
-    def search(self, wanted: Filter, asked: Question, low: int, high: int) -> list[int]:
-        """The events that fit best among the newest that match, the best first.
+    def search(self, wanted: Filter, asked: Question, low: int, high: int, *, rank: bool = True) -> list[int]:
+        """The events that fit best among the newest that match, the best first; the newest alone without `rank`.
 
         Raises:
             QueryTooBroad: too few of those with the words meet the filter's other conditions.
@@ -96,41 +112,55 @@ class Searcher:
         if not asked.words:
             return []
         allowed = EXAMINED_PER_ROW * (wanted.limit + 1)
-        wish = min(allowed, max(wanted.limit * _RANKED, _LEAST))
-        match, rest = self._match(wanted, asked)
-        found: list[int] = []
-        below, examined, chunk = 1 << 62, 0, wish
-        while len(found) < wish:
-            asked_for = min(chunk, allowed - examined)
-            if asked_for <= 0:
-                if not found:
-                    raise QueryTooBroad
+        wish = min(allowed, max(wanted.limit * _RANKED // 2, _LEAST)) if rank or asked.phrases else wanted.limit
+        before, ways = self._scanner.examined, self._ways(wanted, asked)
+        for number, (match, rest) in enumerate(ways, 1):
+            most = allowed if number == len(ways) else allowed // 2
+            found, is_all = self._found(match, rest, wanted, (low, high), wish, before + most)
+            if is_all or len(found) >= wish:
                 break
-            sql = "SELECT rowid AS line FROM word WHERE word MATCH ? AND rowid<? ORDER BY rowid DESC LIMIT ?"
-            seqs = [row[0] for row in self._scanner.rows(sql, (match, below, asked_for), 1)]
-            examined += len(seqs)
-            found += self._meeting(seqs, wanted, rest, low, high)
-            if len(seqs) < asked_for:
-                break
-            below, chunk = seqs[-1], chunk * 2
-        self._scanner.examined += examined
-        best = self._ranked(found[:wish], asked)[: wanted.limit]
-        if examined > EXAMINED_PER_ROW * (len(best) + 1):
+        best = (self._ranked(found[:wish], asked) if rank or asked.phrases else found)[: wanted.limit]
+        if self._scanner.examined - before > EXAMINED_PER_ROW * (len(best) + 1):
             raise QueryTooBroad
         return best
 
-    def _match(self, wanted: Filter, asked: Question) -> tuple[str, Rest]:
+    def _found(
+        self, match: str, rest: Rest, wanted: Filter, between: tuple[int, int], wish: int, ceiling: int
+    ) -> tuple[list[int], bool]:
+        """The newest that match and meet the rest, and whether there are no more."""
+        found: list[int] = []
+        below, chunk = 1 << 62, wish if rest.is_empty() else wish * 2
+        sql = "SELECT rowid AS line FROM word WHERE word MATCH ? AND rowid<? ORDER BY rowid DESC LIMIT ?"
+        while len(found) < wish:
+            most = min(chunk, ceiling - self._scanner.examined)
+            if most <= 0:
+                return found, False
+            seqs = [row[0] for row in self._scanner.rows(sql, (match, below, most), 1)]
+            self._scanner.examined += len(seqs)
+            found += self._meeting(seqs, wanted, rest, *between)
+            if len(seqs) < most:
+                return found, True
+            below, chunk = seqs[-1], chunk * 2
+        return found, False
+
+    def _ways(self, wanted: Filter, asked: Question) -> list[tuple[str, Rest]]:
+        """What to ask FTS5, and what to check afterwards.
+
+        A frequent kind is checked afterwards, since FTS5 would walk its whole list; a rare one is asked for, after
+        that has not found enough.
+        """
         terms = [f'"{word}"' for word in asked.words]
-        kinds, authors = wanted.kinds, wanted.authors
-        hashed = None if authors is None else [self._keyed(author) for author in sorted(authors)]
-        if kinds is not None and len(kinds) <= _NAMED:
-            terms.append("(" + " OR ".join(f'"{_KIND}{kind}"' for kind in sorted(kinds)) + ")")
-            kinds = None
-        if hashed is not None and len(hashed) <= _NAMED:
-            terms.append("(" + " OR ".join(f'"{_author(one)}"' for one in hashed) + ")")
-            hashed = None
+        authors = None if wanted.authors is None else [self._keyed(author) for author in sorted(wanted.authors)]
+        kinds = None if wanted.kinds is None else sorted(wanted.kinds)
+        if authors is not None and len(authors) <= _NAMED:
+            terms.append("(" + " OR ".join(f'"{_author(one)}"' for one in authors) + ")")
+            authors = None
         tags = tuple([self._keyed(name + value) for value in values] for name, values in wanted.tags.items())
-        return " AND ".join(terms), Rest(tags, hashed, None if kinds is None else sorted(kinds))
+        ways = [(" AND ".join(terms), Rest(tags, authors, kinds))]
+        if kinds is not None and len(kinds) <= _NAMED:
+            terms.append("(" + " OR ".join(f'"{_KIND}{kind}"' for kind in kinds) + ")")
+            ways.append((" AND ".join(terms), Rest(tags, authors)))
+        return ways
 
     def _meeting(self, seqs: Sequence[int], wanted: Filter, rest: Rest, low: int, high: int) -> list[int]:
         if not seqs:
@@ -140,13 +170,14 @@ class Searcher:
             "SELECT e.seq||','||e.place AS line FROM json_each(?) j CROSS JOIN event e ON e.seq=j.value "
             "WHERE e.place BETWEEN ? AND ?"
         )
+        if rest.kinds is not None:
+            sql += " AND e.kind IN (SELECT value FROM json_each(?))"
+            args.append(orjson.dumps(rest.kinds).decode())
         if wanted.ids is not None:
             sql += " AND e.id IN (SELECT value FROM json_each(?))"
             args.append(orjson.dumps([self._keyed(one) for one in wanted.ids]).decode())
-        return self._scanner.passing(dict(self._pairs(sql + " ORDER BY j.key", args)), rest)
-
-    def _pairs(self, sql: str, args: Sequence[int | str]) -> list[tuple[int, int]]:
-        return [(seq, place) for seq, place in self._scanner.rows(sql, args, 2)]
+        rows = {row[0]: row[1] for row in self._scanner.rows(sql + " ORDER BY j.key", args, 2)}
+        return self._scanner.passing(rows, replace(rest, kinds=None))
 
     def _ranked(self, seqs: Sequence[int], asked: Question) -> list[int]:
         """By how well they fit; of equals the newest first. What has the words but lacks a phrase is left out."""

@@ -31,7 +31,7 @@ from relays.event import Event, parse
 
 NEVER = 1 << 62
 _CHUNKS = (64, 16, 4, 1)
-_VANISHED_AT_ONCE = 5_000  # events of a vanishing author that are removed in the request's own transaction
+_VANISHED_AT_ONCE = 1_000  # events of a vanishing author that are removed in the request's own transaction
 _AUTHORS = 20_000
 
 

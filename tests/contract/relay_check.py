@@ -264,8 +264,8 @@ async def nip01_subscription_ids_belong_to_their_connection(url: str) -> None:
 async def nip01_a_long_subscription_id_is_not_served(url: str) -> None:
     async with connected(url) as wire:
         try:
-            await wire.open({"ids": ["ab" * 32]}, sub="x" * 65)
-        except (Refused, NoAnswer):
+            await asyncio.wait_for(wire.open({"ids": ["ab" * 32]}, sub="x" * 65), 1.5)
+        except (Refused, TimeoutError):
             return
         raise AssertionError("65 characters were accepted; NIP-01 ends at 64")
 

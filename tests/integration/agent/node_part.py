@@ -4,7 +4,7 @@ The stand-in goes through the same gate as the real buyer and ends a job when th
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,7 @@ from node.message.admission import Rules
 from node.message.service import AgentMessenger, Messages, Reach
 from node.message.voice import FixedVoices
 from node.storage.memory import MemoryDatabase
+from relays.credential import Credentials
 from relays.embedded.service import EmbeddedRelay
 from relays.event import Draft, Event
 from relays.filter import Filter
@@ -47,6 +48,7 @@ from relays.local_signer import KeySigner
 from relays.nip17 import unwrap, wrap
 from relays.outbox import Outbox
 from relays.pool import Pool
+from relays.signer import Signer
 
 NODE, AGENT, OWNER, STRANGER = (Key(bytes([number]) * 32) for number in (1, 2, 3, 4))
 LIMITS = Limits.of("msat", per_job=100_000, per_day=150_000, per_seller=100_000)
@@ -143,6 +145,7 @@ class Town:
     jobs: StandIn
     pool: Pool
     people: Pool
+    voices: list[Callable[[], Iterable[Signer]]]
 
     async def say(self, sender: Key, text: str, kind: int = DM, wraps: int = 1) -> list[Event]:
         """Send the agent a DM, wrapped so many times."""
@@ -243,19 +246,26 @@ async def town(
     rules: Rules | None = None,
     reach: Callable[[Pool, MemoryDatabase, NodeGate], Reach] | None = None,
     more: Sequence[str] = (),
+    agents: Mapping[str, Key] | None = None,
 ) -> AsyncIterator[Town]:
     clock, feed = SystemClock(), Feed()
     unit = unit or MemoryDatabase(ledger_seal(NODE), clock)
     gate = NodeGate(unit, clock, LIMITS, NODE.pubkey)
     await gate.load()
-    pool = Pool([relay, *more], unit=unit, clock=clock, check=gate.check)
-    people = Pool([relay, *more], unit=MemoryDatabase(), clock=clock, check=lambda _: None)
+    agents = agents if agents is not None else {NAME: AGENT}
+    signers = [KeySigner(key) for key in agents.values()]
+    voices: list[Callable[[], Iterable[Signer]]] = [lambda: signers]
+    shown = Credentials(KeySigner(NODE), lambda: (one for voice in voices for one in voice()), lambda *_: True, clock)
+    persons = Credentials(KeySigner(OWNER), lambda: [KeySigner(STRANGER), KeySigner(AGENT)], lambda *_: True, clock)
+    pool = Pool([relay, *more], unit=unit, clock=clock, check=gate.check, auth=shown)
+    people = Pool([relay, *more], unit=MemoryDatabase(), clock=clock, check=lambda _: None, auth=persons)
     outbox = Outbox(pool, unit, clock, gate.delivery)
     made: dict[str, Namespace] = {}
-    engine = Engine(unit, clock, {"buyer": Buyer()}, lambda name: made[name], feed, QUICK)
+    engine = Engine(unit, clock, {"buyer": Buyer()}, lambda name: made.get(name) or made[NAME], feed, QUICK)
     rules = rules or Rules(contacts=frozenset({OWNER.pubkey}))
     messages = Messages(
-        pool, outbox, gate, unit, FixedVoices({NAME: KeySigner(AGENT)}), {NAME: rules}, clock, engine.notify, feed,
+        pool, outbox, gate, unit, FixedVoices({name: KeySigner(key) for name, key in agents.items()}),
+        dict.fromkeys(agents, rules), clock, engine.notify, feed,
         reach(pool, unit, gate) if reach is not None else Reach(),
     )  # fmt: skip
     jobs = StandIn(unit, gate, engine)
@@ -263,7 +273,7 @@ async def town(
     await engine.create(NAME, "buyer", AGENT.pubkey)
     async with AsyncExitStack() as stack:
         await _running(stack, pool, people, outbox, messages, engine)
-        found = Town(unit, gate, relay, engine, messages, jobs, pool, people)
+        found = Town(unit, gate, relay, engine, messages, jobs, pool, people, voices)
         await found.until(lambda: all(one.is_up(url) for one in (pool, people) for url in one.urls))
         yield found
 

@@ -14,8 +14,8 @@ from node.message.admission import Mentions, Rules, Strangers
 from relays.event import Draft, Event
 from relays.key import Key
 from relays.kind import DM
-from relays.nip04 import legacy_draft
 from relays.local_signer import KeySigner
+from relays.nip04 import legacy_draft
 from relays.nip17 import wrap
 from tests.integration.agent.node_part import AGENT, NAME, NODE_PERMIT, OWNER, STRANGER, Town, town
 

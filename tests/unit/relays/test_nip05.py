@@ -28,7 +28,7 @@ def test_what_is_no_address_is_refused(text):
 
 
 def test_the_document_names_only_who_was_asked_for():
-    relays = {BOB: ["wss://one.example.com"]}
+    relays = ["wss://one.example.com"]
     told = json.loads(names_document({"bob": BOB, "eve": EVE}, "BOB", relays))
     assert told == {"names": {"bob": BOB}, "relays": {BOB: ["wss://one.example.com"]}}
     for nobody in (None, "", "mallory"):
@@ -36,7 +36,7 @@ def test_the_document_names_only_who_was_asked_for():
 
 
 def test_our_document_is_read_back():
-    raw = names_document({"bob": BOB}, "bob", {BOB: ["wss://one.example.com"]})
+    raw = names_document({"bob": BOB}, "bob", ["wss://one.example.com"])
     assert read_document(raw, "bob") == Named(BOB, ("wss://one.example.com",))
     assert read_document(raw, "eve") is None
 

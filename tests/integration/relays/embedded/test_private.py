@@ -71,8 +71,8 @@ async def test_a_party_gets_its_messages_and_nobody_else_does(relay):
     assert set(await wire.ask({"kinds": [4, 1059]})) == {to_bob.id, from_bob.id}
     assert set(await wire.ask({})) == {to_bob.id, from_bob.id, public.id}
     assert await wire.ask({"ids": [other.id, to_bob.id]}) == [to_bob.id]
-    assert await closed(wire, "REQ", "a", {"kinds": [1059], "#p": [BOB.pubkey, CAROL.pubkey]}) == "restricted"
-    assert await closed(wire, "COUNT", "a", {"kinds": [1059], "#p": [CAROL.pubkey]}) == "restricted"
+    assert await closed(wire, "REQ", "a", {"kinds": [1059], "#p": [BOB.pubkey, CAROL.pubkey]}) == "auth-required"
+    assert await closed(wire, "COUNT", "a", {"kinds": [1059], "#p": [CAROL.pubkey]}) == "auth-required"
     await wire.say("COUNT", "c", {})
     assert (await wire.hear())[2] == {"count": 3}
     nobody = await relay.connect()
@@ -153,7 +153,7 @@ async def test_one_auth_and_lists_read_for_hundreds_of_keys(relay):
         event = wrap(agent)
         await writer.publish(event)
         assert (await wire.hear())[2]["id"] == event.id
-    assert await closed(wire, "REQ", "x", {"kinds": [1059], "#p": [BOB.pubkey]}) == "restricted"
+    assert await closed(wire, "REQ", "x", {"kinds": [1059], "#p": [BOB.pubkey]}) == "auth-required"
     again = await relay.connect()  # the relay has verified these consents before
     await prove(again, NODE, relay)
     assert (await send_lists(again, relay, AGENTS[:3]))[0] == (True, "")
@@ -168,7 +168,7 @@ async def test_a_list_is_refused_without_its_nodes_auth_or_for_elsewhere_or_beyo
     assert (await send_lists(wire, relay, AGENTS[:2], url="wss://evil.example.com"))[0][1].startswith("invalid:")
     more = [Key(bytes([9]) * 30 + number.to_bytes(2, "big")) for number in range(1, 602)]
     assert (await send_lists(wire, relay, more, bare=True))[0][1].startswith("restricted:")
-    assert await closed(wire, "REQ", "a", {"kinds": [1059], "#p": [AGENTS[1].pubkey]}) == "restricted"
+    assert await closed(wire, "REQ", "a", {"kinds": [1059], "#p": [AGENTS[1].pubkey]}) == "auth-required"
 
 
 async def test_a_bare_list_is_believed_of_a_trusted_node_only(relay):

@@ -63,12 +63,12 @@ def test_without_a_key_no_private_event_is_asked_for_or_found(filters):
 def test_asking_for_a_stranger_is_refused_by_name():
     alice, bob = NAMES[:2]
     asked = [Filter(kinds=frozenset({1059}), tags={"p": frozenset({alice, bob})})]
-    assert scope.refuse(asked, {alice}).startswith("restricted:")
+    assert scope.refuse(asked, {alice}).startswith("auth-required:")
     assert bob in scope.refuse(asked, {alice})
     assert scope.refuse(asked, {alice, bob}) == ""
     talk = [Filter(kinds=frozenset({4}), authors=frozenset({alice}), tags={"p": frozenset({bob})})]
     assert scope.refuse(talk, {alice}) == scope.refuse(talk, {bob}) == ""
-    assert scope.refuse(talk, {NAMES[2]}).startswith("restricted:")
+    assert scope.refuse(talk, {NAMES[2]}).startswith("auth-required:")
 
 
 def test_text_that_only_looks_like_a_private_event_is_sent():

@@ -3,7 +3,8 @@ import stat
 
 import pytest
 
-from relays.embedded.error import EventFileFailed, NewerEventFile, RelayBusy
+from relays.embedded.error import EventFileFailed, NewerEventFile, QueryTooBroad, RelayBusy
+from relays.embedded.retention import retention
 from relays.embedded.store import Store
 from relays.embedded.store_schema import connect
 from relays.embedded.store_write import Entry
@@ -144,3 +145,60 @@ def test_a_newer_file_is_refused(tmp_path):
         await store.close()
 
     asyncio.run(reopened())
+
+
+async def test_a_search_finds_what_was_stored_just_now(store):
+    store.commit_now(entries(note(content="fresh kiwi")))
+    assert len((await store.snapshot([Filter(search="kiwi")], NOW)).seqs) == 1
+
+
+async def test_words_are_indexed_behind_the_writer_and_put_together(store):
+    for number in range(40):
+        store.commit_now(entries(note(content=f"kiwi {number}")))
+    assert store._words.behind == 40
+    await store.tend(NOW)
+    assert store._words.behind == 0
+    assert not store._unsettled
+
+
+async def test_tending_removes_what_may_go(tmp_path):
+    kept = retention([{"kinds": [1], "time": 100}, {"kinds": [7], "count": 2}])
+    store = Store(tmp_path / "relay.db", store_bytes=1 << 30, retention=kept)
+    store.open(Done())
+    try:
+        old, reactions = note(at=NOW - 200), [note(kind=7, at=NOW + n) for n in range(5)]
+        short = note(kind=42, with_tags=[("expiration", str(NOW + 1))])
+        for event in (old, short, *reactions):
+            assert store.commit_now(entries(event))[0].accepted
+        await store.tend(NOW + 1)
+        assert store.total == 2
+        [refused] = store.commit_now(entries(note(at=NOW - 300)))
+        assert (refused.accepted, refused.reason.partition(":")[0]) == (False, "invalid")
+    finally:
+        await store.close()
+
+
+async def test_tending_finishes_what_a_vanished_author_left(store, monkeypatch):
+    monkeypatch.setattr("relays.embedded.store_write._VANISHED_AT_ONCE", 3)
+    store.answers_to({"wss://relay.example"})
+    for number in range(10):
+        store.commit_now(entries(note(content=str(number))))
+    store.submit(entries(note(kind=62, at=NOW + 9, with_tags=[("relay", "wss://relay.example")])))
+    await store.done.told.wait()
+    assert store.total == 8
+    assert len((await store.snapshot([Filter()], NOW)).first) == 1
+    await store.tend(NOW)
+    assert store.total == 1
+
+
+@pytest.mark.parametrize("kind", [5, 62])
+async def test_what_may_remove_much_is_left_to_the_thread(store, kind):
+    assert store.commit_now(entries(note(kind=kind))) is None
+
+
+async def test_a_reconciliation_has_a_bound(store):
+    for number in range(5):
+        store.commit_now(entries(note(content=str(number))))
+    assert len(await store.vector([Filter(limit=1)], NOW)) == 5
+    with pytest.raises(QueryTooBroad):
+        await store.vector([Filter()], NOW, 4)

@@ -158,3 +158,12 @@ def test_stored_text_is_untouched_by_the_index(parts):
     store(parts, event)
     snapshot = parts.reader.snapshot([Filter(search="kiwi")], NOW)
     assert parse(orjson.loads(snapshot.first[0])) == event
+
+
+def test_a_search_is_counted_and_reconciled_as_what_it_finds(parts):
+    one, two, other = store(parts, note(content="kiwi"), note(content="kiwi 2"), note(kind=7, content="plum"))
+    assert parts.reader.count([Filter(search="kiwi")]) == 2
+    assert parts.reader.count([Filter(search="kiwi"), Filter(kinds=frozenset({7})), Filter(ids=frozenset({one}))]) == 3
+    assert {event_id for _, event_id in parts.reader.vector([Filter(search="kiwi")])} == {one, two}
+    assert parts.reader.count([Filter(search='"2 kiwi"')]) == 0
+    assert other

@@ -1,0 +1,145 @@
+"""How foreign relays differ from the checks, by the versions that `make test-deps` pins. Kept exact by a test.
+
+What our pool must live with: OKs that never come, stale versions, expired events and wishes to vanish that stay, and
+processes that need AUTH for one key at a time.
+"""
+
+DIFFERENCES: dict[str, frozenset[str]] = {
+    "localrelay": frozenset(
+        {
+            "nip01_a_long_subscription_id_is_not_served",
+            "nip01_an_addressable_kind_keeps_one_for_each_d",
+            "nip11_a_document_says_what_the_relay_is",
+            "nip11_browsers_may_read_it",
+            "nip11_its_limits_are_said",
+            "nip11_the_limit_on_results_is_kept",
+            "nip40_an_event_is_not_served_once_it_expires",
+            "nip50_all_words_count_and_unknown_extensions_do_not",
+            "nip62_a_wish_for_this_relay_by_name_is_followed",
+        }
+    ),
+    "nostr-relay": frozenset(
+        {
+            "nip01_a_forged_body_under_a_stored_id_is_not_served",
+            "nip01_a_limit_of_zero_is_live_only",
+            "nip01_a_long_subscription_id_is_not_served",
+            "nip01_a_repeated_event_is_a_success",
+            "nip01_a_wrong_id_is_invalid",
+            "nip01_a_wrong_signature_is_invalid",
+            "nip01_an_ephemeral_event_is_passed_on_and_not_kept",
+            "nip01_an_event_of_another_key_is_invalid",
+            "nip01_an_old_version_that_comes_late_changes_nothing",
+            "nip01_each_filter_field_selects",
+            "nip01_junk_is_answered_and_the_connection_lives",
+            "nip01_of_two_versions_of_one_second_the_lowest_id_stays",
+            "nip01_ties_go_to_the_lowest_id",
+            "nip09_an_address_is_deleted_up_to_the_date_of_the_wish",
+            "nip09_deleting_a_deletion_has_no_effect",
+            "nip09_what_was_deleted_does_not_come_back",
+            "nip11_a_document_says_what_the_relay_is",
+            "nip11_its_limits_are_said",
+            "nip11_the_limit_on_results_is_kept",
+            "nip40_an_event_is_not_served_once_it_expires",
+            "nip40_an_expired_event_is_not_taken",
+            "nip45_count_counts_what_the_request_would_give",
+            "nip45_many_filters_are_counted_once_each",
+            "nip50_a_word_is_found",
+            "nip50_all_words_count_and_unknown_extensions_do_not",
+            "nip62_a_key_vanishes_and_stays_away",
+            "nip62_a_wish_for_this_relay_by_name_is_followed",
+            "nip70_a_protected_event_is_not_taken_from_strangers",
+        }
+    ),
+    "nostr-relay-core": frozenset(
+        {
+            "nip01_a_long_subscription_id_is_not_served",
+            "nip01_a_repeated_event_is_a_success",
+            "nip01_new_events_come_after_eose",
+            "nip09_an_address_is_deleted_up_to_the_date_of_the_wish",
+            "nip09_an_author_deletes_by_id",
+            "nip09_deleting_a_deletion_has_no_effect",
+            "nip09_what_was_deleted_does_not_come_back",
+            "nip11_a_document_says_what_the_relay_is",
+            "nip11_browsers_may_read_it",
+            "nip11_its_limits_are_said",
+            "nip11_the_limit_on_results_is_kept",
+            "nip40_an_event_is_not_served_once_it_expires",
+            "nip45_count_counts_what_the_request_would_give",
+            "nip45_many_filters_are_counted_once_each",
+            "nip50_a_search_of_any_characters_is_answered",
+            "nip50_all_words_count_and_unknown_extensions_do_not",
+            "nip62_a_key_vanishes_and_stays_away",
+            "nip62_a_vanishing_cannot_be_deleted",
+            "nip62_a_wish_for_this_relay_by_name_is_followed",
+            "nip70_a_protected_event_is_not_taken_from_strangers",
+        }
+    ),
+    "monstr": frozenset(
+        {
+            "nip01_a_forged_body_under_a_stored_id_is_not_served",
+            "nip01_a_long_subscription_id_is_not_served",
+            "nip01_a_repeated_event_is_a_success",
+            "nip01_a_request_with_the_same_id_replaces_the_first",
+            "nip01_a_wrong_id_is_invalid",
+            "nip01_an_old_version_that_comes_late_changes_nothing",
+            "nip01_each_filter_field_selects",
+            "nip01_ids_and_authors_are_matched_whole",
+            "nip01_junk_is_answered_and_the_connection_lives",
+            "nip01_of_two_versions_of_one_second_the_lowest_id_stays",
+            "nip01_ties_go_to_the_lowest_id",
+            "nip09_an_address_is_deleted_up_to_the_date_of_the_wish",
+            "nip09_an_author_deletes_by_id",
+            "nip09_deleting_a_deletion_has_no_effect",
+            "nip09_what_was_deleted_does_not_come_back",
+            "nip11_a_document_says_what_the_relay_is",
+            "nip11_browsers_may_read_it",
+            "nip11_its_limits_are_said",
+            "nip11_the_limit_on_results_is_kept",
+            "nip40_an_event_is_not_served_once_it_expires",
+            "nip40_an_expired_event_is_not_taken",
+            "nip45_count_counts_what_the_request_would_give",
+            "nip45_many_filters_are_counted_once_each",
+            "nip50_a_word_is_found",
+            "nip50_all_words_count_and_unknown_extensions_do_not",
+            "nip62_a_key_vanishes_and_stays_away",
+            "nip62_a_vanishing_cannot_be_deleted",
+            "nip62_a_wish_for_this_relay_by_name_is_followed",
+            "nip70_a_protected_event_is_not_taken_from_strangers",
+        }
+    ),
+    "khatru": frozenset(
+        {
+            "nip01_a_long_subscription_id_is_not_served",
+            "nip01_a_repeated_event_is_a_success",
+            "nip01_a_request_with_the_same_id_replaces_the_first",
+            "nip01_an_addressable_kind_keeps_one_for_each_d",
+            "nip01_an_event_that_two_filters_match_comes_once",
+            "nip01_each_filter_field_selects",
+            "nip01_only_the_first_value_of_a_tag_is_matched",
+            "nip09_a_foreign_wish_does_not_keep_an_event_away",
+            "nip09_deleting_a_deletion_has_no_effect",
+            "nip11_browsers_may_read_it",
+            "nip11_its_limits_are_said",
+            "nip11_the_limit_on_results_is_kept",
+            "nip40_an_event_is_not_served_once_it_expires",
+            "nip40_an_expired_event_is_not_taken",
+            "nip50_all_words_count_and_unknown_extensions_do_not",
+            "nip62_a_key_vanishes_and_stays_away",
+            "nip62_a_vanishing_cannot_be_deleted",
+            "nip62_a_wish_for_this_relay_by_name_is_followed",
+        }
+    ),
+    "localrelay with auth": frozenset(
+        {
+            "nip42_a_proof_is_no_event_for_others",
+            "nip42_one_connection_may_prove_many_keys",
+        }
+    ),
+    "khatru with auth": frozenset(
+        {
+            "nip42_live_letters_of_others_stay_away",
+            "nip42_nobody_reads_the_letters_of_others",
+            "nip42_one_connection_may_prove_many_keys",
+        }
+    ),
+}

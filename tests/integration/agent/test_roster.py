@@ -1,0 +1,294 @@
+"""Agents that come and go while the node runs, and what the public sees of them, over a real relay."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import orjson
+import pytest
+
+from core.clock import SystemClock
+from core.error import InvalidInput, NotFound
+from core.money import Msat
+from fs.service.agents import agents_service
+from fs.session import Role, Session
+from node.agent.presence import D, Face, Presence, withdrawal
+from node.agent.roster import Roster
+from node.config import AgentSection
+from node.error import AgentConfigured, AgentTaken
+from node.identity.registry import Identities
+from node.message.admission import Rules, read_rules
+from node.message.service import OPERATOR, Messages
+from node.message.voice import FixedVoices, JoinedVoices
+from node.storage.memory import MemoryDatabase
+from relays.bunker import Wire
+from relays.event import Draft, Event
+from relays.filter import Filter
+from relays.key import Keyring
+from relays.kind import DELETION, DM, DM_RELAYS, HANDLER, HEARTBEAT, METADATA, RELAY_LIST
+from relays.local_signer import KeySigner
+from relays.nip17 import wrap
+from relays.nip65 import read_dm_relays
+from tests.integration.agent.node_part import NODE_PERMIT, OWNER, STRANGER, Town, _running, relay_at, town
+from tests.wallet_part import BUYER_WORDS
+
+CLOCK = SystemClock()
+OPERATOR_KEY = Keyring(BUYER_WORDS).operator
+CONFIGURED = AgentSection(name="steady")
+
+
+def _rules(section: AgentSection) -> Rules:
+    value = {name: getattr(section, name) for name in Rules().to_dict()}
+    return read_rules({**value, "contacts": [*section.contacts, OWNER.pubkey, OPERATOR_KEY.pubkey]})
+
+
+@dataclass
+class Place:
+    """A town whose agents are those of a roster."""
+
+    here: Town
+    roster: Roster
+    keys: Identities
+    messages: Messages
+    presence: Presence
+
+    async def said(self, pubkey: str, kind: int) -> list[Event]:
+        return await self.here.people.fetch([Filter(authors=frozenset({pubkey}), kinds=frozenset({kind}))], 2)
+
+    async def newest(self, pubkey: str, kind: int) -> Event | None:
+        return next(iter(await self.said(pubkey, kind)), None)
+
+    async def is_said(self, pubkey: str, kind: int) -> bool:
+        return bool(await self.said(pubkey, kind))
+
+
+@asynccontextmanager
+async def place(relay: str, unit: MemoryDatabase | None = None) -> AsyncIterator[Place]:
+    async with aiohttp.ClientSession() as http, town(relay, unit) as here:
+        gate, pool = here.gate, here.pool
+        wire = Wire(http, CLOCK, gate.check, lambda: gate.standing("test"))
+        keys = Identities(here.unit, CLOCK, Keyring(BUYER_WORDS), wire)
+        operator = FixedVoices({OPERATOR: KeySigner(OPERATOR_KEY)})
+        outbox = here.messages._outbound._outbox
+        messages = Messages(
+            pool, outbox, gate, here.unit, JoinedVoices(operator, keys), {OPERATOR: Rules()}, CLOCK,
+            here.engine.notify, here.messages._feed,
+        )  # fmt: skip
+
+        def face(name: str) -> Face | None:
+            section = roster.find(name)
+            if section is None or not section.public:
+                return None
+            return Face(name, section.about, Msat(0) if section.strangers == "all" else None)
+
+        presence = Presence(here.unit, outbox, keys, CLOCK, lambda: pool.urls, face, 300)
+        roster = Roster(
+            here.unit, CLOCK, keys, here.engine, messages, presence, [CONFIGURED], _rules, ["buyer"], lambda _: None
+        )
+        keys.on_change(roster.rekeyed)
+        here.voices.append(lambda: [*keys.values(), KeySigner(OPERATOR_KEY)])
+        await roster.prepare()
+        async with AsyncExitStack() as stack:
+            await _running(stack, messages, presence)
+            yield Place(here, roster, keys, messages, presence)
+
+
+@pytest.fixture
+async def relay(tmp_path: Path) -> AsyncIterator[str]:
+    async with relay_at(tmp_path) as url:
+        yield url
+
+
+async def _say(at: Place, pubkey: str, text: str) -> None:
+    draft = Draft(DM, text, (("p", pubkey),), CLOCK.now())
+    await at.here.people.send(at.here.relay, wrap(OWNER, pubkey, draft), NODE_PERMIT)  # type: ignore[arg-type]
+
+
+async def _got(at: Place, agent: str) -> bool:
+    return bool(await at.here.rows("inbox", agent=agent, cause="message"))
+
+
+async def test_an_agent_that_is_added_hears_at_once_and_after_a_restart(relay: str) -> None:
+    async with place(relay) as at:
+        made = await at.roster.add({"name": "fresh", "about": "new here"})
+        pubkey = at.keys.current("fresh").pubkey
+        await _say(at, pubkey, "hello")
+        await at.here.until(lambda: _got(at, "fresh"))
+        again = await at.roster.add({"name": "fresh", "about": "new here"})
+        assert made["npub"] == again["npub"], "the same again changes nothing"
+        with pytest.raises(AgentTaken):
+            await at.roster.add({"name": "fresh", "about": "another"})
+        kept = at.here.unit
+    async with place(relay, kept) as again:
+        assert again.roster.names() == ["steady", "fresh"]
+        assert again.keys.current("fresh").pubkey == pubkey
+        count = len(await again.here.rows("inbox", agent="fresh", cause="message"))
+        await _say(again, pubkey, "hello again")
+        await again.here.until(lambda: _count(again, "fresh", count + 1))
+
+
+async def _count(at: Place, agent: str, count: int) -> bool:
+    return len(await at.here.rows("inbox", agent=agent, cause="message")) == count
+
+
+async def test_a_public_agent_shows_its_profile_its_relays_and_if_it_serves_an_announcement_and_a_heartbeat(
+    relay: str,
+) -> None:
+    async with place(relay) as at:
+        await at.roster.add({"name": "open", "about": "ask me", "strangers": "all"})
+        await at.roster.add({"name": "closed"})
+        await at.roster.add({"name": "hidden", "public": False, "strangers": "all"})
+        opened, closed, hidden = (at.keys.current(name).pubkey for name in ("open", "closed", "hidden"))
+        await at.here.until(lambda: at.is_said(opened, HEARTBEAT))
+        await at.here.until(lambda: at.is_said(closed, METADATA))
+        profile = await at.newest(opened, METADATA)
+        assert profile is not None
+        assert orjson.loads(profile.content) == {"name": "open", "about": "ask me", "bot": True}
+        lists = await at.newest(opened, DM_RELAYS)
+        assert lists is not None
+        assert read_dm_relays(lists) == (relay,)
+        assert await at.is_said(opened, RELAY_LIST)
+        offer = await at.newest(opened, HANDLER)
+        assert offer is not None
+        assert (offer.value("d"), offer.values("k")) == (D, [str(DM)])
+        beat = await at.newest(opened, HEARTBEAT)
+        assert beat is not None
+        assert int(beat.value("expiration") or 0) > CLOCK.now() + 300
+        assert not await at.is_said(closed, HANDLER)
+        assert not await at.is_said(hidden, METADATA)
+        purposes = {row["effect_id"] for row in await at.here.rows("outbox")}
+        assert purposes == {"agent.presence"}, "what is fixed goes out under the day's standing entry"
+
+
+async def test_what_was_said_is_not_said_again_at_every_start(relay: str) -> None:
+    async with place(relay) as at:
+        pubkey = at.keys.current("steady").pubkey
+        await at.here.until(lambda: at.is_said(pubkey, METADATA))
+        first, kept = await at.newest(pubkey, METADATA), at.here.unit
+    async with place(relay, kept) as again:
+        await again.roster.add({"name": "other"})
+        await again.here.until(lambda: again.is_said(again.keys.current("other").pubkey, METADATA))
+        assert await again.newest(pubkey, METADATA) == first
+        rows = await again.here.rows("outbox")
+        assert len([row for row in rows if pubkey in row["raw"] and '"kind":0,' in row["raw"]]) == 1
+
+
+async def test_a_deleted_agent_is_heard_no_more_and_has_taken_back_what_it_said(relay: str) -> None:
+    async with place(relay) as at:
+        await at.roster.add({"name": "brief", "strangers": "all"})
+        pubkey = at.keys.current("brief").pubkey
+        await at.here.until(lambda: at.is_said(pubkey, HEARTBEAT))
+        await at.roster.delete("brief")
+        await at.here.until(lambda: at.is_said(pubkey, DELETION))
+        await at.here.until(lambda: _emptied(at, pubkey))
+        assert not await at.is_said(pubkey, HEARTBEAT)
+        await _say(at, pubkey, "are you there")
+        await _say(at, at.keys.current("steady").pubkey, "and you")
+        await at.here.until(lambda: _got(at, "steady"))
+        assert not await _got(at, "brief")
+        assert "brief" not in at.keys
+        with pytest.raises(NotFound):
+            await at.roster.show("brief")
+        with pytest.raises(AgentTaken):
+            await at.roster.add({"name": "brief"})
+        kept = at.here.unit
+    async with place(relay, kept) as again:
+        assert again.roster.names() == ["steady"]
+        assert "brief" not in again.keys
+
+
+async def _emptied(at: Place, pubkey: str) -> bool:
+    lists, profile = await at.newest(pubkey, DM_RELAYS), await at.newest(pubkey, METADATA)
+    offer = await at.newest(pubkey, HANDLER)
+    return (
+        lists is not None
+        and lists.tags == ()
+        and profile is not None
+        and orjson.loads(profile.content) == {"deleted": True}
+        and (offer is None or offer.values("k") == [])
+    )
+
+
+async def test_a_deletion_that_a_crash_interrupted_is_finished_at_the_next_start(relay: str) -> None:
+    async with place(relay) as at:
+        await at.roster.add({"name": "brief"})
+        pubkey = at.keys.current("brief").pubkey
+        await at.here.until(lambda: at.is_said(pubkey, METADATA))
+
+        async def dies(name: str, signer: object) -> None:
+            raise InvalidInput("it dies here")
+
+        at.presence.withdraw = dies  # type: ignore[method-assign,assignment]
+        with pytest.raises(InvalidInput):
+            await at.roster.delete("brief")
+        kept = at.here.unit
+    async with place(relay, kept) as again:
+        assert "brief" not in again.roster
+        assert "brief" not in again.keys
+        await again.here.until(lambda: again.is_said(pubkey, DELETION))
+
+
+async def test_an_agent_of_the_configuration_goes_only_from_there(relay: str) -> None:
+    async with place(relay) as at:
+        with pytest.raises(AgentConfigured):
+            await at.roster.delete("steady")
+        with pytest.raises(AgentTaken):
+            await at.roster.add({"name": "steady"})
+        assert (await at.roster.show("steady"))["configured"] is True
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"name": "UPPER"},
+        {"name": "node"},
+        {"name": "list"},
+        {"name": "a", "program": "nothing"},
+        {"name": "a", "contacts": ["x"]},
+        {"name": "a", "unknown": 1},
+    ],
+)
+async def test_settings_that_are_none_make_no_agent(relay: str, value: dict) -> None:
+    async with place(relay) as at:
+        with pytest.raises(InvalidInput):
+            await at.roster.add(value)
+        assert at.roster.names() == ["steady"]
+        assert len(await at.here.rows("identity")) == 1
+
+
+async def test_the_operators_files_list_add_and_delete(relay: str) -> None:
+    async with place(relay) as at:
+        tree, session = agents_service(at.roster), Session("operator", Role.OPERATOR, "key", unit=at.here.unit)
+        await tree.call(("new",), b'{"name": "fresh"}', session)
+        listed = orjson.loads(await tree.read(("list",), session))
+        assert [one["name"] for one in listed] == ["fresh", "steady"]
+        assert orjson.loads(await tree.read(("fresh", "settings"), session))["configured"] is False
+        await tree.call(("fresh", "delete"), b"", session)
+        assert [one.name for one in await tree.list((), session)][-1] == "steady"
+
+
+async def test_the_operators_mailbox_hears_agents_and_nobody_else(relay: str) -> None:
+    async with place(relay) as at:
+        await at.messages.send("operator", "steady", OPERATOR_KEY.pubkey, "to the operator", "key")
+        stranger = Draft(DM, "hello", (("p", OPERATOR_KEY.pubkey),), CLOCK.now())
+        await at.here.people.send(relay, wrap(STRANGER, OPERATOR_KEY.pubkey, stranger), NODE_PERMIT)
+        await at.here.until(lambda: _heard_by_operator(at))
+        await at.here.until(lambda: at.messages.counts["stranger"] == 1)
+        (row,) = await at.here.rows("message", agent=OPERATOR)
+        assert row["text"] == "to the operator"
+        assert not await at.here.rows("inbox", agent=OPERATOR)
+
+
+async def _heard_by_operator(at: Place) -> bool:
+    return bool(await at.here.rows("message", agent=OPERATOR))
+
+
+def test_a_withdrawal_names_every_kind_and_the_empty_events_are_newer() -> None:
+    drafts = withdrawal(OWNER.pubkey, 100)
+    assert drafts[0].kind == DELETION
+    named = {tag[1].split(":")[0] for tag in drafts[0].tags if tag[0] == "a"}
+    assert named == {str(kind) for kind in (METADATA, RELAY_LIST, DM_RELAYS, HANDLER, HEARTBEAT)}
+    assert all(draft.created_at > drafts[0].created_at for draft in drafts[1:])
