@@ -463,7 +463,7 @@ class Connection:
         if settled is not None:
             self._settled(settled, now, mono)
             self._crowd.lists_may_be_refused()
-            if self.auth.waiting and self.traits.keys == "many":  # of thousands of keys not each is worth a look at what may be asked now
+            if self.auth.waiting and self.traits.keys == "many":  # not each of thousands is worth a look at all
                 self.asks.extend(self.auth.take(mono))
             else:
                 self.progress(now, mono)

@@ -133,7 +133,8 @@ class Crowd:
 
     def start(self, shards: Shards, now: int, mono: float) -> None:
         """Begin on a new connection."""
-        shards.guarded = self._port.traits.guarded and self._port.auth.any_key() is not None
+        traits = self._port.traits
+        shards.guarded = traits.guarded and traits.greets and self._port.auth.any_key() is not None
         if shards.guarded:
             self.want_keys(shards)
         self.go_on(shards, now, mono)
@@ -171,7 +172,7 @@ class Crowd:
         """No challenge came: ask as anybody would, which brings one from a relay that sends it only with a refusal."""
         for shards in self.all.values():
             if shards.guarded and not self._port.auth.challenge and not len(shards):
-                shards.guarded = False
+                shards.guarded = self._port.traits.greets = False
                 self.go_on(shards, now, mono)
 
     def want_keys(self, shards: Shards) -> None:

@@ -27,11 +27,13 @@ class Traits:
     Attributes:
         keys: whether one connection may authenticate several keys: `many`, `one`, or empty while unknown.
         guarded: gift wraps are shown only to who has authenticated.
+        greets: it sends its challenge at once, not only with a refusal.
         values: most keys in one request that it took, after it had refused more; 0 if it never refused.
     """
 
     keys: str = ""
     guarded: bool = False
+    greets: bool = True
     values: int = 0
 
     def to_json(self) -> str:
@@ -51,6 +53,7 @@ def parse_traits(text: str) -> Traits:
     return Traits(
         keys if keys in ("many", "one") else "",
         value.get("guarded") is True,
+        value.get("greets") is not False,
         values if type(values) is int and values > 0 else 0,
     )
 

@@ -476,10 +476,9 @@ class Pool:
         for url, link in self._links.items():
             link.count()
             copies[url] = replace(link.health, stopped=dict(link.health.stopped))
-        for link in self._spares.links:
-            link.count()
-            if link.connection.url in copies:
-                absorb(copies[link.connection.url], link.health)
+        for health in self._spares.health:
+            if health.url in copies:
+                absorb(copies[health.url], health)
         return list(copies.values())
 
     # ---- publishing

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 LEAST_S = 5.0
+FIRST_S = 0.2  # the same, while there are keys that have not had any turn yet
 MOST_S = 60.0
 HOT_S = 120.0
 
@@ -63,7 +64,8 @@ class Rota:
         free = max(0, self._sockets - len(self._active) - closing - len(stop))
         wanting = len(waiting) - free - closing - len(stop)
         if wanting > 0:
-            over = self._over(set(read), mono)[:wanting]
+            least = FIRST_S if waiting[0] not in self._served else LEAST_S
+            over = self._over(set(read), mono, least)[:wanting]
             for key in over:
                 self.ended(key, mono)
             stop += over
@@ -72,12 +74,12 @@ class Rota:
             self._active[key] = mono
         return Turn(start, stop)
 
-    def _over(self, read: set[str], mono: float) -> list[str]:
+    def _over(self, read: set[str], mono: float, least: float) -> list[str]:
         """The keys whose turn may end now, those that had it longest first."""
         may = [
             key
             for key, since in self._active.items()
-            if mono - since >= MOST_S or (key in read and mono - since >= LEAST_S)
+            if mono - since >= MOST_S or (key in read and mono - since >= least)
         ]
         hot = [key for key in may if mono - self._heard.get(key, -HOT_S) < HOT_S and mono - self._active[key] < HOT_S]
         kept = set(hot[: self._sockets // 2])

@@ -46,9 +46,7 @@ def add(
     contact: Annotated[
         list[str] | None, typer.Option("--contact", help="Who may write to it besides the owner; again for more.")
     ] = None,
-    strangers: Annotated[
-        str, typer.Option("--strangers", help="Whom else it hears: none, pow, pay or all.")
-    ] = "none",
+    strangers: Annotated[str, typer.Option("--strangers", help="Whom else it hears: none, pow, pay or all.")] = "none",
     private: Annotated[bool, typer.Option("--private", help="Publish nothing about it.")] = False,
     json_mode: JsonOption = False,
 ) -> None:

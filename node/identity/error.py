@@ -38,9 +38,7 @@ class IdentityInUse(Conflict):
     """An agent speaks with this identity."""
 
     code = "key.in_use"
-    remedy = (
-        "Delete the agent first (`vendo agent delete`), or give it another key (`vendo key rotate`)."
-    )
+    remedy = "Delete the agent first (`vendo agent delete`), or give it another key (`vendo key rotate`)."
 
 
 class IdentityUnknown(NotFound):

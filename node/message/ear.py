@@ -41,6 +41,7 @@ class Ear:
         self._pool, self._private, self._public = pool, private, public
         self._listeners: dict[str, Listener] = {}
         self._since: dict[str, int] = {}
+        self._keys: dict[str, set[PubKey]] = {}
         self._open = False
 
     def __len__(self) -> int:
@@ -62,6 +63,7 @@ class Ear:
         """Hear an agent's keys; the first signs. Nothing older than `since` (Unix seconds) is wanted."""
         for place, signer in enumerate(signers):
             known = signer.pubkey in self._listeners
+            self._keys.setdefault(agent, set()).add(signer.pubkey)
             self._listeners[signer.pubkey] = Listener(agent, signer, place == 0)
             self._since[signer.pubkey] = since
             if self._open and not known:
@@ -73,12 +75,15 @@ class Ear:
 
     def remove(self, agent: str, keep: Iterable[PubKey] = ()) -> None:
         """Hear an agent's keys no more, but for those that are kept."""
-        kept = set(keep)
-        for pubkey in [key for key, one in self._listeners.items() if one.agent == agent and key not in kept]:
+        kept = self._keys.pop(agent, set())
+        gone = kept.difference(keep)
+        if kept - gone:
+            self._keys[agent] = kept - gone
+        for pubkey in gone:
             del self._listeners[pubkey], self._since[pubkey]
             if self._open:
-                self._private_audience.remove(PubKey(pubkey))
-                self._public_audience.remove(PubKey(pubkey))
+                self._private_audience.remove(pubkey)
+                self._public_audience.remove(pubkey)
 
     def whose(self, event: Event) -> list[Listener]:
         """The agents that an event names, each once."""

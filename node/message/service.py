@@ -45,6 +45,7 @@ _OPERATOR_BACK_S = 7 * 86_400
 _PRUNE_S = 86_400.0
 _PRUNE_ROWS = 500
 MAX_HINTS = 64
+_BREATH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +219,9 @@ class Messages:
                 except VendoError:
                     log.warning("saved rules cannot be read", extra={"action": "rules_unread", "agent": name})
         now = self._clock.now()
-        for name in self._voices:
+        for count, name in enumerate(self._voices):
+            if count % _BREATH == 0:
+                await asyncio.sleep(0)
             self.attach(name, made.get(name, now - _OPERATOR_BACK_S if name == OPERATOR else now))
         if self._toll is not None:
             await self._toll.resume()

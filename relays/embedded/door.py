@@ -9,7 +9,7 @@ import asyncio
 import ipaddress
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
@@ -22,12 +22,18 @@ _SILENT = logging.Logger("relays.embedded.door", logging.CRITICAL)  # who connec
 
 
 class Door:
-    """Counts sockets between accept and the end of the websocket handshake."""
+    """Counts sockets between accept and the end of the websocket handshake.
 
-    def __init__(self, access: Access) -> None:
+    Args:
+        access: who may connect, and which proxies are ours.
+        exempt: networks that may open as many as they like, as for rates.
+    """
+
+    def __init__(self, access: Access, exempt: Sequence[str] = ()) -> None:
         self._allowed = [ipaddress.ip_network(one) for one in access.addresses]
         self._denied = [ipaddress.ip_network(one) for one in access.denied_addresses]
         self._proxies = [ipaddress.ip_network(one) for one in access.proxies]
+        self._exempt = [*self._proxies, *(ipaddress.ip_network(one) for one in exempt)]
         self._waiting: Counter[str] = Counter()
         self._total = 0
 
@@ -39,7 +45,7 @@ class Door:
     def enter(self, address: str) -> bool:
         """A socket was accepted. False: close it without a word."""
         group = network(address)
-        if not self.is_proxy(address) and (self._waiting[group] >= _MOST_SOCKETS or self._total >= _MOST_IN_ALL):
+        if not is_in(address, self._exempt) and (self._waiting[group] >= _MOST_SOCKETS or self._total >= _MOST_IN_ALL):
             return False
         self._waiting[group] += 1
         self._total += 1

@@ -58,7 +58,7 @@ class Server:
     ) -> None:
         self._hub, self._store, self._rules, self._description = hub, store, rules, description
         self._names, self._toll = names, toll
-        self._door = Door(rules.access)
+        self._door = Door(rules.access, rules.rates.exempt)
         self.url = ""
 
     async def start(self, host: str, port: int) -> None:

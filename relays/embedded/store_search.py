@@ -117,7 +117,7 @@ class Searcher:
         for number, (match, rest) in enumerate(ways, 1):
             most = allowed if number == len(ways) else allowed // 2
             found, is_all = self._found(match, rest, wanted, (low, high), wish, before + most)
-            if is_all or len(found) >= wish:
+            if is_all or len(found) >= wanted.limit:
                 break
         best = (self._ranked(found[:wish], asked) if rank or asked.phrases else found)[: wanted.limit]
         if self._scanner.examined - before > EXAMINED_PER_ROW * (len(best) + 1):
@@ -127,11 +127,11 @@ class Searcher:
     def _found(
         self, match: str, rest: Rest, wanted: Filter, between: tuple[int, int], wish: int, ceiling: int
     ) -> tuple[list[int], bool]:
-        """The newest that match and meet the rest, and whether there are no more."""
+        """The newest that match and meet the rest, about `wish` of them; and whether there are no more."""
         found: list[int] = []
         below, chunk = 1 << 62, wish if rest.is_empty() else wish * 2
         sql = "SELECT rowid AS line FROM word WHERE word MATCH ? AND rowid<? ORDER BY rowid DESC LIMIT ?"
-        while len(found) < wish:
+        while len(found) < min(wish, wanted.limit):  # more than that are compared if they come in one go
             most = min(chunk, ceiling - self._scanner.examined)
             if most <= 0:
                 return found, False

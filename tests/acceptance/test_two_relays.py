@@ -49,7 +49,7 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
             "buyer": Spec(owner=OWNER.npub, relays=urls),
         }.items():
             town.make(name, spec)
-            await town.up(name)
+        await asyncio.gather(town.up("seller"), town.up("buyer"))
         seller = town.rings["seller"].node.pubkey
         async with connected(one.url) as first, connected(two.url) as second:
             for wire in (first, second):
@@ -66,6 +66,12 @@ def addresses(urls: list[str]) -> Event:
 def dm(agent: str, text: str) -> list[Event]:
     draft = Draft(DM, text, (("p", agent),), int(time.time()))
     return [wrap(OWNER, receiver, draft) for receiver in (agent, OWNER.pubkey)]
+
+
+async def prove(wire: Wire, relay: Foreign) -> None:
+    """Ours hands letters to their receivers alone; khatru as it is here never asks."""
+    if relay.name == "ours":
+        await wire.auth(OWNER)
 
 
 async def replies(wire: Wire, agent: str) -> dict[str, Rumor]:
@@ -93,7 +99,7 @@ async def test_a_dm_is_answered_though_one_of_two_relays_dies_in_the_middle(tmp_
         (living,) = (relay for name, relay in on.relays.items() if name != dies)
         buyer, seller = on.town.rings["buyer"].node.pubkey, on.town.nodes["seller"].process.pid
         async with connected(living.url) as wire:
-            await wire.auth(OWNER)
+            await prove(wire, living)
             os.kill(seller, signal.SIGSTOP)  # the middle lasts until we say so
             try:
                 async with connected(dying.url) as lost:
@@ -111,7 +117,7 @@ async def test_a_dm_is_answered_though_one_of_two_relays_dies_in_the_middle(tmp_
             assert len(await asked(wire, buyer)) == 1, "one DM, one tick, one job"
             await dying.start()
             async with connected(dying.url) as back:
-                await back.auth(OWNER)
+                await prove(back, dying)
                 again = await until(lambda: replies(back, on.agent), "the reply where the DM came from", timeout=60)
             assert set(again) == set(found), "the same message, not another one"
             await asyncio.sleep(1)

@@ -3,15 +3,21 @@
 import asyncio
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from core.clock import SystemClock
 from node.storage.memory import MemoryDatabase
+from relays.credential import Credentials
 from relays.event import Event
 from relays.filter import Filter
 from relays.key import Key
+from relays.local_signer import KeySigner
 from relays.pool import Pool
+from tests.foreign_part import foreign_process
 from tests.integration.relays.hostile_part import (
+    PERMIT,
     Collector,
     HostileRelay,
     Keychain,
@@ -25,6 +31,7 @@ from tests.integration.relays.hostile_part import (
 
 SENDER = Key.generate()
 WRAPS = frozenset({1059})
+SLACK = 4  # other work shares the machine that runs tests; `make bench` has the honest figure
 
 
 def now() -> int:
@@ -285,3 +292,41 @@ async def test_a_key_whose_policy_does_not_allow_a_relay_is_not_shown_to_it() ->
             await until(lambda: len(part.auths) == 2)
             await asyncio.sleep(0.3)
         assert {value["pubkey"] for value in part.auths} == {key.pubkey for key in keys[:2]}
+
+
+async def test_a_letter_to_any_of_ten_thousand_keys_arrives_at_once_while_two_hundred_events_a_second_flow(
+    tmp_path: Path,
+) -> None:
+    """Our own relay in a process of its own, 10,000 real keys on its list, and a subscription with other traffic."""
+    count, letters, others = 10_000, 200, Collector()
+    keys = [Key.generate() for _ in range(count)]
+    signers = [KeySigner(key) for key in keys]
+    auth = Credentials(KeySigner(Key.generate()), lambda: signers, lambda relay, key: True, SystemClock())
+    arrived: dict[str, float] = {}
+
+    async def hear(event: Event, url: str) -> None:
+        arrived[event.id] = time.perf_counter()
+
+    async with foreign_process("ours", tmp_path) as peer:
+        writer, pool = make_pool(MemoryDatabase(), peer.url), make_pool(MemoryDatabase(), peer.url, auth=auth)
+        audience = pool.audience("dm", WRAPS, "p", hear, backdated=True)
+        for key in keys:
+            audience.add(key.pubkey)
+        pool.subscribe("others", [Filter(kinds=frozenset({1}))], others)
+        async with serving(writer, pool):
+            await until(lambda: pool.health()[0].authenticated == count + 1, 60)
+            assert await pool.caught_up("dm", 60)
+            left: dict[str, float] = {}
+            rest = iter([note(SENDER, str(n), now()) for n in range(letters * 2)])
+            for n in range(letters):
+                event = wrap(keys[n * 7919 % count].pubkey, str(n))
+                left[event.id] = time.perf_counter()
+                for one in (event, next(rest), next(rest)):  # 300 events a second in all
+                    writer.post(peer.url, one.id, one.to_json(), PERMIT, lambda verdict: None)
+                await asyncio.sleep(0.01)
+            await until(lambda: len(arrived) == letters and len(others.events) == 2 * letters, 20)
+            (health,) = pool.health()
+            assert health.requests <= 13  # the audience's twelve at most, and the other subscription
+            assert health.sockets <= 2
+            delays = sorted(arrived[key] - at for key, at in left.items())
+            assert delays[int(0.99 * letters)] <= 0.050 * SLACK

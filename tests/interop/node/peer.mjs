@@ -18,8 +18,12 @@ export function options(...names) {
   return given
 }
 
+let ended = false
+
 /** Print the one JSON object of this run and leave. */
 export function end(report) {
+  if (ended) return
+  ended = true
   process.stdout.write(JSON.stringify(report) + '\n', () => process.exit(report.ok ? 0 : 1))
 }
 

@@ -32,6 +32,7 @@ def test_waiting_sockets_are_bounded_for_one_address_and_in_all():
     for number in range(1_000):
         door.enter(f"203.0.{number // 250}.{number % 250}")
     assert door.waiting == 512
+    assert all(Door(Access(), ("10.0.0.0/8",)).enter("10.1.1.1") for _ in range(300))
     behind = Door(Access(proxies=("127.0.0.0/8",)))
     assert all(behind.enter("127.0.0.1") for _ in range(300)), "one proxy stands for many clients"
 
