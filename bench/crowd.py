@@ -2,7 +2,8 @@
 
 It is the real node of that home. Its agents only take messages in and do nothing else. When it ends, FILE gets one JSON
 object: when each message was durable in an inbox (seconds of the system's monotonic clock, and the text), and how many
-REQs were open at most, counted where frames leave for the socket.
+REQs were open from when on, counted where frames leave for the socket. A message that begins with `PROBE` is
+told at once, on standard output.
 """
 
 import json
@@ -20,7 +21,8 @@ from node.agent.buyer import Buyer
 from node.storage.database import Database
 
 arrived: list[tuple[float, str]] = []
-most_open = [0]
+requests: list[tuple[float, int]] = []
+PROBE = "are you there"
 _open: dict[int, set[str]] = {}
 
 
@@ -40,7 +42,11 @@ def watch(database: Database) -> None:
         await commit(kept)
         now = time.monotonic()
         letters = [one.row for one in kept if type(one) is Insert and one.table == "inbox"]
-        arrived.extend((now, str(row["payload"])) for row in letters if row["cause"] == "message")
+        texts = [str(json.loads(str(row["payload"]))["text"]) for row in letters if row["cause"] == "message"]
+        arrived.extend((now, text) for text in texts)
+        for text in texts:
+            if text.startswith(PROBE):
+                print(json.dumps({"arrived": text}), flush=True)
 
     database.commit = watched  # type: ignore[method-assign]
 
@@ -54,7 +60,7 @@ def count_requests() -> None:
             verb, sub_id = json.loads(data)[:2]
             mine = _open.setdefault(id(self), set())
             (mine.add if verb == "REQ" else mine.discard)(sub_id)
-            most_open[0] = max(most_open[0], sum(map(len, _open.values())))
+            requests.append((time.monotonic(), sum(map(len, _open.values()))))
         await send(self, data, compress)
 
     aiohttp.ClientWebSocketResponse.send_str = counted  # type: ignore[assignment, method-assign]
@@ -73,7 +79,7 @@ def main() -> int:
     app.Buyer = Quiet  # type: ignore[attr-defined]
     count_requests()
     code = app.serve(home)
-    file.write_text(json.dumps({"arrived": arrived, "most_open": most_open[0]}), encoding="utf-8")
+    file.write_text(json.dumps({"arrived": arrived, "requests": requests}), encoding="utf-8")
     return code
 
 

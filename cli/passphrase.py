@@ -29,8 +29,11 @@ class Chosen:
     keyring: bool = False
 
 
-def choose(file: Path | None, keyring: bool, none: bool, *, may_ask: bool = True) -> Chosen:
+def choose(file: Path | None, keyring: bool, none: bool, *, may_ask: bool = True, spare: Path | None = None) -> Chosen:
     """The passphrase that the options name; without any of them the environment's, or a person is asked.
+
+    `spare` is the file for a random one where nobody can be asked (`node.home.create` writes it), so that a script
+    never makes readable keys by saying nothing.
 
     Raises:
         InvalidInput: more than one was named, or the file cannot be used.
@@ -50,6 +53,8 @@ def choose(file: Path | None, keyring: bool, none: bool, *, may_ask: bool = True
     if text := os.environ.pop(VARIABLE, ""):
         return Chosen(text)
     ask = ask_at_terminal() if may_ask else None
+    if ask is None and spare is not None:
+        return Chosen(read_file(spare) if spare.exists() else secrets.token_urlsafe(24), spare)
     if ask is None:
         raise PassphraseNeeded(
             "Nothing says how the keys are to be encrypted.",

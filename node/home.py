@@ -2,6 +2,7 @@
 
 config.toml    settings, commented
 keys.json      the seed words (0600), encrypted unless its owner chose otherwise; all keys derive from them
+passphrase     unlocks keys.json (0600), if nothing else was chosen and nobody could be asked; belongs elsewhere
 token          the operator's bearer token for the control plane (0600)
 node.db        the database; relays' events are never in it
 lock           held while the node runs; names the pid
@@ -25,6 +26,7 @@ from relays.key import npub as to_npub
 from relays.nip49 import DEFAULT_LOG_N
 
 KEYS = "keys.json"
+PASSPHRASE = "passphrase"  # noqa: S105 - the name of a file
 TOKEN = "token"  # noqa: S105 - the name of a file
 DATABASE = "node.db"
 LOCK = "lock"
@@ -60,8 +62,8 @@ def create(
     """Make a home directory with new keys, or with the keys of given words.
 
     `passphrase` encrypts the words at rest (NIP-49); None leaves them readable for their owner. `passphrase_file` is
-    where the node will find it at its start, if that is a file. `log_n` is what trying a passphrase costs, as a power
-    of two: 16 is 64 MiB and 0.3 s.
+    where the node will find it at its start, if that is a file; it is written if it is not there. `log_n` is what
+    trying a passphrase costs, as a power of two: 16 is 64 MiB and 0.3 s.
 
     Raises:
         HomeExists: there is one already; it is left as it is.
@@ -85,6 +87,8 @@ def create(
     keys = plain_text(keyring) if passphrase is None else locked_text(keyring, passphrase, log_n)
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
+    if passphrase is not None and passphrase_file is not None and not passphrase_file.exists():
+        write_private(passphrase_file, passphrase + "\n")
     write_private(home / KEYS, keys)
     write_private(home / TOKEN, secrets.token_urlsafe(32) + "\n")
     write_private(home / config.FILE, text)

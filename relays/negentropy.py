@@ -21,6 +21,7 @@ FRAME_BYTES = 60_000  # its hex and the relay message around it stay below the u
 LEAST_FRAME_BYTES = 4_096  # NIP-77: below that a side may come to a standstill
 MAX_MESSAGE_BYTES = 1 << 20
 MAX_ROUNDS = 2_048
+MAX_DIFFERENCES = 500_000
 
 _SKIP, _FINGERPRINT, _IDS = 0, 1, 2
 _INFINITY = (1 << 64) - 1
@@ -41,8 +42,8 @@ class Step:
 
     Attributes:
         reply: the next message in hex; None when both sides have agreed.
-        have: ids that we hold and the other side does not.
-        need: ids that the other side holds and we do not.
+        have: ids that we hold and the other side does not; each is told once.
+        need: ids that the other side holds and we do not; each is told once.
     """
 
     reply: str | None
@@ -126,6 +127,7 @@ class Initiator:
         self._vector = vector
         self._frame_bytes = _frame(frame_bytes)
         self._rounds = 0
+        self._told: set[str] = set()
 
     def start(self) -> str:
         """The first message (NEG-OPEN), in hex."""
@@ -137,7 +139,7 @@ class Initiator:
         """Take the other side's answer (NEG-MSG), in hex.
 
         Raises:
-            MalformedSync: it is not version 1 of the protocol, or there is no end to it.
+            MalformedSync: it is not version 1 of the protocol, there is no end to it, or too much differs.
         """
         self._rounds += 1
         if self._rounds > MAX_ROUNDS:
@@ -147,7 +149,15 @@ class Initiator:
             raise MalformedSync("The other side speaks another version of Negentropy.")
         exchange = _Exchange(self._vector, self._frame_bytes, initiator=True)
         reply = exchange.answer(raw)
-        return Step(reply.hex() if reply else None, exchange.have, exchange.need)
+        return Step(reply.hex() if reply else None, self._new(exchange.have), self._new(exchange.need))
+
+    def _new(self, ids: list[str]) -> list[str]:
+        """Those that were not told before: a full frame of theirs compares again what was settled to its right."""
+        fresh = [one for one in ids if one not in self._told]
+        self._told.update(fresh)
+        if len(self._told) > MAX_DIFFERENCES:
+            raise MalformedSync(f"The two sides differ in more than {MAX_DIFFERENCES} events.")
+        return fresh
 
 
 def respond(vector: Vector, message: str, frame_bytes: int = FRAME_BYTES) -> str:

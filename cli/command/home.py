@@ -42,7 +42,7 @@ def init(
     """Make a node: encrypted keys, seed words (shown once), spending limits, a commented config.toml."""
     from node.config import FILE, parse_service
     from node.error import HomeExists
-    from node.home import KEYS, create
+    from node.home import KEYS, PASSPHRASE, create
     from node.identity.passphrase import into_keyring
     from relays.key import Keyring, new_words
 
@@ -56,7 +56,8 @@ def init(
         seed = sys.stdin.read() if str(words) == "-" else words.read_text(encoding="utf-8")
     if (home / KEYS).exists() or (home / FILE).exists():
         raise HomeExists(f"{home} already holds a node.")  # before a passphrase is made or asked for
-    chosen = choose(passphrase_file, passphrase_keyring, no_passphrase, may_ask=not (yes or json_mode))
+    may_ask = not (yes or json_mode)
+    chosen = choose(passphrase_file, passphrase_keyring, no_passphrase, may_ask=may_ask, spare=home / PASSPHRASE)
     if chosen.keyring and chosen.text is not None:
         into_keyring(Keyring(seed).node.npub, chosen.text)
     made = create(
@@ -77,6 +78,8 @@ def init(
     out.note("The words are shown this once. They are the only backup of keys and money: write them down.")
     if chosen.text is None:
         out.note(f"The keys are not encrypted: whoever reads {made.home / KEYS} has them. Later: vendo key encrypt")
+    if chosen.file == home / PASSPHRASE:
+        out.note(f"A passphrase was made in {chosen.file}: keep it elsewhere, or whoever reads the home has all.")
     if owner is None:
         out.note("No --owner was given: only the operator key of these words can send the agent DMs.")
     if not mint:

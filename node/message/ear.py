@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from core.identifier import PubKey
+from relays.bunker import RemoteSigner
 from relays.event import Event
 from relays.kind import EPHEMERAL_GIFT_WRAP, GIFT_WRAP, LEGACY_DM, NOTE, REACTION
 from relays.pool import Pool
@@ -21,11 +22,12 @@ Handler = Callable[[Event, str], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Whose a key is. `current`: the agent signs with it; else it only still hears with it."""
+    """Whose a key is. `current`: the agent signs with it; else it only still hears with it. `is_remote`: NIP-46."""
 
     agent: str
     signer: Signer
     current: bool
+    is_remote: bool = False
 
 
 class Ear:
@@ -64,7 +66,7 @@ class Ear:
         for place, signer in enumerate(signers):
             known = signer.pubkey in self._listeners
             self._keys.setdefault(agent, set()).add(signer.pubkey)
-            self._listeners[signer.pubkey] = Listener(agent, signer, place == 0)
+            self._listeners[signer.pubkey] = Listener(agent, signer, place == 0, isinstance(signer, RemoteSigner))
             self._since[signer.pubkey] = since
             if self._open and not known:
                 self._join(signer.pubkey, since)

@@ -9,7 +9,7 @@ from core.identifier import PubKey
 from core.unit import Condition, Row, UnitOfWork, Within
 from fs.feed import Feed
 from fs.protocol import Record
-from node.message.record import TABLE, shown, topic
+from node.message.record import TABLE, WRAPPED, shown, topic
 from relays.kind import FILE
 
 PAGE = 200
@@ -34,7 +34,7 @@ class History:
     async def recent(self, limit: int) -> list[dict[str, Any]]:
         """The messages that changed last, oldest first."""
         rows = await self._unit.select(TABLE, {"agent": self._agent}, order=("-changed_ms",), limit=limit)
-        return [_shown(row) for row in reversed(rows)]
+        return [_shown(row) for row in reversed(rows) if row["kind"] != WRAPPED]
 
     async def talk(self, peer: PubKey, limit: int) -> list[dict[str, Any]]:
         """The last messages from and to one person, oldest first."""
@@ -56,6 +56,8 @@ class History:
             rows = await self._page(after)
             for row in rows:
                 after = row["changed_ms"]
+                if row["kind"] == WRAPPED:
+                    continue
                 yield Record(row["changed_ms"], orjson.dumps(_shown(row)), row["state"])
             if not rows:
                 await self._feed.wait(topic(self._agent), count, _LOOK_AGAIN_S)

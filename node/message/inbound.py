@@ -4,6 +4,7 @@ A wrap that is within the budget is opened at once, and its message is durable b
 handled. Beyond the budget wraps wait in a fair queue in memory: what floods an agent is not worth a write each.
 """
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 OPEN_PER_SECOND, OPEN_BURST = 400.0, 2_000  # wraps of all agents together
 LANE_PER_SECOND, LANE_BURST = 50.0, 400  # of one agent from one relay
 MAX_NOTE = 8_000
+_TURN = 16
 _AHEAD_S = 900
 
 
@@ -88,6 +90,7 @@ class Inbound:
         self.mute: set[str] = set()  # names that hear and have no inbox: the operator's own
         self.counts: Counter[str] = Counter()
         self.wake: Callable[[], None] = lambda: None
+        self.open_afar: Callable[[Listener, Event, int], Awaitable[None]] = self.open
 
     # ---- doors
 
@@ -96,10 +99,10 @@ class Inbound:
         for listener in self._ear().whose(event):
             if reason := unfit(event, self._clock.now()):
                 self.counts[reason] += 1
-            elif event.kind == LEGACY_DM:
-                await self._legacy(listener, event)
-            else:
+            elif event.kind != LEGACY_DM:
                 await self._wrapped(listener, event, relay)
+            elif self._is_welcome(listener, event):
+                await (self.open_afar if listener.is_remote else self.open)(listener, event, 0)
 
     async def _wrapped(self, listener: Listener, event: Event, relay: str) -> None:
         door, bits = self._doors(listener.agent), work_of(event)
@@ -109,7 +112,10 @@ class Inbound:
         mono = self._clock.monotonic()
         lane = (listener.agent, relay)
         if not self.queue and self._lanes.take("\0".join(lane), mono) and self._budget.take(mono):
-            await self.open(listener, event, bits)
+            await (self.open_afar if listener.is_remote else self.open)(listener, event, bits)
+            return
+        if listener.is_remote:
+            self.counts["shed"] += 1
             return
         before = self.queue.shed
         self.queue.put(lane, (listener, event, bits), bits)
@@ -119,7 +125,11 @@ class Inbound:
 
     async def drain(self) -> float | None:
         """Open what waits, as far as the budget goes: seconds until there is more of it, or None if nothing waits."""
+        opened = 0
         while self.queue:
+            opened += 1
+            if opened % _TURN == 0:
+                await asyncio.sleep(0)
             wait = self._budget.wait(self._clock.monotonic())
             if wait > 0:
                 return wait
@@ -136,7 +146,7 @@ class Inbound:
     # ---- private messages
 
     async def open(self, listener: Listener, event: Event, bits: int) -> None:
-        """Open a wrap, half at first: its seal says who wrote, and most of a flood ends there.
+        """Open a wrap, half at first: its seal says who wrote, and most of a flood ends there. Or read an old DM.
 
         Raises:
             SignerUnavailable: a remote signer did not answer; it is worth another try.
@@ -144,6 +154,9 @@ class Inbound:
         """
         door = self._doors(listener.agent)
         if door is None:
+            return
+        if event.kind == LEGACY_DM:
+            await self._legacy(door, listener, event)
             return
         try:
             seal = await open_wrap(listener.signer, event)
@@ -171,17 +184,20 @@ class Inbound:
         self.counts[reason] += 1
         log.debug("a message was dropped", extra={"action": f"dm_{reason}"})
 
-    async def _legacy(self, listener: Listener, event: Event) -> None:
-        """An old DM: its sender stands outside, so a stranger's is never decrypted."""
+    def _is_welcome(self, listener: Listener, event: Event) -> bool:
+        """Whether an old DM is read: its sender stands outside, so a stranger's is never decrypted."""
         door = self._doors(listener.agent)
         if door is None or receiver_of(event) is None:
-            return
+            return False
         if event.pubkey == listener.signer.pubkey:
             self.counts["own_copy"] += 1
-            return
+            return False
         if not door.known(event.pubkey, self._clock.now()):
             self._drop("stranger")  # its cipher proves nothing, so neither work nor money lets it in
-            return
+            return False
+        return True
+
+    async def _legacy(self, door: Door, listener: Listener, event: Event) -> None:
         try:
             text = await read_legacy(listener.signer, event)
         except NotForUs:

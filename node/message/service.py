@@ -18,6 +18,7 @@ from fs.feed import Feed
 from fs.protocol import Record
 from fs.service.nostr import StagedMessage
 from node.message.admission import Door, Rules, read_rules
+from node.message.afar import Afar
 from node.message.blossom import Blossom
 from node.message.courier import Courier
 from node.message.ear import Ear
@@ -121,6 +122,8 @@ class Messages:
             )  # fmt: skip
         if reach.mover is not None and reach.purse is not None:
             self._toll = Toll(unit, reach.mover, reach.purse, clock, stamp, self._doors.get, self._inbound.take)
+        self._afar = Afar(unit, clock, stamp, self._inbound.open, self._ear.whose)
+        self._inbound.open_afar = self._afar.offer
         self._hints: set[asyncio.Task[None]] = set()
 
     @property
@@ -203,6 +206,7 @@ class Messages:
         finally:
             stopping.cancel()
             self._ear.stop()
+            await self._afar.aclose()
             hints = list(self._hints)
             for hint in hints:
                 hint.cancel()
@@ -223,6 +227,7 @@ class Messages:
             if count % _BREATH == 0:
                 await asyncio.sleep(0)
             self.attach(name, made.get(name, now - _OPERATOR_BACK_S if name == OPERATOR else now))
+        await self._afar.resume()
         if self._toll is not None:
             await self._toll.resume()
         if self._courier is not None:

@@ -292,3 +292,20 @@ def test_a_withdrawal_names_every_kind_and_the_empty_events_are_newer() -> None:
     named = {tag[1].split(":")[0] for tag in drafts[0].tags if tag[0] == "a"}
     assert named == {str(kind) for kind in (METADATA, RELAY_LIST, DM_RELAYS, HANDLER, HEARTBEAT)}
     assert all(draft.created_at > drafts[0].created_at for draft in drafts[1:])
+
+
+async def test_after_a_rotation_both_keys_are_heard_and_the_new_one_is_announced(relay: str) -> None:
+    async with place(relay) as at:
+        await at.roster.add({"name": "turning"})
+        old = at.keys.current("turning").pubkey
+        coming, write = at.keys.draft_next("turning")
+        await at.here.unit.commit([write])
+        at.keys.expect(coming)
+        await at.here.unit.commit(at.keys.switch("turning"))
+        await at.keys.switched("turning")
+        new = at.keys.current("turning").pubkey
+        assert new != old
+        await at.here.until(lambda: at.is_said(new, METADATA))
+        await _say(at, new, "to the new key")
+        await _say(at, old, "to the old key")
+        await at.here.until(lambda: _count(at, "turning", 2))

@@ -11,7 +11,7 @@ from cli.diagnosis import State, diagnose
 from cli.main import run
 from cli.output import ExitCode
 from node import config
-from node.home import CONTROL, KEYS, TOKEN, Lock, write_control
+from node.home import CONTROL, KEYS, TOKEN, Lock, open_keyring, write_control
 from relays.key import Key
 
 DEAD = "ws://127.0.0.1:9"
@@ -167,3 +167,19 @@ def test_a_place_where_nothing_can_be_made_is_named(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert init(tmp_path / "file" / "home", "--json") == ExitCode.CONFIG
     assert str(tmp_path / "file") in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def test_a_script_that_says_nothing_gets_encrypted_keys_and_a_passphrase_file(tmp_path, capsys):
+    home = tmp_path / "h"
+    assert run(["init", "--home", str(home), "--relay", DEAD, "--yes"]) == 0
+    assert str(home / "passphrase") in capsys.readouterr().err
+    assert (home / "passphrase").stat().st_mode & 0o777 == 0o600
+    assert json.loads((home / KEYS).read_text())["lock"].startswith("ncryptsec1")
+    words = open_keyring(home).words
+    assert words not in (home / KEYS).read_text()
+
+
+def test_bad_input_leaves_no_passphrase_behind(tmp_path):
+    home = tmp_path / "h"
+    assert run(["init", "--home", str(home), "--yes", "--relay", "http://x"]) == ExitCode.CONFIG
+    assert not home.exists()

@@ -23,6 +23,13 @@ def test_accounts_are_those_of_another_implementation_of_nip_06():
     assert ring.agent("agent").pubkey == nostr_sdk.Keys.from_mnemonic(WORDS, None, drawn).public_key().to_hex()
 
 
+@pytest.mark.parametrize("account", [2, 999, 1_000, 77_777, 1 << 24, (1 << 31) - 1])
+def test_any_account_is_that_of_another_implementation(account):
+    ring = Keyring(WORDS)
+
+    assert ring._account(account).pubkey == nostr_sdk.Keys.from_mnemonic(WORDS, None, account).public_key().to_hex()
+
+
 def test_each_epoch_of_each_agent_has_a_key_of_its_own():
     ring = Keyring(WORDS)
     keys = {ring.agent(name, epoch).pubkey for name in ("a", "b", "a0") for epoch in range(4)}

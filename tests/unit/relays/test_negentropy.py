@@ -5,6 +5,7 @@ import tracemalloc
 
 import pytest
 
+from relays import negentropy
 from relays.error import MalformedSync
 from relays.negentropy import MAX_MESSAGE_BYTES, MAX_ROUNDS, Initiator, Vector, respond
 
@@ -101,3 +102,14 @@ def test_a_held_item_takes_few_bytes() -> None:
         tracemalloc.stop()
     assert len(vector) == 20_000
     assert grown / len(vector) < 56
+
+
+def test_a_relay_that_makes_up_ids_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(negentropy, "MAX_DIFFERENCES", 100)
+    here = Initiator(Vector([]))
+    for page in range(4):
+        made_up = "".join(f"{page * 25 + n:064x}" for n in range(25))
+        assert len(here.receive("61" + "0000" + "02" + "19" + made_up).need) == 25
+        assert here.receive("61" + "0000" + "02" + "19" + made_up).need == [], "what was told is not told again"
+    with pytest.raises(MalformedSync, match="differ"):
+        here.receive("61" + "0000" + "02" + "01" + "ff" * 32)

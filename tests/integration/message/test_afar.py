@@ -1,0 +1,116 @@
+"""An agent whose signer is far away and slow: nobody else waits for it, and nothing is lost while it is away."""
+
+import asyncio
+from typing import Any
+
+from core.clock import SystemClock
+from core.identifier import PubKey
+from node.message import afar
+from node.message.voice import FixedVoices
+from relays.bunker import RemoteSigner
+from relays.error import SignerUnavailable
+from relays.event import Draft, Event
+from relays.key import Key
+from relays.kind import DM
+from relays.local_signer import KeySigner
+from relays.nip04 import legacy_draft
+from relays.nip17 import wrap
+from tests.integration.agent.node_part import AGENT, NAME, NODE_PERMIT, OWNER, Town, town
+
+FAR = Key(b"\x21" * 32)
+
+
+class Distant(RemoteSigner):
+    """A remote signer whose talk is with nobody: it answers as a key, when it is there."""
+
+    def __init__(self, key: Key) -> None:
+        self._key, self.away, self.asked = key, True, 0
+
+    @property
+    def pubkey(self) -> PubKey:
+        return self._key.pubkey
+
+    async def decrypt(self, peer: PubKey, payload: str) -> str:
+        return await self._answer(lambda: self._key.decrypt(peer, payload))
+
+    async def decrypt_legacy(self, peer: PubKey, payload: str) -> str:
+        return await self._answer(lambda: self._key.decrypt_legacy(peer, payload))
+
+    async def sign(self, draft: Draft) -> Event:
+        return self._key.sign(draft)
+
+    async def _answer(self, answer: Any) -> str:
+        self.asked += 1
+        await asyncio.sleep(0.3)
+        if self.away:
+            raise SignerUnavailable
+        return answer()
+
+
+def _put_far(here: Town, signer: Distant) -> None:
+    """Give the town's second agent its distant signer; the pool authenticates with the key itself."""
+    here.messages._voices = FixedVoices({NAME: KeySigner(AGENT), "far": signer})
+    here.messages.attach("far", SystemClock().now())
+
+
+async def _say(here: Town, to: PubKey, text: str) -> None:
+    draft = Draft(DM, text, (("p", to),), SystemClock().now())
+    await here.people.send(here.relay, wrap(OWNER, to, draft), NODE_PERMIT)
+
+
+async def _texts(here: Town, agent: str) -> list[str]:
+    return [row["text"] for row in await here.rows("message", agent=agent, kind=DM)]
+
+
+async def _has(here: Town, agent: str, count: int) -> bool:
+    return len(await _texts(here, agent)) == count
+
+
+async def _held(here: Town, count: int) -> bool:
+    return len(await here.rows("message", state="held")) == count
+
+
+async def test_nobody_waits_for_a_distant_signer_and_nothing_is_lost(relay: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(afar, "_BACK_OFF_S", (0.05,))
+    agents, signer = {NAME: AGENT, "far": FAR}, Distant(FAR)
+    async with town(relay, agents=agents) as here:
+        _put_far(here, signer)
+        for number in range(3):
+            await _say(here, FAR.pubkey, f"ask: {number}")
+        old = await legacy_draft(KeySigner(OWNER), FAR.pubkey, "ask: by the old way", SystemClock().now())
+        await here.people.send(relay, OWNER.sign(old), NODE_PERMIT)
+        await here.until(lambda: _held(here, 4))
+        before = SystemClock().monotonic()
+        await _say(here, AGENT.pubkey, "ask: near")
+        await here.until(lambda: _has(here, NAME, 1))
+        assert SystemClock().monotonic() - before < 0.3, "it did not wait for the distant one"
+        assert await _texts(here, "far") == []
+        signer.away = False
+        await here.until(lambda: _has(here, "far", 4), 15)
+        assert await _held(here, 0)
+        shown = await here.messages.history("far").recent(10)
+        assert {one["kind"] for one in shown} == {DM}
+
+
+async def test_what_waited_for_the_signer_is_opened_after_a_restart(relay: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(afar, "_BACK_OFF_S", (0.05,))
+    agents = {NAME: AGENT, "far": FAR}
+    async with town(relay, agents=agents) as here:
+        _put_far(here, Distant(FAR))
+        await _say(here, FAR.pubkey, "ask: hello")
+        await here.until(lambda: _held(here, 1))
+        kept = here.unit
+    async with town(relay, kept, agents=agents) as again:
+        await again.until(lambda: _has(again, "far", 1))
+        assert await _held(again, 0)
+
+
+async def test_a_flood_for_a_distant_signer_is_bounded(relay: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(afar, "MAX_HELD", 5)
+    async with town(relay, agents={NAME: AGENT, "far": FAR}) as here:
+        signer = Distant(FAR)
+        _put_far(here, signer)
+        for number in range(12):
+            await _say(here, FAR.pubkey, f"ask: {number}")
+        await here.until(lambda: here.messages._afar.counts["shed"] == 7)
+        assert await _held(here, 5)
