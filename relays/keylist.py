@@ -194,4 +194,3 @@ def capacity(document: Mapping[str, Any]) -> int:
     limitation = document.get("limitation")
     value = limitation.get("max_listed_keys") if isinstance(limitation, Mapping) else None
     return value if type(value) is int and value > 0 else 0
-

@@ -180,6 +180,7 @@ class Foreign:
             os.killpg(self.process.pid, signal.SIGKILL)
             await self.process.wait()
             self._sweep()
+            await self._silent()
 
     def freeze(self) -> None:
         """SIGSTOP: its sockets stay open and say nothing."""
@@ -215,6 +216,17 @@ class Foreign:
             writer.close()
             return self.process.returncode is None
         return False
+
+    async def _silent(self) -> None:
+        """Wait until nobody listens any more: what a killed parent leaves dies a moment later than it."""
+        end = asyncio.get_running_loop().time() + _STOP_S
+        while asyncio.get_running_loop().time() < end:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            except OSError:
+                return
+            writer.close()
+            await asyncio.sleep(0.02)
 
     def _sweep(self) -> None:
         """End what is left of its process group: nostr-relay has a child that outlives a killed parent."""
