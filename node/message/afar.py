@@ -20,6 +20,7 @@ from relays.event import Event, parse_json
 log = logging.getLogger(__name__)
 
 MAX_HELD = 500  # of one agent
+_HELD = "held:"  # before the id of a row: an old DM's own row has the event's id
 _BACK_OFF_S = (1.0, 5.0, 30.0, 120.0)
 
 Open = Callable[[Listener, Event, int], Awaitable[None]]
@@ -67,7 +68,7 @@ class Afar:
         if any(event.id == waiting.id for _, waiting, _ in line):
             return
         row = message_row(
-            self._stamp, agent, event.id, "", incoming=True, protocol=Protocol.NIP17, kind=WRAPPED,
+            self._stamp, agent, _HELD + event.id, "", incoming=True, protocol=Protocol.NIP17, kind=WRAPPED,
             text=event.to_json(), state=State.HELD, created_at=event.created_at,
         )  # fmt: skip
         await self._unit.commit([row])
@@ -86,7 +87,7 @@ class Afar:
                 listener, event, bits = line[0]
                 try:
                     await self._handle(listener, event, bits)
-                    await self._unit.commit([Delete(TABLE, {"agent": agent, "id": event.id})])
+                    await self._unit.commit([Delete(TABLE, {"agent": agent, "id": _HELD + event.id})])
                 except VendoError as error:
                     log.info("a message waits", extra={"action": "dm_waits", "agent": agent, "code": error.code})
                     await self._clock.sleep(_BACK_OFF_S[min(tries, len(_BACK_OFF_S) - 1)])

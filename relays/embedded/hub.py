@@ -20,7 +20,7 @@ from relays.embedded.information import Rules
 from relays.embedded.policy import Policy
 from relays.embedded.rate import Gauge, Meter
 from relays.embedded.replay import replay, tally
-from relays.embedded.roll import Roll, check
+from relays.embedded.roll import Roll, check, keys_of
 from relays.embedded.session import (
     Answer,
     Listed,
@@ -165,15 +165,12 @@ class Hub:
 
     async def _check_list(self, client: Client, listed: Listed) -> None:
         """The consents of a key list are verified in a thread; what was verified before is remembered."""
-        known = self._roll.find(listed.event.id)
-        if known is not None:
-            client.send(client.session.listed(listed, known, ""))
-            return
+        fresh = self._roll.unknown(listed.keys)
         loop, trusted = asyncio.get_running_loop(), client.session.authority.trusted
-        keys, reason = await loop.run_in_executor(self._threads, check, listed.keys, trusted)
+        reason = await loop.run_in_executor(self._threads, check, fresh, trusted)
         if not reason:
-            self._roll.remember(listed.event.id, keys)
-        client.send(client.session.listed(listed, keys, reason))
+            self._roll.remember(fresh)
+        client.send(client.session.listed(listed, keys_of(listed.keys), reason))
 
     def _start(self, client: Client, work: Coroutine[Any, Any, None]) -> None:
         task = client.group.create_task(work)

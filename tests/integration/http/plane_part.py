@@ -32,6 +32,24 @@ TOKEN = "operator-token"
 AGENT_TOKEN = "agent-token"
 
 
+class Someone:
+    """An agent with a key and nothing else."""
+
+    pubkey = PubKey("ab" * 32)
+
+    async def profile(self) -> dict[str, Any]:
+        return {}
+
+    async def nip05(self) -> str:
+        return ""
+
+    async def relays(self) -> dict[str, Any]:
+        return {}
+
+    async def keys(self) -> list[dict[str, Any]]:
+        return []
+
+
 @dataclass
 class Plane:
     """What a test talks to."""
@@ -60,7 +78,7 @@ class Plane:
             [
                 Mount("/inbox", inbox_service(inbox), Access.READ, "what waits"),
                 Mount("/goals", goals_service(AgentGoals(name, self.unit, SystemClock())), Access.WRITE, "goals"),
-                Mount("/identity", identity_service(PubKey("ab" * 32)), Access.SIGN, "who"),
+                Mount("/identity", identity_service(Someone()), Access.SIGN, "who"),
                 Mount("/logs", logs_service(AgentLog(name, self.unit, self.feed)), Access.READ, "what it did"),
                 Mount("/odd", self._odd(), Access.WRITE, "for tests"),
                 Mount("/admin", self._odd(), Access.ADMIN, "for the operator"),

@@ -2,7 +2,6 @@ import pytest
 
 from relays.embedded.access import Access
 from relays.embedded.door import Door
-from relays.embedded.roll import Roll
 
 PROXY = Door(Access(proxies=("127.0.0.0/8", "10.0.0.0/8")))
 
@@ -46,12 +45,3 @@ def test_an_allowed_network_keeps_all_others_out():
         True,
         True,
     ]
-
-
-def test_remembered_lists_are_bounded_by_their_keys():
-    roll = Roll()
-    for number in range(60):
-        roll.remember(f"{number:064x}", frozenset(f"{number}.{key}" for key in range(5_000)))
-    assert roll.find(f"{0:064x}") is None
-    assert len(roll.find(f"{59:064x}")) == 5_000
-    assert sum(roll.find(f"{number:064x}") is not None for number in range(60)) == 40
