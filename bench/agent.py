@@ -150,9 +150,8 @@ async def run(rounds: int, folder: Path, say: Say, agents: int = AGENTS, relay: 
 
 
 def _section(
-    agents: int,
-    relay: str, sent: Sequence[float], took: Sequence[float], found: dict[str, list[tuple[float, int]]], connected: int,
-    cost: tuple[float, float, float],
+    agents: int, relay: str, sent: Sequence[float], took: Sequence[float], found: dict[str, list[tuple[float, float]]],
+    connected: int, cost: tuple[float, float, float],
 ) -> Section:  # fmt: skip
     before = [count for at, count in found["requests"] if at <= sent[-1]]
     p99 = quantile(took, 0.99) if len(took) == len(sent) else None
@@ -163,6 +162,7 @@ def _section(
             "agents": agents, "REQs": before[-1], "at most": max(before), "sockets": connected, "DMs sent": len(sent),
             "in an inbox": len(took), "p50 ms": quantile(took, 0.5) if took else None,
             "p99 ms": quantile(took, 0.99) if took else None, "max ms": max(took, default=None),
+            "longest GC ms": max((ms for at, ms in found["pauses"] if sent[0] <= at <= sent[-1]), default=0.0),
             "node CPU s": spent, "MiB": rss, "start s": ready,
         }
     ]  # fmt: skip

@@ -6,6 +6,7 @@ REQs were open from when on, counted where frames leave for the socket. A messag
 told at once, on standard output.
 """
 
+import gc
 import json
 import sys
 import time
@@ -22,6 +23,7 @@ from node.storage.database import Database
 
 arrived: list[tuple[float, str]] = []
 requests: list[tuple[float, int]] = []
+pauses: list[tuple[float, float]] = []
 PROBE = "are you there"
 _open: dict[int, set[str]] = {}
 
@@ -66,6 +68,19 @@ def count_requests() -> None:
     aiohttp.ClientWebSocketResponse.send_str = counted  # type: ignore[assignment, method-assign]
 
 
+def time_collections() -> None:
+    """The garbage collector stops everything, for the longer the more objects there are."""
+    began = [0.0]
+
+    def seen(phase: str, _facts: dict[str, int]) -> None:
+        if phase == "start":
+            began[0] = time.monotonic()
+        else:
+            pauses.append((began[0], 1e3 * (time.monotonic() - began[0])))
+
+    gc.callbacks.append(seen)
+
+
 def main() -> int:
     """Run the node."""
     home, file = map(Path, sys.argv[1:])
@@ -78,8 +93,9 @@ def main() -> int:
     app.Node = Watched  # type: ignore[misc]
     app.Buyer = Quiet  # type: ignore[attr-defined]
     count_requests()
+    time_collections()
     code = app.serve(home)
-    file.write_text(json.dumps({"arrived": arrived, "requests": requests}), encoding="utf-8")
+    file.write_text(json.dumps({"arrived": arrived, "requests": requests, "pauses": pauses}), encoding="utf-8")
     return code
 
 

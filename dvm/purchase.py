@@ -155,7 +155,8 @@ class OpenJob:
         if self.job.request_id:
             kinds = frozenset({JOB_FEEDBACK, result_of(self.job.kind)})
             answers = Filter(kinds=kinds, tags={"e": frozenset({self.job.request_id})})
-            self._desk.pool.subscribe(self._subscription, [answers], self._on_answer)
+            # Not remembered over a restart: what was paid for may still wait to be written when the handler returns
+            self._desk.pool.subscribe(self._subscription, [answers], self._on_answer, remember=False)
 
     @property
     def _subscription(self) -> str:

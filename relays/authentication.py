@@ -17,6 +17,7 @@ from relays.message import prefix
 ANSWER_S = 10.0
 SIGN_S = 30.0
 MAX_AT_ONCE = 8
+MAX_OVERTAKEN = 20  # refusals, per connection, of answers to a challenge that was not the last one any more
 MAX_RATE_LIMITED = 40  # refusals for haste, per connection, before the rest is given up
 
 Keys = Callable[[], Sequence[PubKey]]
@@ -61,6 +62,7 @@ class _Shown(NamedTuple):
     keys: tuple[PubKey, ...]
     at: float
     is_list: bool
+    challenge: str | None
 
 
 class Authentication:
@@ -79,6 +81,7 @@ class Authentication:
         "_hasty",
         "_jitter",
         "_lists",
+        "_overtaken",
         "_queue",
         "_rest_until",
         "_sent",
@@ -103,7 +106,7 @@ class Authentication:
         self._signing: dict[PubKey | None, float] = {}
         self._sent: dict[str, _Shown] = {}
         self._rest_until = 0.0
-        self._hasty = 0
+        self._hasty = self._overtaken = 0
         self._lists = False
         self.list_refused = ""
         self.accepted: set[PubKey] = set()
@@ -193,7 +196,7 @@ class Authentication:
         if ask.challenge != self._challenge:  # it asked anew meanwhile: sign that instead
             self._queue.appendleft(ask.pubkey)
             return None, Settled()
-        self._sent[event.id] = _Shown((ask.pubkey,), mono, False)
+        self._sent[event.id] = _Shown((ask.pubkey,), mono, False, ask.challenge)
         return event, Settled()
 
     def listed(self, events: Sequence[Event], mono: float) -> None:
@@ -203,7 +206,7 @@ class Authentication:
         if not events:
             self.list_refused = "there are none"
         for event in events:
-            self._sent[event.id] = _Shown(tuple(PubKey(key) for key in event.values("key")), mono, True)
+            self._sent[event.id] = _Shown(tuple(PubKey(key) for key in event.values("key")), mono, True, None)
 
     # ---- answers
 
@@ -224,6 +227,10 @@ class Authentication:
             return Settled()
         if shown.is_list:  # each key may still speak for itself
             self.list_refused = reason or "no"
+            return Settled()
+        if shown.challenge != self._challenge and self._overtaken < MAX_OVERTAKEN:
+            self._overtaken += 1  # it sent a new challenge with each refusal, while our answer was on its way
+            self._queue.appendleft(keys[0])
             return Settled()
         self.failed.update(keys)
         return Settled(failed=keys)

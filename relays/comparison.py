@@ -59,7 +59,8 @@ class Comparison:
             return
         since = resume_point(stream.spec, stream.high, now)
         if self._can_compare and len(self._open) < MAX_OPEN and name not in self._open:
-            self.compare(stream, since, now, mono, first=False)
+            hole, stream.hole = stream.hole, None
+            self.compare(stream, since if hole is None else min(since, hole), now, mono, first=False)
         elif not self._can_compare and f"{name}?" not in self._port.streams:
             if not stream.spec.backdated:
                 since = min(since, stream.checked_at - SYNC_OVERLAP_S)

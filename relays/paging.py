@@ -19,10 +19,11 @@ class CatchUp:
 
     Attributes:
         pages: answers that ended so far.
+        hole: the earliest second of which events may be missing, if there is any.
         holes: places where events may be missing: a second with more events than one answer holds, or too many pages.
     """
 
-    __slots__ = ("_count", "_filter", "_largest", "_oldest", "_todo", "_until", "holes", "pages")
+    __slots__ = ("_count", "_filter", "_largest", "_oldest", "_todo", "_until", "hole", "holes", "pages")
 
     def __init__(self, filters: Sequence[Filter], pageable: Sequence[Filter]) -> None:
         single = len(filters) == 1 and len(pageable) == 1
@@ -31,6 +32,7 @@ class CatchUp:
         self._until: int | None = None
         self._count = self._largest = self._oldest = 0
         self.pages = self.holes = 0
+        self.hole: int | None = None
 
     def note(self, created_at: int) -> None:
         """A verified event of the page that is being read."""
@@ -58,7 +60,9 @@ class CatchUp:
         if self._until is not None and oldest >= self._until:
             if 2 * count < self._largest:  # it could have sent older ones beside these, and did not
                 return self._next_filter()
-            self.holes += count >= _SUSPECT
+            if count >= _SUSPECT:
+                self.holes += 1
+                self.hole = oldest if self.hole is None else min(self.hole, oldest)
             until = self._until - 1
         if until < current.since:
             return self._next_filter()

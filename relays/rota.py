@@ -26,7 +26,8 @@ class Rota:
     def __init__(self, sockets: int) -> None:
         self._sockets = sockets
         self._active: dict[str, float] = {}
-        self._served: dict[str, float] = {}
+        self._served: dict[str, int] = {}  # key -> the number of its last turn
+        self._turns = 0
         self._heard: dict[str, float] = {}
 
     @property
@@ -38,10 +39,9 @@ class Rota:
         """Something came for a key."""
         self._heard[key] = mono
 
-    def ended(self, key: str, mono: float) -> None:
+    def ended(self, key: str) -> None:
         """A key's socket is gone for another reason."""
-        if self._active.pop(key, None) is not None:
-            self._served[key] = mono
+        self._active.pop(key, None)
 
     def turn(self, keys: Iterable[str], read: Iterable[str], mono: float, closing: int = 0) -> Turn:
         """Who starts and who stops now.
@@ -56,22 +56,22 @@ class Rota:
         stop = [key for key in self._active if key not in wanted]
         for key in stop:
             del self._active[key]
-        for known in (self._served, self._heard):
-            for key in [key for key in known if key not in wanted]:
-                del known[key]
+        self._served = {key: number for key, number in self._served.items() if key in wanted}
+        self._heard = {key: at for key, at in self._heard.items() if key in wanted}
         waiting = [key for key in wanted if key not in self._active]
-        waiting.sort(key=lambda key: self._served.get(key, -1.0))
+        waiting.sort(key=lambda key: self._served.get(key, -1))
         free = max(0, self._sockets - len(self._active) - closing - len(stop))
         wanting = len(waiting) - free - closing - len(stop)
         if wanting > 0:
             least = FIRST_S if waiting[0] not in self._served else LEAST_S
             over = self._over(set(read), mono, least)[:wanting]
             for key in over:
-                self.ended(key, mono)
+                del self._active[key]
             stop += over
         start = waiting[:free]
         for key in start:
-            self._active[key] = mono
+            self._turns += 1
+            self._active[key], self._served[key] = mono, self._turns
         return Turn(start, stop)
 
     def _over(self, read: set[str], mono: float, least: float) -> list[str]:

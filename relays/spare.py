@@ -66,7 +66,7 @@ class Spares:
         links = self._links.get(link.connection.url, {})
         for key in [key for key, one in links.items() if one is link]:
             del links[key]
-            self._rotas[link.connection.url].ended(key, self._clock.monotonic())
+            self._rotas[link.connection.url].ended(key)
 
     def _retired(self, link: Link) -> None:
         url = link.connection.url

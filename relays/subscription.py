@@ -71,6 +71,7 @@ class Stream:
         got: verified events that came since it was asked.
         found: those of them that live delivery should have brought, if this one looks for such.
         checked_at: Unix seconds until when it is known that live delivery missed nothing.
+        hole: a second with more events than the relay gives in one answer; only comparing (NIP-77) finds the rest.
         missed: an event was dropped because too many waited; the walk must begin again.
         retry_at: monotonic seconds at which to ask again after a CLOSED.
         parked: it waits for authentication, of the keys in `awaits`.
@@ -89,6 +90,7 @@ class Stream:
         "found",
         "got",
         "high",
+        "hole",
         "missed",
         "page_id",
         "parked",
@@ -117,6 +119,7 @@ class Stream:
         self.awaits: frozenset[str] = frozenset()
         self.retry_at: float | None = None
         self.stopped = ""
+        self.hole: int | None = None
         self.asked_at = self.peak = self.got = self.found = self.checked_at = 0
         self.asked_mono = 0.0
 
@@ -160,6 +163,8 @@ class Stream:
     def finish(self) -> None:
         """All that was stored has been read."""
         self.whole, self.syncing = True, False
+        if self.walk is not None and self.walk.hole is not None:
+            self.hole, self.checked_at = self.walk.hole, 0
         if not self.missed:
             # Only if nothing was there does the moment of asking count: an event that was made before it may
             # be published after it, by an outbox whose relay was away

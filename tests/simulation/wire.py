@@ -153,7 +153,15 @@ class SimPool:
 
     # ---- what drivers use
 
-    def subscribe(self, name: str, filters: Sequence[Filter], handler: Handler, *, backdated: bool = False) -> None:
+    def subscribe(
+        self,
+        name: str,
+        filters: Sequence[Filter],
+        handler: Handler,
+        *,
+        backdated: bool = False,
+        remember: bool = True,
+    ) -> None:
         self.unsubscribe(name)
         spec = Spec(name, tuple(filters), backdated)
         delivery = Delivery(spec, handler, self._clock)

@@ -122,3 +122,17 @@ async def test_a_relay_that_answers_junk_or_not_at_all_is_read_by_pages(monkeypa
                 await part.start()
                 await until(lambda got=got: len(got.events) == 2, 10)
                 assert await pool.caught_up("dm", 5)
+
+
+async def test_a_second_with_more_events_than_an_answer_holds_is_filled_by_comparing() -> None:
+    async with relay() as part:
+        part.information, part.cap = NIP_77, 100
+        second = now() - 500
+        events = [note(SENDER, str(n), second, kind=1059, tags=(("p", AGENT),)) for n in range(250)]
+        part.keep(*events)
+        got = Collector()
+        pool = make_pool(MemoryDatabase(), part.url)
+        pool.subscribe("dm", WRAPS, got, backdated=True)
+        async with serving(pool):
+            await until(lambda: len(got.events) == 250, 10)
+        assert sorted(got.ids) == sorted(event.id for event in events)

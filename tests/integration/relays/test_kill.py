@@ -20,7 +20,7 @@ from tests.integration.relays.hostile_part import Collector, make_outbox, make_p
 
 KEY = Key.generate()
 TORTURE = settings.get_current_profile_name() == "torture"
-HITS = 20 if TORTURE else 4
+HITS = 20 if TORTURE else 3
 RATE = 100
 
 
@@ -38,7 +38,7 @@ async def hurt(peer: Foreign, chance: random.Random) -> None:
         await asyncio.sleep(0.5 + chance.random())
         if n % 2:
             peer.freeze()
-            await asyncio.sleep(3.0)  # longer than two pools of one second's heartbeat wait
+            await asyncio.sleep(2.5)  # longer than two pools of one second's heartbeat wait
             peer.thaw()
         else:
             await peer.kill()
