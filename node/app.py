@@ -56,6 +56,7 @@ from node.http.front import RelayFront
 from node.http.metric import relay_metrics
 from node.http.token import Tokens
 from node.identity.pairing import Pairings
+from node.identity.passphrase import shield
 from node.identity.registry import Identities
 from node.identity.rotation import Rotations
 from node.identity.signing import AgentDesk, Signing
@@ -562,6 +563,7 @@ def serve(home: Path) -> int:
         AlreadyRunning: another process runs it.
     """
     config, keyring = load(home), homes.open_keyring(home)
+    shield()
     _log_to_stderr([keyring.words, homes.read_token(home)])
     # Python puts the working directory before everything else for the processes that it starts with `-c`: a folder
     # `multiprocessing` in it would be run in the workshop's place.

@@ -14,7 +14,7 @@ import json
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from node import config
@@ -38,7 +38,7 @@ class Created:
     """A new home. The words are shown once and are the only backup."""
 
     home: Path
-    words: str
+    words: str = field(repr=False)
     owner: str
     operator: str
     node: str

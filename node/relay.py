@@ -87,11 +87,14 @@ class OwnRelay:
                 await asyncio.wait_for(stop.wait(), wait)
 
     async def _once(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
-        process = self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "relays.embedded.child",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_LINE_BYTES,
-            env=_environment(),
-        )  # fmt: skip
+        try:
+            process = self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", "relays.embedded.child",
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_LINE_BYTES,
+                env=_environment(),
+            )  # fmt: skip
+        except OSError as error:
+            raise RelayFailed(f"The relay's process cannot be made ({error.strerror}).") from error
         hearing = asyncio.create_task(self._hear(process, ready))
         stopping = asyncio.create_task(stop.wait())
         try:
@@ -118,11 +121,13 @@ class OwnRelay:
         while True:
             try:
                 line = await asyncio.wait_for(process.stdout.readline(), patience)
+                said: dict[str, Any] = orjson.loads(line or b"{}")
             except TimeoutError as error:
                 raise RelayFailed("The relay did not say within 20 seconds where it listens.") from error
+            except ValueError as error:  # no JSON, or a line that is too long: it faces strangers, the node goes on
+                raise RelayFailed("The relay's process says what nobody understands.") from error
             if not line:
                 return
-            said: dict[str, Any] = orjson.loads(line)
             if "failed" in said:
                 raise RelayFailed(f"The relay does not start. {said['failed']['message']}")
             if "ready" in said:

@@ -5,6 +5,7 @@ twice it is one payment. Who has paid until when is written after the money is o
 two, the same token sent again finds the finished operation and gets its days.
 """
 
+import asyncio
 from collections.abc import Mapping
 from hashlib import sha256
 from types import MappingProxyType
@@ -46,7 +47,7 @@ class CashuToll:
         unit: where payments are written down.
         clock: for dates.
         price_sat: of one period.
-        days: how long a period is. A token of several prices buys several, at most twelve.
+        days: how long a period is. A token of several prices buys several; one of more than twelve is not taken.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class CashuToll:
         self._price_sat, self._days = price_sat, days
         self._paid: dict[PubKey, int] = {}
         self.paid: Mapping[PubKey, int] = MappingProxyType(self._paid)
+        self._writing = asyncio.Lock()
 
     @property
     def mints(self) -> tuple[str, ...]:
@@ -78,6 +80,7 @@ class CashuToll:
             Unavailable: it may have been taken; sending it again finds out.
         """
         payment = decode(token)
+        self._check_mint(payment)
         periods = self._periods(payment)
         session = Session("operator", Role.OPERATOR, "relay-" + sha256(token.encode()).hexdigest(), unit=self._unit)
 
@@ -92,14 +95,26 @@ class CashuToll:
             raise PaymentRefused("The token is not ours yet. Send it again in a minute.")
         return await self._write_down(pubkey, str(done["op_id"]), periods)
 
+    def _check_mint(self, payment: Payment) -> None:
+        """What is plainly of a mint that is not ours begins no effect: strangers do not fill the ledger."""
+        if payment.mint.strip().rstrip("/").casefold() not in {mint.casefold() for mint in self._wallet.mints}:
+            raise PaymentRefused("The token is of a mint that is not trusted here.")
+
     def _periods(self, payment: Payment) -> int:
         worth = total(payment.proofs) if payment.unit == "sat" else 0
         periods = worth // self._price_sat
         if not periods:
             raise PaymentRefused(f"The token is worth {worth} sats; writing here costs {self._price_sat}.")
-        return int(min(periods, _MOST_PERIODS))
+        if periods > _MOST_PERIODS:
+            most = _MOST_PERIODS * self._price_sat
+            raise PaymentRefused(f"The token is worth {worth} sats; at most {_MOST_PERIODS} periods are sold, for {most}.")
+        return int(periods)
 
     async def _write_down(self, pubkey: PubKey, op_id: str, periods: int) -> int:
+        async with self._writing:  # two payments at once add up
+            return await self._add(pubkey, op_id, periods)
+
+    async def _add(self, pubkey: PubKey, op_id: str, periods: int) -> int:
         now = self._clock.now()
         until = max(now, self._paid.get(pubkey, 0)) + periods * self._days * _DAY_S
         row: dict[str, Value] = {"op_id": op_id, "pubkey": pubkey, "paid_until": until, "created_at": now}

@@ -7,6 +7,7 @@ from yarl import URL
 from core.error import InvalidInput
 
 MAX_URL_CHARS = 512
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _INSIDE = (".localhost", ".local", ".internal", ".lan", ".home", ".arpa", ".onion", ".i2p")
 
 
@@ -46,10 +47,14 @@ def is_public(host: str) -> bool:
         address = ipaddress.ip_address(host.split("%", 1)[0])
     except ValueError:
         return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    if mapped is not None:
-        address = mapped
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address.sixtofour or _translated(address) or address
     return address.is_global and not address.is_multicast
+
+
+def _translated(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """Where a translator (NAT64, RFC 6052) of our network would send it on to."""
+    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else None
 
 
 def is_nameable(url: str) -> bool:

@@ -205,7 +205,8 @@ class Talk:
             self._greeted(event.pubkey, response.result)
             return
         if response.result == AUTH_URL:
-            self.on_address(response.error[:500])
+            if response.error.startswith(("https://", "http://")) and response.error.isprintable():
+                self.on_address(response.error[:500])  # it goes to a terminal, and a person opens it
             return
         found = self._open.get(response.id)
         if found is not None and not found[1].done():

@@ -8,7 +8,7 @@ from core.identifier import is_hex64
 from relays.error import MalformedEvent
 from relays.event import Event
 
-MAX_VALUES = 2_000
+MAX_VALUES = 4_000  # keys of as many agents as fit 256 KiB
 MAX_KIND = 65_535
 MAX_LIMIT = 5_000
 DEFAULT_LIMIT = 500

@@ -20,6 +20,7 @@ BACKDATED_WINDOW_S = BACKDATE_S + 3_600
 PRUNE_S = 300.0
 _GROUP = 2_000
 _PRUNE_ROWS = 500
+_MOST_UNSAVED = 100_000
 _KEPT = 50_000  # rows of one subscription that are loaded at the start
 
 
@@ -59,6 +60,8 @@ class Handled:
             for event_id, created_at in fresh:
                 if created_at >= since:
                     self._unsaved[delivery.spec.name, event_id] = created_at
+        for key in list(self._unsaved)[: max(0, len(self._unsaved) - _MOST_UNSAVED)]:
+            del self._unsaved[key]  # the database has failed for long; these may be handed over once more
         unsaved = dict(self._unsaved)
         writes += [
             Insert(TABLE, {"name": name, "event_id": event_id, "created_at": created_at}, or_ignore=True)

@@ -190,6 +190,8 @@ def parse_pubkey(text: str) -> PubKey:
     try:
         return PubKey(nostr_sdk.PublicKey.parse(text).to_hex())
     except nostr_sdk.NostrSdkError as error:
+        if any(word in text.lower() for word in ("nsec1", "ncryptsec1")):  # a slip, which no log is to keep
+            raise InvalidInput("This is a secret key, where a public one (npub1…) is wanted.") from None
         raise InvalidInput(f"This is not a public key (npub1… or 64 hex digits): {text[:80]}") from error
 
 

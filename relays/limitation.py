@@ -14,6 +14,7 @@ from relays.message import MAX_SUB_CHARS
 from relays.nip11 import Information
 
 MESSAGE_BYTES = 131_072  # what the common relays take when they do not say
+_LONGEST_BYTES = 262_144  # what we send at most: 10,000 keys are then three requests
 SUBSCRIPTIONS = 200
 _KEY_BYTES = 67  # 64 hex digits, two quotes, a comma
 _REQUEST_BYTES = 512  # what stands around the keys
@@ -60,7 +61,7 @@ def parse_traits(text: str) -> Traits:
 
 def key_capacity(information: Information, traits: Traits) -> int:
     """How many keys fit one REQ."""
-    room = min(information.max_message_length or MESSAGE_BYTES, MESSAGE_BYTES) - _REQUEST_BYTES
+    room = min(information.max_message_length or MESSAGE_BYTES, _LONGEST_BYTES) - _REQUEST_BYTES
     fitting = max(_LEAST_KEYS, min(MAX_VALUES, room // _KEY_BYTES))
     return min(fitting, traits.values) if traits.values else fitting
 

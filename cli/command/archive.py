@@ -1,5 +1,6 @@
 """`vendo relay export` and `vendo relay import`: the embedded relay's events as JSON lines."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -30,7 +31,8 @@ def export_events(
         output.note(f"{_write(sys.stdout.buffer, events)} events")
         return
     partial = file.with_name(file.name + ".part")
-    with partial.open("wb") as out:
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:  # letters are in it
         number = _write(out, events)
     partial.replace(file)  # so that a file of this name is always whole
     output.answer({"events": number, "file": str(file)}, f"{number} events in {file}")

@@ -159,6 +159,7 @@ def write_private(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+    _sync_folder(path.parent)
 
 
 def replace_private(path: Path, text: str) -> None:
@@ -167,7 +168,12 @@ def replace_private(path: Path, text: str) -> None:
     draft.unlink(missing_ok=True)
     write_private(draft, text)
     draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    """A file is on the disk when its name is, too."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:

@@ -6,6 +6,7 @@ told by name and no other is tried: the operator meant that one. Only a person a
 
 import getpass
 import os
+import resource
 import secrets
 import sys
 from collections.abc import Callable, MutableMapping, Sequence
@@ -25,6 +26,14 @@ _TRIES = 3
 _MAX_BYTES = 4_096
 
 Ask = Callable[[str], str]
+
+
+def shield(environ: MutableMapping[str, str] = os.environ) -> None:
+    """For the process that holds the keys: no process that it starts gets the passphrase, and a crash leaves no copy
+    of its memory on a disk. Also where the passphrase was not needed, or came from elsewhere.
+    """
+    environ.pop(VARIABLE, None)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def ask_at_terminal() -> Ask | None:

@@ -7,7 +7,7 @@ while to open what is still sent to them, and a rotation that has begun has its 
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import orjson
@@ -246,12 +246,26 @@ class Identities(Mapping[str, Signer]):
             Update(TABLE, {"name": name, "epoch": new.epoch, "state": "next"}, {"state": "active"}),
         )
 
-    async def switched(self, name: str) -> None:
-        """The writes of `switch` are durable: read the name's keys anew."""
+    def switched(self, name: str) -> None:
+        """The writes of `switch` are durable. At once, so that there is no moment in which the name has no key."""
+        old, new = self._active[name], self._next.pop(name)
+        self._active[name] = replace(new, state="active")
+        narrow = NarrowSigner(old.signer, RETIRED_KINDS)
+        gone = replace(old, state="retired", retired_at=self._clock.now(), signer=narrow)
+        self._older.setdefault(name, []).insert(0, gone)
+        self._tell(name)
+
+    def rotating(self) -> list[str]:
+        """Names with a key that is to be the next."""
+        return list(self._next)
+
+    async def reload(self, name: str) -> None:
+        """Read a name's keys anew: what the database said last was not heard."""
+        rows = await self._unit.select(TABLE, {"name": name}, order=("-epoch",))
         for held in (self._active, self._next):
             held.pop(name, None)
         self._older.pop(name, None)
-        for row in await self._unit.select(TABLE, {"name": name}, order=("-epoch",)):
+        for row in rows:
             if row["state"] != "deleted":
                 self._install(self._opened(row))
         self._tell(name)

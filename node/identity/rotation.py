@@ -149,6 +149,10 @@ class Rotations:
         """Try every rotation that has begun. Whether none is left."""
         try:
             rows: list[Row] = await self._unit.select("effect", {"path": PATH, "state": "begun"})
+            begun = {_parts(row["subject"])[0] for row in rows}
+            for name in self._identities.rotating():
+                if name not in begun:  # the last commit was uncertain, and had happened
+                    await self._identities.reload(name)
         except VendoError as error:
             log.warning("rotations wait", extra={"action": "rotation_waits", "code": error.code})
             return False
@@ -172,6 +176,9 @@ class Rotations:
 
     async def _finish(self, effect_id: EffectId, name: str, *, lost: bool) -> None:
         coming = self._identities.succession(name)
+        if coming is None:  # the first commit may have been uncertain, and have happened
+            await self._identities.reload(name)
+            coming = self._identities.succession(name)
         if coming is None:  # the agent was deleted meanwhile
             outcome = Outcome(OutcomeState.FAIL, detail={"reason": "the agent is gone"})
             await self._unit.commit(await self._gate.settle(effect_id, outcome))
@@ -187,7 +194,7 @@ class Rotations:
             *await self._gate.settle(effect_id, outcome),
         ]
         await self._unit.commit(writes)
-        await self._identities.switched(name)
+        self._identities.switched(name)
         self._outbox.kick(rows)
         log.info("an agent has a new key", extra={"action": "rotated", "agent": name, "epoch": coming.epoch})
 

@@ -22,11 +22,17 @@ from node.identity.registry import Identities
 from relays.error import KindForbidden
 from relays.event import Draft, Event, Tags, digest
 from relays.kind import (
+    APP_DATA,
     BLOSSOM_AUTH,
     CLIENT_AUTH,
     DELETION,
+    DM,
     DM_RELAYS,
+    EPHEMERAL_GIFT_WRAP,
+    FILE,
     GIFT_WRAP,
+    HANDLER,
+    HEARTBEAT,
     HTTP_AUTH,
     KEY_CONSENT,
     KEY_LIST,
@@ -45,8 +51,9 @@ DEFAULT_KINDS = frozenset({1, 7, 1111, 1985, 30_023, 31_989})
 # Who could sign these would be the agent everywhere, or could take it out of its owner's hands; no setting allows them.
 NEVER = frozenset(
     {
-        METADATA, 3, LEGACY_DM, DELETION, SEAL, GIFT_WRAP, LEDGER_ENTRY, RELAY_LIST, DM_RELAYS, CLIENT_AUTH, KEY_LIST,
-        KEY_CONSENT, BLOSSOM_AUTH, HTTP_AUTH, REMOTE_SIGNING, 9_734, 13_194, 23_194, 30_078,
+        METADATA, 3, LEGACY_DM, DELETION, SEAL, DM, FILE, 62, 443, GIFT_WRAP, LEDGER_ENTRY, RELAY_LIST, DM_RELAYS,
+        CLIENT_AUTH, KEY_LIST, KEY_CONSENT, BLOSSOM_AUTH, HTTP_AUTH, REMOTE_SIGNING, HEARTBEAT, HANDLER, 9_734, 9_735,
+        10_019, 13_194, 17_375, 23_194, 23_195, EPHEMERAL_GIFT_WRAP, APP_DATA,
     }
 )  # fmt: skip
 
@@ -113,14 +120,21 @@ class Signing:
 
         Raises:
             KindForbidden, KeyReused, Refused: as `stage`.
+            Conflict: the first time failed, or the agent has another key now.
             SignerUnavailable: the agent's remote signer did not answer, or refused.
         """
         _, intent = self._intent(caller, agent, draft, key)
         staged = await self._gate.stage(intent)
         if isinstance(staged, Repeated):
-            _, created_at = _parts(staged.subject)
+            event_id, created_at = _parts(staged.subject)
             again = Draft(draft.kind, draft.content, draft.tags, created_at)
-            return await self._identities.current(agent).sign(again)
+            signer = self._identities.current(agent)
+            if staged.state == OutcomeState.FAIL.value or digest(signer.pubkey, again).hex() != event_id:
+                raise Conflict(
+                    "The signature under this key failed, or was of a key that was replaced since.",
+                    remedy="Use a new idempotency key.",
+                )
+            return await signer.sign(again)
         await self._unit.commit(staged.writes)
         try:
             event = await self._signed(staged.effect_id, agent, draft)

@@ -42,10 +42,10 @@ class Subscription:
     Attributes:
         head: what stands before each event.
         floor: events up to this number were in the stored answer.
-        held: live events that wait for EOSE; None after it.
+        held: live events that wait for EOSE; None after it. All that one client's subscriptions hold is bounded.
     """
 
-    __slots__ = ("client", "floor", "head", "held", "held_bytes", "sub_id")
+    __slots__ = ("client", "floor", "head", "held", "sub_id")
 
     def __init__(self, client: "Client", sub_id: str) -> None:
         self.client = client
@@ -53,23 +53,26 @@ class Subscription:
         self.head = frame.event_head(sub_id)
         self.floor = 0
         self.held: list[tuple[int | None, bytes]] | None = []
-        self.held_bytes = 0
 
     def deliver(self, seq: int | None, ready: bytes) -> None:
         """A live event, framed for this subscription; `seq` is None for ephemeral ones."""
         if self.held is not None:
             self.held.append((seq, ready))
-            self.held_bytes += len(ready)
-            if self.held_bytes > self.client.limits.send_bytes:
-                self.client.cut(TOO_SLOW)
+            self.client.hold(len(ready))
         elif seq is None or seq > self.floor:
             self.client.send(ready)
 
     def ended_stored(self, top: int) -> None:
         """EOSE is out: send what was held and was not in the answer, and go live."""
-        held, self.held, self.held_bytes, self.floor = self.held or (), None, 0, top
+        held, self.held, self.floor = self.held or (), None, top
+        self.client.hold(-sum(len(ready) for _, ready in held))
         for seq, ready in held:
             self.deliver(seq, ready)
+
+    def drop(self) -> None:
+        """It has ended before its EOSE, or after: nothing of it waits any more."""
+        held, self.held = self.held or (), None
+        self.client.hold(-sum(len(ready) for _, ready in held))
 
 
 class Client:
@@ -81,7 +84,7 @@ class Client:
     """
 
     __slots__ = (
-        "_ending", "_freed", "_on_cut", "_out", "_out_bytes", "_outbox", "_transport", "_unanswered",
+        "_ending", "_freed", "_held", "_on_cut", "_out", "_out_bytes", "_outbox", "_transport", "_unanswered",
         "_unanswered_bytes", "gone", "group", "limits", "replays", "session", "subscriptions",
     )  # fmt: skip
 
@@ -101,6 +104,7 @@ class Client:
         self.gone = False
         self._out: list[bytes] = []
         self._out_bytes = 0
+        self._held = 0
         self._unanswered = 0
         self._unanswered_bytes = 0
         self._freed = asyncio.Event()
@@ -123,6 +127,12 @@ class Client:
         self._out_bytes += len(ready)
         if self._out_bytes > _EARLY_BYTES:
             self.flush()
+
+    def hold(self, size: int) -> None:
+        """So many bytes more wait for the end of stored answers, or fewer."""
+        self._held += size
+        if self._held > self.limits.send_bytes:
+            self.cut(TOO_SLOW)
 
     def flush(self) -> None:
         """Give the socket all that is queued, in one write. What it does not take is lag, and lag has an end."""

@@ -9,9 +9,10 @@ import asyncio
 import ipaddress
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from aiohttp import web
+from multidict import MultiMapping
 
 from relays.embedded.access import Access
 from relays.embedded.rate import is_in, network
@@ -69,20 +70,29 @@ class Door:
             return True
         return bool(self._allowed) and not is_in(address, self._allowed)
 
-    def address(self, peer: str, headers: Mapping[str, str]) -> str:
+    def address(self, peer: str, headers: MultiMapping[str]) -> str:
         """Who the client is: the peer, or what a proxy of ours says (the last entry that is not a proxy itself)."""
         if not self.is_proxy(peer):
             return peer
-        entries = [one.strip() for one in headers.get("X-Forwarded-For", "").split(",")]
-        return next((one for one in reversed(entries) if _is_address(one) and not self.is_proxy(one)), peer)
+        # Some proxies write a header of their own behind the client's. What stands left of junk may be the client's.
+        for entry in reversed(",".join(headers.getall("X-Forwarded-For", ())).split(",")):
+            named = _address(entry.strip())
+            if not named:
+                return peer
+            if not self.is_proxy(named):
+                return named
+        return peer
 
 
-def _is_address(text: str) -> bool:
+def _address(text: str) -> str:
+    """The address in an entry, which may have a port behind it; empty if there is none."""
+    bare = text.partition("]")[0].removeprefix("[") if text.startswith("[") else text
+    host = bare.partition(":")[0] if bare.count(":") == 1 else bare
     try:
-        ipaddress.ip_address(text)
+        ipaddress.ip_address(host)
     except ValueError:
-        return False
-    return True
+        return ""
+    return host
 
 
 class Handler(web.RequestHandler):

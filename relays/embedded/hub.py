@@ -145,10 +145,12 @@ class Hub:
         # Live first, then the stored answer: no event falls between them. And at once, since a CLOSE may be right
         # behind. What a search finds is the store's business alone, so it has no live part.
         self._index.add(subscription, [one for one in filters if not one.search])
-        stored = self._narrow(client, filters, exact=False)
-        self._start(client, replay(subscription, stored, self._store, self._clock, self._fail, self._may_get(client)))
+        stored = self._narrow(client, filters)
+        most = sum(one.limit for one in filters)  # a filter that was split in two still has one limit
+        passed = self._may_get(client)
+        self._start(client, replay(subscription, stored, self._store, self._clock, self._fail, passed, most))
 
-    def _narrow(self, client: Client, filters: Sequence[Filter], *, exact: bool) -> list[Filter]:
+    def _narrow(self, client: Client, filters: Sequence[Filter], *, exact: bool = False) -> list[Filter]:
         """The filters for the store, without private messages of others."""
         if not self._rules.access.private:
             return list(filters)
@@ -181,6 +183,7 @@ class Hub:
         subscription = client.subscriptions.pop(sub_id, None)
         if subscription is not None:
             self._index.remove(subscription)
+            subscription.drop()
 
     def _fail(self, subscription: Subscription, reason: str) -> None:
         """The relay cannot serve this subscription."""
@@ -192,11 +195,14 @@ class Hub:
 
     def _verified(self, checked: Sequence[tuple[_Sender, Event, bytes | None]]) -> None:
         entries: list[Entry] = []
+        mono = self._clock.monotonic()
         for sender, event, raw in checked:
             if raw is None:
                 self.stats.forged += 1
                 self._finish(sender, event, Outcome(None, False, _FORGED))
-            elif is_ephemeral(event.kind):
+                continue
+            sender.client.session.meter.wrote(event.pubkey, mono)
+            if is_ephemeral(event.kind):
                 self._fan_out(event, raw, None)
                 self._finish(sender, event, Outcome(None, True, ""))
             else:

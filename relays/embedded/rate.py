@@ -26,7 +26,7 @@ class Rates:
     Attributes:
         events: EVENT messages from one address.
         events_per_key: events by one author.
-        requests: REQ, COUNT and NEG-OPEN messages from one address.
+        requests: REQ, COUNT, NEG-OPEN and NEG-MSG messages from one address.
         auths: AUTH messages from one address; a key list counts once for every hundred keys.
         bytes: bytes of messages from one address; beyond it the relay reads more slowly.
         connects: new connections from one address.
@@ -64,6 +64,11 @@ class Bucket:
             return False
         self._level -= cost
         return True
+
+    def has(self, mono: float) -> bool:
+        """Whether there is one token; it stays."""
+        self._refill(mono)
+        return self._level >= 1
 
     def borrow(self, mono: float, cost: float) -> float:
         """Take tokens in any case. Returns for how many seconds the taker is then in debt."""
@@ -103,6 +108,11 @@ class Gauge:
         """Whether `who` may do it now."""
         return rate.per_minute == 0 or self._bucket(what, who, rate, mono).take(mono, cost)
 
+    def has(self, what: str, who: str, mono: float) -> bool:
+        """Whether `who` could do it now; nothing is taken, and nothing remembered."""
+        bucket = self._buckets.get((what, who))
+        return bucket is None or bucket.has(mono)
+
     def borrow(self, what: str, who: str, rate: Rate, mono: float, cost: float) -> float:
         """How many seconds `who` has to wait after it."""
         return 0.0 if rate.per_minute == 0 else self._bucket(what, who, rate, mono).borrow(mono, cost)
@@ -141,12 +151,17 @@ class Meter:
             return ""
         if not self._gauge.take("event", self._group, rates.events, mono):
             return f"rate-limited: more than {rates.events.per_minute} events a minute from your address"
-        if not self._gauge.take("author", author, rates.events_per_key, mono):
+        if not self._gauge.has("author", author, mono):
             return f"rate-limited: more than {rates.events_per_key.per_minute} events a minute by this key"
         return ""
 
+    def wrote(self, author: str, mono: float) -> None:
+        """An event was genuine, so that it counts for its author: nobody's rate is used up by others' forgeries."""
+        if not self._free:
+            self._gauge.borrow("author", author, self._gauge.rates.events_per_key, mono, 1)
+
     def request(self, mono: float) -> str:
-        """The same for a REQ, COUNT or NEG-OPEN."""
+        """The same for a REQ, COUNT, NEG-OPEN or NEG-MSG."""
         rate = self._gauge.rates.requests
         if self._free or self._gauge.take("request", self._group, rate, mono):
             return ""

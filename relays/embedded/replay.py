@@ -23,8 +23,9 @@ async def replay(
     clock: Clock,
     fail: Callable[[Subscription, str], None],
     may_get: Callable[[bytes], bool],
+    most: int,
 ) -> None:
-    """Send what is stored and `may_get` lets through, EOSE, and then what came meanwhile.
+    """Send what is stored and `may_get` lets through, `most` events at most, EOSE, and then what came meanwhile.
 
     Stops silently if the subscription ends.
     """
@@ -38,12 +39,13 @@ async def replay(
             for raw in page:
                 if _is_over(subscription):
                     return
-                if not may_get(raw):
+                if not most or not may_get(raw):
                     continue
+                most -= 1
                 subscription.client.send(frame.event(subscription.head, raw))
                 if subscription.client.lag * _SHARE > subscription.client.limits.send_bytes:
                     await _drained(subscription, clock)
-            if at >= len(snapshot.seqs):
+            if at >= len(snapshot.seqs) or not most:
                 break
             page = await store.page(snapshot.seqs[at : at + PAGE], clock.now())
             at += PAGE

@@ -82,9 +82,7 @@ def narrow(
     for wanted in filters:
         if wanted.kinds is not None and not wanted.kinds & PRIVATE:
             out.append(wanted)
-        elif wanted.kinds is None and readers and not exact:
-            out.append(wanted)  # what is not for them is taken out when it is sent
-        else:
+        else:  # also for those who have proved a key: what a limit leaves out would tell of others' messages
             out += _public(wanted, known, exact=exact)
             out += _own(wanted, readers)
     return out

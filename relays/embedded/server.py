@@ -18,6 +18,7 @@ from relays.embedded.error import RelayBusy
 from relays.embedded.hub import Hub
 from relays.embedded.information import Description, Rules, document
 from relays.embedded.page import POLICY, answer_page, page
+from relays.embedded.rate import network
 from relays.embedded.store import Store
 from relays.embedded.toll import Toll
 from relays.key import parse_pubkey
@@ -32,6 +33,8 @@ _OPEN_TO_ALL = {
 _HEARTBEAT_S = 30.0
 _MOST_WAIT_S = 10.0
 _FORM_BYTES = 200_000
+_TOKEN_CHARS = 66_000
+_UNWANTED = "This relay does not serve your address.\n"
 _PAY_COST = 10  # tries to pay are bounded as AUTH is, and weigh more: each asks a mint
 
 
@@ -130,14 +133,19 @@ class Server:
         """A token for a key: by the page's form, or as JSON."""
         toll, is_json = self._toll, request.content_type == "application/json"
         address = self._door.address(request.remote or "", request.headers)
+        if self._door.refuse(address):
+            return web.Response(status=403, text=_UNWANTED)
         gauge, clock = self._hub.gauge, asyncio.get_running_loop().time()
-        if not gauge.is_exempt(address) and not gauge.take("auth", address, gauge.rates.auths, clock, _PAY_COST):
+        group = network(address)
+        if not gauge.is_exempt(address) and not gauge.take("auth", group, gauge.rates.auths, clock, _PAY_COST):
             return web.Response(status=429, text="Too many tries. Wait a minute.\n")
         try:
             form: Mapping[str, Any] = orjson.loads(await request.read()) if is_json else await request.post()
             pubkey, token = form["pubkey"], form["token"]
             if toll is None or type(pubkey) is not str or type(token) is not str:
                 raise InvalidInput("A payment has a pubkey and a token, both text.")
+            if len(token) > _TOKEN_CHARS or not token.strip().isascii() or not token.strip().isprintable():
+                raise InvalidInput("This is not a Cashu token.")
             until = await toll.pay(parse_pubkey(pubkey), token.strip())
         except (KeyError, TypeError, orjson.JSONDecodeError):
             return _refusal(InvalidInput("A payment has a pubkey and a token."), is_json)
@@ -152,7 +160,7 @@ class Server:
     async def _connect(self, request: web.Request) -> web.StreamResponse:
         address = self._door.address(request.remote or "", request.headers)
         if self._door.refuse(address):
-            return web.Response(status=403, text="This relay does not serve your address.\n")
+            return web.Response(status=403, text=_UNWANTED)
         if len(self._hub.clients) >= self._rules.limits.connections:
             return web.Response(status=503, text="The relay has no room for another connection.\n")
         reason = self._hub.gauge.enter(address, asyncio.get_running_loop().time())

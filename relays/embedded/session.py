@@ -131,7 +131,7 @@ class Session:
             case "NEG-OPEN":
                 return self._sync(parts[1], parts[2:], mono)
             case "NEG-MSG":
-                return self._sync_more(parts[1], parts[2:])
+                return self._sync_more(parts[1], parts[2:], mono)
             case "NEG-CLOSE" if type(parts[1]) is str:
                 self._syncs.discard(parts[1])
                 return SyncEnd(parts[1])
@@ -251,11 +251,14 @@ class Session:
         self._syncs.add(sub_id)
         return Sync(sub_id, filters[0], values[1])
 
-    def _sync_more(self, sub_id: Any, values: Sequence[Any]) -> Action:
+    def _sync_more(self, sub_id: Any, values: Sequence[Any], mono: float) -> Action:
         if not self._is_name(sub_id):
             return Answer(self._bad_name())
         if sub_id not in self._syncs or not values or type(values[0]) is not str:
             return SyncEnd(sub_id, frame.sync_error(sub_id, "closed: no such reconciliation is open"))
+        if reason := self.meter.request(mono):
+            self._syncs.discard(sub_id)
+            return SyncEnd(sub_id, frame.sync_error(sub_id, reason))
         return SyncMore(sub_id, values[0])
 
 

@@ -60,6 +60,13 @@ VANISHED = Outcome(None, False, "blocked: this key has asked the relay to forget
 VANISHED_RECEIVER = Outcome(None, False, "blocked: its receiver has asked the relay to forget them (NIP-62)")
 
 
+# Slots and the index of words outlive events that expired: a number that either still names is not given again.
+_LAST_SEQ = (
+    "SELECT max(coalesce((SELECT max(seq) FROM event), 0), coalesce((SELECT max(seq) FROM slot), 0), "
+    "coalesce((SELECT value FROM meta WHERE name='words'), 0))"
+)
+
+
 @cache
 def _insertion(table: str, columns: int, rows: int) -> str:
     row = "(" + ",".join("?" * columns) + ")"
@@ -82,7 +89,7 @@ class EventWriter:
         self.db = db
         self.keyed = keyed
         self._author = lru_cache(_AUTHORS)(keyed)
-        self.seq: int = self.one("SELECT coalesce(max(seq), 0) FROM event")
+        self.seq: int = self.one(_LAST_SEQ)
         self._any_deleted = bool(self.one("SELECT EXISTS(SELECT 1 FROM tombstone)"))
         self._any_vanished = bool(self.one("SELECT EXISTS(SELECT 1 FROM vanished)"))
         self.is_vanishing = bool(self.one("SELECT EXISTS(SELECT 1 FROM vanished WHERE pending)"))

@@ -184,5 +184,7 @@ async def test_a_thousand_agents_are_heard_on_a_relay_that_wants_authentication(
     async with serving(pool):
         await until(lambda: len({event.id for event in got.events}) == count, 60 + count / 5)
         (health,) = pool.health()
-        assert health.requests <= 12
-        assert health.sockets <= 10
+        if guard.name == "ours":
+            assert health.requests <= 12
+            assert health.sockets == 1
+        assert health.sockets <= 9  # where keys take turns: eight, and the main one

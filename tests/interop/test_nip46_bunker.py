@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from core.clock import SystemClock
-from relays.bunker import RemoteSigner, Talk, Wire, await_call, pair, user_of
+from relays.bunker import RemoteSigner, Talk, Wire, pair, user_of
 from relays.error import NotForUs, SignerUnavailable
 from relays.event import Draft, verify
 from relays.key import Key
@@ -176,7 +176,7 @@ async def test_a_bunker_that_we_invite_calls(tmp_path: Path) -> None:
     app, secret = Key.generate(), "an invitation's secret"
     async with relay_of("ours", tmp_path) as url, talks() as wire:
         talk = Talk(wire, app, None, (url,))
-        waiting = asyncio.create_task(await_call(talk, secret, 20))
+        waiting = asyncio.create_task(talk.await_call(secret, 20))
         try:
             await asyncio.sleep(0.3)
             uri = connect_uri(app.pubkey, [url], secret, "vendo")

@@ -302,7 +302,7 @@ async def test_after_a_rotation_both_keys_are_heard_and_the_new_one_is_announced
         await at.here.unit.commit([write])
         at.keys.expect(coming)
         await at.here.unit.commit(at.keys.switch("turning"))
-        await at.keys.switched("turning")
+        at.keys.switched("turning")
         new = at.keys.current("turning").pubkey
         assert new != old
         await at.here.until(lambda: at.is_said(new, METADATA))

@@ -274,3 +274,13 @@ def test_a_secret_is_in_no_representation():
     made = parse_bunker(f"bunker://{'0' * 64}?relay=wss://one.example.com&relay=wss://two.example.com&secret=hidden")
     assert "hidden" not in repr(made)
     assert parse_bunker(made.uri) == made
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "file:///etc/passwd", "https://x.example/\x1b[2Jyes", "yes"])
+async def test_an_address_that_is_none_is_not_shown(address):
+    """It goes to a terminal, and a person may click on it."""
+    async with relay() as here, bunker(here.url) as made, wires() as wire:
+        made.twist = lambda answer, method: {**answer, "result": "auth_url", "error": address}
+        with pytest.raises(SignerUnavailable) as caught:
+            await Pairings(wire, (here.url,), "vendo").meet(made.uri, 0.5)
+        assert address not in str(caught.value) + caught.value.remedy

@@ -369,7 +369,7 @@ async def replayed() -> None:
         async with serving(pool):
             assert await pool.caught_up("notes", 5)
             before = pool.health()[0].duplicates
-            for n in range(3):
+            for n in range(2):
                 part.abort()
                 await until(lambda n=n: part.connections == n + 2)  # type: ignore[misc]
                 assert await pool.caught_up("notes", 5)

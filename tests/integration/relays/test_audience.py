@@ -262,14 +262,14 @@ async def test_keys_take_turns_on_a_few_sockets_where_the_relay_takes_one_each(
     monkeypatch.setattr(rota, "HOT_S", 0.0)
     async with relay() as part:
         Guard(part, 1, quiet=quiet)
-        keys, got, database = agents(20), Collector(), MemoryDatabase()
+        keys, got, database = agents(14), Collector(), MemoryDatabase()
         part.keep(*(wrap(key.pubkey, str(n)) for n, key in enumerate(keys)))
         pool = make_pool(database, part.url, auth=Keychain(*keys))
         listen(pool, keys, got)
         most = 0
         async with serving(pool):
             async with asyncio.timeout(30):
-                while len(got.events) < 20:
+                while len(got.events) < 14:
                     most = max(most, len(part.sessions))
                     await asyncio.sleep(0.02)
             assert 1 < most <= 9
@@ -277,7 +277,7 @@ async def test_keys_take_turns_on_a_few_sockets_where_the_relay_takes_one_each(
                 event = wrap(key.pubkey, "again")
                 part.keep(event)
                 await part.broadcast(event)
-            await until(lambda: len(got.events) == 40, 30)  # each gets another turn
+            await until(lambda: len(got.events) == 28, 30)  # each gets another turn
         (row,) = await database.select("relay_fact")
         assert '"keys":"one"' in row["traits"]
 

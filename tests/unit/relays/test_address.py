@@ -33,10 +33,12 @@ def test_other_addresses_are_refused(bad: str) -> None:
 
 def test_only_the_public_internet_is_public() -> None:
     inside = ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "0.0.0.0", "::1", "fe80::1%eth0", "fd00::1",
-              "::ffff:127.0.0.1", "224.0.0.1", "100.64.0.1", "name"]  # fmt: skip
+              "::ffff:127.0.0.1", "224.0.0.1", "100.64.0.1", "name", "64:ff9b::7f00:1", "64:ff9b::10.1.2.3",
+              "2002:7f00:1::1", "2002:a9fe:a9fe::1"]  # fmt: skip
     assert [host for host in inside if is_public(host)] == []
     assert is_public("8.8.8.8")
     assert is_public("2606:4700::1111")
+    assert is_public("64:ff9b::8.8.8.8")
 
 
 @pytest.mark.parametrize(

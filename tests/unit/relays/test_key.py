@@ -9,8 +9,9 @@ from coincurve import PublicKeyXOnly
 from core.error import InvalidInput
 from relays.error import KindForbidden, NotForUs
 from relays.event import Draft, verify
-from relays.key import Key, Keyring
+from relays.key import Key, Keyring, parse_pubkey
 from relays.local_signer import KeySigner
+from relays.nip49 import encrypt_key
 
 WORDS = "legal winner thank year wave sausage worth useful legal winner thank yellow"
 
@@ -86,3 +87,13 @@ async def test_what_cannot_be_encrypted_is_refused_as_input():
             await call(no_point, "x")
     with pytest.raises(InvalidInput):
         await signer.encrypt(Key.generate().pubkey, "x" * 70_000)
+
+
+def test_a_secret_key_in_the_place_of_a_public_one_is_not_repeated_in_the_error():
+    key = Key.generate()
+    for text in (key.nsec, key.nsec.upper(), "nostr:" + key.nsec, encrypt_key(key, "x", 10)):
+        with pytest.raises(InvalidInput) as caught:
+            parse_pubkey(text)
+        assert text[10:30] not in str(caught.value)
+    with pytest.raises(InvalidInput, match="npub1nonsense"):
+        parse_pubkey("npub1nonsense")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -11,6 +12,7 @@ from relays.embedded.access import Access
 from relays.embedded.information import Description
 from relays.embedded.limit import Limits
 from relays.embedded.rate import Rate, Rates
+from relays.embedded.toll import PaymentRefused
 from relays.event import Draft
 from tests.integration.relays.embedded.relay_part import SetClock, running
 from tests.unit.relays.embedded.event_part import ALICE, BOB, NOW, note
@@ -219,3 +221,48 @@ async def test_nothing_is_sold_where_nothing_costs(tmp_path, accept):
         url = relay.url.replace("ws", "http", 1) + "/pay"
         async with relay.http.post(url, json={}, headers={"Accept": accept}) as answer:
             assert answer.status == 404
+
+
+async def test_forged_events_do_not_use_up_what_their_alleged_author_may_write(tmp_path):
+    rates = Rates(events_per_key=Rate(60, 3), exempt=ALL)
+    async with running(tmp_path / "relay.db", clock=SetClock(NOW), rates=rates) as relay:
+        liar, wire = await relay.connect(), await relay.connect()
+        for number in range(10):
+            genuine = note(content=str(number))
+            forged = replace(genuine, sig="0" * 128)
+            assert (await liar.publish(forged))[1].startswith("invalid:")
+        assert [(await wire.publish(note(content=f"good {number}")))[0] for number in range(3)] == [True] * 3
+        assert (await wire.publish(note(content="too many")))[1].startswith("rate-limited:")
+
+
+class Asked(Paid):
+    """Counts who comes to pay."""
+
+    def __init__(self):
+        self.asked = []
+
+    async def pay(self, pubkey, token):
+        self.asked.append(token)
+        raise PaymentRefused("spent")
+
+
+async def test_tries_to_pay_are_bounded_for_a_whole_ipv6_network_and_denied_addresses_make_none(tmp_path):
+    toll = Asked()
+    access = Access(write_by=("payment",), proxies=("127.0.0.0/8",), denied_addresses=("2001:db8:6::/48",))
+    async with running(
+        tmp_path / "relay.db", access=access, toll=toll, rates=Rates(auths=Rate(60, 20), exempt=ALL)
+    ) as relay:
+        url = relay.url.replace("ws", "http", 1) + "/pay"
+
+        async def status(client, token="cashuBx"):  # noqa: S107 - no secret
+            body = {"pubkey": ALICE.npub, "token": token}
+            async with relay.http.post(url, json=body, headers={"X-Forwarded-For": client}) as answer:
+                return answer.status
+
+        assert await status("2001:db8:6::1") == 403
+        assert toll.asked == []
+        assert await status("198.51.100.1", "cashuB" + "x" * 70_000) == 400
+        assert await status("198.51.100.2", "cashuB\x01\x02") == 400
+        assert toll.asked == [], "what cannot be a token reaches nobody"
+        assert [await status(f"2001:db8:1:2::{number}") for number in range(1, 5)] == [403, 403, 429, 429]
+        assert len(toll.asked) == 2

@@ -43,6 +43,7 @@ async def test_a_running_relay_is_exported_and_the_file_fills_another(tmp_path, 
         assert json.loads(busy.stdout)["error"]["code"] == "relay.in_use"
     finally:
         assert child.end() == 0
+    assert file.stat().st_mode & 0o077 == 0, "private messages are in it"
     assert file.read_text().splitlines() == [event.to_json() for event in events]
     said = vendo("import", str(file), "--home", str(copy), "--json")
     assert (said.returncode, json.loads(said.stdout)["stored"]) == (OK, 25)

@@ -265,3 +265,23 @@ async def test_reconciliations_are_bounded_and_given_back(tmp_path):
         await other.say("COUNT", "c", {"kinds": [9]})
         await other.hear()
         assert (len(syncs), syncs.items) == (0, 0)
+
+
+async def test_a_stranger_who_is_known_learns_nothing_from_what_a_limit_leaves_out(relay):
+    """A private event that used up a place of the answer would tell when its receiver was written to."""
+    writer, wire = await relay.connect(), await relay.connect()
+    public = note(at=now() - 100, with_tags=[("p", BOB.pubkey)])
+    for event in (public, wrap(BOB)):
+        await writer.publish(event)
+    await prove(wire, CAROL, relay)
+    assert await wire.ask({"#p": [BOB.pubkey], "limit": 1}) == [public.id]
+    assert await wire.ask({"limit": 1}) == [public.id]
+
+
+async def test_a_party_still_gets_no_more_than_it_asked_for(relay):
+    writer, wire = await relay.connect(), await relay.connect()
+    events = [wrap(BOB), note(at=now() - 5), note(BOB, 4, at=now() - 9, with_tags=[("p", ALICE.pubkey)])]
+    for event in events:
+        await writer.publish(event)
+    await prove(wire, BOB, relay)
+    assert await wire.ask({"limit": 2}) == [events[0].id, events[1].id]

@@ -3,6 +3,8 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 
 import keyring
 import pytest
@@ -235,3 +237,19 @@ def test_a_relative_file_is_in_the_home(tmp_path):
     settings.write_text(settings.read_text().replace('passphrase_file = ""', 'passphrase_file = "p"'))
     assert homes.open_keyring(home).words == made.words
     assert os.environ.get(VARIABLE) is None
+
+
+def test_a_node_leaves_its_passphrase_to_no_process_and_its_memory_to_no_file(tmp_path):
+    """Also where the passphrase was not needed: the keys are readable, or another source came first."""
+    code = (
+        "import os, resource; from node.identity.passphrase import shield; shield(); "
+        f"print({VARIABLE!r} in os.environ, resource.getrlimit(resource.RLIMIT_CORE))"
+    )
+    environ = {**os.environ, VARIABLE: "right"}
+    said = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+    assert said.stdout == "False (0, 0)\n"
+
+
+def test_what_was_made_shows_no_words(tmp_path):
+    made = homes.create(tmp_path / "home", relays=["ws://127.0.0.1:1"], mints=[])
+    assert made.words not in repr(made)

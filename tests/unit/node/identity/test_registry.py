@@ -130,7 +130,7 @@ async def switched(unit, held, name, source=None):
     await unit.commit([write])
     held.expect(coming)
     await unit.commit(held.switch(name))
-    await held.switched(name)
+    held.switched(name)
     return coming
 
 

@@ -5,14 +5,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from core.error import Conflict, KeyReused, NotFound, Paused
+from core.error import Conflict, KeyReused, NotFound, Paused, StoreUncertain
 from core.identifier import PubKey
 from core.unit import Insert
 from node.identity.error import IdentityUnknown
 from node.identity.registry import Imported
 from node.identity.rotation import PATH, Rotations
-from relays.error import SignerUnavailable
-from relays.event import parse_json, verify
+from relays.error import KindForbidden, SignerUnavailable
+from relays.event import Draft, parse_json, verify
 from relays.key import Key, npub
 from relays.succession import read_succession
 from tests.gate_part import SetClock, memory, open_gate
@@ -207,3 +207,73 @@ async def test_a_database_that_is_busy_only_delays_it():
         assert (await stage.rotations.rotate("operator", "a", "k")).state == "begun"
         await finished(stage)
         assert stage.held.identity("a").epoch == 1
+
+
+async def test_an_agent_is_somebody_at_every_moment_of_a_rotation():
+    """A message that comes while the keys change hands is for it, whatever the database is doing."""
+    async with staged() as (stage, _):
+        seen = []
+
+        class Watched:
+            def __getattr__(self, name):
+                return getattr(stage.unit, name)
+
+            async def select(self, *args, **more):
+                seen.append(stage.held.whose(RING.agent("a").pubkey))
+                return await stage.unit.select(*args, **more)
+
+        stage.held._unit = Watched()
+        stage.rotations._unit = Watched()
+        assert (await stage.rotations.rotate("operator", "a", "k")).state == "done"
+        assert seen
+        assert all(one is not None for one in seen)
+        (old,) = stage.held.older("a")
+        assert old.pubkey == RING.agent("a").pubkey
+        with pytest.raises(KindForbidden):
+            await old.sign(Draft(1, "", (), 0))
+
+
+async def test_a_database_that_fails_right_after_the_commit_leaves_no_agent_without_its_key():
+    async with staged() as (stage, _):
+
+        class Broken:
+            def __getattr__(self, name):
+                return getattr(stage.unit, name)
+
+            async def select(self, *args, **more):
+                raise StoreUncertain
+
+        stage.held._unit = Broken()
+        await stage.rotations.rotate("operator", "a", "k")
+        assert stage.held["a"].pubkey == RING.agent("a", 1).pubkey
+
+
+@pytest.mark.parametrize("commit", [0, 1])
+async def test_a_commit_that_is_uncertain_and_happened_is_found_out(commit):
+    async with staged() as (stage, _):
+        count = iter(range(10))
+
+        class Uncertain:
+            def __getattr__(self, name):
+                return getattr(stage.unit, name)
+
+            async def commit(self, writes):
+                await stage.unit.commit(writes)
+                if next(count) == commit:
+                    raise StoreUncertain
+
+        stage.rotations._unit = Uncertain()
+        try:
+            await stage.rotations.rotate("operator", "a", "k")
+        except StoreUncertain:
+            assert commit == 0
+        stop, ready = asyncio.Event(), asyncio.Event()
+        running = asyncio.create_task(stage.rotations.run(ready, stop))
+        async with asyncio.timeout(10):
+            while stage.held["a"].pubkey != RING.agent("a", 1).pubkey:
+                await asyncio.sleep(0.001)
+                stage.clock.at += 1
+        stop.set()
+        await running
+        assert await stage.effects() == ["commit"]
+        assert stage.held.succession("a") is None

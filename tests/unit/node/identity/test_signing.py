@@ -5,13 +5,13 @@ import asyncio
 import orjson
 import pytest
 
-from core.error import InvalidInput, KeyReused, Paused
+from core.error import Conflict, InvalidInput, KeyReused, Paused
 from fs.service.identity import identity_service
 from fs.session import Batch, Role, Session
 from node.config import KeySection
 from node.identity.signing import DEFAULT_KINDS, NEVER, PATH, AgentDesk, Signing
 from node.identity.view import PersonView, live_pubkey
-from relays.error import KindForbidden
+from relays.error import KindForbidden, SignerUnavailable
 from relays.event import parse, verify
 from relays.presence import Profile
 from tests.gate_part import SetClock, memory, open_gate
@@ -67,7 +67,7 @@ async def test_the_same_key_signs_the_same_event_again_and_no_other(stage):
     assert await stage.states() == ["commit"]
 
 
-@pytest.mark.parametrize("kind", [*sorted(NEVER), 2, 5_000, 6_001, 7_000, 65_535])
+@pytest.mark.parametrize("kind", [*sorted(NEVER), 2, 62, 443, 5_000, 6_001, 7_000, 65_535])
 async def test_kinds_that_speak_for_the_node_or_its_owner_are_never_signed(stage, kind):
     with pytest.raises(KindForbidden):
         await stage.sign({"kind": kind, "content": ""})
@@ -76,6 +76,7 @@ async def test_kinds_that_speak_for_the_node_or_its_owner_are_never_signed(stage
 
 def test_no_setting_allows_what_is_never_signed():
     assert not DEFAULT_KINDS & NEVER
+    assert {0, 3, 4, 5, 13, 62, 1059, 10_002, 10_019, 10_050, 22_242, 24_133, 27_235} <= NEVER
     assert frozenset(KeySection().agent_kinds) == DEFAULT_KINDS
     every = Signing(None, None, None, None, None, range(65_536))
     for kind in NEVER:
@@ -153,3 +154,29 @@ async def test_the_tree_shows_who_it_is_and_holds_no_secret(stage):
     assert ALICE.encode() in shown
     for secret in (RING.agent("a").secret.hex(), RING.agent("a").nsec, RING.node.secret.hex()):
         assert secret.encode() not in shown
+
+
+async def test_a_signature_that_failed_is_not_given_under_the_same_key_behind_the_ledgers_back(stage):
+    async def silent(draft):
+        raise SignerUnavailable("asleep")
+
+    good = stage.signing._identities.current("a")
+
+    class Asleep:
+        pubkey = good.pubkey
+        sign = staticmethod(silent)
+
+    class Held:
+        signer = Asleep()
+
+        def current(self, name):
+            return self.signer
+
+    held = stage.signing._identities = Held()
+    with pytest.raises(SignerUnavailable):
+        await stage.sign({"kind": 1, "content": "hello"})
+    held.signer = good
+    with pytest.raises(Conflict):
+        await stage.sign({"kind": 1, "content": "hello"})
+    assert await stage.states() == ["fail"]
+    verify(parse(await stage.sign({"kind": 1, "content": "hello"}, key="another")))

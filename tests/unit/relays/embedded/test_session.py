@@ -4,8 +4,9 @@ import pytest
 from relays.embedded.authority import Authority
 from relays.embedded.limit import Limits
 from relays.embedded.policy import RelayPolicy
-from relays.embedded.rate import Gauge, Meter, Rates
-from relays.embedded.session import Answer, Offer, Open, Session, Shut, Tally
+from relays.embedded.rate import Gauge, Meter, Rate, Rates
+from relays.embedded.session import Answer, Offer, Open, Session, Shut, Sync, SyncEnd, SyncMore, Tally
+from relays.filter import MAX_VALUES
 from tests.unit.relays.embedded.event_part import NOW, note
 
 LIMITS = Limits(event_bytes=2_000, subscriptions=3, filters=2, filter_values=20)
@@ -139,7 +140,7 @@ def test_a_request_opens_and_a_close_shuts(session):
         None,
         7,
         {"authors": ["A" * 64]},
-        {"kinds": [1] * 2_001},
+        {"kinds": [1] * (MAX_VALUES + 1)},
         {"limit": None},
         {"tags": {}},
         {"search": "x"},
@@ -187,3 +188,12 @@ def test_a_count_is_tallied_and_a_bad_one_closed(session):
 
 def test_a_subscription_id_may_have_64_characters(session):
     assert isinstance(say(session, "REQ", "é" * 64, {}), Open)
+
+
+def test_each_message_of_a_reconciliation_counts_as_a_request():
+    authority = Authority("challenge", frozenset(), LIMITS)
+    meter = Meter(Gauge(Rates(requests=Rate(60, 3), exempt=())), "198.51.100.1")
+    session = Session(RelayPolicy(LIMITS), LIMITS, authority, meter)
+    assert isinstance(say(session, "NEG-OPEN", "s", {"kinds": [1]}, "61"), Sync)
+    assert [type(say(session, "NEG-MSG", "s", "61")) for _ in range(3)] == [SyncMore, SyncMore, SyncEnd]
+    assert words(say(session, "NEG-MSG", "s", "61").frame)[2].startswith("closed:"), "it has ended"

@@ -172,3 +172,21 @@ def test_a_group_that_fails_leaves_nothing_and_the_next_one_is_stored(parts):
     assert all(outcome.seq for outcome in parts.store(big))
     assert len(everything(parts)) == 21
     assert is_tidy(parts)
+
+
+def test_a_number_is_never_given_twice_even_if_its_event_is_gone_after_a_restart(tmp_path):
+    """Whoever owns an address whose number somebody else's event has got would replace that event with the next one."""
+    parts = Parts(tmp_path / "relay.db")
+    expiring = note(BOB, 30_023, at=NOW, with_tags=[("d", "x"), ("expiration", str(NOW + 5))])
+    parts.store([note(content="first"), expiring])
+    parts.words.catch_up(10)
+    assert parts.sweeper.expired(NOW + 10, 10) == 1
+    parts.close()
+    again = Parts(tmp_path / "relay.db")
+    innocent = note(ALICE, content="innocent words")
+    again.store([innocent])
+    again.store([note(BOB, 30_023, at=NOW + 20, with_tags=[("d", "x")])])
+    assert innocent.id in everything(again)
+    again.words.catch_up(10)
+    assert again.ask(Filter(search="innocent")) == [innocent.id], "its words are indexed as well"
+    again.close()
