@@ -13,7 +13,7 @@ from cli.passphrase import choose
 from node.config import FILE, load, parse
 from node.home import KEYS, lock_keys, open_keyring
 from node.identity.keystore import Locked, read_keys, replace_private
-from node.identity.passphrase import into_keyring
+from node.identity.passphrase import forget_before, into_keyring
 
 
 def rekey(home: Path, file: Path | None, keyring: bool, none: bool) -> dict[str, Any]:
@@ -32,6 +32,8 @@ def rekey(home: Path, file: Path | None, keyring: bool, none: bool) -> dict[str,
     lock_keys(home, ring, chosen.text, log_n)
     _name_file(home, chosen.file)
     keys = read_keys(home / KEYS)
+    if chosen.keyring:
+        forget_before(ring.node.npub)
     locked = isinstance(keys, Locked)
     return {
         "node": ring.node.npub,

@@ -148,7 +148,8 @@ class OwnRelay:
             answer["until"] = await self._toll.pay(PubKey(asked["pubkey"]), asked["token"])
         except VendoError as error:
             answer["refused"], answer["unsure"] = str(error), error.status >= 500
-        self._tell({"taken": answer})
+        # Who has paid is told beside the answer, which the relay may have given up waiting for.
+        self._tell({"taken": answer, "paid": {asked["pubkey"]: answer["until"]} if "until" in answer else {}})
 
     def _tell(self, order: Mapping[str, Any]) -> None:
         if self._process is not None:

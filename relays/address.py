@@ -20,10 +20,14 @@ def canonical(url: str) -> str:
     if len(url) > MAX_URL_CHARS:
         raise InvalidInput("A relay's address is not that long.")
     try:
-        parsed = URL(url.strip())
-        port = parsed.port
-    except ValueError as error:
+        return _spelled(url)
+    except (ValueError, IndexError) as error:  # yarl looks at some parts when they are asked for, and not before
         raise InvalidInput(f"This is not an address: {url[:80]!r}") from error
+
+
+def _spelled(url: str) -> str:
+    parsed = URL(url.strip())
+    port = parsed.port
     if parsed.scheme not in ("ws", "wss") or not parsed.host or port is None:
         raise InvalidInput(f"A relay's address begins with ws:// or wss://, not {url[:80]!r}.")
     if parsed.user is not None or parsed.password is not None:
@@ -64,7 +68,7 @@ def is_nameable(url: str) -> bool:
     """
     try:
         host = URL(canonical(url)).host or ""
-    except InvalidInput:
+    except (InvalidInput, ValueError, IndexError):
         return False
     host = host.rstrip(".").lower()
     try:

@@ -257,7 +257,8 @@ class Link:
         async for message in ws:
             if sock is not None and _QUICKACK is not None:
                 # Linux forgets it after each packet; without it a relay that leaves Nagle on stalls for 40 ms
-                sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+                with contextlib.suppress(OSError):  # it is closed already, and this message came before that
+                    sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
             if message.type is aiohttp.WSMsgType.TEXT:
                 crowded = self._on_frame(message.data)
                 if crowded is not None:

@@ -10,6 +10,7 @@ import resource
 import secrets
 import sys
 from collections.abc import Callable, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from relays.key import Keyring
 VARIABLE = "VENDO_PASSPHRASE"
 CREDENTIAL = "vendo-passphrase"  # the name of a systemd credential (LoadCredential=, LoadCredentialEncrypted=)
 SERVICE = "vendo"  # the name under which an operating system's keyring has it
+_BEFORE = " before"
 _TRIES = 3
 _MAX_BYTES = 4_096
 
@@ -73,7 +75,7 @@ class Sources:
                 continue
             found = self._from(name, keys.node)
             if found is not None:
-                return _opened(keys, found, name)
+                return _opened(keys, found, name, from_keyring(keys.node + _BEFORE) if name == "keyring" else None)
         raise PassphraseNeeded
 
     def _from(self, name: str, node: str) -> str | None:
@@ -91,10 +93,12 @@ class Sources:
         return read_file(credential) if credential is not None and credential.exists() else None
 
 
-def _opened(keys: Locked, passphrase: str, name: str) -> Keyring:
+def _opened(keys: Locked, passphrase: str, name: str, before: str | None) -> Keyring:
     try:
         return keys.ring(passphrase)
     except WrongPassphrase as error:
+        if before is not None:  # a change of the passphrase ended before the file was replaced
+            return _opened(keys, before, name, None)
         raise WrongPassphrase(f"The passphrase from the {name} does not open the keys.") from error
 
 
@@ -162,7 +166,7 @@ def from_keyring(node: str) -> str | None:
 
 
 def into_keyring(node: str, passphrase: str) -> None:
-    """Keep a node's passphrase in the operating system's keyring.
+    """Keep a node's passphrase in the operating system's keyring, and the one before beside it: it may be nowhere else.
 
     Raises:
         Unavailable: there is no keyring here, or it refuses.
@@ -171,7 +175,19 @@ def into_keyring(node: str, passphrase: str) -> None:
     from keyring.errors import KeyringError
 
     try:
+        if before := keyring.get_password(SERVICE, node):
+            keyring.set_password(SERVICE, node + _BEFORE, before)
         keyring.set_password(SERVICE, node, passphrase)
     except KeyringError as error:
         remedy = "Keep the passphrase in a file instead, or type it."
         raise Unavailable("The operating system's keyring does not take the passphrase.", remedy=remedy) from error
+
+
+def forget_before(node: str) -> None:
+    """The new passphrase opens the keys: the one before is not kept any longer."""
+    import keyring
+    from keyring.errors import KeyringError
+
+    with suppress(KeyringError):
+        if keyring.get_password(SERVICE, node + _BEFORE):
+            keyring.delete_password(SERVICE, node + _BEFORE)

@@ -138,7 +138,7 @@ class Blossom:
                     if answer.status != 200:
                         raise FileUnreachable(f"{target.host} answered {answer.status}.")
                     return await _body(answer, most)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, IndexError) as error:
             raise FileUnreachable(f"The file cannot be fetched ({type(error).__name__}).") from error
         raise FileUnreachable("The server redirects too often.")
 

@@ -1,7 +1,8 @@
 """A stranger's way in by money: a Cashu token in the first message. Written down first, then swapped, then delivered.
 
 Cheap questions come before the mint is asked: is there a token, of one of our mints, worth enough? A token that the
-mint refuses drops the message; an answer that was lost is looked up under the same operation.
+mint refuses drops the message; an answer that was lost is looked up under the same operation, and until it is known
+nobody is let in. Everything else, a pause of the node or a full disk, lets the message wait as it is.
 """
 
 import asyncio
@@ -15,9 +16,10 @@ import orjson
 
 from core.clock import Clock
 from core.effect import EffectClass, Permit
-from core.error import Unavailable, VendoError
+from core.error import VendoError
 from core.identifier import EffectId, OperationId, PubKey
 from core.unit import UnitOfWork, Write
+from fs.service.treasury import OperationEnded
 from fs.session import Role, Session
 from node.message.admission import Door
 from node.message.inbound import Taken
@@ -27,8 +29,9 @@ from relays.kind import DM
 from relays.nip17 import Rumor
 from wallet.cashu.proof import total
 from wallet.cashu.token import decode
-from wallet.error import PaymentUnknown, TokenRejected
+from wallet.error import MintRefused, PaymentUnknown, TokenRejected
 from wallet.model import Received
+from wallet.payment import State as OperationState
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,8 @@ PAID = "paid"
 PAID_S = 30 * 86_400
 MAX_HELD = 256
 _AGAIN_S = 30.0
+TRIES = 20
+_NO = (TokenRejected, MintRefused, OperationEnded)  # what trying again does not change
 _TOKEN = re.compile(r"cashuB[A-Za-z0-9_-]{40,}={0,2}")
 
 Act = Callable[[OperationId, EffectId, Permit], Awaitable[Mapping[str, Any]]]
@@ -87,6 +92,8 @@ class Toll:
         self._unit, self._mover, self._purse = unit, mover, purse
         self._clock, self._stamp, self._doors, self._deliver = clock, stamp, doors, deliver
         self._queue: asyncio.Queue[Taken] = asyncio.Queue(MAX_HELD)
+        self._waiting: set[tuple[str, str]] = set()  # what is in the queue, or being taken
+        self._behind = False  # there are rows that found the queue full
 
     async def resume(self) -> None:
         """Who has paid lately, and what was held when the node stopped."""
@@ -95,22 +102,50 @@ class Toll:
             door = self._doors(row["agent"])
             if door is not None and row["created_at"] + PAID_S > now:
                 door.paid[row["peer"]] = row["created_at"] + PAID_S
+        await self._refill()
+
+    async def _refill(self) -> None:
+        """Put into the queue what is held and not there yet."""
+        self._behind = False
         for row in await self._unit.select(TABLE, {"state": State.HELD.value, "kind": DM}):
             rumor = Rumor(PubKey(row["peer"]), DM, row["text"], (), row["created_at"], row["id"])
-            if not self._queue.full():
-                self._queue.put_nowait(Taken(row["agent"], PubKey(""), rumor, Way(row["protocol"])))
+            self._later(Taken(row["agent"], PubKey(""), rumor, Way(row["protocol"])))
+
+    def _later(self, taken: Taken) -> None:
+        """Queue what is written down; what does not fit is read again when the queue is empty."""
+        name = (taken.agent, taken.rumor.id)
+        if name in self._waiting:
+            return
+        if self._queue.full():
+            self._behind = True
+            return
+        self._waiting.add(name)
+        self._queue.put_nowait(taken)
 
     async def run(self) -> None:
         """Take what is held, until cancelled."""
         while True:
             taken = await self._queue.get()
+            failed = False
             try:
                 await self._take(taken)
             except VendoError as error:
+                failed = True
                 log.warning("a toll waits", extra={"action": "toll_waits", "code": error.code})
                 await self._clock.sleep(_AGAIN_S)
-                if not self._queue.full():
-                    self._queue.put_nowait(taken)
+            self._waiting.discard((taken.agent, taken.rumor.id))
+            if failed:
+                self._later(taken)
+            await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        if not self._behind or not self._queue.empty():
+            return
+        try:
+            await self._refill()
+        except VendoError as error:
+            self._behind = True
+            log.warning("held tolls were not read", extra={"action": "toll_unread", "code": error.code})
 
     async def offer(self, taken: Taken) -> bool:
         """A stranger's message: whether it brings enough to be looked at. Asks nobody.
@@ -129,7 +164,7 @@ class Toll:
             text=rumor.content, state=State.HELD, created_at=rumor.created_at,
         )  # fmt: skip
         await self._unit.commit([row])
-        self._queue.put_nowait(taken)
+        self._later(taken)
         return True
 
     def _is_enough(self, text: str, toll_sat: int) -> bool:
@@ -144,24 +179,20 @@ class Toll:
         return listed and payment.unit == "sat" and total(payment.proofs) >= toll_sat
 
     async def _take(self, taken: Taken) -> None:
-        rumor = taken.rumor
+        rumor, door = taken.rumor, self._doors(taken.agent)
         found = _TOKEN.search(rumor.content)
         where = {"agent": taken.agent, "id": rumor.id}
         try:
-            if found is None:
-                raise TokenRejected
+            if found is None or door is None or rumor.sender in door.rules.deny:
+                raise TokenRejected("Nobody hears this message: its money stays with the sender.")
             answer = await self._receive(taken, found[0])
-        except PaymentUnknown:
-            raise
-        except Unavailable:
-            raise
-        except VendoError as error:
+        except _NO as error:
+            if "cause" in error.context:
+                raise  # the mint could not be asked: nothing was begun
             log.info("a toll was not taken", extra={"action": "toll_refused", "code": error.code})
             await self._unit.commit([change(self._stamp, where, State.DROPPED, error.code, text="")])
             return
-        door = self._doors(taken.agent)
-        if door is not None:
-            door.paid[rumor.sender] = self._clock.now() + PAID_S
+        door.paid[rumor.sender] = self._clock.now() + PAID_S
         text = rumor.content.replace(found[0], f"[{answer.get('amount_sat', 0)} sat]")
         paid: Write = change(self._stamp, where, State.RECEIVED, PAID, text=text)
         await self._deliver(taken._replace(rumor=replace(rumor, content=text)), paid)
@@ -171,7 +202,17 @@ class Toll:
             received = await self._purse.receive(op_id, token, effect_id, permit)
             return {"amount_sat": received.amount_sat, "fee_sat": received.fee_sat}
 
-        session = Session("node", Role.OPERATOR, f"toll:{taken.agent}:{taken.rumor.id}")
         body = orjson.dumps({"agent": taken.agent, "from": taken.rumor.sender, "message": taken.rumor.id})
         note = {"agent": taken.agent, "from": taken.rumor.sender}
-        return await self._mover.move(session, "toll", body, note, EffectClass.EXTERNAL, act)
+        key, ended = f"toll:{taken.agent}:{taken.rumor.id}", OperationEnded()
+        for place in range(TRIES):  # an operation that has ended without success moved nothing: the next one may
+            session = Session("node", Role.OPERATOR, f"{key}:{place}" if place else key)
+            try:
+                answer = await self._mover.move(session, "toll", body, note, EffectClass.EXTERNAL, act)
+            except OperationEnded as error:
+                ended = error
+                continue
+            if answer.get("state", OperationState.DONE) != OperationState.DONE:
+                raise PaymentUnknown  # it was begun before, and nobody knows yet what became of it
+            return answer
+        raise ended

@@ -33,7 +33,7 @@ class Name:
         try:
             parsed = URL(url.strip())
             host, port = parsed.host, parsed.port
-        except ValueError:
+        except (ValueError, IndexError):  # IndexError is how yarl refuses some
             return None
         if parsed.scheme not in _DEFAULT_PORTS or not host or port is None:
             return None

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from relays.embedded.error import EventFileFailed
 from relays.embedded.retention import Retention
 from relays.embedded.store_query import VECTOR_ITEMS, EventReader, Snapshot
 from relays.embedded.store_schema import claim, connect, failing_as_file, prepare
@@ -230,7 +231,13 @@ class Store:
     # -- upkeep ---------------------------------------------------------------------------------------------------
 
     async def tend(self, now: int) -> None:
-        """Remove what may go, index words, bring the log back into the file. To be called every second or so."""
+        """Remove what may go, index words, bring the log back into the file. To be called every second or so.
+
+        Raises:
+            EventFileFailed: the writer has ended by a fault of ours; who runs the relay starts it again.
+        """
+        if not self._thread.is_alive():
+            raise EventFileFailed("The relay's writer has ended.")
         self._now = now
         await self._loop.run_in_executor(self._tender, self._tend, now)
 

@@ -120,7 +120,10 @@ def canonical_url(url: str) -> str:
     Raises:
         InvalidInput: not https (plain http is for loopback only), or with user, query or fragment.
     """
-    parts = urlsplit(url.strip())
+    try:
+        parts = urlsplit(url.strip())
+    except ValueError as error:  # a token's author writes there what he likes
+        raise InvalidInput("A mint's address is https://host[/path].") from error
     host = parts.hostname or ""
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or "@" in parts.netloc:
         raise InvalidInput("A mint's address is https://host[/path].")

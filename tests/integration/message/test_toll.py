@@ -13,7 +13,7 @@ from node.gate.gate import NodeGate
 from node.message.admission import Rules, Strangers
 from node.message.service import Reach
 from node.storage.memory import MemoryDatabase
-from relays.key import Keyring
+from relays.key import Key, Keyring
 from relays.pool import Pool
 from tests.integration.agent.node_part import OWNER, STRANGER, Town, town
 from tests.model_mint import Fault, ModelMint
@@ -144,3 +144,91 @@ async def test_the_owner_pays_nothing_even_if_there_is_a_token_in_the_message(re
         await asyncio.sleep(0.1)
         assert await at.earned() == 0
         assert replace(RULES) == at.here.messages.rules("agent")
+
+
+async def test_while_nobody_knows_whether_the_money_came_the_stranger_is_not_in(relay: str) -> None:
+    """The swap's answer is lost and so is every answer to the question what became of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("node.message.toll._AGAIN_S", 0.02)
+        async with gatehouse(relay) as at:
+            here, token, swaps = at.here, await at.token(20), []
+
+            def script(name: str) -> Fault:
+                if name.startswith("swap"):
+                    swaps.append(name)
+                return Fault.REQUEST_LOST if swaps else Fault.NONE
+
+            at.mint.script = script
+            await here.say(STRANGER, f"ask: hello {token}")
+            await here.until(lambda: swaps)
+            await asyncio.sleep(0.3)
+            assert await _inbox(here, 0), "an operation that is open is no money"
+            assert here.messages._doors["agent"].paid == {}
+            at.mint.script = lambda name: Fault.NONE
+            await at.wallets[0].recover()
+            await here.until(lambda: _inbox(here, 1), 10)
+            assert await at.earned() >= 10
+
+
+async def test_a_mint_that_is_away_for_a_moment_loses_nobodys_message(relay: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("node.message.toll._AGAIN_S", 0.02)
+        async with gatehouse(relay) as at:
+            here, token, asked = at.here, await at.token(20), []
+
+            def script(name: str) -> Fault:
+                asked.append(name)
+                return Fault.UNREACHABLE if len(asked) < 6 else Fault.NONE
+
+            at.mint.script = script
+            await here.say(STRANGER, f"ask: hello {token}")
+            await here.until(lambda: _inbox(here, 1), 10)
+            assert await at.earned() >= 10
+            assert [row["reason"] for row in await here.rows("message", direction="in")] == ["paid"]
+
+
+async def test_a_toll_waits_over_a_pause_and_loses_neither_message_nor_token(relay: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("node.message.toll._AGAIN_S", 0.02)
+        async with gatehouse(relay) as at:
+            here, token = at.here, await at.token(20)
+            await here.gate.pause()
+            await here.say(STRANGER, f"ask: hello {token}")
+            await here.until(lambda: here.rows("message", state="held"))
+            await asyncio.sleep(0.2)
+            (row,) = await here.rows("message", direction="in")
+            assert (row["state"], token in row["text"]) == ("held", True)
+            await here.gate.resume()
+            await here.until(lambda: _inbox(here, 1))
+            assert await at.earned() >= 10
+
+
+async def test_a_token_for_an_agent_that_is_gone_is_not_taken(relay: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("node.message.toll._AGAIN_S", 0.02)
+        async with gatehouse(relay) as at:
+            here, token = at.here, await at.token(20)
+            await here.gate.pause()
+            await here.say(STRANGER, f"ask: hello {token}")
+            await here.until(lambda: here.rows("message", state="held"))
+            here.messages.detach("agent")
+            await here.gate.resume()
+            await here.until(lambda: _dropped(here))
+            assert await at.earned() == 0
+            assert not await here.rows("effect", path="/wallet/toll")
+
+
+async def test_what_is_more_than_fits_the_line_is_taken_later(relay: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("node.message.toll._AGAIN_S", 0.02)
+        patch.setattr("node.message.toll.MAX_HELD", 1)
+        async with gatehouse(relay) as at:
+            here = at.here
+            await here.gate.pause()
+            for number, sender in enumerate((STRANGER, Key(b"\x31" * 32), Key(b"\x32" * 32))):
+                await here.say(sender, f"ask: hello {await at.token(20, f'send{number}')}")
+            await asyncio.sleep(0.2)
+            held = len(await here.rows("message", state="held"))
+            assert held >= 2
+            await here.gate.resume()
+            await here.until(lambda: _inbox(here, held), 10)

@@ -1,5 +1,6 @@
 """`vendo key`, and what `init` wants to know: on homes without a running node."""
 
+import errno
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import sys
 import keyring
 import pytest
 
+from cli import rekey
 from cli.main import run
 from cli.output import ExitCode
 from cli.passphrase import choose
@@ -160,3 +162,20 @@ def test_one_way_to_encrypt_is_chosen_and_not_two(tmp_path):
     with pytest.raises(InvalidInput):
         choose(None, True, True)
     assert not (tmp_path / "p").exists()
+
+
+def test_a_change_that_ends_between_the_keyring_and_the_file_locks_nobody_out(plain, os_keyring, capsys, monkeypatch):
+    """The passphrase before was random and stood in the keyring alone."""
+    argv = ["key", "encrypt", "--home", str(plain), "--passphrase-keyring", "--json"]
+    assert run(argv) == 0
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(rekey, "lock_keys", full)
+        assert run(argv) != 0
+    assert open_keyring(plain).words == WORDS
+    assert run(argv) == 0
+    assert open_keyring(plain).words == WORDS
+    assert len(os_keyring.held) == 1, "what is not needed any more is not kept"

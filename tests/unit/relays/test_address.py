@@ -1,9 +1,12 @@
 """Relay addresses."""
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from core.error import InvalidInput
 from relays.address import canonical, is_nameable, is_public, is_relay_url
+from relays.embedded.authority import Name
 
 
 @pytest.mark.parametrize(
@@ -57,3 +60,20 @@ def test_a_stranger_may_name_a_relay_on_the_public_internet(url: str) -> None:
 )  # fmt: skip
 def test_a_stranger_names_nothing_inside_our_network(url: str) -> None:
     assert not is_nameable(url)
+
+
+_PIECES = ["ws://", "wss://", "[", "]", "::1", "%", "%25", "%zz", "@", ":", "/", "?", "#", "a", "é", "xn--", "xn--a", "。",
+           "\u200d", "\0", "\n", " ", "..", "127.1", "0x7f", "65536", "-1", "ß", "İ", "a" * 70]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(_PIECES), min_size=1, max_size=6))
+@example(["xn--a"])
+@example(["@%25][@ "])
+@example(["[:-1]"])
+def test_no_text_of_a_stranger_is_more_than_refused(pieces: list[str]) -> None:
+    """One that raises something else ends whoever reads it: the relay's writer, for one."""
+    url = "ws://" + "".join(pieces)
+    if is_relay_url(url):
+        assert canonical(url)
+    assert is_nameable(url) in (True, False)
+    assert Name.of(url) is None or Name.of(url)

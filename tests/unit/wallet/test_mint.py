@@ -187,6 +187,8 @@ def test_one_mint_has_one_address(url, canonical):
         "https://mint.example#x",
         "ftp://mint.example",
         "file:///etc/passwd",
+        "https://[",
+        "https://℀.example",
     ],
 )
 def test_other_addresses_are_refused(url):

@@ -254,7 +254,7 @@ async def test_tries_to_pay_are_bounded_for_a_whole_ipv6_network_and_denied_addr
     ) as relay:
         url = relay.url.replace("ws", "http", 1) + "/pay"
 
-        async def status(client, token="cashuBx"):  # noqa: S107 - no secret
+        async def status(client, token="cashuBx"):
             body = {"pubkey": ALICE.npub, "token": token}
             async with relay.http.post(url, json=body, headers={"X-Forwarded-For": client}) as answer:
                 return answer.status

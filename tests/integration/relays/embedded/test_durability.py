@@ -3,11 +3,16 @@
 import asyncio
 import json
 import signal
+import threading
 
 import aiohttp
 import pytest
 
+from core.clock import SystemClock
+from relays.embedded.error import EventFileFailed
+from relays.embedded.service import EmbeddedRelay
 from relays.embedded.store import Store
+from relays.embedded.store_write import EventWriter
 from tests.integration.relays.embedded.relay_part import Child
 from tests.unit.relays.embedded.event_part import NOW, note
 
@@ -65,3 +70,23 @@ async def test_acknowledged_groups_are_synced_to_the_disk(tmp_path):
         assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     finally:
         await store.close()
+
+
+async def test_a_relay_whose_writer_has_ended_ends_and_does_not_go_on_without_storing(tmp_path, monkeypatch):
+    """What is not foreseen is a fault of ours; whoever runs the relay can start it again, if it says so."""
+
+    def failing(self, entries):
+        raise RuntimeError("not foreseen")
+
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    relay = EmbeddedRelay(tmp_path / "relay.db", "127.0.0.1", 0, clock=SystemClock())
+    ready, stop = asyncio.Event(), asyncio.Event()
+    running_ = asyncio.create_task(relay.run(ready, stop))
+    await ready.wait()
+    monkeypatch.setattr(EventWriter, "commit", failing)
+    async with aiohttp.ClientSession() as http, http.ws_connect(relay.url) as ws:
+        await ws.receive()
+        await ws.send_str(f'["EVENT",{note(kind=5, at=NOW).to_json()}]')  # a deletion goes to the writer's thread
+        with pytest.raises(ExceptionGroup) as caught:
+            await asyncio.wait_for(running_, 10)
+        assert caught.group_contains(EventFileFailed)

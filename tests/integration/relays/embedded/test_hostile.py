@@ -12,7 +12,7 @@ import pytest
 
 from relays.embedded.limit import Limits
 from tests.integration.relays.embedded.relay_part import Child, running
-from tests.unit.relays.embedded.event_part import NOW, note
+from tests.unit.relays.embedded.event_part import BOB, NOW, note
 
 LIMITS = Limits(message_bytes=100_000, send_bytes=300_000, unanswered=50)
 
@@ -310,3 +310,10 @@ async def insult(http, url, rounds):
                 pass
             for name in ("a", "é"):
                 await ws.send_str(json.dumps(["CLOSE", name]))
+
+
+@pytest.mark.parametrize("url", ["ws://xn--a", "ws://@%25][@ ", "ws://[:-1]", "ws://xn--xn--:?/", "\0", "ws://[::1"])
+async def test_a_request_to_vanish_from_no_address_ends_nothing(relay, url):
+    wire = await relay.connect()
+    assert (await wire.publish(note(BOB, 62, url, at=NOW, with_tags=[("relay", url)])))[0]
+    assert await wire.publish(note(kind=5, content=url, at=NOW)) == (True, "")
