@@ -105,8 +105,8 @@ class Buyer:
             if wish is None:
                 await self._help(ctx, trigger)
                 return
-            if trigger.payload.get("protocol") == LEGACY:
-                wish = replace(wish, max_usd="0")  # no money moves on the word of such a message (NIP-04)
+            if not _may_spend(trigger):
+                wish = replace(wish, max_usd="0")
             body = await self._request(ctx, wish)
             answer = orjson.loads(await ctx.fs.call("/compute/new", orjson.dumps(body), trigger.envelope_id))
         except (Conflict, Paused, StoreUncertain):
@@ -146,6 +146,16 @@ class Buyer:
             ctx.log("unasked", job_id=job["job_id"])
             return
         await _reply(ctx, asker, answer_text(job))
+
+
+def _may_spend(trigger: Trigger) -> bool:
+    """Whether money moves on the word of a message: the operator's, or a contact's that is proven to be theirs.
+
+    Whoever came in by work, by a toll, or because the agent wrote to them is read; NIP-04's cipher proves nothing.
+    """
+    if trigger.source != "nostr":
+        return True
+    return trigger.payload.get("contact") is True and trigger.payload.get("protocol") != LEGACY
 
 
 def answer_text(job: dict[str, Any]) -> str:

@@ -98,7 +98,9 @@ def _opened(keys: Locked, passphrase: str, name: str, before: str | None) -> Key
         return keys.ring(passphrase)
     except WrongPassphrase as error:
         if before is not None:  # a change of the passphrase ended before the file was replaced
-            return _opened(keys, before, name, None)
+            ring = _opened(keys, before, name, None)
+            _take_back(keys.node, before)
+            return ring
         raise WrongPassphrase(f"The passphrase from the {name} does not open the keys.") from error
 
 
@@ -181,6 +183,16 @@ def into_keyring(node: str, passphrase: str) -> None:
     except KeyringError as error:
         remedy = "Keep the passphrase in a file instead, or type it."
         raise Unavailable("The operating system's keyring does not take the passphrase.", remedy=remedy) from error
+
+
+def _take_back(node: str, before: str) -> None:
+    """The passphrase before is the right one again."""
+    import keyring
+    from keyring.errors import KeyringError
+
+    with suppress(KeyringError):
+        keyring.set_password(SERVICE, node, before)
+        forget_before(node)
 
 
 def forget_before(node: str) -> None:

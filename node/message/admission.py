@@ -20,6 +20,8 @@ MAX_CONTENT = 60_000
 MAX_BITS = 32
 MAX_KEYS = 5_000
 BURST_MINUTES = 10  # what a person wrote while the node was off comes all at once
+ANSWER_S = 30 * 86_400  # so long may somebody answer whom the agent wrote to
+MAX_WRITTEN = 256  # of those, for one agent
 _MINUTE = 60.0
 
 
@@ -150,11 +152,15 @@ def unfit(event: Event, now: int) -> str | None:
 class Door:
     """The rules of one agent, and who has knocked lately. Mutable, but it does nothing by itself: time is handed in.
 
-    `paid` are strangers who have brought the toll, with the Unix seconds until which it counts.
+    `paid` are strangers who have brought the toll, with the Unix seconds until which it counts; `written` are those to
+    whom the agent wrote first, with the Unix seconds until which they may answer. `recalled`: the latter were read from
+    what was said in earlier runs.
     """
 
     rules: Rules
     paid: dict[str, int] = field(default_factory=dict)
+    written: dict[str, int] = field(default_factory=dict)
+    recalled: bool = False
     _senders: Meter = field(init=False)
     _strangers: Meter = field(init=False)
 
@@ -164,7 +170,20 @@ class Door:
 
     def needs_work(self, bits: int) -> bool:
         """Whether a wrap is from nobody we would hear, seen from outside: only if contacts have no way in either."""
-        return self.rules.strangers is Strangers.POW and not self.rules.contacts and bits < self.rules.pow_bits
+        nobody = self.recalled and not self.rules.contacts and not self.written
+        return self.rules.strangers is Strangers.POW and nobody and bits < self.rules.pow_bits
+
+    def wrote(self, peer: PubKey, at: int, *, first: bool) -> None:
+        """The agent wrote to somebody (Unix seconds): an answer is heard, unless it was itself one to a stranger.
+
+        `first`: they had not written before.
+        """
+        if not first and peer not in self.written:
+            return
+        until = max(self.written.pop(peer, 0), at + ANSWER_S)
+        self.written[peer] = until
+        while len(self.written) > MAX_WRITTEN:
+            del self.written[next(iter(self.written))]
 
     def known(self, sender: PubKey, now: int) -> bool:
         """Whether it is a contact, or somebody who has paid."""
@@ -176,6 +195,8 @@ class Door:
             return Verdict.DROP, "denied"
         if self.known(sender, now):
             return Verdict.TAKE, "contact"
+        if self.written.get(sender, 0) > now:
+            return Verdict.TAKE, "answer"
         if self.rules.strangers is Strangers.NONE:
             return Verdict.DROP, "stranger"
         if self.rules.strangers is Strangers.POW and bits < self.rules.pow_bits:
@@ -201,7 +222,7 @@ class Door:
             return Verdict.DROP, reason  # nothing is ever fetched for a stranger (M7)
         if not self._strangers.take("", mono) or not self._senders.take(sender, mono):
             return Verdict.DROP, "rate"
-        if self.rules.strangers is Strangers.PAY:
+        if self.rules.strangers is Strangers.PAY and reason != "answer":
             return Verdict.TOLL, reason
         return Verdict.TAKE, reason
 
@@ -218,5 +239,5 @@ class Door:
         return (True, "") if self._senders.take(author, mono) else (False, "rate")
 
     def replaced(self, rules: Rules) -> "Door":
-        """A door with other rules; who has paid stays admitted."""
-        return Door(rules, self.paid)
+        """A door with other rules; who has paid stays admitted, and who was written to may answer."""
+        return Door(rules, self.paid, self.written, self.recalled)

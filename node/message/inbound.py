@@ -15,13 +15,13 @@ import orjson
 from core.clock import Clock
 from core.error import VendoError
 from core.identifier import PubKey
-from core.unit import UnitOfWork, Write
+from core.unit import UnitOfWork, Within, Write
 from dvm.admission import Meter
 from node.agent.inbox import envelope
 from node.message.admission import Door, Verdict, unfit, work_of
 from node.message.ear import Ear, Listener
 from node.message.fairness import Bucket, FairQueue
-from node.message.record import Protocol, Stamp, State, change, message_row
+from node.message.record import TABLE, Protocol, Stamp, State, change, message_row
 from relays.error import NotForUs
 from relays.event import Event
 from relays.kind import DM, FILE, LEGACY_DM, REACTION
@@ -35,6 +35,7 @@ OPEN_PER_SECOND, OPEN_BURST = 400.0, 2_000  # wraps of all agents together
 LANE_PER_SECOND, LANE_BURST = 50.0, 400  # of one agent from one relay
 MAX_NOTE = 8_000
 _TURN = 16
+_RECALL_ROWS, _RECALL_PAGES = 100, 10
 _AHEAD_S = 900
 
 
@@ -158,6 +159,8 @@ class Inbound:
         if event.kind == LEGACY_DM:
             await self._legacy(door, listener, event)
             return
+        if not door.recalled:
+            await self._recall(door, listener.agent)
         try:
             seal = await open_wrap(listener.signer, event)
             sender = seal.pubkey
@@ -171,6 +174,26 @@ class Inbound:
             self.counts["undecryptable"] += 1
             return
         await self._judge(door, Taken(listener.agent, listener.signer.pubkey, rumor, Protocol.NIP17), bits)
+
+    async def _recall(self, door: Door, agent: str) -> None:
+        """To whom the agent wrote first, from the latest of what was said: once for each agent and run."""
+        oldest: dict[str, str] = {}
+        latest: dict[str, int] = {}
+        before: int | None = None
+        for _ in range(_RECALL_PAGES):
+            where = {"agent": agent, "changed_ms": Within(None, before)}
+            rows = await self._unit.select(TABLE, where, order=("-changed_ms",), limit=_RECALL_ROWS)
+            for row in rows:
+                before = int(row["changed_ms"])
+                if row["peer"] and row["protocol"] != Protocol.PUBLIC:
+                    oldest[row["peer"]] = row["direction"]
+                    if row["direction"] == "out":
+                        latest.setdefault(row["peer"], int(row["created_at"]))
+            if len(rows) < _RECALL_ROWS:
+                break
+        for peer, at in reversed(latest.items()):
+            door.wrote(PubKey(peer), at, first=oldest[peer] == "out")
+        door.recalled = True
 
     def _dropped_early(self, door: Door, sender: PubKey, bits: int) -> bool:
         """What the sender alone decides, before the second decryption; no rate is counted for it."""
@@ -247,10 +270,20 @@ class Inbound:
             self._stamp, agent, rumor.id, rumor.sender, incoming=True, protocol=taken.protocol, kind=rumor.kind,
             text=rumor.content, state=State.RECEIVED, created_at=rumor.created_at,
         )  # fmt: skip
-        payload = {"text": rumor.content, "created_at": rumor.created_at, "protocol": taken.protocol.value}
+        payload = {
+            "text": rumor.content,
+            "created_at": rumor.created_at,
+            "protocol": taken.protocol.value,
+            "contact": self._is_contact(agent, rumor.sender),
+        }
         await self._commit(agent, rumor, "message", payload, row, *more)
         self.counts["received"] += 1
         self._on_taken(taken)
+
+    def _is_contact(self, agent: str, sender: PubKey) -> bool:
+        """Whether the operator named them: everybody else's words are read, and move no money."""
+        door = self._doors(agent)
+        return door is not None and sender in door.rules.contacts
 
     async def _commit(self, agent: str, rumor: Rumor, cause: str, payload: dict[str, Any], *writes: Write) -> None:
         waiting: list[Write] = []
@@ -278,7 +311,8 @@ class Inbound:
         Raises:
             VendoError: the database did not take it.
         """
-        payload = {"type": "nostr.file", "created_at": taken.rumor.created_at, "file": facts}
+        contact = self._is_contact(taken.agent, taken.rumor.sender)
+        payload = {"type": "nostr.file", "created_at": taken.rumor.created_at, "file": facts, "contact": contact}
         await self._commit(taken.agent, taken.rumor, "event", payload, *writes)
         self._on_taken(taken)
 
@@ -290,7 +324,7 @@ class Inbound:
         if message_id is None:
             return
         where = {"agent": agent, "id": message_id, "peer": sender, "direction": "out"}
-        if await self._unit.select("message", where):
+        if await self._unit.select(TABLE, where):
             await self._unit.commit([change(self._stamp, where, State.SEEN)])
             self._changed(agent)
 

@@ -16,7 +16,7 @@ from core.identifier import EffectId, PubKey
 from core.unit import UnitOfWork, Write
 from fs.service.nostr import StagedMessage
 from node.message.record import Protocol, Stamp, State, message_row
-from node.message.route import Routes
+from node.message.route import Routes, Way
 from node.message.settlement import Sent, Settlement
 from node.message.text import split
 from node.message.voice import Voices
@@ -56,6 +56,7 @@ class Outbound:
         clock: time.
         stamp: for the rows.
         changed: is told whose messages have changed.
+        wrote: is told who wrote to whom, and which way.
     """
 
     def __init__(
@@ -69,9 +70,11 @@ class Outbound:
         clock: Clock,
         stamp: Stamp,
         changed: Callable[[str], None],
+        wrote: Callable[[str, PubKey, Way], None],
     ) -> None:
         self._unit, self._gate, self._outbox, self._voices, self._routes = unit, gate, outbox, voices, routes
         self._settlement, self._clock, self._stamp, self._changed = settlement, clock, stamp, changed
+        self._wrote = wrote
 
     def signer(self, agent: str) -> Signer:
         """Who signs for an agent.
@@ -117,7 +120,9 @@ class Outbound:
             letter = await self._legacy(agent, sender, to, parts, first, way.relays, admission.effect_id)
         else:
             letter = await self._private(agent, sender, to, drafts, way.relays, admission.effect_id)
-        return self.staged(admission.effect_id, agent, admission.writes, letter, subject)
+        return self.staged(
+            admission.effect_id, agent, admission.writes, letter, subject, lambda: self._wrote(agent, to, way)
+        )
 
     async def _private(
         self,
@@ -163,7 +168,13 @@ class Outbound:
         return _Letter(events[0].id, events, (), relays, rows)
 
     def staged(
-        self, effect_id: EffectId, agent: str, begin: tuple[Write, ...], letter: _Letter, subject: str
+        self,
+        effect_id: EffectId,
+        agent: str,
+        begin: tuple[Write, ...],
+        letter: _Letter,
+        subject: str,
+        wrote: Callable[[], None] = lambda: None,
     ) -> StagedMessage:
         """What to commit, and what to do after it."""
         rows = [row for event in letter.events for row in self._outbox.rows(event, effect_id, letter.relays)]
@@ -174,6 +185,7 @@ class Outbound:
             self._outbox.kick(rows)
             self._settlement.follow(sent)
             self._changed(agent)
+            wrote()
 
         return StagedMessage(subject, (*begin, *rows, *letter.rows), then, False)
 
@@ -189,7 +201,8 @@ class Outbound:
         relays = way.relays if way.protocol is Protocol.NIP17 else None
         event, copy = await wrap_by(sender, to, draft), await wrap_by(sender, sender.pubkey, draft)
         subject = rumor_id(sender.pubkey, draft)
-        return self.staged(effect_id, agent, begin, _Letter(subject, (event,), (copy,), relays, ()), subject)
+        letter = _Letter(subject, (event,), (copy,), relays, ())
+        return self.staged(effect_id, agent, begin, letter, subject, lambda: self._wrote(agent, to, way))
 
     async def acknowledge(self, agent: str, to: PubKey, message_id: str, kind: int) -> None:
         """React to a message that was taken, once however often it is called.

@@ -22,10 +22,11 @@ class Guide(Interface):
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How to reach somebody. `relays` None is all relays of our own."""
+    """How to reach somebody. `relays` None is all relays of our own. `first`: they have never written to the agent."""
 
     protocol: Protocol
     relays: tuple[str, ...] | None
+    first: bool = False
 
 
 class Routes:
@@ -56,16 +57,16 @@ class Routes:
         last = await self._unit.select(
             TABLE,
             {"agent": agent, "peer": to, "direction": "in", "protocol": Among(("nip17", "nip04"))},
-            order=("-changed_ms",),
+            order=("-created_at", "-changed_ms"),  # when it was written: an old one that arrives late changes nothing
             limit=1,
         )
         if last and last[0]["protocol"] == Protocol.NIP04:
             return Way(Protocol.NIP04, await self._reading(to))
         listed = await self._guide.relays_for_dm(to) if self._guide is not None else None
         if listed:
-            return Way(Protocol.NIP17, listed)
+            return Way(Protocol.NIP17, listed, not last)
         if last or self._at_home(agent, to) or await self._reads_here(to):
-            return Way(Protocol.NIP17, None)
+            return Way(Protocol.NIP17, None, not last)
         raise NotReady
 
     async def _reading(self, to: PubKey) -> tuple[str, ...] | None:

@@ -27,7 +27,7 @@ from node.message.history import History
 from node.message.inbound import Inbound, Taken
 from node.message.outbound import DM_PATH, FILE_PATH, REACT_PATH, Outbound
 from node.message.record import KEPT_S, TABLE, Protocol, Stamp, topic
-from node.message.route import Guide, Routes
+from node.message.route import Guide, Routes, Way
 from node.message.settlement import Settlement
 from node.message.shelf import Shelf
 from node.message.toll import Mover, Purse, Toll
@@ -111,7 +111,7 @@ class Messages:
         routes = Routes(unit, reach.guide, lambda: pool.urls, self._at_home)
         self._settlement = Settlement(unit, gate, clock, stamp, self._changed)
         self._outbound = Outbound(
-            unit, gate, outbox, voices, routes, self._settlement, clock, stamp, self._changed
+            unit, gate, outbox, voices, routes, self._settlement, clock, stamp, self._changed, self._wrote
         )  # fmt: skip
         self._wake = self._settlement.woken
         self._courier = self._toll = None
@@ -293,6 +293,12 @@ class Messages:
             await self._clock.sleep(_PRUNE_S)
 
     # ---- what follows from a message
+
+    def _wrote(self, agent: str, to: PubKey, way: Way) -> None:
+        """Whom an agent wrote to first may answer, contact or not."""
+        door = self._doors.get(agent)
+        if door is not None:
+            door.wrote(to, self._clock.now(), first=way.first)
 
     def _changed(self, agent: str) -> None:
         self._feed.grew(topic(agent))

@@ -179,6 +179,59 @@ async def test_a_strangers_old_message_is_not_even_decrypted(relay: str) -> None
         assert not await here.rows("message")
 
 
+# ---- who is no contact has nobody's money
+
+
+async def _maximum(here: Town, count: int) -> int | None:
+    await here.until(lambda: len(here.jobs.started) == count)
+    maximum = here.jobs.requests[here.jobs.started[-1]].maximum
+    return None if maximum is None else int(maximum.value)
+
+
+async def test_a_strangers_message_buys_nothing_however_it_came_in(relay: str) -> None:
+    async with town(relay, rules=replace(FRIENDS, strangers=Strangers.ALL)) as here:
+        await here.say(STRANGER, "summarize [max $0.0001]: Some text.")
+        assert await _maximum(here, 1) == 0
+        await here.say(OWNER, "summarize: Some text.")
+        assert await _maximum(here, 2) is None
+
+
+async def test_whom_the_agent_wrote_to_first_may_answer_and_has_no_money(relay: str) -> None:
+    async with town(relay) as here:
+        await here.say(STRANGER, "unasked")
+        await here.until(lambda: here.messages.counts["stranger"] == 1)
+        people = Rules(contacts=frozenset({OWNER.pubkey, STRANGER.pubkey}))
+        await here.messages.set_rules(NAME, {"contacts": sorted(people.contacts)})  # so that the way to them is known
+        await here.messages.send("operator", NAME, STRANGER.pubkey, "may I ask you something", "key")
+        await here.messages.set_rules(NAME, {"contacts": [OWNER.pubkey]})
+        await here.say(STRANGER, "summarize: Yes, you may.")
+        assert await _maximum(here, 1) == 0
+        (row,) = [row for row in await here.rows("inbox") if row["sender"] == STRANGER.pubkey]
+        assert orjson.loads(row["payload"])["contact"] is False
+        kept = here.unit
+    async with town(relay, kept) as again:
+        await again.messages.set_rules(NAME, {"contacts": [OWNER.pubkey]})
+        await again.say(STRANGER, "summarize: Once more, after a restart.")
+        await again.until(lambda: len(again.jobs.started) == 1)
+        await again.messages.set_rules(NAME, {"deny": [STRANGER.pubkey]})
+        await again.say(STRANGER, "summarize: And now no more.")
+        await again.until(lambda: again.messages.counts["denied"] == 1)
+
+
+async def test_who_wrote_first_and_was_answered_pays_for_the_next_message_as_for_the_first(relay: str) -> None:
+    """An answer opens no door past the conditions for strangers."""
+    async with town(relay, rules=replace(FRIENDS, strangers=Strangers.ALL)) as here:
+        await here.say(STRANGER, "good morning")
+        await here.hear(STRANGER)
+        await here.messages.set_rules(NAME, {"strangers": "pow"})
+        await here.say(STRANGER, "good morning again")
+        await here.until(lambda: here.messages.counts["stranger"] == 1)
+        kept = here.unit
+    async with town(relay, kept) as again:
+        await again.say(STRANGER, "and after a restart")
+        await again.until(lambda: again.messages.counts["stranger"] == 1)
+
+
 # ---- reactions and mentions
 
 

@@ -174,7 +174,8 @@ def test_a_change_that_ends_between_the_keyring_and_the_file_locks_nobody_out(pl
 
     with monkeypatch.context() as broken:
         broken.setattr(rekey, "lock_keys", full)
-        assert run(argv) != 0
+        for _ in range(3):
+            assert run(argv) != 0
     assert open_keyring(plain).words == WORDS
     assert run(argv) == 0
     assert open_keyring(plain).words == WORDS

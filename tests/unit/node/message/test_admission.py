@@ -7,7 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.error import InvalidInput
-from node.message.admission import BURST_MINUTES, Door, Mentions, Rules, Strangers, Verdict, read_rules, unfit, work_of
+from node.message.admission import (
+    ANSWER_S,
+    BURST_MINUTES,
+    MAX_WRITTEN,
+    Door,
+    Mentions,
+    Rules,
+    Strangers,
+    Verdict,
+    read_rules,
+    unfit,
+    work_of,
+)
 from relays.event import Draft, Event
 from relays.key import Key, npub
 from relays.kind import DM, FILE
@@ -138,3 +150,35 @@ def test_rules_go_round_and_what_is_not_named_stays() -> None:
 def test_rules_that_are_none_are_refused(value: dict) -> None:
     with pytest.raises(InvalidInput):
         read_rules(value)
+
+
+def test_whom_the_agent_wrote_to_may_answer_in_text_within_the_rate_of_strangers_and_for_a_while() -> None:
+    door = Door(replace(RULES, strangers=Strangers.PAY, strangers_per_minute=2))
+    door.wrote(STRANGER, 100, first=False)
+    assert _judge(door, STRANGER)[0] is Verdict.TOLL, "an answer to a stranger opens nothing"
+    door.wrote(STRANGER, 100, first=True)
+    door.wrote(ENEMY, 100, first=True)
+    assert door.glance(STRANGER, 0, 100) == (Verdict.TAKE, "answer")
+    assert _judge(door, STRANGER, kind=FILE)[0] is Verdict.DROP
+    assert [_judge(door, STRANGER) for _ in range(3)] == [(Verdict.TAKE, "answer")] * 2 + [(Verdict.DROP, "rate")]
+    assert _judge(door, ENEMY) == (Verdict.DROP, "denied")
+    assert door.replaced(RULES).glance(STRANGER, 0, 100)[0] is Verdict.TAKE
+    assert door.glance(STRANGER, 0, 100 + ANSWER_S)[1] == "stranger"
+    assert not door.known(STRANGER, 100)
+
+
+def test_an_agent_remembers_so_many_to_whom_it_wrote() -> None:
+    door = Door(RULES)
+    for number in range(MAX_WRITTEN + 5):
+        door.wrote(f"{number:064x}", 100, first=True)  # type: ignore[arg-type]
+    assert len(door.written) == MAX_WRITTEN
+    assert f"{0:064x}" not in door.written
+
+
+def test_work_is_asked_for_before_a_wrap_is_opened_only_if_nobody_may_answer() -> None:
+    door = Door(Rules(strangers=Strangers.POW, pow_bits=8))
+    assert not door.needs_work(0), "nobody has looked yet to whom it wrote"
+    door.recalled = True
+    assert door.needs_work(0)
+    door.wrote(STRANGER, 100, first=True)
+    assert not door.needs_work(0)
