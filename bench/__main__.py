@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -82,6 +83,7 @@ def main() -> int:
     parser.add_argument("--strict", action="store_true", help="exit 2 if a promise is not kept")
     parser.add_argument("--dir", type=Path, help="where homes and databases go for the time of the run")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no child is left behind
     folder = Path(tempfile.mkdtemp(prefix="vendo-bench-", dir=asked.dir))
     try:
         sections, code = measure(asked, folder)

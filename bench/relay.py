@@ -151,7 +151,7 @@ def _shapes(keys: Sequence[Key], number: int) -> dict[str, Any]:
         case 0:
             return {"authors": [key], "kinds": [1], "limit": 0}
         case 1:
-            return {"#p": [key], "kinds": [1, 1059], "limit": 0}
+            return {"#p": [key], "kinds": [1, 7], "limit": 0}
         case 2:
             return {"#t": [f"subject {number}"], "limit": 0}
         case 3:

@@ -16,7 +16,7 @@ _UPGRADE = (
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
 _PING, _PONG = 0x9, b"\x8a\x80\0\0\0\0"
-_CONNECT_S = 15.0
+_CONNECT_S = _ANSWER_S = 15.0
 
 
 class Cut(RuntimeError):
@@ -140,9 +140,27 @@ class Client(asyncio.Protocol):
         return found.result()
 
     async def subscribe(self, sub_id: str, *filters: object) -> None:
-        """REQ, and wait for the EOSE."""
+        """REQ, and wait for the EOSE.
+
+        Raises:
+            Cut: the relay refused, or ended the connection.
+            TimeoutError: it said nothing.
+        """
         self.transport.write(ask(sub_id, *filters))
-        await self.wait_for(b'["EOSE"', b'[ "EOSE"')
+        refused: list[bytes] = []
+        ended = asyncio.Event()
+
+        def heard(messages: list[bytes]) -> None:
+            refused.extend(message for message in messages if b'"CLOSED"' in message[:10])
+            if refused or any(b'"EOSE"' in message[:8] for message in messages):
+                ended.set()
+
+        self.heard = heard
+        self.gone.add_done_callback(lambda _: ended.set())
+        async with asyncio.timeout(_ANSWER_S):
+            await ended.wait()
+        if refused or self.gone.done():
+            raise Cut(f"the relay refused a subscription: {refused[0][:200] if refused else 'it left'!r}")
 
     def close(self) -> None:
         self.transport.close()

@@ -107,7 +107,7 @@ class CashuToll:
             raise PaymentRefused(f"The token is worth {worth} sats; writing here costs {self._price_sat}.")
         if periods > _MOST_PERIODS:
             most = _MOST_PERIODS * self._price_sat
-            raise PaymentRefused(f"The token is worth {worth} sats; at most {_MOST_PERIODS} periods are sold, for {most}.")
+            raise PaymentRefused(f"The token is worth {worth} sats; tokens of {most} at most are taken.")
         return int(periods)
 
     async def _write_down(self, pubkey: PubKey, op_id: str, periods: int) -> int:

@@ -6,6 +6,7 @@ message to somebody unknown does not ask the whole network each time.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ TABLE = "relay_list"
 FRESH_S = 86_400
 NEGATIVE_S = 600
 FETCH_S = 3.0
+WAIT_S = 8.0  # how long a question is waited for, with its turn; then what is known counts, old or not
 MAX_PARALLEL = 8
 MAX_HOPS = 3  # a person's own relays that are asked
 MAX_KEPT = 4_096  # in memory
@@ -145,15 +147,20 @@ class Directory:
         """Have both lists of a person in memory, no older than a day if anybody answers; asked once at a time."""
         if self._is_fresh(pubkey):
             return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WAIT_S):
+                await self._find_out(pubkey)
+
+    async def _find_out(self, pubkey: PubKey) -> None:
         running = self._asking.get(pubkey)
         if running is not None:
             await asyncio.wait((running,))
             return
         done = self._asking[pubkey] = asyncio.get_running_loop().create_future()
         try:
-            async with self._slots:
-                await self._load(pubkey)
-                if not self._is_fresh(pubkey):
+            await self._load(pubkey)
+            if not self._is_fresh(pubkey):
+                async with self._slots:
                     await self._ask(pubkey)
         finally:
             del self._asking[pubkey]

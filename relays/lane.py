@@ -12,6 +12,7 @@ MAX_IN_FLIGHT = 256
 MAX_HELD = 10_000
 RETRY_BASE_S = 1.0
 RETRY_CAP_S = 300.0
+MAX_FOREIGN_TRIES = 24  # of one event at a relay that is not ours: after an hour and a half it is given up
 MAX_ANSWERED_TRIES = 20  # an `error:` that comes back this often will not go away
 
 
@@ -32,6 +33,7 @@ class Lane:
     Attributes:
         overflow: rows may be pending in the table that are not held here.
         pumping: its owner is sending from it right now.
+        foreign: the relay is not ours: what it does not answer is given up in the end.
         reach_at: monotonic seconds before which a relay that is not ours is not tried again.
         rounds: how often it was tried in vain.
     """
@@ -42,6 +44,7 @@ class Lane:
         "_known",
         "_later",
         "_queue",
+        "foreign",
         "overflow",
         "pumping",
         "reach_at",
@@ -49,8 +52,9 @@ class Lane:
         "rounds",
     )
 
-    def __init__(self, relay: str, jitter: Jitter) -> None:
+    def __init__(self, relay: str, jitter: Jitter, *, foreign: bool = False) -> None:
         self.relay = relay
+        self.foreign = foreign
         self.overflow = self.pumping = False
         self.reach_at = 0.0
         self.rounds = 0
@@ -102,7 +106,8 @@ class Lane:
         item.tries += 1
         if verdict.state is VerdictState.UNKNOWN:
             item.answered += verdict.answered
-            if item.answered < MAX_ANSWERED_TRIES:
+            patient = not self.foreign or item.tries < MAX_FOREIGN_TRIES
+            if patient and item.answered < MAX_ANSWERED_TRIES:
                 wait = pause(item.tries, self._jitter, RETRY_BASE_S, RETRY_CAP_S)
                 heapq.heappush(self._later, (mono + wait, item.event_id, item))
                 return verdict, wait

@@ -111,7 +111,8 @@ class Outbox:
     def _lane(self, relay: str) -> Lane:
         lane = self._lanes.get(relay)
         if lane is None:
-            lane = self._lanes[relay] = Lane(relay, lambda most: self._jitter(0.0, most))
+            foreign = relay not in self._pool.urls
+            lane = self._lanes[relay] = Lane(relay, lambda most: self._jitter(0.0, most), foreign=foreign)
         return lane
 
     def _on_up(self, url: str) -> None:
@@ -156,11 +157,11 @@ class Outbox:
         if mono < lane.reach_at:
             return
         lane.reach_at = mono + REACH_S
-        lane.rounds += 1
         reason = "the relay could not be reached"
         try:
-            if lane.rounds <= MAX_ROUNDS:
-                self._pool.reach(lane.relay)
+            if lane.rounds < MAX_ROUNDS:
+                tried = self._pool.reach(lane.relay) is not None  # else too many others are talked to
+                lane.rounds += tried
                 return
         except InvalidInput as error:
             reason = str(error)
@@ -252,6 +253,8 @@ class Outbox:
                 lane.due(mono)
                 if lane.waiting:
                     self._pump(lane)
+                elif lane.foreign and not lane.overflow and not len(lane):
+                    del self._lanes[lane.relay]
             if self._settled:
                 self._wake.set()
             if mono - scanned >= SCAN_S:

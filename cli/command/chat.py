@@ -17,7 +17,7 @@ import typer
 
 from cli.client import Client
 from cli.option import HomeOption, JsonOption
-from cli.output import ExitCode, NodeRefusal, Output, problem_of
+from cli.output import ExitCode, NodeRefusal, Output, printable, problem_of
 from core.error import InvalidInput, VendoError
 
 _MAILBOX = "/agents/node/nostr"
@@ -56,9 +56,9 @@ class _Talk:
         mine = message["direction"] == "out"
         text = message["text"] or _file_text(message.get("file"))
         if known is None:
-            line = f"you {_MARKS[message['state']]} {text}" if mine else f"{self._agent}: {text}"
+            line = _spoken(f"you {_MARKS[message['state']]} {text}" if mine else f"{self._agent}: {text}")
         else:
-            line = f"    {_MARKS[message['state']]} {message['state']} {message['reason']}".rstrip()
+            line = _spoken(f"    {_MARKS[message['state']]} {message['state']} {' '.join(message['reason'].split())}")
         self._out.record(dict(message), line)
         if not mine and known is None:
             self._waiting = False
@@ -121,6 +121,11 @@ class _Talk:
                 self._out.note("The node has gone.")
                 return ExitCode.UNAVAILABLE
         return ExitCode.OK
+
+
+def _spoken(text: str) -> str:
+    """Words that others chose, for a terminal or a pipe: they move no cursor, and begin no line as a speaker would."""
+    return "\n    ".join(printable(line) for line in text.splitlines()).rstrip()
 
 
 def _file_text(file: Mapping[str, Any] | None) -> str:

@@ -13,6 +13,9 @@ class Roster(Protocol):
     def names(self) -> Sequence[str]:
         """All of them."""
 
+    def is_leaving(self, name: str) -> bool:
+        """Whether it was deleted, and its signer has not yet signed what takes back what it published."""
+
     async def list_agents(self) -> Sequence[Mapping[str, Any]]:
         """All of them, with what is known of each."""
 
@@ -39,7 +42,7 @@ def agents_service(roster: Roster) -> Tree:
         return sorted(roster.names())
 
     async def find(name: str, session: Session) -> Folder | None:
-        if name not in roster.names():
+        if name not in roster.names() and not roster.is_leaving(name):
             return None
 
         async def show() -> Any:

@@ -172,6 +172,8 @@ class Engine:
                     self._look_at(agent, found)
                     return
                 if not await self._runner.run(found):
+                    if not await self._unit.select("agent", {"name": agent, "status": "active"}):
+                        return  # it was deleted, and what still comes for it waits for nobody
                     row = await self._waiting.find(found["n"])
                     if row is not None and row["state"] == "new" and row["tries"] == found["tries"]:
                         self._look_at(agent, max(row["next_at_ms"], self._clock.millis() + self._limits.pause_ms))

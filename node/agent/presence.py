@@ -17,7 +17,7 @@ from core.clock import Clock
 from core.error import VendoError
 from core.identifier import PubKey
 from core.money import Msat
-from core.unit import Insert, UnitOfWork, Update, Write
+from core.unit import Delete, Insert, UnitOfWork, Update, Write
 from node.message.voice import Voices
 from relays.event import Draft, Event
 from relays.kind import DELETION, DM, DM_RELAYS, HANDLER, HEARTBEAT, METADATA, RELAY_LIST
@@ -81,6 +81,7 @@ class Presence:
         self._due: list[tuple[int, str, bool]] = []  # when, who, whether it is only a heartbeat
         self._beating: set[str] = set()
         self._said: dict[str, tuple[str, int]] = {}  # name -> digest, when
+        self._beats: dict[str, str] = {}  # name -> the last heartbeat's event
         self._loaded = False
         self._wake = asyncio.Event()
 
@@ -163,7 +164,10 @@ class Presence:
         if face.price is None:
             self._beating.discard(name)
             return 0.0
-        await self._publish([await signer.sign(heartbeat_draft(D, now))])
+        event = await signer.sign(heartbeat_draft(D, now))
+        last = self._beats.get(name)  # the new one replaces it everywhere: nobody needs its rows any more
+        await self._publish([event], [Delete("outbox", {"event_id": last})] if last not in (None, event.id) else ())
+        self._beats[name] = event.id
         heapq.heappush(self._due, (now + self._heartbeat_s, name, True))
         return PAUSE_S
 
@@ -202,6 +206,7 @@ class Presence:
         """
         await self._load()
         self._beating.discard(name)
+        self._beats.pop(name, None)
         if name not in self._said:
             return
         events = [await signer.sign(draft) for draft in withdrawal(signer.pubkey, self._clock.now())]

@@ -14,7 +14,7 @@ import orjson
 from pydantic import ValidationError
 
 from core.clock import Clock
-from core.error import InvalidInput, NotFound
+from core.error import InvalidInput, NotFound, VendoError
 from core.identifier import PubKey
 from core.unit import Insert, UnitOfWork, Update
 from node.config import AgentSection
@@ -37,6 +37,9 @@ class Keys(Voices, Protocol):
 
     async def load(self, names: Sequence[str] = ()) -> None:
         """Give a key to each name that has none."""
+
+    async def add(self, name: str) -> Signer:
+        """Give a new name its first key, and tell whoever wants to know."""
 
     async def retire(self, name: str) -> None:
         """Give up a name's keys."""
@@ -111,6 +114,7 @@ class Roster:
         self._programs, self._gone = tuple(programs), gone
         self._entries = {one.name: Entry(one, True) for one in configured}
         self._made: dict[str, int] = {}
+        self._leaving: set[str] = set()
         self._changing = asyncio.Lock()
 
     def __contains__(self, name: str) -> bool:
@@ -125,31 +129,37 @@ class Roster:
         """All agents."""
         return list(self._entries)
 
+    def is_leaving(self, name: str) -> bool:
+        """Whether it was deleted, and something of that is still to do."""
+        return name in self._leaving
+
     # ---- life
 
     async def prepare(self) -> None:
-        """At start: make what is missing, and finish deletions.
+        """At start: make what is missing, and finish deletions, as far as that goes: a signer may be away (NIP-46).
 
         Raises:
             InvalidInput: an agent was made with another program or key.
         """
-        leaving: list[str] = []
         for row in await self._unit.select("meta"):
             if not row["key"].startswith(KEY):
                 continue
             name, saved = row["key"].removeprefix(KEY), orjson.loads(row["value"])
             if saved.get("deleted"):
-                leaving += [] if saved.get("done") else [name]
+                self._leaving |= set() if saved.get("done") else {name}
             elif name not in self._entries:
                 self._entries[name] = Entry(AgentSection.model_validate(saved["section"]), False)
-        await self._keys.load([*self._entries, *(name for name in leaving if name not in self._entries)])
+        await self._keys.load(list(self._entries))
         made = {row["name"]: row["created_at"] for row in await self._unit.select("agent")}
         for count, (name, entry) in enumerate(self._entries.items()):
             if count % _BREATH == 0:
                 await asyncio.sleep(0)
             await self._join(entry, made.get(name))
-        for name in leaving:
-            await self._leave(name)
+        for name in sorted(self._leaving):
+            try:
+                await self._leave(name)
+            except VendoError as error:
+                log.warning("an agent is not gone yet", extra={"action": "leaving", "agent": name, "code": error.code})
 
     async def _join(self, entry: Entry, made_at: int | None) -> None:
         section = entry.section
@@ -194,6 +204,8 @@ class Roster:
                 await self._begin(section)
             elif known.configured or known.section != section:
                 raise AgentTaken(f"There is an agent {section.name!r} already.")
+            elif section.name not in self._made:
+                await self._finish(known)
         return await self.show(section.name)
 
     async def _begin(self, section: AgentSection) -> None:
@@ -206,25 +218,36 @@ class Roster:
         value = orjson.dumps({"section": section.model_dump(mode="json")}).decode()
         await self._unit.commit([Insert("meta", {"key": KEY + section.name, "value": value})])
         entry = self._entries[section.name] = Entry(section, False)
-        await self._keys.load([section.name])
+        await self._finish(entry)
+
+    async def _finish(self, entry: Entry) -> None:
+        """What is left to do once the row is there; again if it failed half way."""
+        name = entry.section.name
+        if self._keys.get(name) is None:
+            await self._keys.add(name)
         await self._join(entry, None)
-        log.info("an agent was added", extra={"action": "agent_added", "agent": section.name})
+        log.info("an agent was added", extra={"action": "agent_added", "agent": name})
 
     async def delete(self, name: str) -> None:
         """Take an agent away: it is heard no more, what it published is taken back, its key is given up.
 
+        What a signer that is away could not sign is taken back when it is asked for again, and at the next start.
+
         Raises:
             NotFound: there is none.
             AgentConfigured: it stands in the configuration.
+            SignerUnavailable: its signer is away; it is deleted, and what it published is still there.
         """
         async with self._changing:
             entry = self._entries.get(name)
-            if entry is None:
+            if entry is None and name not in self._leaving:
                 raise NotFound("There is no agent with this name.")
-            if entry.configured:
-                raise AgentConfigured
-            await self._mark(name, {"deleted": True})
-            del self._entries[name]
+            if entry is not None:
+                if entry.configured:
+                    raise AgentConfigured
+                await self._mark(name, {"deleted": True})
+                self._leaving.add(name)
+                del self._entries[name]
             await self._leave(name)
 
     async def _mark(self, name: str, value: dict[str, Any]) -> None:
@@ -232,6 +255,7 @@ class Roster:
 
     async def _leave(self, name: str) -> None:
         self._hearing.detach(name)
+        self._made.pop(name, None)
         where = {"name": name, "status": "active"}  # the version ends a tick that is under way
         await self._unit.commit([Update("agent", where, {"status": "deleted"}, {"version": 1}, rows=None)])
         signer = self._keys.get(name)
@@ -240,6 +264,7 @@ class Roster:
             await self._keys.retire(name)
         self._gone(name)
         await self._mark(name, {"deleted": True, "done": True})
+        self._leaving.discard(name)
         log.info("an agent was deleted", extra={"action": "agent_deleted", "agent": name})
 
     # ---- looking

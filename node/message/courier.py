@@ -16,7 +16,7 @@ import orjson
 
 from core.clock import Clock
 from core.effect import EffectClass, Gate, Intent, Outcome, OutcomeState, Repeated
-from core.error import VendoError
+from core.error import NotFound, VendoError
 from core.identifier import EffectId, PubKey
 from core.unit import Row, UnitOfWork, Write
 from fs.service.nostr import StagedMessage
@@ -42,6 +42,7 @@ WORKERS = 4
 MAX_QUEUED = 1_024
 TRIES = 5
 _BACK_OFF_S = (1.0, 5.0, 20.0, 60.0)
+_AGAIN_S = 30.0  # after something of our own failed: the database, the disk, a distant signer
 
 
 class Keeper(Protocol):
@@ -85,6 +86,8 @@ class Courier:
         self._settlement, self._blossom, self.shelf, self._keeper = settlement, blossom, shelf, keeper
         self._clock, self._stamp, self._random = clock, stamp, random
         self._queue: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue(MAX_QUEUED)
+        self._resting: set[asyncio.Task[None]] = set()
+        self._since = clock.millis() / 1000
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`; what is not done by then goes on at the next start."""
@@ -96,6 +99,10 @@ class Courier:
                 for worker in workers:
                     worker.cancel()
         finally:
+            resting = list(self._resting)
+            for task in resting:
+                task.cancel()
+            await asyncio.gather(*resting, return_exceptions=True)
             await self._blossom.stop()
 
     async def _work(self) -> None:
@@ -105,6 +112,14 @@ class Courier:
                 await job()
             except VendoError as error:
                 log.warning("a file waits", extra={"action": "file_waits", "code": error.code})
+                if len(self._resting) < MAX_QUEUED:  # else its row brings it back at the next start
+                    resting = asyncio.create_task(self._rest(job), name="file that waits")
+                    self._resting.add(resting)
+                    resting.add_done_callback(self._resting.discard)
+
+    async def _rest(self, job: Callable[[], Awaitable[None]]) -> None:
+        await self._clock.sleep(_AGAIN_S)
+        await self._queue.put(job)
 
     def _later(self, job: Callable[[], Awaitable[None]]) -> bool:
         try:
@@ -114,11 +129,14 @@ class Courier:
         return True
 
     async def resume(self) -> None:
-        """What was held for fetching when the node stopped."""
+        """What was held for fetching when the node stopped; and bytes that nothing will ever send go from the disk."""
         for row in await self._unit.select(TABLE, {"state": State.HELD.value, "kind": FILE}):
             taken = _taken(row)
             if taken is not None:
                 self._later(lambda taken=taken: self._fetch(taken))  # type: ignore[misc]  # default of a lambda
+
+        waiting = await self._unit.select(TABLE, {"state": State.QUEUED.value, "kind": FILE})
+        await self.shelf.sweep({x for row in waiting if (x := _held_under(row)) is not None}, self._since)
 
     # ---- in
 
@@ -228,10 +246,13 @@ class Courier:
         return self._later(lambda: self._deliver(effect_id, row["agent"], PubKey(row["peer"]), draft))
 
     async def _deliver(self, effect_id: EffectId, agent: str, to: PubKey, draft: Draft) -> None:
-        signer = self._outbound.signer(agent)
         x = next(tag[1] for tag in draft.tags if tag[0] == "x")
         stored = await self.shelf.held(x)
         reason = "the file is gone"
+        try:
+            signer = self._outbound.signer(agent)
+        except NotFound:
+            stored, reason = None, "the agent is gone"
         for place in range(TRIES if stored is not None else 0):
             try:
                 self._gate.check(self._gate.permit(effect_id))
@@ -249,6 +270,15 @@ class Courier:
         outcome = Outcome(OutcomeState.FAIL, detail={"reason": reason[:200]})
         await self._settlement.end(effect_id, agent, outcome, reason)
         await self.shelf.release(x)
+
+
+def _held_under(row: Row) -> str | None:
+    """The name under which the bytes of a file on its way out lie on the shelf."""
+    try:
+        saved = orjson.loads(row["text"])["draft"]["tags"]
+        return next((str(tag[1]) for tag in saved if tag[0] == "x"), None)
+    except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
+        return None
 
 
 def _taken(row: Row) -> Taken | None:

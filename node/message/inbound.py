@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import orjson
 
 from core.clock import Clock
-from core.error import VendoError
+from core.error import Conflict, StoreUncertain, Unavailable, VendoError
 from core.identifier import PubKey
-from core.unit import UnitOfWork, Within, Write
+from core.unit import Condition, UnitOfWork, Within, Write
 from dvm.admission import Meter
 from node.agent.inbox import envelope
 from node.message.admission import Door, Verdict, unfit, work_of
@@ -35,6 +35,7 @@ OPEN_PER_SECOND, OPEN_BURST = 400.0, 2_000  # wraps of all agents together
 LANE_PER_SECOND, LANE_BURST = 50.0, 400  # of one agent from one relay
 MAX_NOTE = 8_000
 _TURN = 16
+_WAIT_S = 1.0  # after the database did not take a message
 _RECALL_ROWS, _RECALL_PAGES = 100, 10
 _AHEAD_S = 900
 
@@ -139,6 +140,11 @@ class Inbound:
                 return None
             try:
                 await self.open(*found)
+            except (Unavailable, StoreUncertain, Conflict) as error:
+                log.warning("a message waits", extra={"action": "dm_waits", "code": error.code})
+                listener, _, bits = found
+                self.queue.put((listener.agent, ""), found, bits)  # the relay pool counts it as handled: it is ours
+                return _WAIT_S
             except VendoError as error:
                 log.warning("a message was not taken", extra={"action": "dm_failed", "code": error.code})
                 self.counts["failed"] += 1
@@ -181,7 +187,7 @@ class Inbound:
         latest: dict[str, int] = {}
         before: int | None = None
         for _ in range(_RECALL_PAGES):
-            where = {"agent": agent, "changed_ms": Within(None, before)}
+            where: dict[str, Condition] = {"agent": agent, "changed_ms": Within(None, before)}
             rows = await self._unit.select(TABLE, where, order=("-changed_ms",), limit=_RECALL_ROWS)
             for row in rows:
                 before = int(row["changed_ms"])
@@ -324,7 +330,8 @@ class Inbound:
         if message_id is None:
             return
         where = {"agent": agent, "id": message_id, "peer": sender, "direction": "out"}
-        if await self._unit.select(TABLE, where):
+        rows = await self._unit.select(TABLE, where)
+        if rows and rows[0]["state"] != State.SEEN:
             await self._unit.commit([change(self._stamp, where, State.SEEN)])
             self._changed(agent)
 

@@ -46,6 +46,7 @@ _OPERATOR_BACK_S = 7 * 86_400
 _PRUNE_S = 86_400.0
 _PRUNE_ROWS = 500
 MAX_HINTS = 64
+_HINTS_AT_ONCE = 4  # of the directory's questions: the others are for messages that are being sent
 _BREATH = 64
 
 
@@ -125,6 +126,7 @@ class Messages:
         self._afar = Afar(unit, clock, stamp, self._inbound.open, self._ear.whose)
         self._inbound.open_afar = self._afar.offer
         self._hints: set[asyncio.Task[None]] = set()
+        self._hinting = asyncio.Semaphore(_HINTS_AT_ONCE)
 
     @property
     def counts(self) -> Counter[str]:
@@ -280,7 +282,7 @@ class Messages:
         """Forget messages of three months ago, a little at a time."""
         while True:
             old = Within(None, self._clock.millis() - KEPT_S * 1000)
-            for agent in list(self._doors):
+            for agent in await self._names():
                 try:
                     while rows := await self._unit.select(
                         TABLE, {"agent": agent, "changed_ms": old}, limit=_PRUNE_ROWS
@@ -291,6 +293,14 @@ class Messages:
                     log.warning("messages were not pruned", extra={"action": "prune_failed", "code": error.code})
                     break
             await self._clock.sleep(_PRUNE_S)
+
+    async def _names(self) -> list[str]:
+        """Everybody who may have messages, also agents that were deleted."""
+        try:
+            known = [row["name"] for row in await self._unit.select("agent")]
+        except VendoError:
+            known = []
+        return list(dict.fromkeys([*self._doors, *known]))
 
     # ---- what follows from a message
 
@@ -322,7 +332,8 @@ class Messages:
     async def _hint(self, taken: Taken) -> None:
         try:
             if self._guide is not None:
-                await self._guide.relays_for_dm(taken.rumor.sender)
+                async with self._hinting:
+                    await self._guide.relays_for_dm(taken.rumor.sender)
             door = self._doors.get(taken.agent)
             if door is not None and door.rules.acknowledge and taken.protocol is Protocol.NIP17:
                 await self._outbound.acknowledge(taken.agent, taken.rumor.sender, taken.rumor.id, taken.rumor.kind)

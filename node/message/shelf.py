@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+from collections.abc import Collection
 from pathlib import Path
 
+from core.error import Unavailable
 from core.identifier import is_hex64
 from node.message.error import FileRefused
 
@@ -26,7 +28,8 @@ class Shelf:
         """Keep what came for an agent, and let the oldest go if there is too much.
 
         Raises:
-            FileRefused: it is larger than all that may be kept, or the disk does not take it.
+            FileRefused: it is larger than all that may be kept.
+            Unavailable: the disk does not take it.
         """
         if len(data) > self._quota:
             raise FileRefused(f"At most {self._quota} bytes of files are kept.")
@@ -46,7 +49,7 @@ class Shelf:
         """Keep what is to be uploaded.
 
         Raises:
-            FileRefused: the disk does not take it.
+            Unavailable: the disk does not take it.
         """
         await self._kept(self._folder / _OUTGOING / x, stored)
 
@@ -58,11 +61,15 @@ class Shelf:
         """It was uploaded, or never will be."""
         await asyncio.to_thread((self._folder / _OUTGOING / x).unlink, missing_ok=True)
 
+    async def sweep(self, wanted: Collection[str], before: float) -> None:
+        """Let go what lay there `before` (Unix seconds) to be uploaded and is not among these: it never began."""
+        await asyncio.to_thread(_sweep, self._folder / _OUTGOING, wanted, before)
+
     async def _kept(self, path: Path, data: bytes) -> None:
         try:
             await asyncio.to_thread(_write, path, data)
         except OSError as error:
-            raise FileRefused(f"The file cannot be kept: {error.strerror}.") from error
+            raise Unavailable(f"The file cannot be kept: {error.strerror}.") from error
 
     def _prune(self) -> None:
         found = [(path.stat(), path) for path in (self._folder / _INCOMING).glob("*/*") if path.is_file()]
@@ -83,6 +90,12 @@ def _write(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def _sweep(folder: Path, wanted: Collection[str], before: float) -> None:
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name not in wanted and path.stat().st_mtime < before:
+            path.unlink(missing_ok=True)
 
 
 async def _read(path: Path) -> bytes | None:

@@ -20,7 +20,7 @@ from relays.embedded.error import QueryTooBroad
 
 EXAMINED_PER_ROW = 20
 _FIRST_CHUNK = 64
-_MAX_PREFIXES = 20_000  # of an index; beyond it they are not looked up one by one
+MAX_PREFIXES = 20_000  # of an index; beyond it they are not looked up one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ class Scanner:
             sql = f"SELECT k.value||','||({inner}) AS line FROM json_each(?) k WHERE line IS NOT NULL LIMIT ?"  # noqa: S608
             rows = self.rows(sql, (low, high, _json(scan.kinds or ()), most), 2)
         elif scan.kinds is not None:
-            if len(scan.kinds) * len(scan.values) > _MAX_PREFIXES:
+            if len(scan.kinds) * len(scan.values) > MAX_PREFIXES:
                 raise Spent
             inner = newest.format(table, f"x.{first}=v.value AND x.kind=k.value")
             sql = (
@@ -208,8 +208,8 @@ class Scanner:
             f"FROM g WHERE k IS NOT NULL LIMIT ?) "
             f"SELECT v||','||k||','||coalesce(({newest}),-1) AS line FROM g WHERE k IS NOT NULL"
         )
-        rows = self.rows(sql, (_json(values), _MAX_PREFIXES, low, high), 3)
-        if len(rows) >= _MAX_PREFIXES // 2:  # half of them may only have said that a value has no further kind
+        rows = self.rows(sql, (_json(values), MAX_PREFIXES, low, high), 3)
+        if len(rows) >= MAX_PREFIXES // 2:  # half of them may only have said that a value has no further kind
             raise Spent
         return [row for row in rows if row[-1] >= 0]
 

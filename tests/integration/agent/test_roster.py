@@ -1,5 +1,6 @@
 """Agents that come and go while the node runs, and what the public sees of them, over a real relay."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ import pytest
 from core.clock import SystemClock
 from core.error import InvalidInput, NotFound
 from core.money import Msat
+from core.unit import Update
 from fs.service.agents import agents_service
 from fs.session import Role, Session
+from node.agent.inbox import envelope
 from node.agent.presence import D, Face, Presence, withdrawal
 from node.agent.roster import Roster
 from node.config import AgentSection
@@ -22,8 +25,10 @@ from node.identity.registry import Identities
 from node.message.admission import Rules, read_rules
 from node.message.service import OPERATOR, Messages
 from node.message.voice import FixedVoices, JoinedVoices
+from node.storage.error import StoreFull
 from node.storage.memory import MemoryDatabase
 from relays.bunker import Wire
+from relays.error import SignerUnavailable
 from relays.event import Draft, Event
 from relays.filter import Filter
 from relays.key import Keyring
@@ -309,3 +314,129 @@ async def test_after_a_rotation_both_keys_are_heard_and_the_new_one_is_announced
         await _say(at, new, "to the new key")
         await _say(at, old, "to the old key")
         await at.here.until(lambda: _count(at, "turning", 2))
+
+
+async def test_an_agent_that_is_added_is_told_to_whoever_wants_to_know(relay: str) -> None:
+    """The names that the relay answers for (NIP-05) come from there."""
+    async with place(relay) as at:
+        told: list[str] = []
+        at.keys.on_change(told.append)
+        await at.roster.add({"name": "fresh"})
+        assert told == ["fresh"]
+        assert len(at.keys.older("steady")) == 0
+
+
+async def test_an_agent_whose_making_failed_half_way_is_finished_by_the_same_request(relay: str) -> None:
+    async with place(relay) as at:
+        create, at.here.engine.create = at.here.engine.create, _full  # type: ignore[method-assign]
+        with pytest.raises(StoreFull):
+            await at.roster.add({"name": "fresh"})
+        at.here.engine.create = create  # type: ignore[method-assign]
+        await at.roster.add({"name": "fresh"})
+        await _say(at, at.keys.current("fresh").pubkey, "hello")
+        await at.here.until(lambda: _got(at, "fresh"))
+
+
+async def _full(*_: object) -> None:
+    raise StoreFull
+
+
+async def _away(name: str, signer: object) -> None:
+    raise SignerUnavailable
+
+
+async def test_a_deletion_whose_signer_is_away_keeps_no_node_from_starting_and_can_be_asked_for_again(
+    relay: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with place(relay) as at:
+        await at.roster.add({"name": "brief"})
+        pubkey = at.keys.current("brief").pubkey
+        await at.here.until(lambda: at.is_said(pubkey, METADATA))
+        at.presence.withdraw = _away  # type: ignore[method-assign,assignment]
+        with pytest.raises(SignerUnavailable):
+            await at.roster.delete("brief")
+        kept = at.here.unit
+    with monkeypatch.context() as patch:
+        patch.setattr(Presence, "withdraw", lambda self, name, signer: _away(name, signer))
+        async with place(relay, kept) as again:
+            assert again.roster.names() == ["steady"]
+    async with place(relay, kept) as at_last:
+        await at_last.here.until(lambda: at_last.is_said(pubkey, DELETION))
+    async with place(relay, kept) as once_more:
+        with pytest.raises(NotFound):
+            await once_more.roster.delete("brief")
+
+
+async def test_a_deletion_is_finished_by_asking_again_while_the_node_runs(relay: str) -> None:
+    async with place(relay) as at:
+        await at.roster.add({"name": "brief"})
+        withdraw = at.presence.withdraw
+        at.presence.withdraw = _away  # type: ignore[method-assign,assignment]
+        with pytest.raises(SignerUnavailable):
+            await at.roster.delete("brief")
+        at.presence.withdraw = withdraw  # type: ignore[method-assign]
+        tree, session = agents_service(at.roster), Session("operator", Role.OPERATOR, "key", unit=at.here.unit)
+        await tree.call(("brief", "delete"), b"", session)
+        assert "brief" not in at.keys
+        with pytest.raises(NotFound):
+            await at.roster.delete("brief")
+
+
+async def test_a_deletion_that_died_after_the_key_was_given_up_makes_no_new_key(relay: str) -> None:
+    async with place(relay) as at:
+        await at.roster.add({"name": "brief"})
+        await at.here.until(lambda: at.is_said(at.keys.current("brief").pubkey, METADATA))
+        await at.here.unit.commit(
+            [Update("meta", {"key": "agent/brief"}, {"value": orjson.dumps({"deleted": True}).decode()})]
+        )
+        await at.keys.retire("brief")
+        kept = at.here.unit
+    async with place(relay, kept) as again:
+        assert again.roster.names() == ["steady"]
+        assert len(await again.here.rows("identity", name="brief")) == 1
+
+
+async def test_what_comes_in_for_a_deleted_agent_keeps_nothing_busy(relay: str) -> None:
+    async with place(relay) as at:
+        await at.roster.add({"name": "brief"})
+        await at.roster.delete("brief")
+        late = envelope("brief", "job-1", cause="event", source="market", sender="", payload="{}", at=1)
+        await at.here.unit.commit([late])
+        at.here.engine.notify("brief")
+        await at.here.until(lambda: not at.here.engine.busy)
+        await asyncio.sleep(0.05)
+        assert [name for _, name in at.here.engine._later if name == "brief"] == []
+
+
+async def test_old_messages_of_a_deleted_agent_are_forgotten_too(relay: str) -> None:
+    async with place(relay) as at:
+        await at.roster.add({"name": "brief"})
+        await _say(at, at.keys.current("brief").pubkey, "hello")
+        await at.here.until(lambda: _got(at, "brief"))
+        await at.roster.delete("brief")
+        await at.here.unit.commit([Update("message", {"agent": "brief"}, {"changed_ms": 1}, rows=None)])
+        kept = at.here.unit
+    async with place(relay, kept) as again:
+        await again.here.until(lambda: _none(again, "brief"))
+
+
+async def _none(at: Place, agent: str) -> bool:
+    return not await at.here.rows("message", agent=agent)
+
+
+async def test_of_an_agents_heartbeats_only_the_last_is_kept(relay: str) -> None:
+    """10,000 agents, a heartbeat each five minutes, a week in the outbox: else that were twenty million rows."""
+    async with place(relay) as at:
+        await at.roster.add({"name": "open", "strangers": "all"})
+        signer = at.keys.current("open")
+        await at.here.until(lambda: at.is_said(signer.pubkey, HEARTBEAT))
+        for number in range(1, 4):
+            await at.presence._beat("open", Face("open", "", Msat(0)), signer, CLOCK.now() + number)
+        rows = [row for row in await at.here.rows("outbox") if f'"kind":{HEARTBEAT},' in row["raw"]]
+        assert len(rows) == 1
+        await at.here.until(lambda: _newest_beat(at, signer.pubkey, orjson.loads(rows[0]["raw"])["id"]))
+
+
+async def _newest_beat(at: Place, pubkey: str, event_id: str) -> bool:
+    newest = await at.newest(pubkey, HEARTBEAT)
+    return newest is not None and newest.id == event_id

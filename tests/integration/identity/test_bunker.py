@@ -276,7 +276,7 @@ def test_a_secret_is_in_no_representation():
     assert parse_bunker(made.uri) == made
 
 
-@pytest.mark.parametrize("address", ["javascript:alert(1)", "file:///etc/passwd", "https://x.example/\x1b[2Jyes", "yes"])
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "file:///etc/passwd", "https://x.test/\x1b[2Jyes", "yes"])
 async def test_an_address_that_is_none_is_not_shown(address):
     """It goes to a terminal, and a person may click on it."""
     async with relay() as here, bunker(here.url) as made, wires() as wire:

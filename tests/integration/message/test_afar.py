@@ -4,8 +4,10 @@ import asyncio
 from typing import Any
 
 from core.clock import SystemClock
+from core.error import InvalidInput
 from core.identifier import PubKey
 from node.message import afar
+from node.message.admission import Rules, Strangers
 from node.message.voice import FixedVoices
 from relays.bunker import RemoteSigner
 from relays.error import SignerUnavailable
@@ -15,7 +17,8 @@ from relays.kind import DM
 from relays.local_signer import KeySigner
 from relays.nip04 import legacy_draft
 from relays.nip17 import wrap
-from tests.integration.agent.node_part import AGENT, NAME, NODE_PERMIT, OWNER, Town, town
+from tests.integration.agent.node_part import AGENT, NAME, NODE_PERMIT, OWNER, STRANGER, Town, town
+from tests.integration.message.test_inbound import mined
 
 FAR = Key(b"\x21" * 32)
 
@@ -113,3 +116,44 @@ async def test_a_flood_for_a_distant_signer_is_bounded(relay: str, monkeypatch: 
             await _say(here, FAR.pubkey, f"ask: {number}")
         await here.until(lambda: here.messages._afar.counts["shed"] == 7)
         assert await _held(here, 5)
+
+
+class Picky(Distant):
+    """As the real one does: what is too long for NIP-46 cannot even be asked, and some junk is never answered."""
+
+    async def decrypt(self, peer: PubKey, payload: str) -> str:
+        if payload.count('"') > 1_000:
+            raise InvalidInput("The request is too long.")
+        if payload.startswith("silence"):
+            raise SignerUnavailable
+        return self._key.decrypt(peer, payload)
+
+
+async def test_a_strangers_junk_that_cannot_be_asked_about_makes_nobody_deaf(relay: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(afar, "_BACK_OFF_S", (0.02,))
+    agents = {NAME: AGENT, "far": FAR}
+    async with town(relay, agents=agents) as here:
+        _put_far(here, Picky(FAR))
+        once, now = Key.generate(), SystemClock().now()
+        for junk in ('"' * 40_000, "silence"):
+            wrap_of_junk = once.sign(Draft(1059, junk, (("p", FAR.pubkey),), now))
+            await here.people.send(relay, wrap_of_junk, NODE_PERMIT)
+        await here.until(lambda: _held(here, 1))
+        await _say(here, FAR.pubkey, "ask: from the owner")
+        await here.until(lambda: _has(here, "far", 1))
+        await here.until(lambda: _held(here, 1))
+
+
+async def test_work_on_a_wrap_counts_after_a_restart_too(relay: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(afar, "_BACK_OFF_S", (0.05,))
+    agents = {NAME: AGENT, "far": FAR}
+    rules = Rules(contacts=frozenset({OWNER.pubkey}), strangers=Strangers.POW, pow_bits=4)
+    worked = mined(STRANGER, FAR.pubkey, 4)
+    async with town(relay, agents=agents, rules=rules) as here:
+        _put_far(here, Distant(FAR))
+        await here.people.send(relay, worked, NODE_PERMIT)
+        await here.until(lambda: _held(here, 1))
+        kept = here.unit
+    async with town(relay, kept, agents=agents, rules=rules) as again:
+        await again.until(lambda: _held(again, 0))
+        assert await _texts(again, "far") == ["worked"]

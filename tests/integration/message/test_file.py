@@ -1,19 +1,24 @@
 """Files over a real file server and a real relay: bounded, checked, and never for strangers."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
 from core.clock import SystemClock
+from core.unit import Write
 from node.message.admission import Rules, Strangers
 from node.message.blossom import Blossom
 from node.message.error import FileRefused, NoFileServer
+from node.message.inbound import Taken
 from node.message.service import Reach
 from node.message.shelf import Shelf
+from node.storage.error import StoreFull
 from relays.event import Draft
 from relays.file_message import FileMessage, encrypt_file, file_draft, read_file_message
 from relays.key import Key
@@ -252,3 +257,62 @@ async def test_without_a_server_or_with_too_much_nothing_begins(relay: str, tmp_
     async with town(relay) as here:
         with pytest.raises(NoFileServer):
             await _stage(here)
+
+
+async def test_a_file_is_taken_after_all_when_the_database_did_not_take_it_at_first(
+    relay: str, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.message.courier._AGAIN_S", 0.02)
+    async with town(relay, reach=_reach(tmp_path / "files", server.url)) as here:
+        take, fails = here.messages._inbound.take_file, [StoreFull(), StoreFull()]
+
+        async def full(taken: Taken, facts: dict[str, Any], *writes: Write) -> None:
+            if fails:
+                raise fails.pop()
+            await take(taken, facts, *writes)
+
+        here.messages._inbound.take_file = full  # type: ignore[method-assign]
+        await _send(here, OWNER, _draft(server))
+        await here.until(lambda: _ended(here, "received"))
+
+
+async def test_a_disk_that_is_full_for_a_moment_loses_no_file(
+    relay: str, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.message.courier._AGAIN_S", 0.02)
+    async with town(relay, reach=_reach(tmp_path / "files", server.url)) as here:
+        (tmp_path / "files").write_bytes(b"in the way")
+        await _send(here, OWNER, _draft(server))
+        await here.until(lambda: server.asked)
+        await asyncio.sleep(0.05)
+        (tmp_path / "files").unlink()
+        await here.until(lambda: _ended(here, "received"))
+
+
+async def test_a_file_of_an_agent_that_is_gone_ends_and_leaves_nothing_behind(
+    relay: str, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with town(relay, reach=_reach(tmp_path / "files", server.url)) as here:
+        staged = await here.messages.stage_file("operator", NAME, OWNER.pubkey, DATA, "image/png", "key")
+        await here.unit.commit(staged.writes)
+        here.messages._voices._signers.clear()  # type: ignore[attr-defined]
+        staged.then()  # type: ignore[misc]
+        (effect,) = await here.settled("/nostr/file/")
+        assert effect["state"] == "fail"
+        await here.until(lambda: list((tmp_path / "files" / "out").iterdir()) == [])
+
+
+async def test_what_was_staged_and_never_sent_does_not_stay_on_the_disk(
+    relay: str, server: FileServer, tmp_path: Path
+) -> None:
+    reach, folder = _reach(tmp_path / "files", server.url), tmp_path / "files" / "out"
+    async with town(relay, reach=reach) as here:
+        for number in range(3):  # ticks that were never committed
+            await here.messages.stage_file("operator", NAME, OWNER.pubkey, DATA, "image/png", f"key{number}")
+        kept_file = await here.messages.stage_file("operator", NAME, OWNER.pubkey, DATA, "image/png", "kept")
+        await here.unit.commit(kept_file.writes)
+        assert len(list(folder.iterdir())) == 4
+        kept = here.unit
+    async with town(relay, kept, reach=reach) as again:
+        assert (await again.settled("/nostr/file/"))[0]["state"] == "commit"
+        await again.until(lambda: list(folder.iterdir()) == [])

@@ -1,6 +1,7 @@
 """What comes in over a real relay: who is heard, in which order, and what a flood costs."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -8,9 +9,12 @@ import orjson
 import pytest
 
 from core.clock import SystemClock
-from core.unit import Row
+from core.identifier import PubKey
+from core.unit import Row, Write
 from dvm.nonce import Unsigned
+from node.message import inbound
 from node.message.admission import Mentions, Rules, Strangers
+from node.storage.error import StoreFull
 from relays.event import Draft, Event
 from relays.key import Key
 from relays.kind import DM
@@ -35,12 +39,12 @@ async def _are(here: Town, count: int) -> bool:
     return len(await here.rows("message", direction="in")) >= count
 
 
-def _mined(sender: Key, bits: int) -> Event:
+def mined(sender: Key, to: PubKey, bits: int) -> Event:
     """A wrap whose id was worked on."""
-    plain = wrap(sender, AGENT.pubkey, Draft(DM, "hello", (("p", AGENT.pubkey),), SystemClock().now()))
+    plain = wrap(sender, to, Draft(DM, "hello", (("p", to),), SystemClock().now()))
     once = Key.generate()
-    seal = _seal(sender)
-    content = once.encrypt(AGENT.pubkey, seal)
+    seal = _seal(sender, to)
+    content = once.encrypt(to, seal)
     unsigned = Unsigned(once.pubkey, Draft(1059, content, plain.tags, plain.created_at))
     nonce = 0
     while True:
@@ -50,15 +54,15 @@ def _mined(sender: Key, bits: int) -> Event:
         nonce += 1
 
 
-def _seal(sender: Key) -> str:
+def _seal(sender: Key, to: PubKey) -> str:
     rumor = {
         "pubkey": sender.pubkey,
         "kind": DM,
         "content": "worked",
-        "tags": [["p", AGENT.pubkey]],
+        "tags": [["p", to]],
         "created_at": SystemClock().now(),
     }
-    content = sender.encrypt(AGENT.pubkey, orjson.dumps(rumor).decode())
+    content = sender.encrypt(to, orjson.dumps(rumor).decode())
     return sender.sign(Draft(13, content, (), 1)).to_json()
 
 
@@ -81,7 +85,7 @@ async def test_a_stranger_who_worked_is_heard_and_one_who_did_not_is_not(relay: 
     rules = replace(FRIENDS, strangers=Strangers.POW, pow_bits=8)
     async with town(relay, rules=rules) as here:
         await here.say(STRANGER, "without work")
-        await _put(here, _mined(STRANGER, 8))
+        await _put(here, mined(STRANGER, AGENT.pubkey, 8))
         (row,) = await _heard(here, 1)
         assert (row["peer"], row["text"]) == (STRANGER.pubkey, "worked")
         await here.until(lambda: here.messages.counts["stranger"] == 1)
@@ -256,6 +260,34 @@ async def test_a_reaction_to_our_message_marks_it_seen(relay: str) -> None:
         assert not await here.rows("inbox", cause="message")
 
 
+async def test_a_reaction_that_is_repeated_is_written_down_once(relay: str) -> None:
+    async with town(relay) as here:
+        message_id = await here.messages.send("operator", NAME, OWNER.pubkey, "hello", "key")
+        await here.until(lambda: _state(here, "sent"))
+        seen = []
+        for count in range(1, 4):
+            draft = Draft(7, "+", (("e", message_id), ("p", AGENT.pubkey)), SystemClock().now())
+            await _put(here, wrap(OWNER, AGENT.pubkey, draft))
+            await here.until(lambda count=count: here.messages.counts["reaction"] == count)
+            await asyncio.sleep(0.05)
+            (row,) = await here.rows("message", direction="out")
+            seen.append((row["state"], row["changed_ms"]))
+        assert seen[0][0] == "seen"
+        assert seen == [seen[0]] * 3
+
+
+async def test_an_old_message_that_arrives_late_does_not_bring_back_the_old_way(relay: str) -> None:
+    async with town(relay) as here:
+        await here.say(OWNER, "summarize: By the new way.")
+        await here.until(lambda: here.jobs.started)
+        old = await legacy_draft(KeySigner(OWNER), AGENT.pubkey, "written before", SystemClock().now() - 600)
+        await _put(here, OWNER.sign(old))
+        await _heard(here, 2)
+        await here.jobs.finish(here.jobs.started[0], result="short", provider="dvm", closed=True)
+        assert any("short" in text for text in await here.hear(OWNER, 2))
+        assert not await _sent_kind(here, 4)
+
+
 @pytest.mark.parametrize(("mentions", "heard"), [(Mentions.CONTACTS, 1), (Mentions.ALL, 2), (Mentions.NONE, 0)])
 async def test_a_public_note_that_names_the_agent_is_an_event_and_never_an_order(
     relay: str, mentions: Mentions, heard: int
@@ -302,6 +334,28 @@ async def test_a_flood_of_strangers_wraps_does_not_keep_a_friend_waiting(relay: 
 
 def _opened(here: Town) -> int:
     return here.messages.counts["stranger"] + here.messages.counts["shed"]
+
+
+async def test_what_waits_in_line_outlives_a_disk_that_is_full_for_a_moment(
+    relay: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbound, "_WAIT_S", 0.02)
+    async with town(relay) as here:
+        queue, listener = here.messages._inbound.queue, here.messages._ear._listeners[AGENT.pubkey]
+        commit, fails = here.unit.commit, [StoreFull(), StoreFull()]
+
+        async def full(writes: Iterable[Write]) -> None:
+            kept = list(writes)
+            if fails and any(getattr(one, "table", "") == "inbox" for one in kept):
+                raise fails.pop()
+            await commit(kept)
+
+        here.unit.commit = full  # type: ignore[method-assign]
+        draft = Draft(DM, "ask: hello", (("p", AGENT.pubkey),), SystemClock().now())
+        queue.put((NAME, relay), (listener, wrap(OWNER, AGENT.pubkey, draft), 0))
+        here.messages._inbound.wake()
+        await here.until(lambda: here.jobs.started)
+        assert not fails
 
 
 async def test_what_nobody_could_have_sent_changes_nothing(relay: str) -> None:

@@ -324,6 +324,31 @@ async def test_a_relay_that_is_not_ours_and_never_answers_is_given_up(monkeypatc
         assert (inside.connections, ours.published) == (0, [])
 
 
+async def test_a_relay_that_is_not_ours_and_takes_events_without_a_word_is_given_up_and_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stranger's relay list must not keep rows, sockets and memory busy for ever."""
+    monkeypatch.setattr(publication, "OK_S", 0.05)
+    monkeypatch.setattr(lane, "RETRY_BASE_S", 0.02)
+    monkeypatch.setattr(lane, "MAX_FOREIGN_TRIES", 3)
+
+    async def mute(session: Session, value: dict[str, Any]) -> bool:
+        return True
+
+    async with relay() as ours, relay() as theirs:
+        theirs.on_event = mute
+        database = MemoryDatabase()
+        pool = make_pool(database, ours.url, known=[theirs.url])
+        outbox = make_outbox(pool, database)
+        async with serving(pool, outbox):
+            rows = outbox.rows(note(KEY, "x", now()), "effect", [theirs.url])
+            await database.commit(rows)
+            outbox.kick(rows)
+            (row,) = await settled(database, "refused")
+            assert row["tries"] == 3
+            await until(lambda: theirs.url not in outbox._lanes)
+
+
 async def test_what_was_settled_a_week_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     from core.unit import Update
     from relays import outbox as outbox_module

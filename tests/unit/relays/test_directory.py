@@ -226,6 +226,29 @@ async def test_a_flood_of_questions_is_asked_a_few_at_a_time(here: Setting) -> N
     await asyncio.gather(*asking)
 
 
+async def test_a_flood_of_questions_keeps_nobody_waiting_who_is_known_and_the_others_not_for_long(
+    here: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message to somebody is held up by it: strangers must not decide for how long."""
+    here.shelves.hold(OURS, messages_at(A))
+    assert await here.directory.relays_for_dm(PERSON.pubkey) == (A,)
+    here.again()
+    here.shelves.gate.clear()
+    people = [Key(bytes([1, n + 1]) * 16) for n in range(40)]
+    asking = [asyncio.create_task(here.directory.relays_for_dm(one.pubkey)) for one in people]
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(1):
+        here.clock.at += 60
+        assert await here.directory.relays_for_dm(PERSON.pubkey) == (A,), "what is in the database needs no slot"
+    monkeypatch.setattr(module, "WAIT_S", 0.05)
+    async with asyncio.timeout(2):
+        assert await here.directory.relays_for_dm(Key(b"\x77" * 32).pubkey) is None
+        here.clock.at += FRESH_S
+        assert await here.directory.relays_for_dm(PERSON.pubkey) == (A,), "better an old list than none"
+    here.shelves.gate.set()
+    await asyncio.gather(*asking)
+
+
 async def test_what_came_from_elsewhere_is_learned_if_it_is_newer(here: Setting) -> None:
     here.shelves.hold(OURS, messages_at(A), lists([A], [B]))
     await here.directory.relays_for_dm(PERSON.pubkey)

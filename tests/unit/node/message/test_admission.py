@@ -153,7 +153,7 @@ def test_rules_that_are_none_are_refused(value: dict) -> None:
 
 
 def test_whom_the_agent_wrote_to_may_answer_in_text_within_the_rate_of_strangers_and_for_a_while() -> None:
-    door = Door(replace(RULES, strangers=Strangers.PAY, strangers_per_minute=2))
+    door = Door(replace(RULES, strangers=Strangers.PAY, strangers_per_minute=3))
     door.wrote(STRANGER, 100, first=False)
     assert _judge(door, STRANGER)[0] is Verdict.TOLL, "an answer to a stranger opens nothing"
     door.wrote(STRANGER, 100, first=True)

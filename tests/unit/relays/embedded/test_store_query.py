@@ -13,7 +13,7 @@ from relays.embedded.store_search import WordIndex
 from relays.embedded.store_sweep import Sweeper
 from relays.embedded.store_write import Entry, EventWriter
 from relays.filter import Filter
-from tests.unit.relays.embedded.event_part import NOW
+from tests.unit.relays.embedded.event_part import ALICE, BOB, NOW, note
 from tests.unit.relays.embedded.random_part import brute_force, some_events, some_filter
 
 
@@ -87,6 +87,14 @@ def test_a_far_future_window_matches_nothing_and_breaks_nothing(parts):
     assert len(parts.ask(Filter(until=1 << 53))) == 10
 
 
+@pytest.mark.parametrize("stored", [(1,), (1, 7), (1, 7, 30_023), (1, 7, 1_111, 5_050)])
+def test_a_kind_that_was_never_stored_has_an_empty_answer_however_many_events_of_others_there_are(parts, stored):
+    parts.store([note(ALICE, stored[number % len(stored)], str(number), NOW - number) for number in range(300)])
+
+    assert parts.ask(Filter(kinds=frozenset({8_999}))) == []
+    assert parts.ask(Filter(kinds=frozenset({8_999, 8_998}), limit=1)) == []
+
+
 def test_two_thousand_values_are_one_query(parts):
     events = some_events(random.Random(3), 100)
     parts.store(events)
@@ -104,3 +112,15 @@ def test_a_query_that_examines_too_much_is_given_up(tmp_path, monkeypatch):
         assert len(made.ask(Filter(limit=5))) == 5
     finally:
         made.close()
+
+
+def test_more_authors_times_kinds_than_can_be_looked_up_are_read_by_author(parts):
+    """So many kinds are named where a client may not see private ones, and anybody can write events of many kinds."""
+    events = [note(BOB, 2_000 + number, at=NOW + number) for number in range(400)]
+    mine = [note(ALICE, kind, at=NOW + kind) for kind in (1, 4, 7)]
+    parts.store([*events, *mine])
+    kinds = frozenset(event.kind for event in (*events, *mine)) - {4}
+    authors = frozenset({ALICE.pubkey, *(f"{number:064x}" for number in range(99))})
+    wanted = Filter(authors=authors, kinds=kinds, limit=20)
+    assert parts.ask(wanted) == [mine[2].id, mine[0].id]
+    assert parts.reader.count([wanted]) == 2
