@@ -19,7 +19,7 @@ from concurrent.futures import Executor
 from typing import Any, NamedTuple, Protocol
 
 from core.clock import Clock
-from core.error import VendoError
+from core.error import Conflict, StoreUncertain, Unavailable, VendoError
 from relays.connection import Connection
 from relays.error import ForgedEvent, MalformedEvent
 from relays.event import MAX_EVENT_BYTES, Event, parse, verify
@@ -288,7 +288,7 @@ class Delivery:
             return
         if self._known(item, event.id):  # twice in one batch
             return
-        handled = await self._call(source, event)
+        handled = await self._call(item, event)
         if handled:
             self._seen.add(event.id, event.created_at)
             source.health.received += 1
@@ -307,10 +307,13 @@ class Delivery:
         elif item.stream.whole and not item.stream.spec.backdated:
             item.source.health.delay.add(item.at - event.created_at)
 
-    async def _call(self, source: Source, event: Event) -> bool:
+    async def _call(self, item: _Item, event: Event) -> bool:
+        source = item.source
         try:
             await self.handler(event, source.connection.url)
         except VendoError as error:
+            if isinstance(error, Unavailable | StoreUncertain | Conflict):
+                item.stream.missed = True  # a full disk, say: it is asked for again, ever less often
             log.warning(
                 "The handler of %s failed: %s",
                 self.spec.name,

@@ -141,7 +141,7 @@ class EmbeddedRelay:
             server = Server(self._hub, self._store, self._rules, self._description, self._names, self._toll)
             await server.start(self._host, self._port)
             self._url = server.url
-            self._store.answers_to({canonical(url) for url in (server.url, self._description.public_url) if url})
+            self._store.answers_to(_addresses(self._description.public_url, server.url))
             _log.info("the relay listens", extra={"action": "relay_ready", "url": self._url})
             ready.set()
             try:

@@ -358,6 +358,22 @@ async def test_what_waits_in_line_outlives_a_disk_that_is_full_for_a_moment(
         assert not fails
 
 
+async def test_a_message_that_the_database_did_not_take_comes_again_without_a_restart(relay: str) -> None:
+    async with town(relay) as here:
+        commit, fails = here.unit.commit, [StoreFull(), StoreFull()]
+
+        async def full(writes: Iterable[Write]) -> None:
+            kept = list(writes)
+            if fails and any(getattr(one, "table", "") == "inbox" for one in kept):
+                raise fails.pop()
+            await commit(kept)
+
+        here.unit.commit = full  # type: ignore[method-assign]
+        await here.say(OWNER, "ask: hello")
+        await here.until(lambda: here.jobs.started, 15)
+        assert len(here.jobs.started) == 1
+
+
 async def test_what_nobody_could_have_sent_changes_nothing(relay: str) -> None:
     """Hostile wraps: each is dropped, counted, and costs no row."""
     once = Key.generate()

@@ -237,3 +237,14 @@ async def test_events_outlive_a_restart(tmp_path):
         wire = await relay.connect()
         assert await wire.ask({}) == [event.id]
         assert (await wire.publish(event))[1].startswith("duplicate: ")
+
+
+async def test_a_request_to_vanish_may_name_the_relay_by_localhost(relay, wire):
+    """NIP-62: on a machine of one's own the relay is known by both names."""
+    mine = note()
+    assert await wire.publish(mine) == (True, "")
+    named = relay.url.replace("127.0.0.1", "localhost")
+    assert named != relay.url
+    asked = note(kind=62, content="", at=NOW + 50, with_tags=[("relay", named)])
+    assert await wire.publish(asked) == (True, "")
+    assert mine.id not in await wire.ask({"authors": [ALICE.pubkey]})
