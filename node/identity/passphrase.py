@@ -31,8 +31,9 @@ Ask = Callable[[str], str]
 
 
 def shield(environ: MutableMapping[str, str] = os.environ) -> None:
-    """For the process that holds the keys: no process that it starts gets the passphrase, and a crash leaves no copy
-    of its memory on a disk. Also where the passphrase was not needed, or came from elsewhere.
+    """For the process that holds the keys: nothing that it starts gets the passphrase, and a crash leaves no core.
+
+    Also where the passphrase was not needed, or came from elsewhere.
     """
     environ.pop(VARIABLE, None)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

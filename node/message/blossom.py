@@ -54,7 +54,9 @@ class Blossom:
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S, sock_connect=10.0)
         self._ours = aiohttp.ClientSession(timeout=timeout, auto_decompress=False)
         guarded = aiohttp.TCPConnector(socket_factory=_guarded)
-        self._guest = aiohttp.ClientSession(connector=guarded, timeout=timeout, auto_decompress=False)
+        self._guest = aiohttp.ClientSession(
+            connector=guarded, timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+        )
 
     async def stop(self) -> None:
         """Close every connection."""

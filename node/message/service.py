@@ -147,6 +147,8 @@ class Messages:
         keys = (signer, *self._voices.older(agent))
         mailbox = self._doors.get(OPERATOR)
         if mailbox is not None and agent != OPERATOR:
+            for gone in keys[1:]:
+                mailbox.paid.pop(gone.pubkey, None)  # it may have been replaced because it was lost
             mailbox.paid[signer.pubkey] = _ALWAYS
         self._ear.add(agent, keys, since)
         self._ear.remove(agent, keep=[one.pubkey for one in keys])

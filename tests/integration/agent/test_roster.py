@@ -310,6 +310,8 @@ async def test_after_a_rotation_both_keys_are_heard_and_the_new_one_is_announced
         at.keys.switched("turning")
         new = at.keys.current("turning").pubkey
         assert new != old
+        mailbox, at_now = at.messages._doors[OPERATOR], CLOCK.now()
+        assert [mailbox.known(key, at_now) for key in (old, new)] == [False, True], "a lost key writes to no operator"
         await at.here.until(lambda: at.is_said(new, METADATA))
         await _say(at, new, "to the new key")
         await _say(at, old, "to the old key")

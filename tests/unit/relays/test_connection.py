@@ -26,7 +26,12 @@ def sign(part: Connection, mono: float = 0.0) -> None:
 
 def connection(auth: bool = False) -> Connection:
     names = iter(f"s{n}." for n in range(100))
-    return Connection("ws://r", token=lambda: next(names), jitter=lambda most: most, **({"keys": lambda: (KEY.pubkey,)} if auth else {}))
+    return Connection(
+        "ws://r",
+        token=lambda: next(names),
+        jitter=lambda most: most,
+        **({"keys": lambda: (KEY.pubkey,)} if auth else {}),
+    )
 
 
 def said(part: Connection) -> list[list[object]]:
