@@ -131,7 +131,7 @@ async def run(_rounds: int, folder: Path, say: Say, events: int = EVENTS, times:
     refused = sum(row["refused"] for row in section.rows)
     section.targets.append(Target("common filters refused", 0, refused, at_least=False, unit=""))
     section.notes.append(
-        f"{times} different filters a shape, after {WARM} others to warm up; the file was read once before, so its pages are cached"
+        f"{times} different filters a shape, after {WARM} others to warm up; the file was read once before"
     )
     return [section]
 
