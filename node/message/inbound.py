@@ -183,7 +183,7 @@ class Inbound:
 
     async def _recall(self, door: Door, agent: str) -> None:
         """To whom the agent wrote first, from the latest of what was said: once for each agent and run."""
-        oldest: dict[str, str] = {}
+        opened: set[str] = set()
         latest: dict[str, int] = {}
         before: int | None = None
         for _ in range(_RECALL_PAGES):
@@ -191,14 +191,14 @@ class Inbound:
             rows = await self._unit.select(TABLE, where, order=("-changed_ms",), limit=_RECALL_ROWS)
             for row in rows:
                 before = int(row["changed_ms"])
-                if row["peer"] and row["protocol"] != Protocol.PUBLIC:
-                    oldest[row["peer"]] = row["direction"]
-                    if row["direction"] == "out":
-                        latest.setdefault(row["peer"], int(row["created_at"]))
+                if row["peer"] and row["protocol"] != Protocol.PUBLIC and row["direction"] == "out":
+                    latest.setdefault(row["peer"], int(row["created_at"]))
+                    if row["first"]:
+                        opened.add(row["peer"])
             if len(rows) < _RECALL_ROWS:
                 break
         for peer, at in reversed(latest.items()):
-            door.wrote(PubKey(peer), at, first=oldest[peer] == "out")
+            door.wrote(PubKey(peer), at, first=peer in opened)
         door.recalled = True
 
     def _dropped_early(self, door: Door, sender: PubKey, bits: int) -> bool:

@@ -117,9 +117,9 @@ class Outbound:
             return StagedMessage(admission.subject, (), None, True)
         way = await self._routes.find(agent, to)
         if way.protocol is Protocol.NIP04:
-            letter = await self._legacy(agent, sender, to, parts, first, way.relays, admission.effect_id)
+            letter = await self._legacy(agent, sender, to, parts, first, way, admission.effect_id)
         else:
-            letter = await self._private(agent, sender, to, drafts, way.relays, admission.effect_id)
+            letter = await self._private(agent, sender, to, drafts, way, admission.effect_id)
         return self.staged(
             admission.effect_id, agent, admission.writes, letter, subject, lambda: self._wrote(agent, to, way)
         )
@@ -130,7 +130,7 @@ class Outbound:
         sender: Signer,
         to: PubKey,
         drafts: Sequence[Draft],
-        relays: tuple[str, ...] | None,
+        way: Way,
         effect_id: EffectId,
     ) -> _Letter:
         events = tuple([await wrap_by(sender, to, draft) for draft in drafts])
@@ -140,11 +140,11 @@ class Outbound:
             message_row(
                 self._stamp, agent, rumor_id(sender.pubkey, draft), to, incoming=False, protocol=Protocol.NIP17,
                 kind=draft.kind, text=draft.content, state=State.QUEUED, created_at=draft.created_at,
-                effect_id=effect_id,
+                effect_id=effect_id, first=way.first,
             )
             for draft in drafts
         )  # fmt: skip
-        return _Letter(rumor_id(sender.pubkey, drafts[0]), events, copies, relays, rows)
+        return _Letter(rumor_id(sender.pubkey, drafts[0]), events, copies, way.relays, rows)
 
     async def _legacy(
         self,
@@ -153,7 +153,7 @@ class Outbound:
         to: PubKey,
         parts: Sequence[str],
         first: int,
-        relays: tuple[str, ...] | None,
+        way: Way,
         effect_id: EffectId,
     ) -> _Letter:
         drafts = [await legacy_draft(sender, to, part, first + place) for place, part in enumerate(parts)]
@@ -162,10 +162,11 @@ class Outbound:
             message_row(
                 self._stamp, agent, event.id, to, incoming=False, protocol=Protocol.NIP04, kind=event.kind,
                 text=part, state=State.QUEUED, created_at=event.created_at, effect_id=effect_id,
+                first=way.first,
             )
             for event, part in zip(events, parts, strict=True)
         )  # fmt: skip
-        return _Letter(events[0].id, events, (), relays, rows)
+        return _Letter(events[0].id, events, (), way.relays, rows)
 
     def staged(
         self,

@@ -59,6 +59,7 @@ def message_row(
     created_at: int,
     effect_id: str = "",
     reason: str = "",
+    first: bool = False,
 ) -> Insert:
     """The write that keeps a message; one that is known already stays as it is."""
     return Insert(
@@ -74,6 +75,7 @@ def message_row(
             "effect_id": effect_id,
             "state": state.value,
             "reason": reason[:500],
+            "first": int(first),
             "created_at": created_at,
             "changed_ms": stamp.next(),
         },

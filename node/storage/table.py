@@ -369,6 +369,7 @@ class MessageRow(_Table, table=True):
     effect_id: str = Field(default="", index=True)
     state: str
     reason: str = ""
+    first: int = 0  # 1: the agent wrote before the other side ever had
     created_at: int = Field(sa_column=_big())
     changed_ms: int = Field(sa_column=_big())
 
