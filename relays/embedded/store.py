@@ -45,6 +45,9 @@ _SWEPT = 500  # events removed in one transaction
 _SWEEPS = 10  # such transactions in one go
 _INDEXED = 250  # events whose words are indexed in one transaction
 _INDEXING_S = 0.5
+_SIP = 16  # the same while events come, with pauses, so that a commit waits for a millisecond or two at most
+_SIP_PAUSE_S = 0.005
+_FAR_BEHIND = 4_000  # from here on the words go first, or a search would have to catch up
 _SOUGHT = 5_000  # events that a search indexes before it looks; more are found once the store has caught up
 _COUNT_EVERY_S = 60
 
@@ -79,6 +82,7 @@ class Store:
         self._now = 0  # Unix seconds, as the relay's clock last said
         self._counted_s = 0
         self._unsettled = False  # whether the index of words is in pieces
+        self._tended = 0  # the last event when the words were last tended
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[Sequence[Entry] | None] = queue.SimpleQueue()
         self._commit_s = 0.0  # how long a commit takes lately
@@ -279,16 +283,26 @@ class Store:
             _log.warning("events were not removed", extra={"action": "relay_sweep_failed"})
 
     def _index(self, most: int | None, patiently: bool) -> None:
-        """Index words, for a while or up to so many events; `patiently` lets everything else go first."""
+        """Index words, for a while or up to so many events; `patiently` lets everything else go first.
+
+        While events come, a little is indexed at a time, and nothing is joined: whoever publishes meanwhile waits for
+        the same lock.
+        """
         deadline, done = time.monotonic() + _INDEXING_S, 0
+        quiet = self._tended == self._writer.seq
+        step = _INDEXED if quiet or not patiently or self._words.behind > _FAR_BEHIND else _SIP
+        if patiently:
+            self._tended = self._writer.seq
         try:
             while self._words.behind and (most is None or done < most) and time.monotonic() < deadline:
                 if patiently and not self._queue.empty():
                     return
                 with self._lock:
-                    self._words.catch_up(_INDEXED)
-                done, self._unsettled = done + _INDEXED, True
-            while patiently and self._unsettled and self._queue.empty() and time.monotonic() < deadline:
+                    self._words.catch_up(step)
+                done, self._unsettled = done + step, True
+                if step == _SIP:
+                    time.sleep(_SIP_PAUSE_S)
+            while patiently and quiet and self._unsettled and self._queue.empty() and time.monotonic() < deadline:
                 with self._lock:
                     self._unsettled = self._words.settle()
         except sqlite3.Error:  # the words are indexed when there is room again
