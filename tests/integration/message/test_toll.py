@@ -59,6 +59,10 @@ async def gatehouse(relay: str, unit: MemoryDatabase | None = None) -> AsyncIter
         yield Gatehouse(here, mint, payer, wallets)
 
 
+async def _held(here: Town, least: int) -> bool:
+    return len(await here.rows("message", state="held")) >= least
+
+
 async def _inbox(here: Town, count: int) -> bool:
     return len(await here.rows("inbox", cause="message")) == count
 
@@ -227,8 +231,6 @@ async def test_what_is_more_than_fits_the_line_is_taken_later(relay: str) -> Non
             await here.gate.pause()
             for number, sender in enumerate((STRANGER, Key(b"\x31" * 32), Key(b"\x32" * 32))):
                 await here.say(sender, f"ask: hello {await at.token(20, f'send{number}')}")
-            await asyncio.sleep(0.2)
-            held = len(await here.rows("message", state="held"))
-            assert held >= 2
+            await here.until(lambda: _held(here, 2), 10)
             await here.gate.resume()
-            await here.until(lambda: _inbox(here, held), 10)
+            await here.until(lambda: _inbox(here, 2), 10)
