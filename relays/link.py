@@ -146,6 +146,7 @@ class Link:
 
     async def _connect(self) -> None:
         asking = asyncio.create_task(self._inquire(), name=f"information {self.connection.url}")
+        ws: aiohttp.ClientWebSocketResponse | None = None
         try:
             async with asyncio.timeout(CONNECT_S):
                 ws = await self._session.ws_connect(
@@ -155,10 +156,10 @@ class Link:
                     heartbeat=self._heartbeat_s,
                     timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
                 )
-        except BaseException:
-            asking.cancel()
-            await asyncio.wait([asking])
-            raise
+        finally:
+            if ws is None:
+                asking.cancel()
+                await asyncio.wait([asking])
         try:
             await asking
             self.connection.information = self._facts.information(self.connection.url)

@@ -96,6 +96,22 @@ def failing_as_file(doing: str) -> Iterator[None]:
         raise EventFileFailed(f"The relay's event file failed ({name}) while {doing}.") from error
 
 
+@contextmanager
+def atomic(db: sqlite3.Connection) -> Iterator[None]:
+    """All that is written inside becomes durable together, or none of it.
+
+    Raises:
+        sqlite3.Error: the engine failed.
+    """
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:  # it was not committed; on some errors the engine rolls back by itself
+            db.execute("ROLLBACK")
+
+
 def connect(
     path: Path, *, synchronous: str = "FULL", cache_kib: int = 16_384, write: bool = False
 ) -> sqlite3.Connection:
@@ -123,8 +139,11 @@ def prepare(db: sqlite3.Connection, path: Path, store_bytes: int) -> Hash:
     if version > VERSION:
         raise NewerEventFile(f"{path.name} has version {version}; this program knows {VERSION}.")
     if version == 0:
-        db.executescript(f"BEGIN IMMEDIATE;{_TABLES};PRAGMA user_version={VERSION};COMMIT;")
-        db.execute("INSERT INTO meta VALUES('salt', ?)", (os.urandom(16),))
+        with atomic(db):
+            for sql in _TABLES.split(";"):
+                db.execute(sql)
+            db.execute("INSERT INTO meta VALUES('salt', ?)", (os.urandom(16),))
+            db.execute(f"PRAGMA user_version={VERSION}")
     keyed = hashing(db)
     if version == 1:
         _upgrade(db, keyed)
@@ -169,8 +188,7 @@ def _upgrade(db: sqlite3.Connection, keyed: Hash) -> None:
     The old tables make room within the file, so it may grow to about twice its size once.
     """
     _log.info("the relay's event file is being brought to version 2", extra={"action": "relay_upgrade"})
-    db.execute("BEGIN IMMEDIATE")
-    try:
+    with atomic(db):
         for sql in ("DROP TABLE tag", "ALTER TABLE event RENAME TO former"):
             db.execute(sql)
         for name in ("id", "author", "kind", "place", "exp"):
@@ -185,11 +203,6 @@ def _upgrade(db: sqlite3.Connection, keyed: Hash) -> None:
             db.executemany("INSERT OR IGNORE INTO tag VALUES(?,?,?,?)", rows)
         db.execute("DROP TABLE former")
         db.execute(f"PRAGMA user_version={VERSION}")
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
 
 
 def claim(path: Path, opened: ExitStack) -> None:

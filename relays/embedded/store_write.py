@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from relays.embedded.store_schema import MAX_TIME, Hash, pair_key, place, tag_keys
+from relays.embedded.store_schema import MAX_TIME, Hash, atomic, pair_key, place, tag_keys
 from relays.embedded.trait import (
     DELETION,
     GIFT_WRAP,
@@ -129,16 +129,13 @@ class EventWriter:
         Raises:
             sqlite3.Error: the engine failed.
         """
-        before = self.seq, self.total, self.is_vanishing
-        self.db.execute("BEGIN IMMEDIATE")
+        known = self.seq, self.total, self.is_vanishing
         try:
-            yield
-            self.db.execute("COMMIT")
-        except BaseException:
-            if self.db.in_transaction:  # the engine rolls back by itself on some errors
-                self.db.execute("ROLLBACK")
-            self.seq, self.total, self.is_vanishing = before
-            raise
+            with atomic(self.db):
+                yield
+            known = self.seq, self.total, self.is_vanishing
+        finally:
+            self.seq, self.total, self.is_vanishing = known
 
     def _apply(self, entries: Sequence[Entry]) -> list[Outcome]:
         outcomes = [HAVE_IT] * len(entries)

@@ -3,12 +3,13 @@
 import hashlib
 import random
 import sqlite3
+from contextlib import closing
 
 import pytest
 
 from relays.embedded.archive import exported
 from relays.embedded.error import EventFileFailed
-from relays.embedded.store_schema import VERSION, place, prepare
+from relays.embedded.store_schema import VERSION, connect, hashing, place, prepare
 from relays.embedded.store_write import DELETED, HAVE_IT
 from relays.embedded.trait import address, expiry, indexed_tags
 from relays.filter import Filter
@@ -101,3 +102,18 @@ def test_an_upgrade_that_fails_leaves_the_old_file(path, events):
 def test_an_old_file_is_not_exported_before_it_was_brought_up_to_date(path):
     with pytest.raises(EventFileFailed, match="start the relay once"):
         list(exported(path, NOW))
+
+
+def test_a_file_whose_making_was_cut_off_is_made_anew(tmp_path, monkeypatch):
+    """The tables without the salt would be a file that no start can read."""
+    path = tmp_path / "relay.db"
+
+    def cut_off(_):
+        raise OSError("no randomness")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("relays.embedded.store_schema.os.urandom", cut_off)
+        with closing(connect(path, write=True)) as db, pytest.raises(OSError, match="randomness"):
+            prepare(db, path, 1 << 30)
+    with closing(connect(path, write=True)) as db:
+        assert prepare(db, path, 1 << 30)("a") == hashing(db)("a")
