@@ -45,6 +45,7 @@ from node.agent.inbox import agent_of, job_finished
 from node.agent.presence import Face, Presence
 from node.agent.roster import Roster
 from node.agent.view import BudgetView, LedgerView, agents
+from node.collector import Collector
 from node.config import AgentSection, Config, load
 from node.error import ConfigInvalid
 from node.gate.gate import NodeGate
@@ -160,9 +161,7 @@ class Node:
         if home is None or not section.enabled:
             return
         if "payment" in section.write_by:
-            self.toll = CashuToll(
-                self.wallet, self.treasurer, self.database, self.clock, section.price_sat, section.paid_days
-            )
+            self.toll = CashuToll(self.collector, self.database, self.clock, section.price_sat, section.paid_days)
         operator = self.keyring.operator.pubkey
         settings = settings_of(section, home, pubkey=operator, version=version("vendo"), mints=mints)
         if section.share_port:  # clients that come that way name that address in their AUTH
@@ -199,6 +198,7 @@ class Node:
             retired=connect(outside.retired, outside.http, self.gate.check),
         )
         self.treasurer = Treasurer(self.wallet, self.gate, self.database, self.clock)
+        self.collector = Collector(self.wallet, self.treasurer)
 
     def _build_market(self, executor: Executor) -> None:
         self.providers: tuple[Provider, ...] = (Summarizer(executor), ProofOfWork(executor), Echo())
@@ -264,7 +264,7 @@ class Node:
 
     def _build_messages(self, outside: Outside) -> None:
         section, operator = self.config.messages, FixedVoices({OPERATOR: KeySigner(self.keyring.operator)})
-        reach = Reach(self.directory, mover=self.treasurer, purse=self.wallet)
+        reach = Reach(self.directory, collector=self.collector)
         if outside.files is not None:
             blossom = Blossom(section.blossom, self.clock, section.max_file_mb << 20)
             reach = replace(reach, blossom=blossom, shelf=Shelf(outside.files, section.files_mb << 20))

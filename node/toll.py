@@ -9,51 +9,33 @@ import asyncio
 from collections.abc import Mapping
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Any, Protocol
 
 from core.clock import Clock
-from core.effect import EffectClass, Permit
 from core.error import Conflict
-from core.identifier import EffectId, OperationId, PubKey
+from core.identifier import PubKey
 from core.unit import Insert, UnitOfWork, Value
-from fs.service.treasury import Treasurer
-from fs.session import Role, Session
+from fs.service.treasury import OperationEnded
+from node.collector import Collector
 from relays.embedded.toll import PaymentRefused
-from wallet.cashu.proof import total
-from wallet.cashu.token import Payment, decode
-from wallet.model import Received
+from wallet.error import PaymentUnknown
 
 _DAY_S = 86_400
 _MOST_PERIODS = 12
-
-
-class Till(Protocol):
-    """What is asked of the wallet."""
-
-    @property
-    def mints(self) -> tuple[str, ...]:
-        """Canonical addresses of the trusted mints."""
-
-    async def receive(self, op_id: str, token: str, effect_id: EffectId, permit: Permit) -> Received:
-        """Swap a token for coins of our own."""
 
 
 class CashuToll:
     """A `Toll` over the node's wallet.
 
     Args:
-        wallet: takes the coins.
-        treasurer: begins and settles the effect.
+        collector: takes the tokens.
         unit: where payments are written down.
         clock: for dates.
         price_sat: of one period.
         days: how long a period is. A token of several prices buys several; one of more than twelve is not taken.
     """
 
-    def __init__(
-        self, wallet: Till, treasurer: Treasurer, unit: UnitOfWork, clock: Clock, price_sat: int, days: int
-    ) -> None:
-        self._wallet, self._treasurer, self._unit, self._clock = wallet, treasurer, unit, clock
+    def __init__(self, collector: Collector, unit: UnitOfWork, clock: Clock, price_sat: int, days: int) -> None:
+        self._collector, self._unit, self._clock = collector, unit, clock
         self._price_sat, self._days = price_sat, days
         self._paid: dict[PubKey, int] = {}
         self.paid: Mapping[PubKey, int] = MappingProxyType(self._paid)
@@ -62,7 +44,7 @@ class CashuToll:
     @property
     def mints(self) -> tuple[str, ...]:
         """Where tokens may be from."""
-        return self._wallet.mints
+        return self._collector.mints
 
     async def load(self) -> None:
         """Who has paid already."""
@@ -79,36 +61,29 @@ class CashuToll:
             PaymentRefused: the token is malformed, too small, of another mint, spent, or was used for another key.
             Unavailable: it may have been taken; sending it again finds out.
         """
-        payment = decode(token)
-        self._check_mint(payment)
-        periods = self._periods(payment)
-        session = Session("operator", Role.OPERATOR, "relay-" + sha256(token.encode()).hexdigest(), unit=self._unit)
+        periods = self._periods(self._collector.worth(token))
+        key, body = "relay-" + sha256(token.encode()).hexdigest(), f"{pubkey} {token}".encode()
+        try:
+            taken = await self._collector.take(
+                "operator", key, "receive", token, body, {"for": "relay", "pubkey": pubkey}
+            )
+        except PaymentUnknown as error:
+            raise PaymentRefused("The token is not ours yet. Send it again in a minute.") from error
+        except OperationEnded as error:
+            raise PaymentRefused("The mint has refused this token again and again.") from error
+        return await self._write_down(pubkey, taken.op_id, periods)
 
-        async def act(op_id: OperationId, effect_id: EffectId, permit: Permit) -> dict[str, Any]:
-            got = await self._wallet.receive(op_id, token, effect_id, permit)
-            return {"state": "done", "amount_sat": got.amount_sat}
-
-        body = f"{pubkey} {token}".encode()
-        note = {"for": "relay", "pubkey": pubkey}
-        done = await self._treasurer.move(session, "receive", body, note, EffectClass.EXTERNAL, act)
-        if done.get("state") != "done":
-            raise PaymentRefused("The token is not ours yet. Send it again in a minute.")
-        return await self._write_down(pubkey, str(done["op_id"]), periods)
-
-    def _check_mint(self, payment: Payment) -> None:
-        """What is plainly of a mint that is not ours begins no effect: strangers do not fill the ledger."""
-        if payment.mint.strip().rstrip("/").casefold() not in {mint.casefold() for mint in self._wallet.mints}:
+    def _periods(self, worth: int | None) -> int:
+        """What is plainly too little, or of a mint that is not ours, begins no effect: strangers fill no ledger."""
+        if worth is None:
             raise PaymentRefused("The token is of a mint that is not trusted here.")
-
-    def _periods(self, payment: Payment) -> int:
-        worth = total(payment.proofs) if payment.unit == "sat" else 0
         periods = worth // self._price_sat
         if not periods:
             raise PaymentRefused(f"The token is worth {worth} sats; writing here costs {self._price_sat}.")
         if periods > _MOST_PERIODS:
             most = _MOST_PERIODS * self._price_sat
             raise PaymentRefused(f"The token is worth {worth} sats; tokens of {most} at most are taken.")
-        return int(periods)
+        return periods
 
     async def _write_down(self, pubkey: PubKey, op_id: str, periods: int) -> int:
         async with self._writing:  # two payments at once add up

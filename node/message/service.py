@@ -17,6 +17,7 @@ from core.unit import Among, Delete, Insert, UnitOfWork, Update, Within
 from fs.feed import Feed
 from fs.protocol import Record
 from fs.service.nostr import StagedMessage
+from node.collector import Collector
 from node.message.admission import Door, Rules, read_rules
 from node.message.afar import Afar
 from node.message.blossom import Blossom
@@ -30,7 +31,7 @@ from node.message.record import KEPT_S, TABLE, Protocol, Stamp, topic
 from node.message.route import Guide, Routes, Way
 from node.message.settlement import Settlement
 from node.message.shelf import Shelf
-from node.message.toll import Mover, Purse, Toll
+from node.message.toll import Toll
 from node.message.voice import Voices
 from relays.key import parse_pubkey
 from relays.outbox import Outbox
@@ -58,15 +59,13 @@ class Reach:
         guide: where people read.
         blossom: servers for files.
         shelf: where fetched files lie.
-        mover: makes effects of tolls.
-        purse: takes tolls.
+        collector: takes tolls.
     """
 
     guide: Guide | None = None
     blossom: Blossom | None = None
     shelf: Shelf | None = None
-    mover: Mover | None = None
-    purse: Purse | None = None
+    collector: Collector | None = None
 
 
 class Messages:
@@ -121,8 +120,8 @@ class Messages:
                 unit, gate, self._outbound, routes, self._settlement, reach.blossom, reach.shelf,
                 lambda: self._inbound, clock, stamp,
             )  # fmt: skip
-        if reach.mover is not None and reach.purse is not None:
-            self._toll = Toll(unit, reach.mover, reach.purse, clock, stamp, self._doors.get, self._inbound.take)
+        if reach.collector is not None:
+            self._toll = Toll(unit, reach.collector, clock, stamp, self._doors.get, self._inbound.take)
         self._afar = Afar(unit, clock, stamp, self._inbound.open, self._ear.whose)
         self._inbound.open_afar = self._afar.offer
         self._hints: set[asyncio.Task[None]] = set()

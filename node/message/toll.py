@@ -8,30 +8,24 @@ nobody is let in. Everything else, a pause of the node or a full disk, lets the 
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, Protocol
 
 import orjson
 
 from core.clock import Clock
-from core.effect import EffectClass, Permit
 from core.error import VendoError
-from core.identifier import EffectId, OperationId, PubKey
+from core.identifier import PubKey
 from core.unit import UnitOfWork, Write
 from fs.service.treasury import OperationEnded
-from fs.session import Role, Session
+from node.collector import Collected, Collector
 from node.message.admission import Door
 from node.message.inbound import Taken
 from node.message.record import TABLE, Stamp, State, change, message_row
 from node.message.record import Protocol as Way
 from relays.kind import DM
 from relays.nip17 import Rumor
-from wallet.cashu.proof import total
-from wallet.cashu.token import decode
-from wallet.error import MintRefused, PaymentUnknown, TokenRejected
-from wallet.model import Received
-from wallet.payment import State as OperationState
+from wallet.error import MintRefused, TokenRejected
 
 log = logging.getLogger(__name__)
 
@@ -39,31 +33,8 @@ PAID = "paid"
 PAID_S = 30 * 86_400
 MAX_HELD = 256
 _AGAIN_S = 30.0
-TRIES = 20
 _NO = (TokenRejected, MintRefused, OperationEnded)  # what trying again does not change
 _TOKEN = re.compile(r"cashuB[A-Za-z0-9_-]{40,}={0,2}")
-
-Act = Callable[[OperationId, EffectId, Permit], Awaitable[Mapping[str, Any]]]
-
-
-class Mover(Protocol):
-    """Moves money as one effect: `fs.service.treasury.Treasurer`."""
-
-    async def move(
-        self, session: Session, name: str, body: bytes, note: Mapping[str, str | int], effect: EffectClass, act: Act
-    ) -> dict[str, Any]:
-        """Do it, once however often it is asked for."""
-
-
-class Purse(Protocol):
-    """What takes tokens: `wallet.wallet.Wallet`."""
-
-    @property
-    def mints(self) -> Sequence[str]:
-        """The only mints that count."""
-
-    async def receive(self, op_id: OperationId, token: str, effect_id: EffectId, permit: Permit) -> Received:
-        """Swap a token for coins of our own."""
 
 
 class Toll:
@@ -71,8 +42,7 @@ class Toll:
 
     Args:
         unit: the database.
-        mover: makes an effect of each.
-        purse: takes the tokens.
+        collector: takes the tokens.
         clock: time.
         stamp: for the rows.
         doors: whose rules say how much.
@@ -82,14 +52,13 @@ class Toll:
     def __init__(
         self,
         unit: UnitOfWork,
-        mover: Mover,
-        purse: Purse,
+        collector: Collector,
         clock: Clock,
         stamp: Stamp,
         doors: Callable[[str], Door | None],
         deliver: Callable[..., Awaitable[None]],
     ) -> None:
-        self._unit, self._mover, self._purse = unit, mover, purse
+        self._unit, self._collector = unit, collector
         self._clock, self._stamp, self._doors, self._deliver = clock, stamp, doors, deliver
         self._queue: asyncio.Queue[Taken] = asyncio.Queue(MAX_HELD)
         self._waiting: set[tuple[str, str]] = set()  # what is in the queue, or being taken
@@ -172,11 +141,10 @@ class Toll:
         if found is None:
             return False
         try:
-            payment = decode(found[0])
+            worth = self._collector.worth(found[0])
         except TokenRejected:
             return False
-        listed = payment.mint.rstrip("/") in {mint.rstrip("/") for mint in self._purse.mints}
-        return listed and payment.unit == "sat" and total(payment.proofs) >= toll_sat
+        return worth is not None and worth >= toll_sat
 
     async def _take(self, taken: Taken) -> None:
         rumor, door = taken.rumor, self._doors(taken.agent)
@@ -193,26 +161,12 @@ class Toll:
             await self._unit.commit([change(self._stamp, where, State.DROPPED, error.code, text="")])
             return
         door.paid[rumor.sender] = self._clock.now() + PAID_S
-        text = rumor.content.replace(found[0], f"[{answer.get('amount_sat', 0)} sat]")
+        text = rumor.content.replace(found[0], f"[{answer.amount_sat} sat]")
         paid: Write = change(self._stamp, where, State.RECEIVED, PAID, text=text)
         await self._deliver(taken._replace(rumor=replace(rumor, content=text)), paid)
 
-    async def _receive(self, taken: Taken, token: str) -> Mapping[str, Any]:
-        async def act(op_id: OperationId, effect_id: EffectId, permit: Permit) -> Mapping[str, Any]:
-            received = await self._purse.receive(op_id, token, effect_id, permit)
-            return {"amount_sat": received.amount_sat, "fee_sat": received.fee_sat}
-
-        body = orjson.dumps({"agent": taken.agent, "from": taken.rumor.sender, "message": taken.rumor.id})
-        note = {"agent": taken.agent, "from": taken.rumor.sender}
-        key, ended = f"toll:{taken.agent}:{taken.rumor.id}", OperationEnded()
-        for place in range(TRIES):  # an operation that has ended without success moved nothing: the next one may
-            session = Session("node", Role.OPERATOR, f"{key}:{place}" if place else key)
-            try:
-                answer = await self._mover.move(session, "toll", body, note, EffectClass.EXTERNAL, act)
-            except OperationEnded as error:
-                ended = error
-                continue
-            if answer.get("state", OperationState.DONE) != OperationState.DONE:
-                raise PaymentUnknown  # it was begun before, and nobody knows yet what became of it
-            return answer
-        raise ended
+    async def _receive(self, taken: Taken, token: str) -> Collected:
+        sender, message = taken.rumor.sender, taken.rumor.id
+        body = orjson.dumps({"agent": taken.agent, "from": sender, "message": message})
+        note = {"agent": taken.agent, "from": sender}
+        return await self._collector.take("node", f"toll:{taken.agent}:{message}", "toll", token, body, note)

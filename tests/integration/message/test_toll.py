@@ -9,6 +9,7 @@ import pytest
 
 from core.clock import SystemClock
 from fs.service.treasury import Treasurer
+from node.collector import Collector
 from node.gate.gate import NodeGate
 from node.message.admission import Rules, Strangers
 from node.message.service import Reach
@@ -44,7 +45,7 @@ def _reach(mint: ModelMint, wallets: list[Wallet]) -> Callable[[Pool, MemoryData
     def make(pool: Pool, unit: MemoryDatabase, gate: NodeGate) -> Reach:
         wallet = Wallet(unit, Keyring(SELLER_WORDS), CLOCK, gate.check, [mint], permit_for=gate.permit)
         wallets.append(wallet)
-        return Reach(mover=Treasurer(wallet, gate, unit, CLOCK), purse=wallet)
+        return Reach(collector=Collector(wallet, Treasurer(wallet, gate, unit, CLOCK)))
 
     return make
 

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from node.collector import Collector
 from node.toll import CashuToll
 from relays.embedded.toll import PaymentRefused
 from relays.key import Key
@@ -40,7 +41,7 @@ def token(amount, seed, mint=MINT):
 def toll():
     clock = SetClock()
     doing = Doing()
-    made = CashuToll(Wallet(), doing, memory(clock), clock, 20, 30)
+    made = CashuToll(Collector(Wallet(), doing), memory(clock), clock, 20, 30)
     made.doing, made.clock = doing, clock
     return made
 
