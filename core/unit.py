@@ -23,7 +23,7 @@ class Insert:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Change the rows that match `where` (column equals value, all of them).
+    """Change the rows that match `where` (all of its conditions).
 
     `set` replaces columns, `add` adds integers to them. With `ceiling=((a, b), c)` a row matches only if
     a + b <= c still holds *after* the change; a null `c` is no ceiling. Unless exactly `rows` rows match the
@@ -31,7 +31,7 @@ class Update:
     """
 
     table: str
-    where: Mapping[str, Value]
+    where: "Mapping[str, Condition]"
     set: Mapping[str, Value] = field(default_factory=dict)
     add: Mapping[str, int] = field(default_factory=dict)
     ceiling: tuple[tuple[str, ...], str] | None = None
@@ -43,7 +43,7 @@ class Delete:
     """Remove the rows that match `where`. `rows` as in `Update`."""
 
     table: str
-    where: Mapping[str, Value]
+    where: "Mapping[str, Condition]"
     rows: int | None = None
 
 
@@ -65,17 +65,17 @@ Write: TypeAlias = Insert | Update | Delete | Append
 
 @dataclass(frozen=True, slots=True)
 class Among:
-    """In a `where` of `select`: the column is one of these."""
+    """In a `where`: the column is one of these."""
 
     values: tuple[Value, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """In a `where` of `select`: low <= column < high; None leaves a side open."""
+    """In a `where`: low <= column < high; None leaves a side open. Texts are compared by their UTF-8 bytes."""
 
-    low: int | None = None
-    high: int | None = None
+    low: int | str | None = None
+    high: int | str | None = None
 
 
 Condition: TypeAlias = Value | Among | Within
@@ -101,8 +101,14 @@ class UnitOfWork(Protocol):
         *,
         order: Sequence[str] = (),
         limit: int | None = None,
+        columns: Sequence[str] = (),
+        distinct: bool = False,
     ) -> list[Row]:
         """Committed rows that match. `order` names columns, a leading `-` for descending.
 
+        `columns` are those that are wanted, all of them if none is named; `distinct` leaves out repeated rows.
         Every commit that returned before the call is seen.
         """
+
+    async def count(self, table: str, where: Mapping[str, Condition] | None = None, *, limit: int | None = None) -> int:
+        """How many committed rows match; counting ends at `limit`."""

@@ -4,7 +4,7 @@ Money columns name their unit. Times are Unix seconds unless a name says otherwi
 compared and set. Bytes named `sealed` are encrypted under a key that is not in the database (DESIGN §6).
 """
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 METADATA = MetaData()
@@ -16,6 +16,11 @@ class _Table(SQLModel):
 
 def _big(default: int | None = None) -> Column[int]:
     return Column(BigInteger, nullable=False, server_default=None if default is None else str(default))
+
+
+def _word(default: str | None = None) -> Column[str]:
+    """One of a few words, `[a-z_]`. It stands in SQL as it is, so that indexes over some of the rows are found."""
+    return Column(String, nullable=False, server_default=default, info={"literal": True})
 
 
 def _numbered() -> Column[int]:
@@ -228,13 +233,18 @@ class RateRow(_Table, table=True):
 
 
 class AgentRow(_Table, table=True):
-    """An agent: its state as JSON with a schema version, and the row version that a tick compares and sets."""
+    """An agent: its state as JSON with a schema version, and the row version that a tick compares and sets.
+
+    `status`: active, dormant (hibernated: only its row is left of it; a trigger wakes it), stopped (by its operator:
+    triggers wait), quarantined (it failed too often), frozen (it was exported and lives elsewhere) or deleted.
+    """
 
     __tablename__ = "agent"
+    __table_args__ = (Index("agent_status", "status", "name"),)
     name: str = Field(primary_key=True)
     program: str
     pubkey: str = Field(index=True)
-    status: str  # active or quarantined
+    status: str = Field(sa_column=_word())
     state_version: int
     state: str
     ticks: int = 0
@@ -242,13 +252,32 @@ class AgentRow(_Table, table=True):
     last_cause: str = ""
     created_at: int = Field(sa_column=_big())
     version: int = 0
+    code: str = ""  # sha256 of the program's code at the last tick
+    config: str = "{}"
+    limits: str = "{}"  # what differs from the node's limits
+    failures: int = 0  # failed ticks since the last one that was committed
+    reason: str = ""  # why it does not run, with a code
+    day: int = 0  # days since 1970 (UTC) to which `day_ms` belongs
+    day_ms: int = Field(default=0, sa_column=_big(0))  # how long it computed on that day
+    rate_ms: int = Field(default=0, sa_column=_big(0))  # GCRA: when its allowance of ticks per minute is full again
+    stored: int = Field(default=0, sa_column=_big(0))  # bytes of state, items and goals
+    holder: str = ""  # the process that ticks it, where several share a database
+    epoch: int = Field(default=0, sa_column=_big(0))  # fencing token: rises with every claim
 
 
 class InboxRow(_Table, table=True):
-    """A trigger that waits for an agent. `state`: new, done or dead. Unique by envelope id, for months."""
+    """A trigger for an agent. Unique by envelope id, for months: a row is kept without its payload.
+
+    `state`: new, done, dead (it failed too often, or there was no room), dropped (no room), expired or discarded.
+    """
 
     __tablename__ = "inbox"
-    __table_args__ = (Index("inbox_next", "agent", "state", "n"), UniqueConstraint("agent", "envelope_id"))
+    __table_args__ = (
+        Index("inbox_new", "agent", "priority", "n", sqlite_where=text("state = 'new'"), postgresql_where=text("state = 'new'")),
+        Index("inbox_dead", "agent", "n", sqlite_where=text("state = 'dead'"), postgresql_where=text("state = 'dead'")),
+        Index("inbox_ended", "ended_at", sqlite_where=text("ended_at IS NOT NULL"), postgresql_where=text("ended_at IS NOT NULL")),
+        UniqueConstraint("agent", "envelope_id"),
+    )  # fmt: skip
     n: int | None = Field(default=None, sa_column=_numbered())
     agent: str
     envelope_id: str
@@ -256,24 +285,124 @@ class InboxRow(_Table, table=True):
     source: str
     sender: str
     payload: str
-    state: str = "new"
+    state: str = Field(default="new", sa_column=_word("new"))
     tries: int = 0
     error: str = ""
     at: int = Field(sa_column=_big())
     next_at_ms: int = Field(default=0, sa_column=_big(0))
+    priority: int = 0  # lower is sooner
+    expires_at: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
+    seq: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))  # the source's own number
+    reply_to: str = ""
+    written_at: int = Field(default=0, sa_column=_big(0))  # when its sender wrote it, where that orders a line
+    ended_at: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
 
 
 class TickRow(_Table, table=True):
     """A tick that was committed or that failed."""
 
     __tablename__ = "tick"
-    id: str = Field(primary_key=True)
-    agent: str = Field(index=True)
+    __table_args__ = (Index("tick_agent", "agent", "n"),)
+    n: int | None = Field(default=None, sa_column=_numbered())
+    id: str = Field(unique=True)
+    agent: str
     envelope_id: str
     cause: str
     at_ms: int = Field(sa_column=_big())
     duration_ms: int = Field(sa_column=_big())
     error: str = ""
+    tries: int = 0
+    version: int = Field(default=0, sa_column=_big(0))  # the agent's row version that it began with
+    code: str = ""  # sha256 of the program's code
+    usage: str = "{}"  # what it used, as JSON
+
+
+class RecordingRow(_Table, table=True):
+    """What a committed tick read from outside and what came of it, so that it can be run again."""
+
+    __tablename__ = "recording"
+    n: int | None = Field(default=None, sa_column=_numbered())
+    tick_id: str = Field(unique=True)
+    agent: str
+    at_ms: int = Field(sa_column=_big())
+    body: bytes
+
+
+class BlobRow(_Table, table=True):
+    """A large body that recordings name by its sha256."""
+
+    __tablename__ = "blob"
+    digest: str = Field(primary_key=True)
+    body: bytes
+    at: int = Field(index=True, sa_type=BigInteger)
+
+
+class MarkRow(_Table, table=True):
+    """An id that an agent marked as seen; the oldest go when there are too many."""
+
+    __tablename__ = "mark"
+    __table_args__ = (UniqueConstraint("agent", "id"),)
+    n: int | None = Field(default=None, sa_column=_numbered())
+    agent: str
+    id: str
+
+
+class ItemRow(_Table, table=True):
+    """A value that an agent keeps beside its state."""
+
+    __tablename__ = "item"
+    agent: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    value: str
+
+
+class AlarmRow(_Table, table=True):
+    """An alarm of an agent. `kind`: once, every or cron. It fires as envelope `alarm:<id>:<due_ms>`."""
+
+    __tablename__ = "alarm"
+    agent: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    kind: str
+    due_ms: int = Field(index=True, sa_type=BigInteger)
+    every_ms: int = Field(default=0, sa_column=_big(0))
+    cron: str = ""
+    payload: str = "{}"
+    created_at: int = Field(sa_column=_big())
+
+
+class InterestRow(_Table, table=True):
+    """Which events an agent wants to be told of."""
+
+    __tablename__ = "interest"
+    __table_args__ = (Index("interest_event", "event", "agent"),)
+    agent: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    event: str  # the event's type, e.g. payment.received; `*` for all
+    pattern: str = "{}"  # what its fields must be, as JSON
+    created_at: int = Field(sa_column=_big())
+
+
+class HookRow(_Table, table=True):
+    """A way in for webhooks. Its secret derives from the node's key and the id; nothing here opens it."""
+
+    __tablename__ = "hook"
+    id: str = Field(primary_key=True)
+    agent: str = Field(index=True)
+    name: str
+    event: str  # the type of the event that a call becomes
+    scheme: str  # hmac (a signature over the body) or token (a bearer token)
+    created_at: int = Field(sa_column=_big())
+
+
+class LeaseRow(_Table, table=True):
+    """Who may act as something, until when: processes that share a database. `token` rises with every new holder."""
+
+    __tablename__ = "lease"
+    name: str = Field(primary_key=True)
+    holder: str = ""
+    token: int = Field(default=0, sa_column=_big(0))
+    until_ms: int = Field(default=0, sa_column=_big(0))
+    about: str = "{}"
 
 
 class GoalRow(_Table, table=True):
