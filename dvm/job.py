@@ -6,7 +6,6 @@ from typing import Self
 
 from core.identifier import OperationId, derived_id
 from core.money import MicroUsd, Money, Msat, Rate, money
-from dvm.policy import MARKET
 from dvm.request import ComputeRequest, Datum
 from dvm.selection import Offer
 
@@ -183,11 +182,6 @@ class Purchase:
     def next_leg(self) -> str | None:
         """Who is asked after the present one; None at the end of the route."""
         return self.route[self.leg + 1] if self.leg + 1 < len(self.route) else None
-
-    @property
-    def at_market(self) -> bool:
-        """Whether the market is the part of the route that is at work."""
-        return self.leg < len(self.route) and self.route[self.leg] == MARKET
 
     @property
     def cost(self) -> Msat:

@@ -24,7 +24,7 @@ def mend() -> bool:
     builder = getattr(nostr_sdk, "_UniffiRustBufferBuilder", None)
     if not all(hasattr(builder, name) for name in ("write", "_reserve", "_pack_into")):
         return False
-    builder.write = _write  # type: ignore[union-attr]
+    builder.write = _write  # type: ignore[union-attr]  # it has `write`: the line above looked
     return True
 
 

@@ -7,8 +7,7 @@ VendoError
 ├── NotForUs          nostr.undecryptable 400  a wrap or payload that our key does not open, or that lies
 ├── WrongPassphrase   key.passphrase      403  an encrypted key (NIP-49) does not open with this passphrase
 ├── KindForbidden     signer.kind         403  this identity does not sign events of that kind
-├── SignerUnavailable signer.unavailable  503  a remote signer (NIP-46) did not answer, or refused
-└── RelayUnreachable  relay.unreachable   503
+└── SignerUnavailable signer.unavailable  503  a remote signer (NIP-46) did not answer, or refused
 """
 
 from core.error import InvalidInput, Refused, Unavailable
@@ -38,12 +37,6 @@ class NotForUs(InvalidInput):
     """The message cannot be opened with our key, or its sender is not who it claims to be."""
 
     code = "nostr.undecryptable"
-
-
-class RelayUnreachable(Unavailable):
-    """The relay does not answer."""
-
-    code = "relay.unreachable"
 
 
 class KindForbidden(Refused):

@@ -127,7 +127,7 @@ def _walk(path: str, node: File | Folder) -> Iterator[str]:
 
 def paths() -> str:
     """The page of files that agents and the operator can reach."""
-    parts = Parts(**{field.name: _Anything() for field in fields(Parts)})  # type: ignore[arg-type]
+    parts = Parts(**{field.name: _Anything() for field in fields(Parts)})  # type: ignore[arg-type]  # names are enough here
     nobody: Any = _Anything()
     tables = {
         "The operator's tree, `/agents/node/…`": operator_namespace(parts, nobody, nobody),
