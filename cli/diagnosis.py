@@ -18,8 +18,10 @@ import aiohttp
 
 from core.error import VendoError
 from node import config
-from node.home import CONTROL, DATABASE, KEYS, TOKEN, Lock
+from node.home import CONTROL, KEYS, TOKEN, Lock, database_of
 from node.identity.keystore import Locked, read_keys
+from node.storage.address import shown
+from node.storage.error import UnsafeServer
 
 _TIMEOUT_S = 8.0
 _DISK_FAIL, _DISK_WARN = 64 << 20, 512 << 20
@@ -59,7 +61,7 @@ async def diagnose(home: Path) -> list[Check]:
         settings = config.load(home)
     except VendoError as error:
         return [*found, Check("config", State.FAIL, error.message, error.advice)]
-    found.append(_config(settings))
+    found += [_config(settings), await _database(home, settings)]
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     async with aiohttp.ClientSession(timeout=timeout) as http:
         asked = [_relay(http, url) for url in settings.node.relays] + [_mint(http, url) for url in settings.node.mints]
@@ -130,9 +132,7 @@ def _control(home: Path, message: str) -> Check:
 
 def _disk(home: Path) -> Check:
     free = shutil.disk_usage(home).free
-    database = home / DATABASE
-    size = database.stat().st_size if database.exists() else 0
-    detail = f"{free >> 20} MiB free, the database has {size >> 20} MiB."
+    detail = f"{free >> 20} MiB free."
     state = State.FAIL if free < _DISK_FAIL else State.WARN if free < _DISK_WARN else State.OK
     return Check("disk", state, detail, "" if state is State.OK else "Free some space: a full disk stops all work.")
 
@@ -142,6 +142,27 @@ def _config(settings: config.Config) -> Check:
         detail = "config.toml is valid, but names no mint: nothing can be paid or earned."
         return Check("config", State.WARN, detail, "Add a mint that you trust to mints = [...] in config.toml.")
     return Check("config", State.OK, f"config.toml is valid; {len(settings.sell)} services for sale.")
+
+
+async def _database(home: Path, settings: config.Config) -> Check:
+    """A file is looked at from outside; a server is asked, and what it acknowledges must be durable."""
+    try:
+        where = database_of(home, settings.storage)
+        if isinstance(where, Path):
+            size = where.stat().st_size if where.exists() else 0
+            return Check("database", State.OK, f"{where} has {size >> 20} MiB.")
+        from node.storage.postgres_link import describe  # who has a file does without the driver
+
+        begun = time.monotonic()
+        facts, faults = await describe(where)
+        took = (time.monotonic() - begun) * 1000
+    except VendoError as error:
+        return Check("database", State.FAIL, error.message, error.advice)
+    said = f"PostgreSQL {facts['name']} at {shown(where)} answers in {took:.0f} ms and has {facts['bytes'] >> 20} MiB"
+    if not faults:
+        return Check("database", State.OK, f"{said}; what it acknowledges is on its disk.")
+    state = State.WARN if settings.storage.unsafe else State.FAIL
+    return Check("database", state, f"{said}, but {'; '.join(faults)}.", UnsafeServer.remedy)
 
 
 def _why(error: Exception) -> str:

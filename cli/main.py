@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from cli.command import agent, chat, demo, doctor, file, home, key, ledger, market, operation, relay, wallet
+from cli.command import agent, chat, demo, doctor, file, home, key, ledger, market, operation, relay, replay, wallet
 from cli.output import ExitCode, Output, Problem, problem_of
 from core.error import VendoError
 
@@ -23,6 +23,7 @@ for function in (
     operation.status, operation.pause, operation.resume, operation.send, chat.chat,
     market.buy, market.jobs, market.sell,
     file.ls, file.cat, file.write, file.call, file.watch,
+    replay.replay,
 ):  # fmt: skip
     app.command()(function)
 app.add_typer(wallet.app, name="wallet")

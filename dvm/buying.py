@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from core.clock import Clock
-from core.effect import EffectClass, Gate, Intent, Repeated
+from core.effect import EffectClass, Gate, Intent, Outcome, OutcomeState, Repeated
 from core.error import Conflict, VendoError
-from core.identifier import PubKey, derived_id
+from core.identifier import EffectId, PubKey, derived_id
 from core.money import MicroUsd, Money, Msat, Rate
-from core.unit import Among, Insert, UnitOfWork, Write
+from core.unit import Among, Delete, Insert, Row, UnitOfWork, Update, Value, Within, Write
 from dvm.buyer_event import CancelAsked
+from dvm.copy import set_aside
 from dvm.error import InputTooLarge, JobFailed, NobodyServes, NoSuchJob, NotFinished, NotNow
 from dvm.job import ENDED, Funds, Limit, Purchase, State
 from dvm.policy import BUILTIN, MARKET, Policy
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 NEW = "/compute/new"
 LISTED = 200
+CANCEL = "cancel/"  # keys in table `meta`
+_CANCELS = Within(CANCEL, "cancel0")
 MAX_WIRE_BYTES = 60_000  # of the request event's inputs and params, as JSON
 _OPEN_STATES = tuple(state.value for state in State if state not in ENDED)
 _OPEN_MONEY = (Funds.LOCKING.value, Funds.LOCKED.value, Funds.REFUNDING.value)
@@ -130,13 +133,64 @@ class Buying:
 
     async def resume(self) -> None:
         """At start: read every job that is not closed. `run` then goes on with each."""
-        rows = await self._unit.select(TABLE, {"state": Among(_OPEN_STATES)})
-        rows += await self._unit.select(TABLE, {"money": Among(_OPEN_MONEY)})
-        for row in rows:
+        for row in await self._open_rows():
             purchase = decode(Purchase, row["body"])
             if purchase.job_id not in self._open and not purchase.closed:
                 self._open[purchase.job_id] = OpenJob(self._desk, purchase, int(row["version"]))
         self._resumed = True
+
+    async def _open_rows(self) -> list[Row]:
+        """Jobs that have not ended, and those whose money is out."""
+        rows = await self._unit.select(TABLE, {"state": Among(_OPEN_STATES)})
+        ended = {"state": Among(tuple(state.value for state in ENDED)), "money": Among(_OPEN_MONEY)}
+        return [*rows, *await self._unit.select(TABLE, ended)]
+
+    async def adopt_copy(self) -> int:
+        """Before `run`, if the rows are an old copy's: end the jobs that may have been paid since (`dvm.copy`).
+
+        Whoever asked for one is told, in the same commit. How many there were.
+        """
+        count = 0
+        for row in await self._open_rows():
+            purchase = decode(Purchase, row["body"])
+            paid = purchase.payment
+            begun = paid is not None and await self._wallet.find(paid.op_id) is not None
+            after = set_aside(purchase, self._clock.millis(), begun=begun)
+            if after is not None:
+                await self._unit.commit(await self._set_aside(purchase, after, int(row["version"])))
+                count += 1
+        return count
+
+    async def _set_aside(self, before: Purchase, after: Purchase, version: int) -> list[Write]:
+        change: dict[str, Value] = {
+            "state": after.state.value,
+            "money": after.money.value,
+            "body": encode(after),
+            "updated_at": self._clock.now(),
+            "version": version + 1,
+        }
+        writes: list[Write] = [Update(TABLE, {"id": after.job_id, "version": version}, change)]
+        if before.state not in ENDED:
+            for callback in self._desk.finished:
+                writes += await callback(PurchaseView(after, version + 1))
+        if after.closed:
+            outcome = Outcome(OutcomeState.UNKNOWN, detail={"job": after.job_id, "reason": "restored"})
+            writes += await self._gate.settle(EffectId(after.effect_id), outcome)
+        return writes
+
+    async def nothing_was_paid(self) -> int:
+        """Every mint has shown that no money moved since the copy: the jobs that were ended for it cost nothing."""
+        parked = await self._unit.select("effect", {"state": OutcomeState.UNKNOWN.value})
+        count = 0
+        for effect in parked:
+            for row in await self._unit.select(TABLE, {"effect_id": effect["id"]}):
+                purchase = decode(Purchase, row["body"])
+                if purchase.copied and purchase.closed and purchase.money is Funds.NONE:
+                    cost = purchase.limit.cost(Msat(0))
+                    outcome = Outcome(OutcomeState.FAIL, cost, {"job": purchase.job_id, "reason": "never paid"})
+                    await self._unit.commit(await self._gate.settle(EffectId(effect["id"]), outcome))
+                    count += 1
+        return count
 
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         """Work on open jobs until `stop`; what is then open goes on at the next start."""
@@ -235,6 +289,19 @@ class Buying:
             return  # not up: the rows are there, and the next `resume` finds them
         job = self._open[purchase.job_id] = OpenJob(self._desk, purchase, 0)
         job.resume()
+
+    async def adopt(self) -> None:
+        """Take up what other processes committed: new jobs, and wishes to end one."""
+        if not self._running:
+            return
+        for row in await self._unit.select(TABLE, {"state": State.STAGED.value}):
+            if row["id"] not in self._open:
+                self._start(decode(Purchase, row["body"]))
+        for row in await self._unit.select("meta", {"key": _CANCELS}):
+            job = self._open.get(row["key"].removeprefix(CANCEL))
+            if job is not None and not job.view.ended:
+                await job.tell(CancelAsked(self._clock.millis()))
+            await self._unit.commit([Delete("meta", {"key": row["key"]})])
 
     async def _revive(self, job_id: str) -> None:
         """Begin a job that was committed and never started: whoever committed it did not hear that it was."""
@@ -345,8 +412,11 @@ class Buying:
         """
         view = await self.view(job_id)
         job = self._open.get(job_id)
-        if job is None or view.ended:
+        if view.ended or (job is None and self._running):
             raise NotNow("The job has already ended.")
+        if job is None:  # another process drives it, and finds this
+            await self._unit.commit([Insert("meta", {"key": CANCEL + job_id, "value": ""}, or_ignore=True)])
+            return view
         await job.tell(CancelAsked(self._clock.millis()))
         return job.view
 

@@ -172,6 +172,7 @@ class Purchase:
     refused: tuple[Refused, ...] = ()
     refused_count: int = 0
     closed: bool = False
+    copied: bool = False  # it was under way when the copy was made from which this node was restored (dvm.copy)
 
     @property
     def ask(self) -> ComputeRequest:

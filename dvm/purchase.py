@@ -49,7 +49,7 @@ from dvm.buyer_event import (
 )
 from dvm.destination import payment_relays
 from dvm.error import NotNow, ProviderFailed
-from dvm.job import Payment, Purchase, State
+from dvm.job import Funds, Payment, Purchase, State
 from dvm.policy import Policy
 from dvm.provider.provider import Provider
 from dvm.provider.supervision import supervised
@@ -357,6 +357,8 @@ class OpenJob:
                 }
                 cost = after.limit.cost(effect.cost) if "dvm" in after.route else None
                 outcome = Outcome(OutcomeState.COMMIT if ok else OutcomeState.FAIL, cost, detail)
+                if after.copied and after.money is Funds.NONE:
+                    outcome = Outcome(OutcomeState.UNKNOWN, detail=detail)  # it may have been paid to another seller
                 writes += await self._desk.gate.settle(self._effect, outcome)
         return writes
 

@@ -21,6 +21,11 @@ class Feed:
             if not waiter.done():
                 waiter.set_result(None)
 
+    def pulse(self) -> None:
+        """Wake everybody: another process may have added to any of the logs."""
+        for topic in list(self._waiting):
+            self.grew(topic)
+
     async def wait(self, topic: str, count: int, timeout: float) -> bool:
         """Wait until a topic has grown past a count, at most `timeout` seconds. Whether it has."""
         if self.count(topic) != count:

@@ -4,14 +4,16 @@ The longest mount that is the path itself, or its prefix up to a `/`, answers. A
 the right to use it is still that of the mount it leads to, so no bind can lend a right (DESIGN §5).
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TypeAlias
 
+from core.unit import Write
 from fs.error import AccessDenied, BadPath, IsDirectory, NoSuchFile, NotDirectory, Unsupported
 from fs.path import join, parts
 from fs.protocol import FileService, Path, Record, Stat
-from fs.session import Role, Session
+from fs.session import Role, Session, Then
 from fs.tree import README, json_bytes
 
 MOUNTS = "mounts"
@@ -66,6 +68,10 @@ def allowed(mount: Mount, verb: Verb, rest: Path, role: Role) -> bool:
             return False
 
 
+Changed: TypeAlias = Callable[[str, int, Session], Awaitable[tuple[Sequence[Write], Then]]]
+"""What to commit together with a file that is written, and what to do then: path, length, who writes."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     mount: Mount
@@ -75,11 +81,19 @@ class _Found:
 class Namespace:
     """Mounts and binds as one tree.
 
+    Args:
+        mounts: what is mounted.
+        binds: other names for what is mounted, alias → path.
+        changed: is asked what tells of a file that is written where its agent may look.
+
     Raises:
         BadPath: a path is not valid, or two mounts or binds have the same path.
     """
 
-    def __init__(self, mounts: Sequence[Mount], binds: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, mounts: Sequence[Mount], binds: Mapping[str, str] | None = None, changed: Changed | None = None
+    ) -> None:
+        self._changed = changed
         self._mounts = {parts(mount.path): mount for mount in mounts}
         self._binds = {parts(alias): parts(target) for alias, target in (binds or {}).items()}
         if len(self._mounts) != len(mounts) or self._mounts.keys() & self._binds.keys() or () in self._binds:
@@ -222,6 +236,9 @@ class Namespace:
             BadPath, NoSuchFile, IsDirectory, Unsupported, AccessDenied; InvalidInput for a body it does not take.
         """
         found = self._open(parts(path), Verb.WRITE, session)
+        if self._changed is not None and allowed(found.mount, Verb.LOOK, found.rest, Role.AGENT):
+            where = join(parts(found.mount.path) + found.rest)
+            session = session.along(*await self._changed(where, len(body), session))
         await found.mount.service.write(found.rest, body, session)
 
     async def call(self, path: str, body: bytes, session: Session) -> bytes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import TypeAlias
 
+from core.error import Conflict
 from core.unit import UnitOfWork, Write
 from fs.error import KeyRequired
 
@@ -28,12 +29,14 @@ class Role(IntEnum):
 class Batch:
     """What a tick has gathered so far: writes for its one commit, and what to do after it.
 
-    `marks` are facts that later calls of the same tick must see before the commit: name → value.
+    `marks` are facts that later calls of the same tick must see before the commit: name → value. `closed`: the tick has
+    ended, and what still runs in its name is too late.
     """
 
     writes: list[Write] = field(default_factory=list)
     thens: list[Then] = field(default_factory=list)
     marks: dict[str, str] = field(default_factory=dict)
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class Session:
         key: the idempotency key of this call, or None.
         unit: where writes are committed at once; None within a tick.
         batch: where a tick's writes are gathered; None outside of one.
+        beside: writes that go with whatever this call writes.
+        after: what is done once they are committed.
     """
 
     caller: str
@@ -53,6 +58,8 @@ class Session:
     key: str | None = None
     unit: UnitOfWork | None = None
     batch: Batch | None = None
+    beside: tuple[Write, ...] = ()
+    after: Then | None = None
 
     @property
     def staged(self) -> bool:
@@ -67,6 +74,10 @@ class Session:
     def with_key(self, key: str | None) -> "Session":
         """The same session for a call of its own."""
         return replace(self, key=key)
+
+    def along(self, writes: Iterable[Write], then: Then) -> "Session":
+        """The same session for a call whose writes these go with, and `then` after their commit."""
+        return replace(self, beside=tuple(writes), after=then)
 
     def effect_key(self) -> str:
         """The key of a call that has an effect.
@@ -85,15 +96,17 @@ class Session:
         """Commit and go on; or, in a tick, leave both to the tick's commit.
 
         Raises:
-            Conflict: a row was not as expected; nothing was written.
+            Conflict: a row was not as expected, or the tick has ended; nothing was written.
         """
+        all_of_it, thens = (*writes, *self.beside), [one for one in (then, self.after) if one is not None]
         if self.batch is not None:
-            self.batch.writes.extend(writes)
-            if then is not None:
-                self.batch.thens.append(then)
+            if self.batch.closed:
+                raise Conflict("The tick in whose name this is asked has ended.")
+            self.batch.writes.extend(all_of_it)
+            self.batch.thens.extend(thens)
             return
         if self.unit is None:
             raise RuntimeError("a session has a unit of work or a batch")
-        await self.unit.commit(writes)
-        if then is not None:
-            then()
+        await self.unit.commit(all_of_it)
+        for one in thens:
+            one()

@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
@@ -41,7 +41,6 @@ from fs.service.treasury import Treasurer
 from node import home as homes
 from node.agent.buyer import Buyer
 from node.agent.engine import Engine
-from node.agent.inbox import agent_of, job_finished
 from node.agent.presence import Face, Presence
 from node.agent.roster import Roster
 from node.agent.view import BudgetView, LedgerView, agents
@@ -52,8 +51,10 @@ from node.gate.gate import NodeGate
 from node.gate.ledger import ledger_seal
 from node.gate.limits import Limits
 from node.hosting import settings_of
+from node.household import Announcing
 from node.http.control import ControlPlane
 from node.http.front import RelayFront
+from node.http.hook import HookDoor
 from node.http.metric import relay_metrics
 from node.http.token import Tokens
 from node.identity.pairing import Pairings
@@ -73,8 +74,10 @@ from node.overview import RelayOverview
 from node.relay import OwnRelay
 from node.service import Service as Running
 from node.service import serve as run_services
-from node.storage.database import Database, open_database
+from node.sharing import CLOCKS_DIFFER_S, join, shared
+from node.storage.database import Store, open_database
 from node.toll import CashuToll
+from node.waking import Waking
 from node.workshop import workshop
 from relays.address import canonical
 from relays.bunker import Wire
@@ -82,7 +85,7 @@ from relays.credential import Credentials
 from relays.directory import Directory
 from relays.key import Keyring
 from relays.local_signer import KeySigner
-from relays.outbox import Outbox
+from relays.outbox import SCAN_OVERLAP_S, Outbox
 from relays.pool import Pool
 from relays.presence import Profile
 from relays.signer import Signer
@@ -91,9 +94,13 @@ from wallet.fx import Fixed, Fx, Oracle
 from wallet.leftover import leftover
 from wallet.wallet import Wallet
 
+if TYPE_CHECKING:
+    from node.company import Company
+
 log = logging.getLogger(__name__)
 
 _NAMESPACES = 256  # agents whose files are held ready: they are views, made in a millisecond, of 50 KB each
+_SOON_MS = 5  # a commit that others are about to make
 _SWITCH_S = 0.0005  # a busy loop would else keep the database's writer thread waiting up to 5 ms for its turn
 
 
@@ -114,16 +121,26 @@ class Outside:
 class Node:
     """One node, built and not yet running. `services` are in the order of their start."""
 
-    def __init__(self, config: Config, keyring: Keyring, database: Database, outside: Outside, token: str) -> None:
+    def __init__(
+        self,
+        config: Config,
+        keyring: Keyring,
+        database: Store,
+        outside: Outside,
+        token: str,
+        company: "Company | None" = None,
+    ) -> None:
         self.config, self.keyring, self.database, self.clock = config, keyring, database, SystemClock()
+        self.company = company  # where several processes share the database
         self.feed = Feed()
-        self.gate = NodeGate(database, self.clock, _limits(config), keyring.node.pubkey)
+        self.gate = NodeGate(database, self.clock, _limits(config), keyring.node.pubkey, shared=company)
         self._build_relays()
         self._build_identities(outside.http)
         self._build_money(outside)
         self._build_market(outside.workshop)
         self._build_agents(outside)
         self._build_own_relay(outside.home)
+        self.sharing = shared(self, company, self.programs, outside.http) if company is not None else None
         self.control = ControlPlane(
             self.namespace,
             lambda: agents(database),
@@ -131,9 +148,11 @@ class Node:
             database,
             host=config.node.host,
             port=config.node.port,
-            checks={"relays": self._relays_up},
+            checks={"relays": self._relays_up} | ({"lease": company.health} if company is not None else {}),
             metrics=lambda: relay_metrics(self.overview.counters()),
+            hooks=HookDoor(self.waking.porter),
             front=self._relay_front(outside.http),
+            elsewhere=self.sharing.elsewhere if self.sharing is not None else None,
         )
 
     def _build_relays(self) -> None:
@@ -144,7 +163,8 @@ class Node:
             self.config.node.relays, unit=self.database, clock=self.clock, check=self.gate.check, auth=auth,
             known=self.config.node.indexers,
         )  # fmt: skip
-        self.outbox = Outbox(self.pool, self.database, self.clock, self.gate.delivery)
+        overlap_s = SCAN_OVERLAP_S if self.company is None else self.config.tick.seconds + CLOCKS_DIFFER_S
+        self.outbox = Outbox(self.pool, self.database, self.clock, self.gate.delivery, overlap_s)
         self.overview = RelayOverview(self.pool, self.database)
         self.directory = Directory(self.pool, self.database, self.clock, indexers=self.config.node.indexers)
 
@@ -237,26 +257,38 @@ class Node:
         )  # fmt: skip
 
     def _build_agents(self, outside: Outside) -> None:
-        programs = {"buyer": Buyer()}
-        self.engine = Engine(self.database, self.clock, programs, self.namespace, self.feed)
+        self.programs = programs = {"buyer": Buyer()}
+        self.waking = Waking(
+            self.database, self.clock, self.config.inbox, lambda hook: self.keyring.derive("hook", hook).hex(),
+            self.notify, lambda agent: self.engine.notify_at(agent, self.clock.millis() + _SOON_MS),
+        )  # fmt: skip
+        self.engine = Engine(
+            self.database, self.clock, programs, self.namespace, self.feed, self.config.tick.limits(),
+            touch=self.waking.alarms.touch, bury=self.waking.intake.bury,
+            claims=self.company.claims if self.company is not None else None,
+        )  # fmt: skip
         self._build_messages(outside)
         self.presence = Presence(
             self.database, self.outbox, self.identities, self.clock, lambda: self.pool.urls, self._face,
             self.config.messages.heartbeat_s,
         )  # fmt: skip
+        company = self.company
+        publishing = self.presence if company is None else Announcing(self.presence, lambda: company.leads)
         self.roster = Roster(
-            self.database, self.clock, self.identities, self.engine, self.messages, self.presence, self.config.agent,
+            self.database, self.clock, self.identities, self.engine, self.messages, publishing, self.config.agent,
             self._rules, tuple(programs), self._gone,
         )  # fmt: skip
         self.identities.on_change(self.roster.rekeyed)
         self.buying.on_finished(self._finished)
+        self.wallet.on_booked(self.waking.paid)
         self.rotations = Rotations(
             self.identities, self.database, self.gate, self.outbox, self.clock,
             lambda agent, to, text, key: self.messages.send("operator", agent, to, text, key),
             lambda agent: sorted(self.messages.rules(agent).contacts) if agent in self.roster else (),
         )  # fmt: skip
         self.signing = Signing(
-            self.identities, self.database, self.gate, self.clock, self.engine.notify, self.config.keys.agent_kinds
+            self.identities, self.database, self.gate, self.clock, self.notify, self.config.keys.agent_kinds,
+            self.gate.is_theirs,
         )
         self._parted = self._parts()
         operator = operator_namespace(self._parted, self.messages, self.roster)
@@ -264,14 +296,24 @@ class Node:
 
     def _build_messages(self, outside: Outside) -> None:
         section, operator = self.config.messages, FixedVoices({OPERATOR: KeySigner(self.keyring.operator)})
-        reach = Reach(self.directory, collector=self.collector)
+        reach = Reach(self.directory, collector=self.collector, intake=self.waking.intake)
+        if self.company is not None:
+            theirs = self.gate.is_theirs
+            reach = replace(reach, is_theirs=theirs, ask=self._file_elsewhere, on_rules=self.company.changed)
         if outside.files is not None:
             blossom = Blossom(section.blossom, self.clock, section.max_file_mb << 20)
             reach = replace(reach, blossom=blossom, shelf=Shelf(outside.files, section.files_mb << 20))
         self.messages = Messages(
             self.pool, self.outbox, self.gate, self.database, JoinedVoices(operator, self.identities),
-            {OPERATOR: Rules()}, self.clock, self.engine.notify, self.feed, reach,
+            {OPERATOR: Rules()}, self.clock, self.notify, self.feed, reach,
         )  # fmt: skip
+
+    def notify(self, agent: str) -> None:
+        """Something was committed to an agent's inbox: by whichever process, it has a tick soon."""
+        if self.company is None:
+            self.engine.notify(agent)
+        else:
+            self.company.notify(agent)
 
     def _rules(self, section: AgentSection) -> Rules:
         """Whom an agent hears: its contacts, the owner, and the operator of this node."""
@@ -292,6 +334,9 @@ class Node:
     def _gone(self, name: str) -> None:
         self._namespaces.pop(name, None)
 
+    async def _file_elsewhere(self, agent: str, ox: str) -> bytes | None:
+        return await self.sharing.elsewhere.find(agent, ox) if self.sharing is not None else None
+
     def namespace(self, name: str) -> Namespace:
         """The files of an agent, or of the operator under the name `node`.
 
@@ -302,7 +347,7 @@ class Node:
         if found is None:
             if name not in self.roster:
                 raise NotFound("There is no agent with this name.")
-            found = agent_namespace(self._parted, name, self.messages, self.engine.notify)
+            found = agent_namespace(self._parted, name, self.messages)
         self._namespaces[name] = found  # as the newest
         if len(self._namespaces) > _NAMESPACES:
             oldest = next(one for one in self._namespaces if one != OPERATOR)
@@ -341,6 +386,9 @@ class Node:
                 self._person,
                 lambda name: name in self.roster,
             ),
+            lives=self.engine,
+            limits=self.config.tick.limits(),
+            waking=self.waking,
         )
 
     def _person(self, name: str) -> PersonView:
@@ -364,11 +412,7 @@ class Node:
     async def _finished(self, view: Any) -> Sequence[Write]:
         """A job has ended: the agent that asked for it finds that in its inbox, in the same commit."""
         self.feed.grew("jobs")
-        agent = agent_of(view.caller)
-        if agent is None:
-            return ()
-        self.engine.notify_at(agent, self.clock.millis() + 5)
-        return job_finished(view.caller, view.job_id, json.dumps(view.to_dict()), self.clock.now())
+        return await self.waking.job_ended(view)
 
     async def _providers_known(self) -> list[dict[str, Any]]:
         """Who can do work: sellers that announced themselves, and what is built in."""
@@ -396,6 +440,7 @@ class Node:
             "storage": self.database.stats(),
             "messages": dict(self.messages.counts),
             "own_relay": self._own_relay_facts(),
+            "processes": self.company.facts() if self.company is not None else None,
         }
 
     def _own_relay_facts(self) -> Mapping[str, Any] | None:
@@ -406,6 +451,11 @@ class Node:
     @property
     def parts(self) -> list[tuple[str, Running]]:
         """Every service, in the order of its start; they stop in reverse."""
+        return self.all_parts if self.sharing is None else self.sharing.parts(self.all_parts)
+
+    @property
+    def all_parts(self) -> list[tuple[str, Running]]:
+        """The same for a node that is alone."""
         return [
             ("standing", self.gate.days),
             *([("own relay", self.own_relay)] if self.own_relay is not None else []),
@@ -420,6 +470,7 @@ class Node:
             ("selling", self.selling),
             ("buying", self.buying),
             ("agents", self.engine),
+            ("alarms", self.waking.alarms),
             ("messages", self.messages),
             ("presence", self.presence),
             ("signing", self.signing),
@@ -430,6 +481,11 @@ class Node:
     async def prepare(self) -> None:
         """What must be known before anything acts: the gate's open effects, and the wallet's open sagas."""
         await self.gate.load()
+        if self.company is None:
+            await self.take_up()
+
+    async def take_up(self) -> None:
+        """Begin to drive what is open: at the start, or when this process has become the steward."""
         await self.roster.prepare()
         await self.wallet.recover()
         if self.toll is not None:
@@ -493,20 +549,24 @@ def _service(section: Any, providers: Mapping[str, Provider]) -> Service:
     return Service(section.kind, Msat(section.price_msat), provider, section.eta_s, section.max_parallel)
 
 
-async def _serve(home: Path, config: Config, keyring: Keyring) -> int:
+async def _serve(home: Path, config: Config, keyring: Keyring, lock: homes.Lock) -> int:
     stop, started = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        database = await open_database(home / homes.DATABASE, seal=ledger_seal(keyring.node), clock=SystemClock())
+        where = homes.database_of(home, config.storage)
+        os.environ.pop(homes.PASSWORD_VARIABLE, None)  # nothing that is started from now on gets it
+        seal, unsafe = ledger_seal(keyring.node), config.storage.unsafe
+        database = await open_database(where, seal=seal, clock=SystemClock(), unsafe=unsafe)
         stack.push_async_callback(database.aclose)
+        company = await join(database, where, config, home, lock, stack)
         http = await stack.enter_async_context(aiohttp.ClientSession())
         executor = workshop()
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
         retired = await leftover(database, config.node.mints)
         outside = Outside(http, executor, retired, home / "files", home)
-        node = Node(config, keyring, database, outside, homes.read_token(home))
+        node = Node(config, keyring, database, outside, homes.read_token(home), company)
         await node.prepare()
         announcing = asyncio.create_task(_announce(home, node, started))
         announcing.add_done_callback(lambda task: None if task.cancelled() or task.exception() is None else stop.set())
@@ -534,6 +594,8 @@ async def _announce(home: Path, node: Node, started: asyncio.Event) -> None:
     await started.wait()
     _settle()
     homes.write_control(home, node.control.url)
+    if node.company is not None:
+        node.company.listens(node.control.url)
     line = {
         "npub": node.keyring.node.npub,
         "control": node.control.url,
@@ -569,5 +631,5 @@ def serve(home: Path) -> int:
     # `multiprocessing` in it would be run in the workshop's place.
     os.environ["PYTHONSAFEPATH"] = "1"
     sys.setswitchinterval(_SWITCH_S)
-    with homes.Lock(home):
-        return asyncio.run(_serve(home, config, keyring))
+    with homes.Lock(home) as lock:
+        return asyncio.run(_serve(home, config, keyring, lock))

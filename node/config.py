@@ -12,9 +12,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from core.error import InvalidInput
 from core.money import MICRO, MicroUsd, Money, Msat
+from node.agent.limit import Own, TickLimits
+from node.agent.overflow import MOST_DEAD, MOST_DEPTH, Overflow, Policy
 from node.error import ConfigInvalid, HomeMissing
 from node.hosting import RelaySection
+from node.storage.address import OWN_FILE, check_database, has_password
 from relays.key import parse_pubkey
 from relays.nip49 import DEFAULT_LOG_N, MAX_LOG_N, MIN_LOG_N
 
@@ -147,11 +151,64 @@ class SellSection(_Section):
     max_parallel: int = Field(4, ge=1, le=1_024)
 
 
+class TickSection(_Section):
+    """Ticks of all agents, and what an agent may use that has no limits of its own."""
+
+    seconds: float = Field(30.0, ge=0.05, le=3_600)
+    tries: int = Field(5, ge=1, le=100)
+    away_tries: int = Field(15, ge=1, le=100)
+    back_off_ms: int = Field(500, ge=1, le=600_000)
+    quarantine: int = Field(15, ge=1, le=10_000)
+    parallel: int = Field(64, ge=1, le=1_024)
+    open: int = Field(1_024, ge=1, le=100_000)
+    commands: int = Field(4, ge=1, le=1_024)
+    in_a_row: int = Field(16, ge=1, le=10_000)
+    state_kb: int = Field(256, ge=1, le=16_384)
+    ticks_per_minute: int = Field(6_000, ge=0, le=60_000_000)
+    compute_s_per_day: int = Field(3_600, ge=0, le=86_400)
+    storage_mb: int = Field(100, ge=0, le=1_048_576)
+
+    def limits(self) -> TickLimits:
+        """As the engine takes them."""
+        return TickLimits(
+            seconds=self.seconds,
+            tries=self.tries,
+            away_tries=self.away_tries,
+            back_off_ms=self.back_off_ms,
+            quarantine=self.quarantine,
+            parallel=self.parallel,
+            open=max(self.open, self.parallel),
+            in_a_row=self.in_a_row,
+            state_bytes=self.state_kb << 10,
+            per_minute=self.ticks_per_minute,
+            compute_s=self.compute_s_per_day,
+            storage_bytes=self.storage_mb << 20,
+        )
+
+
+class InboxSection(_Section):
+    """The inbox of each agent; `/inbox/overflow` sets another bound for one of them."""
+
+    max_depth: int = Field(1_000, ge=1, le=MOST_DEPTH)
+    policy: Policy = Policy.DEAD_LETTER
+    dead_letter_max: int = Field(100, ge=1, le=MOST_DEAD)
+    hook_per_minute: int = Field(120, ge=1, le=60_000)
+
+    def overflow(self) -> Overflow:
+        """As the inboxes' door takes it."""
+        return Overflow(self.max_depth, self.policy, self.dead_letter_max)
+
+
 class AgentSection(_Section):
     """One agent."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
     program: str = "buyer"
+    config: dict[str, Any] = Field(default_factory=dict)
+    tick_seconds: float | None = Field(None, ge=0.05, le=3_600)
+    ticks_per_minute: int | None = Field(None, ge=0, le=60_000_000)
+    compute_s_per_day: int | None = Field(None, ge=0, le=86_400)
+    storage_mb: int | None = Field(None, ge=0, le=1_048_576)
     about: str = Field("", max_length=500)
     public: bool = True
     contacts: tuple[str, ...] = ()
@@ -172,6 +229,42 @@ class AgentSection(_Section):
             parse_pubkey(contact)
         return self
 
+    def limits(self) -> Own:
+        """What it has instead of the node's limits."""
+        storage = None if self.storage_mb is None else self.storage_mb << 20
+        return Own(self.tick_seconds, self.ticks_per_minute, self.compute_s_per_day, storage)
+
+
+class StorageSection(_Section):
+    """Where the database is."""
+
+    url: str = Field(OWN_FILE, max_length=2_000)
+    password_file: str = ""
+    unsafe: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> "StorageSection":
+        try:
+            check_database(self.url)
+        except InvalidInput as error:
+            raise ValueError(error.message.rstrip(".")) from error
+        if has_password(self.url):
+            raise ValueError("the password belongs into password_file or VENDO_DATABASE_PASSWORD, not into the url")
+        return self
+
+
+class ProcessSection(_Section):
+    """Several processes that share one PostgreSQL database."""
+
+    lease_s: float = Field(15.0, ge=1.0, le=600.0)
+    renew_s: float = Field(3.0, ge=0.1, le=60.0)
+
+    @model_validator(mode="after")
+    def _check(self) -> "ProcessSection":
+        if self.renew_s * 3 > self.lease_s:
+            raise ValueError("a lease is renewed at least three times before it ends: renew_s is at most a third of it")
+        return self
+
 
 class MessageSection(_Section):
     """Messages of all agents."""
@@ -189,6 +282,36 @@ class MessageSection(_Section):
         return self
 
 
+class RetentionSection(_Section):
+    """What is deleted after so many days; 0 keeps it for ever. Nothing of which money is open ever goes."""
+
+    every_minutes: int = Field(60, ge=0, le=10_080)
+    inbox_payload_days: int = Field(7, ge=0, le=36_500)
+    inbox_days: int = Field(180, ge=0, le=36_500)
+    inbox_rows: int = Field(2_000_000, ge=0)
+    dead_days: int = Field(90, ge=0, le=36_500)
+    tick_days: int = Field(90, ge=0, le=36_500)
+    tick_rows: int = Field(1_000_000, ge=0)
+    recording_days: int = Field(14, ge=0, le=36_500)
+    recording_rows: int = Field(100_000, ge=0)
+    log_days: int = Field(30, ge=0, le=36_500)
+    log_rows: int = Field(1_000_000, ge=0)
+    message_days: int = Field(90, ge=0, le=36_500)
+    outbox_days: int = Field(7, ge=0, le=36_500)
+    free_days: int = Field(30, ge=0, le=36_500)
+    effect_days: int = Field(400, ge=0, le=36_500)
+    budget_days: int = Field(90, ge=0, le=36_500)
+    rate_days: int = Field(400, ge=0, le=36_500)
+    relay_list_days: int = Field(90, ge=0, le=36_500)
+    identity_days: int = Field(365, ge=0, le=36_500)
+
+
+class DiskSection(_Section):
+    """When the disk counts as nearly full."""
+
+    min_free_mb: int = Field(128, ge=0, le=1_048_576)
+
+
 class Config(_Section):
     """A whole configuration."""
 
@@ -199,7 +322,13 @@ class Config(_Section):
     strangers: StrangerSection = StrangerSection()
     keys: KeySection = KeySection()
     messages: MessageSection = MessageSection()
+    tick: TickSection = TickSection()
+    inbox: InboxSection = InboxSection()
+    storage: StorageSection = StorageSection()
+    processes: ProcessSection = ProcessSection()
     relay: RelaySection = RelaySection()
+    retention: RetentionSection = RetentionSection()
+    disk: DiskSection = DiskSection()
     sell: tuple[SellSection, ...] = ()
     agent: tuple[AgentSection, ...] = ()
 
@@ -274,6 +403,7 @@ def render(
     services: tuple[SellSection, ...] = (),
     passphrase_file: str = "",
     log_n: int = DEFAULT_LOG_N,
+    database: str = OWN_FILE,
 ) -> str:
     """The commented file that `vendo init` writes."""
 
@@ -288,6 +418,7 @@ def render(
         name=name,
         passphrase_file=json.dumps(passphrase_file, ensure_ascii=False),  # JSON's strings are TOML's basic strings
         log_n=log_n,
+        database=json.dumps(database, ensure_ascii=False),
     )
     for one in services:
         text += f'\n[[sell]]\nkind = {one.kind}\nprice_msat = {one.price_msat}\nprovider = "{one.provider}"\n'
@@ -347,6 +478,11 @@ nip05_domain = ""              # agents are then NAME@domain (NIP-05), once the 
 [[agent]]
 name = "agent"                 # a-z, 0-9 and -; `vendo send agent "summarize: ..."`
 program = "buyer"              # turns a DM into a job and its result into the answer
+config = {{}}                    # its program's own settings: {{ name = "value" }}
+# tick_seconds = 30.0          # its own limits instead of those of [tick]; 0 is none, as there
+# ticks_per_minute = 6000
+# compute_s_per_day = 3600
+# storage_mb = 100
 about = ""                     # shown to others in its profile
 public = true                  # publish its profile, relay lists and, if strangers may write, an announcement
 contacts = []                  # npubs that may write to it besides the owner
@@ -358,6 +494,36 @@ per_minute = 60                # messages of one sender; those of ten minutes ma
 strangers_per_minute = 60      # messages of all strangers together
 mentions = "contacts"          # whose public notes that name it reach its inbox: "none", "contacts", "all"
 acknowledge = false            # answer a message that was taken with a ✓
+
+[tick]                         # one tick is all that an agent does for one trigger
+seconds = 30.0                 # how long it may take; then nothing of it is kept
+tries = 5                      # so often is a trigger tried; then it is in the dead letter
+away_tries = 15                # the same where an agent's webhook does not answer: about three hours
+back_off_ms = 500              # the wait before the second try; doubled before each more
+quarantine = 15                # so many failed ticks in a row, and the agent is set aside until it is released
+parallel = 64                  # agents that compute at once
+open = 1024                    # ticks at once, with those that wait for something outside
+commands = 4                   # processes of agents that are commands, at once
+in_a_row = 16                  # ticks of one agent before others that wait have a turn
+state_kb = 256                 # an agent's state, as JSON
+ticks_per_minute = 6000        # of one agent; those of a minute may come at once; 0 is no limit, here and below
+compute_s_per_day = 3600       # one agent's code, in all, per day (UTC)
+storage_mb = 100               # what one agent keeps: state, values, goals
+
+[inbox]                        # what waits for an agent; /inbox/overflow sets another bound for one of them
+max_depth = 1000               # so many triggers; jobs, payments and alarms always come in
+policy = "dead_letter"         # what becomes of the next one: also "reject_new", or "drop_oldest"
+dead_letter_max = 100          # what the agent failed at, or had no room for; then newcomers without room are dropped
+hook_per_minute = 120          # authentic calls of one webhook; all of them may come at once
+
+[storage]
+url = {database}  # or "postgresql://USER@HOST/DATABASE", which several processes may share
+password_file = ""             # PostgreSQL's password: the first line of a file; VENDO_DATABASE_PASSWORD goes first
+unsafe = false                 # true takes a PostgreSQL that may lose what it acknowledged (fsync off): for tests
+
+[processes]                    # several that share one PostgreSQL database; one alone needs none of this
+lease_s = 15.0                 # one that is not heard of for so long is put out, and others go on with its work
+renew_s = 3.0                  # how often each says that it is there; at most a third of lease_s
 
 [messages]
 heartbeat_s = 300              # how often agents that strangers may write to say that they are there; 0: never
@@ -401,6 +567,30 @@ connects_per_minute = 120      # new connections from one address
 connections_per_address = 50   # open ones
 connections = 1000             # in all
 unlimited = ["127.0.0.0/8", "::1/128"]  # networks to which no rate applies
+
+[retention]                    # what goes after so many days, a little at a time; 0 keeps it. Never of open money
+every_minutes = 60             # how often it is looked for; 0: only when `vendo gc` is run
+inbox_payload_days = 7         # a trigger that was dealt with loses what it said; its id stays known
+inbox_days = 180               # then its id is forgotten: the same trigger would be acted on again
+inbox_rows = 2000000           # or when there are more than so many; then the oldest go. 0: any number, here and below
+dead_days = 90                 # dead letters that nobody handed out again
+tick_days = 90                 # what is known of each tick
+tick_rows = 1000000            # the oldest go beyond that
+recording_days = 14            # what `vendo replay` needs
+recording_rows = 100000        # the oldest go beyond that
+log_days = 30                  # agents' traces
+log_rows = 1000000             # the oldest go beyond that
+message_days = 90              # messages, in and out
+outbox_days = 7                # events that relays have taken or refused
+free_days = 30                 # effects that moved no money, with their jobs and sales; their idempotency keys too
+effect_days = 400              # the same where money moved, with the wallet's operations; sums stay in the books
+budget_days = 90               # what was spent on a day
+rate_days = 400                # rates that were used
+relay_list_days = 90           # where others read and write; looked up again when needed
+identity_days = 365            # replaced keys, beyond [keys] retired_days
+
+[disk]
+min_free_mb = 128              # with less room new work is refused, open money is finished; 0: only a full disk counts
 
 # Selling: one table per kind. A price of 0 is a free service.
 # [[sell]]

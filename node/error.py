@@ -6,10 +6,13 @@ VendoError
 ├── HomeExists      home.exists      409
 ├── AlreadyRunning  node.running     409
 ├── AgentTaken      agent.taken      409
-└── AgentConfigured agent.configured 409
+├── AgentConfigured agent.configured 409
+├── DiskLow         node.disk_low    507  a pause that ends by itself
+├── LeaseUnsure     node.unsure      503
+└── NoSteward       node.no_steward  503
 """
 
-from core.error import Conflict, InvalidInput, NotFound
+from core.error import Conflict, InvalidInput, NotFound, Paused, Unavailable
 
 
 class ConfigInvalid(InvalidInput):
@@ -52,3 +55,25 @@ class AgentConfigured(Conflict):
 
     code = "agent.configured"
     remedy = "Take its [[agent]] table out of config.toml and start the node again."
+
+
+class DiskLow(Paused, Unavailable):
+    """The disk is nearly full: nothing new is begun, and what is open is finished."""
+
+    code = "node.disk_low"
+    status = 507
+    remedy = "Free some space; the node goes on by itself. `vendo gc` deletes what is old."
+
+
+class LeaseUnsure(Unavailable):
+    """This process could not renew its lease in time; another may have taken its place."""
+
+    code = "node.unsure"
+    remedy = "Look at the database and the way to it; the process goes on by itself, or ends if its place was taken."
+
+
+class NoSteward(Unavailable):
+    """No process of this node takes this at the moment."""
+
+    code = "node.no_steward"
+    remedy = "Try again in some seconds; `vendo status` names the processes that share the database."

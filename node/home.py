@@ -10,6 +10,7 @@ control.json   where the running node listens
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -20,7 +21,8 @@ from pathlib import Path
 from node import config
 from node.error import AlreadyRunning, HomeExists, HomeMissing
 from node.identity.keystore import Locked, locked_text, plain_text, read_keys, replace_private, write_private
-from node.identity.passphrase import Sources, ask_at_terminal
+from node.identity.passphrase import Sources, ask_at_terminal, read_file
+from node.storage.address import OWN_FILE, file_of, is_postgres, with_password
 from relays.key import Keyring, new_words, parse_pubkey
 from relays.key import npub as to_npub
 from relays.nip49 import DEFAULT_LOG_N
@@ -31,6 +33,8 @@ TOKEN = "token"  # noqa: S105 - the name of a file
 DATABASE = "node.db"
 LOCK = "lock"
 CONTROL = "control.json"
+PASSWORD_VARIABLE = "VENDO_DATABASE_PASSWORD"  # noqa: S105 - the name of a variable
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +62,13 @@ def create(
     passphrase: str | None = None,
     passphrase_file: Path | None = None,
     log_n: int = DEFAULT_LOG_N,
+    database: str = OWN_FILE,
 ) -> Created:
     """Make a home directory with new keys, or with the keys of given words.
 
     `passphrase` encrypts the words at rest (NIP-49); None leaves them readable for their owner. `passphrase_file` is
     where the node will find it at its start, if that is a file; it is written if it is not there. `log_n` is what
-    trying a passphrase costs, as a power of two: 16 is 64 MiB and 0.3 s.
+    trying a passphrase costs, as a power of two: 16 is 64 MiB and 0.3 s. `database` is the URL of `[storage]`.
 
     Raises:
         HomeExists: there is one already; it is left as it is.
@@ -82,6 +87,7 @@ def create(
         services=tuple(services),
         passphrase_file=str(passphrase_file.absolute()) if passphrase_file is not None else "",
         log_n=log_n,
+        database=database,
     )
     config.parse(text)
     keys = plain_text(keyring) if passphrase is None else locked_text(keyring, passphrase, log_n)
@@ -134,6 +140,22 @@ def lock_keys(home: Path, keyring: Keyring, passphrase: str | None, log_n: int =
     replace_private(home / KEYS, text)
 
 
+def database_of(home: Path, section: config.StorageSection) -> str | Path:
+    """Where a home's database is: a file, or the URL of a PostgreSQL database with its password in it.
+
+    The password comes from the environment, or else from the file that the setting names.
+
+    Raises:
+        InvalidInput: the file cannot be used.
+    """
+    if not is_postgres(section.url):
+        return file_of(section.url, home)
+    password = os.environ.get(PASSWORD_VARIABLE, "")
+    if not password and section.password_file:
+        password = read_file(home / section.password_file, "database password")
+    return with_password(section.url, password) if password else section.url
+
+
 def read_token(home: Path) -> str:
     """The operator's bearer token.
 
@@ -170,6 +192,17 @@ class Lock:
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         self._handle = handle
         return self
+
+    @property
+    def name(self) -> str:
+        """Names this very lock, as long as this machine runs: whoever holds it knows that others who did are dead."""
+        assert self._handle is not None
+        facts = os.fstat(self._handle)
+        try:
+            machine = _BOOT.read_text(encoding="ascii").strip()
+        except OSError:  # then nobody is known to be dead, and a lease is waited for
+            machine = secrets.token_hex(16)
+        return hashlib.sha256(f"{machine} {facts.st_dev} {facts.st_ino}".encode()).hexdigest()[:32]
 
     def __exit__(self, *_: object) -> None:
         if self._handle is not None:

@@ -10,12 +10,15 @@ from dvm.buying import Buying
 from fs.feed import Feed
 from fs.namespace import Access, Mount, Namespace
 from fs.service.agents import Roster, agents_service
+from fs.service.alarms import alarms_service
 from fs.service.compute import Market, compute_service
 from fs.service.containers import containers_service
-from fs.service.ctl import Switch, ctl_service
+from fs.service.ctl import Lives, Switch, ctl_service
 from fs.service.goals import goals_service
+from fs.service.hooks import hooks_service
 from fs.service.identity import Desk, Keys, Person, identity_service
 from fs.service.inbox import inbox_service
+from fs.service.interests import interests_service
 from fs.service.ledger import Ledger, ledger_service
 from fs.service.logs import logs_service
 from fs.service.market import market_service
@@ -24,10 +27,11 @@ from fs.service.status import status_service
 from fs.service.treasury import Treasurer
 from fs.service.wallet import wallet_service
 from node.agent.goal import AgentGoals
-from node.agent.inbox import AgentInbox
+from node.agent.limit import TickLimits
 from node.agent.log import AgentLog
 from node.agent.view import AgentView
 from node.message.service import OPERATOR, AgentMessenger, Messages
+from node.waking import Waking
 from wallet.fx import Fx
 from wallet.wallet import Wallet
 
@@ -54,6 +58,9 @@ class Parts:
     person: Callable[[str], Person]
     desk: Callable[[str], Desk]
     keys: Keys
+    lives: Lives
+    limits: TickLimits
+    waking: Waking
 
 
 def operator_namespace(parts: Parts, messages: Messages, roster: Roster) -> Namespace:
@@ -89,14 +96,17 @@ def operator_namespace(parts: Parts, messages: Messages, roster: Roster) -> Name
     )
 
 
-def agent_namespace(parts: Parts, name: str, messages: Messages, notify: Callable[[str], None]) -> Namespace:
+def agent_namespace(parts: Parts, name: str, messages: Messages) -> Namespace:
     """What one agent sees: its own inbox, logs and goals, and the market within its owner's budget."""
-    inbox = AgentInbox(name, parts.unit, parts.clock, notify)
-    view = AgentView(name, parts.unit)
+    waking, inbox = parts.waking, parts.waking.inbox(name)
+    view = AgentView(name, parts.unit, parts.clock, parts.limits)
     return Namespace(
         [
             Mount("/status", status_service(view.status), Access.READ, "how this agent is doing"),
             Mount("/inbox", inbox_service(inbox), Access.READ, "what waits for it"),
+            Mount("/alarms", alarms_service(waking.agenda(name)), Access.WRITE, "when it is woken"),
+            Mount("/interests", interests_service(waking.interests(name)), Access.WRITE, "what it is told of"),
+            Mount("/hooks", hooks_service(waking.hooks(name)), Access.ADMIN, "ways in for webhooks"),
             Mount("/logs", logs_service(AgentLog(name, parts.unit, parts.feed)), Access.READ, "what it did"),
             Mount(
                 "/identity",
@@ -112,7 +122,8 @@ def agent_namespace(parts: Parts, name: str, messages: Messages, notify: Callabl
             Mount("/compute", compute_service(parts.buying, parts.market, parts.feed), Access.BUDGETED, "buy work"),
             Mount("/containers", containers_service(), Access.BUDGETED, "run code"),
             Mount("/nostr", nostr_service(AgentMessenger(messages, name), parts.relays), Access.BUDGETED, "messages"),
-            Mount("/ctl", ctl_service(parts.switch, inbox), Access.ADMIN, "for the operator"),
+            Mount("/ctl", ctl_service(parts.switch, inbox, parts.lives, name), Access.ADMIN, "for the operator"),
         ],
-        {"/send": "/inbox/new", "/tick": "/ctl/tick"},
+        {"/send": "/inbox/new", "/tick": "/ctl/tick", "/deadletter": "/inbox/deadletter"},
+        waking.file_changed(name),
     )

@@ -6,8 +6,9 @@ failing service stops the others in order, and its error is raised when all are 
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +18,13 @@ class Service(Protocol):
 
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         """Set `ready` when others may rely on it; finish what is open and return when `stop` is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A service that is one method of something larger."""
+
+    run: Callable[[asyncio.Event, asyncio.Event], Coroutine[Any, Any, None]]
 
 
 async def serve(

@@ -2,14 +2,12 @@
 
 import asyncio
 import logging
-import socket
-from typing import Any
 
 import aiohttp
 from yarl import URL
 
 from core.identifier import PubKey
-from relays.address import is_public
+from relays.guard import guarded
 from relays.nip05 import MAX_DOCUMENT_BYTES, Named, parse_address, read_document
 
 log = logging.getLogger(__name__)
@@ -17,16 +15,9 @@ log = logging.getLogger(__name__)
 TIMEOUT_S = 8.0
 
 
-def _guarded(info: Any) -> socket.socket:
-    family, kind, protocol, _, address = info
-    if not is_public(str(address[0])):
-        raise OSError(f"{address[0]} is not a public address")
-    return socket.socket(family, kind, protocol)
-
-
 def guarded_session() -> aiohttp.ClientSession:
     """A session that connects to public addresses alone, checked after the name was resolved."""
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(socket_factory=_guarded), auto_decompress=False)
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(socket_factory=guarded), auto_decompress=False)
 
 
 async def look_up(text: str, session: aiohttp.ClientSession, timeout_s: float = TIMEOUT_S) -> Named | None:

@@ -35,21 +35,35 @@ KEEP_MS = 7 * 86_400_000
 _PRUNE_ROWS = 500
 _PRUNE_PAUSE_S = 0.05
 _PAGE_ROWS = 2_000
-_SCAN_OVERLAP_MS = 5_000
+SCAN_OVERLAP_S = 5.0
 _GROUP = 1_000
 _FINAL_SAVE_S = 3.0
+_ENDED_S = 3.0
 
 
 class Outbox:
-    """Sends what is in table `outbox`. `permit_for(effect_id)` gives the gate's leave for a row."""
+    """Sends what is in table `outbox`. `permit_for(effect_id)` gives the gate's leave for a row.
 
-    def __init__(self, pool: Pool, unit: UnitOfWork, clock: Clock, permit_for: Callable[[str], Permit]) -> None:
+    Where several processes share the table one of them sends. `overlap_s` says how long the others may take from making
+    a row to committing it, clocks that differ included; `look` finds what they have committed.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        unit: UnitOfWork,
+        clock: Clock,
+        permit_for: Callable[[str], Permit],
+        overlap_s: float = SCAN_OVERLAP_S,
+    ) -> None:
+        self._overlap_ms = int(overlap_s * 1_000)
         self._pool = pool
         self._unit = unit
         self._clock = clock
         self._permit_for = permit_for
         self._lanes: dict[str, Lane] = {}
         self._settled: list[Update] = []
+        self._ended: dict[tuple[str, str], float] = {}  # of late, by event and relay: a scan may still see it pending
         self._wake = asyncio.Event()
         self._running = self._asked = False
         self._scanned_ms = 0
@@ -90,8 +104,11 @@ class Outbox:
     def kick(self, rows: Iterable[Write] = ()) -> None:
         """Send these rows now; they were just committed. Writes to other tables among them are passed over.
 
-        Without any, the table is read for what is pending. A row that was sent before is sent once more.
+        Without any, the table is read for what is pending. A row that was sent before is sent once more. Where the
+        outbox does not run, the rows wait in the table for the process in which it does.
         """
+        if not self._running:
+            return
         touched: dict[str, Lane] = {}
         for row in rows:
             if type(row) is Insert and row.table == TABLE:
@@ -105,6 +122,11 @@ class Outbox:
         for lane in touched.values():
             lane.reach_at = 0.0
             self._pump(lane)
+
+    def look(self) -> None:
+        """Read what was committed lately, also by others."""
+        self._asked = True
+        self._wake.set()
 
     # ---- sending
 
@@ -186,6 +208,7 @@ class Outbox:
         }
         if verdict.state is not VerdictState.UNKNOWN:
             change["state"] = "sent" if verdict.state is VerdictState.STORED else "refused"
+            self._ended[item.event_id, lane.relay] = self._clock.monotonic()
         if verdict.state is VerdictState.REFUSED:
             log.warning(
                 "%s refused an event: %s",
@@ -268,7 +291,7 @@ class Outbox:
         """Read more for those lanes that had more than they could hold, and what came lately without a kick."""
         since, self._scanned_ms = self._scanned_ms, self._clock.millis()
         try:
-            lately = await self._read(Within(since - _SCAN_OVERLAP_MS, self._scanned_ms + 1))
+            lately = await self._read(Within(since - self._overlap_ms, self._scanned_ms + 1))
             for lane in self._lanes.values():
                 lane.overflow = lane.overflow or len(lately) == _PAGE_ROWS
             for lane in [lane for lane in self._lanes.values() if lane.hungry]:
@@ -285,9 +308,12 @@ class Outbox:
 
     async def _read(self, when: Within) -> list[dict[str, Any]]:
         where: dict[str, Any] = {"state": "pending", "next_at_ms": when}
+        before = self._clock.monotonic() - _ENDED_S
+        self._ended = {key: at for key, at in self._ended.items() if at > before}
         rows = await self._unit.select(TABLE, where, order=("next_at_ms",), limit=_PAGE_ROWS)
         for row in rows:
-            self._lane(str(row["relay"])).add((_item(row),))
+            if (row["event_id"], row["relay"]) not in self._ended:
+                self._lane(str(row["relay"])).add((_item(row),))
         return rows
 
     async def _load(self) -> None:

@@ -11,11 +11,9 @@ import itertools
 import logging
 import random
 import secrets
-import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
 
 import aiohttp
 
@@ -24,7 +22,7 @@ from core.effect import Permit
 from core.error import VendoError
 from core.identifier import PubKey
 from core.unit import UnitOfWork
-from relays.address import canonical, is_public
+from relays.address import canonical
 from relays.audience import Audience
 from relays.authentication import Authenticator, Keys
 from relays.connection import Connection
@@ -33,6 +31,7 @@ from relays.delivery import Delivery, Handler
 from relays.event import Event
 from relays.fact import Facts
 from relays.filter import Filter
+from relays.guard import guarded
 from relays.handled import Handled
 from relays.health import RelayHealth, absorb
 from relays.link import HEARTBEAT_S, Link
@@ -49,14 +48,6 @@ SAVE_S = 1.0
 WAIT_UP_S = 5.0
 GRACE_S = 3.0
 MAX_FOREIGN = 64
-
-
-def _guarded(info: Any) -> socket.socket:
-    """A socket to the public internet only: a stranger's relay address must not reach into our own network."""
-    family, kind, protocol, _, address = info
-    if not is_public(str(address[0])):
-        raise OSError(f"{address[0]} is not a public address")
-    return socket.socket(family, kind, protocol)
 
 
 class Pool:
@@ -117,7 +108,7 @@ class Pool:
         with ThreadPoolExecutor(1, thread_name_prefix="verify") as self._executor:
             async with (
                 aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as self._own,
-                aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, socket_factory=_guarded)) as self._guest,
+                aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, socket_factory=guarded)) as self._guest,
                 asyncio.TaskGroup() as self._tasks,
             ):
                 for url in self.urls:

@@ -131,7 +131,7 @@ def paths() -> str:
     nobody: Any = _Anything()
     tables = {
         "The operator's tree, `/agents/node/…`": operator_namespace(parts, nobody, nobody),
-        "An agent's tree, `/agents/<name>/…`": agent_namespace(parts, "agent", nobody, nobody),
+        "An agent's tree, `/agents/<name>/…`": agent_namespace(parts, "agent", nobody),
     }
     lines = [
         "# Paths\n",

@@ -27,14 +27,15 @@ IN_CI = os.environ.get("CI") == "true"
 
 # --- the environment ------------------------------------------------------------------------------------------------
 
-_MEDDLING = ("VENDO_", "MINT_", "CASHU_", "WALLET_", "NOSTR_", "FAKEWALLET_", "LIGHTNING_", "XDG_", "NLTK_")
+_MEDDLING = ("VENDO_", "MINT_", "CASHU_", "WALLET_", "NOSTR_", "FAKEWALLET_", "LIGHTNING_", "PG", "XDG_", "NLTK_")
+_ASKED_FOR = {"VENDO_TEST_POSTGRES"}  # a PostgreSQL that is there already (tests/postgres_part.py)
 _PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
 _HOME = pytest.StashKey[str]()
 
 
 def _clear_environment() -> None:
     for name in list(os.environ):
-        if name.startswith(_MEDDLING) or name.lower() in _PROXIES:
+        if (name.startswith(_MEDDLING) and name not in _ASKED_FOR) or name.lower() in _PROXIES:
             del os.environ[name]
 
 
@@ -124,14 +125,15 @@ def _has_docker() -> bool:
 
 
 def _has_postgres() -> bool:
-    return any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or shutil.which("initdb") is not None
+    there = any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or shutil.which("initdb") is not None
+    return there or "VENDO_TEST_POSTGRES" in os.environ
 
 
 PARTS = {
     "node": Part(_has_node, "make test-deps (root)"),
     "relays": Part(_has_relays, "make test-deps (root)"),
     "docker": Part(_has_docker, "start a Docker engine"),
-    "postgres": Part(_has_postgres, "install PostgreSQL's server"),
+    "postgres": Part(_has_postgres, "make test-deps (root)"),
 }
 
 

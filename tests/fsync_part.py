@@ -1,14 +1,16 @@
 """Counts and breaks what SQLite asks of the disk, with nothing but Python.
 
 A shim VFS is put in front of SQLite's own: files are opened by the real one, and then get a copy of its table of
-methods in which `xSync` and `xWrite` pass through here. It is registered with the very library that the `sqlite3`
-module has loaded. xSync is one fdatasync in SQLite's unix VFS; power loss itself cannot be tried.
+methods in which `xSync`, `xWrite` and `xShmMap` pass through here. It is registered with the very library that the
+`sqlite3` module has loaded. xSync is one fdatasync in SQLite's unix VFS; power loss itself cannot be tried.
 """
 
 import contextlib
 import ctypes
+import functools
 import sqlite3
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,13 +19,16 @@ from typing import Any
 MAIN, WAL = "main", "wal"
 _ROLES = {0x100: MAIN, 0x80000: WAL}  # SQLITE_OPEN_MAIN_DB, SQLITE_OPEN_WAL
 _IO_METHODS_BYTES = 8 + 18 * 8  # iVersion and the 18 methods of version 3
-_X_WRITE, _X_SYNC = 8 + 2 * 8, 8 + 4 * 8
+_X_WRITE, _X_SYNC, _X_SHM_MAP = 8 + 2 * 8, 8 + 4 * 8, 8 + 12 * 8
 
 _OPEN = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(ctypes.c_int)
 )
 _SYNC = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
 _WRITE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int64)
+_SHM_MAP = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.POINTER(ctypes.c_void_p)
+)
 
 
 class _Vfs(ctypes.Structure):
@@ -56,15 +61,19 @@ def _library() -> ctypes.CDLL:
 class Disk:
     """What was asked of the disk since it was made.
 
-    `syncs` and `writes` count by role of the file. While `failing_sync` or `failing_write` holds one of SQLite's
-    error codes, that request is refused with it for files of the role `failing`.
+    `syncs` and `writes` count by role of the file. While `failing_sync`, `failing_write` or `failing_map` (of the
+    shared memory beside a file) holds one of SQLite's error codes, that request is refused with it for files of the
+    role `failing`, once `sparing` more of them went well. A write that fails is `short` if half of it is stored all the
+    same, as a disk does that fills up in the middle of it. Every sync takes `slow_s` seconds longer.
     """
 
     def __init__(self) -> None:
         self.syncs: Counter[str] = Counter()
         self.writes: Counter[str] = Counter()
         self.failing = WAL
-        self.failing_sync = self.failing_write = 0
+        self.failing_sync = self.failing_write = self.failing_map = self.sparing = 0
+        self.short = False
+        self.slow_s = 0.0
         self._library = _library()
         self._real = self._library.sqlite3_vfs_find(None)
         self._roles: dict[int, str] = {}
@@ -88,6 +97,20 @@ class Disk:
         assert self._library.sqlite3_vfs_register(self._real, 1) == 0
         assert self._library.sqlite3_vfs_unregister(ctypes.byref(self._shim)) == 0
 
+    def heal(self) -> None:
+        """Nothing fails any more."""
+        self.failing_sync = self.failing_write = self.failing_map = self.sparing = 0
+        self.short = False
+
+    def _fails(self, code: int, file: int) -> int:
+        """The code with which a request is refused, 0 if it is not."""
+        if not code or self._roles.get(file, "other") != self.failing:
+            return 0
+        if self.sparing:
+            self.sparing -= 1
+            return 0
+        return code
+
     def _on_open(self, vfs: int, name: int, file: int, flags: int, out: Any) -> int:
         code = self._real_open(vfs, name, file, flags, out)
         methods = ctypes.c_void_p.from_address(file)
@@ -100,30 +123,40 @@ class Disk:
         table = self._tables.get(real)
         if table is None:
             table = self._tables[real] = ctypes.create_string_buffer(ctypes.string_at(real, _IO_METHODS_BYTES))
-            real_sync = _SYNC(ctypes.c_void_p.from_address(real + _X_SYNC).value)
-            real_write = _WRITE(ctypes.c_void_p.from_address(real + _X_WRITE).value)
-
-            def on_sync(file: int, flags: int) -> int:
-                role = self._roles.get(file, "other")
-                if self.failing_sync and role == self.failing:
-                    return self.failing_sync
-                code = int(real_sync(file, flags))
-                self.syncs[role] += code == 0
-                return code
-
-            def on_write(file: int, data: int, count: int, offset: int) -> int:
-                role = self._roles.get(file, "other")
-                if self.failing_write and role == self.failing:
-                    return self.failing_write
-                self.writes[role] += 1
-                return int(real_write(file, data, count, offset))
-
-            sync, write = _SYNC(on_sync), _WRITE(on_write)
-            self._kept += [sync, write]
-            base = ctypes.addressof(table)
-            ctypes.c_void_p.from_address(base + _X_SYNC).value = ctypes.cast(sync, ctypes.c_void_p).value
-            ctypes.c_void_p.from_address(base + _X_WRITE).value = ctypes.cast(write, ctypes.c_void_p).value
+            for offset, kind, on in (
+                (_X_SYNC, _SYNC, self._on_sync),
+                (_X_WRITE, _WRITE, self._on_write),
+                (_X_SHM_MAP, _SHM_MAP, self._on_map),
+            ):
+                there = ctypes.c_void_p.from_address(real + offset).value
+                if there:  # a file in memory has no xShmMap
+                    ours = kind(functools.partial(on, kind(there)))
+                    self._kept.append(ours)
+                    address = ctypes.cast(ours, ctypes.c_void_p).value
+                    ctypes.c_void_p.from_address(ctypes.addressof(table) + offset).value = address
         return table
+
+    def _on_sync(self, real: Any, file: int, flags: int) -> int:
+        refused = self._fails(self.failing_sync, file)
+        if refused:
+            return refused
+        if self.slow_s:
+            time.sleep(self.slow_s)
+        code = int(real(file, flags))
+        self.syncs[self._roles.get(file, "other")] += code == 0
+        return code
+
+    def _on_write(self, real: Any, file: int, data: int, count: int, offset: int) -> int:
+        refused = self._fails(self.failing_write, file)
+        if refused:
+            if self.short and count > 1:
+                real(file, data, count // 2, offset)
+            return refused
+        self.writes[self._roles.get(file, "other")] += 1
+        return int(real(file, data, count, offset))
+
+    def _on_map(self, real: Any, file: int, page: int, size: int, extend: int, out: Any) -> int:
+        return self._fails(self.failing_map, file) or int(real(file, page, size, extend, out))
 
 
 _ALL: list[Disk] = []  # connections may outlive a test, and then still call into these
@@ -138,5 +171,5 @@ def watched_disk() -> Iterator[Disk]:
     try:
         yield disk
     finally:
-        disk.failing_sync = disk.failing_write = 0
+        disk.heal()
         disk.unregister()

@@ -49,6 +49,11 @@ _BOOKING_TRIES = 3
 Then = Callable[[Stored], Sequence[Write]]
 Replan = Callable[[Stored], Awaitable[Stored]]
 Conclude = Callable[[Stored, Sequence[Proof], Sequence[Proof]], dict[str, Any]]
+Booked = Callable[[Stored], Awaitable[Sequence[Write]]]
+
+
+async def _untold(stored: Stored) -> Sequence[Write]:
+    return ()
 
 
 @dataclass(slots=True)
@@ -95,6 +100,7 @@ class Engine:
         self._permit_for = permit_for
         self._replan = replan
         self._conclude = conclude
+        self.booked: Booked = _untold  # asked for writes that go with a booking; asked again if that is tried again
         self._driven: dict[str, tuple[asyncio.Lock, list[None]]] = {}
         self._freed = asyncio.Event()
 
@@ -305,9 +311,12 @@ class Engine:
             writes, spent_fee = await self._booking(drive)
             done = replace(new, fee=spent_fee)
             done = replace(done, result=self._conclude(done, kept, given))
+            told = await self.booked(done)
+            if told:
+                writes, _ = await self._booking(drive)  # as the coins are now: asking took its time
             extra = list(drive.then(done)) if drive.then is not None and conflict is None else []
             try:
-                await self._store(drive, done, [*writes, *extra])
+                await self._store(drive, done, [*writes, *told, *extra])
             except Conflict as error:
                 fresh = await self._purse.find(op.id)
                 if fresh is None or fresh.version != drive.stored.version:

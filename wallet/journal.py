@@ -1,7 +1,8 @@
 """Double entry per mint and unit: what an operation moved, as postings that sum to zero (M3). Pure.
 
 `wallet` and `locked` are what we hold: free (or reserved) coins, and coins locked to or handed to somebody who has not
-taken them. All other accounts say where money came from (negative) or went to (positive).
+taken them. All other accounts say where money came from (negative) or went to (positive); `elsewhere` is what moved
+in a time that this database does not remember (`wallet.copy`).
 """
 
 from collections import Counter
@@ -25,6 +26,7 @@ class Account(StrEnum):
     WITHDRAWALS = "withdrawals"
     RESTORED = "restored"
     LOST = "lost"
+    ELSEWHERE = "elsewhere"
 
 
 _SOURCE = {Kind.DEPOSIT: Account.DEPOSITS, Kind.CLAIM: Account.EARNINGS}

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from core.clock import Clock
@@ -44,6 +44,7 @@ class Keeper:
         teller: mints paid deposits.
         engine: drives operations.
         auditor: books taken payments.
+        books: the mints.
         clock: the pace.
         permit_for: the gate's permit for an effect that has begun.
     """
@@ -54,6 +55,7 @@ class Keeper:
         teller: Teller,
         engine: Engine,
         auditor: Auditor,
+        books: Mapping[tuple[str, str], KeysetBook],
         clock: Clock,
         permit_for: Callable[[EffectId], Permit],
     ) -> None:
@@ -61,6 +63,7 @@ class Keeper:
         self._teller = teller
         self._engine = engine
         self._auditor = auditor
+        self._books = books
         self._clock = clock
         self._permit_for = permit_for
         self._pace: dict[str, _Pace] = {}
@@ -76,6 +79,10 @@ class Keeper:
             for operations in by_mint.values():
                 group.create_task(self._each(operations))
         return len(await self._purse.operations(state=OPEN))
+
+    async def look_up(self, book: KeysetBook) -> None:
+        """Take up every open operation at one mint."""
+        await self._each(await self._purse.operations(mint=book.mint.url, unit=book.unit, state=OPEN))
 
     async def _each(self, operations: list[Stored]) -> None:
         for stored in operations:
@@ -95,12 +102,16 @@ class Keeper:
         except VendoError as error:
             _log.warning("the wallet's rows cannot be read", extra={"action": "wallet_round", "code": error.code})
             return
-        listed = {stored.op.id for stored in (*waiting, *doubtful)}
+        copied = [book for book in self._books.values() if book.copied]
+        listed = {stored.op.id for stored in (*waiting, *doubtful)} | {book.mint.url for book in copied}
         self._pace = {id_: pace for id_, pace in self._pace.items() if id_ in listed}
         for stored in waiting:
             late = self._clock.now() > stored.plan.expires
             if self._due(stored.op.id, _LATE_POLL_S if late else _SLOWEST_POLL_S):
                 await self.poll(stored.op.id)
+        for book in copied:
+            if self._due(book.mint.url, _SLOWEST_S):
+                await self._teller.warm(book)
         for stored in doubtful:
             if not self._engine.is_driven(stored.op.id) and self._due(stored.op.id, _SLOWEST_S):
                 await self._resume(stored.op.id)
@@ -143,8 +154,17 @@ class Keeper:
         quote = await self._book(stored).mint.quote(stored.plan.quote)
         if quote.state is QuoteState.PAID:
             await self._teller.paid(stored, permit)
+        elif quote.state is QuoteState.ISSUED and stored.plan.copied:
+            await self._issued(stored, permit)
         elif quote.state is QuoteState.UNPAID and self._clock.now() > stored.plan.expires + _EXPIRY_MARGIN_S:
             await self._teller.expired(stored, permit)
+
+    async def _issued(self, stored: Stored, permit: Permit) -> None:
+        """An old copy's deposit: if its outputs are known they may be what was signed, else the coins were found."""
+        if stored.plan.outputs:
+            await self._teller.paid(stored, permit)
+        elif not self._book(stored).copied:
+            await self._teller.minted_before(stored, permit)
 
     def _book(self, stored: Stored) -> KeysetBook:
         try:

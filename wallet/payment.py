@@ -58,13 +58,18 @@ class Coins(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """The machine's state. `rejected` is the mint's code if the last request was definitely refused."""
+    """The machine's state. `rejected` is the mint's code if the last request was definitely refused.
+
+    `copied`: it would pay somebody, and its row comes from an old copy of the database. What the mint has signed for it
+    is booked; nothing more is ever sent, since whatever it was for may have been paid in another way meanwhile.
+    """
 
     id: OperationId
     kind: Kind
     state: State
     attempt: int = 1
     rejected: int | None = None
+    copied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,11 @@ class QuotePaid:
 @dataclass(frozen=True, slots=True)
 class QuoteExpired:
     """A deposit's invoice expired long ago, and nobody has paid it."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteIssued:
+    """A deposit of an old copy was minted after that copy was made: its coins are found by their counters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +129,16 @@ class LookUpFailed:
 
 
 Event: TypeAlias = (
-    QuotePaid | QuoteExpired | Answered | NeverSent | Rejected | Silent | Restarted | LookedUp | LookUpFailed
+    QuotePaid
+    | QuoteExpired
+    | QuoteIssued
+    | Answered
+    | NeverSent
+    | Rejected
+    | Silent
+    | Restarted
+    | LookedUp
+    | LookUpFailed
 )
 
 
@@ -155,7 +174,7 @@ def _found(outputs: Signed, inputs: Coins | None = None) -> Callable[[Operation,
 
 def _never_happened(operation: Operation, event: Event) -> bool:
     absent = _found(Signed.NONE, Coins.UNSPENT)(operation, event)
-    return absent and operation.rejected is not None
+    return absent and (operation.rejected is not None or operation.copied)
 
 
 def _paid_for(operation: Operation, event: Event) -> bool:
@@ -170,6 +189,7 @@ def _outdated(operation: Operation, event: Event) -> bool:
         and isinstance(event, LookedUp)
         and event.stale
         and operation.attempt < MAX_ATTEMPTS
+        and not operation.copied
     )
 
 
@@ -179,6 +199,7 @@ _WAITING = frozenset({State.WAITING})
 TRANSITIONS: tuple[Transition, ...] = (
     Transition("paid", _WAITING, QuotePaid, State.PREPARED, Effect.SUBMIT),
     Transition("expired", _WAITING, QuoteExpired, State.REFUSED, Effect.RELEASE),
+    Transition("minted_before", _WAITING, QuoteIssued, State.REFUSED, Effect.RELEASE),
     Transition("answered", _OPEN, Answered, State.DONE, Effect.BOOK),
     Transition("not_minted", frozenset({State.PREPARED}), NeverSent, State.WAITING, Effect.RELEASE, _paid_for),
     # Only the very first request of a plan can be known to have never left.

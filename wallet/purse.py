@@ -155,7 +155,7 @@ class Purse:
         plan = Plan.from_json(self._vault.open(bytes(row["plan"]), f"plan/{id_}"))
         result = self._vault.open_result(bytes(row["result"]), id_) if row["result"] else None
         return Stored(
-            Operation(id_, Kind(row["kind"]), State(row["state"]), plan.attempt),
+            Operation(id_, Kind(row["kind"]), State(row["state"]), plan.attempt, copied=plan.copied),
             plan,
             row["mint"],
             row["unit"],

@@ -39,6 +39,7 @@ class Plan:
         fee: the mint's fee for the inputs, in its unit.
         quote: the deposit's quote id; `invoice` its invoice, `expires` its expiry (Unix seconds).
         terms: of a lock: pubkey, locktime, refund, price (msat), ceiling (msat), payload id.
+        copied: the row comes from an old copy of the database; see `wallet.copy`.
     """
 
     digest: str
@@ -52,6 +53,7 @@ class Plan:
     invoice: str = field(default="", repr=False)
     expires: int = 0
     terms: Mapping[str, str | int] = field(default_factory=dict)
+    copied: bool = False
 
     def to_json(self) -> bytes:
         """For a sealed column."""
@@ -68,6 +70,7 @@ class Plan:
                 "invoice": self.invoice,
                 "expires": self.expires,
                 "terms": dict(self.terms),
+                "copied": self.copied,
             }
         )
 
@@ -87,6 +90,7 @@ class Plan:
             body["invoice"],
             body["expires"],
             body["terms"],
+            body.get("copied", False),
         )
 
 

@@ -19,8 +19,12 @@ GAP = 300
 _log = logging.getLogger(__name__)
 
 
-async def scan(book: KeysetBook, derive: Derivation, keyset: str, used: int = 0) -> tuple[list[Proof], int]:
+async def scan(
+    book: KeysetBook, derive: Derivation, keyset: str, used: int = 0, *, first: int = 0
+) -> tuple[list[Proof], int]:
     """Every coin that the mint ever signed for this seed in one keyset, and the counter after the last of them.
+
+    `first` is the counter at which to begin; then only coins from there on are found.
 
     Raises:
         Unavailable: the mint does not answer.
@@ -28,7 +32,7 @@ async def scan(book: KeysetBook, derive: Derivation, keyset: str, used: int = 0)
     """
     keys = (await book.keys(keyset)).keys
     proofs: list[Proof] = []
-    counter, last = 0, -1
+    counter, last = first, first - 1
     while counter <= max(last, used - 1) + GAP:
         outputs = [derive.output(keyset, counter + place, 1) for place in range(BATCH)]
         signatures = await book.mint.restore(outputs)

@@ -28,7 +28,7 @@ from wallet.error import (
     TokenSpent,
 )
 from wallet.model import Locked, OperationResult, OperationView, Received
-from wallet.payment import Kind, Operation, QuoteExpired, QuotePaid, Restarted, State, step
+from wallet.payment import Kind, Operation, QuoteExpired, QuoteIssued, QuotePaid, Restarted, State, step
 from wallet.planner import Planned, Planner
 from wallet.purse import Purse, Stored
 from wallet.record import Plan
@@ -125,6 +125,7 @@ class Teller:
         clock: measures patience.
         check: the gate's check of permits.
         guard: compares counters with a mint; asked once per mint, before the first operation there.
+        look_up: looks up the open operations of a mint whose rows come from an old copy.
     """
 
     def __init__(
@@ -136,8 +137,9 @@ class Teller:
         clock: Clock,
         check: Callable[[Permit], None],
         guard: Callable[[KeysetBook], Awaitable[None]],
+        look_up: Callable[[KeysetBook], Awaitable[None]],
     ) -> None:
-        self._guard = guard
+        self._guard, self._look_up = guard, look_up
         self._purse = purse
         self._planner = planner
         self._engine = engine
@@ -231,6 +233,8 @@ class Teller:
         await book.known()
         if book.guarded:
             return
+        if book.copied:
+            await self._look_up(book)  # before the lock is taken: an operation that goes on may choose coins
         async with self.choosing(book):
             if not book.guarded:
                 await self._guard(book)
@@ -348,6 +352,10 @@ class Teller:
     async def expired(self, stored: Stored, permit: Permit) -> Stored:
         """The invoice was never paid."""
         return await self._engine.run(stored, QuoteExpired(), permit)
+
+    async def minted_before(self, stored: Stored, permit: Permit) -> Stored:
+        """The coins were minted in the time that this database does not remember."""
+        return await self._engine.run(stored, QuoteIssued(), permit)
 
 
 async def first_of(event: asyncio.Event, seconds: float, clock: Clock) -> None:

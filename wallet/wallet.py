@@ -6,7 +6,7 @@ changes something at a mint.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -27,6 +27,7 @@ from wallet.cashu.mint import canonical_url
 from wallet.cashu.port import Mint
 from wallet.cashu.proof import Proof, total
 from wallet.cashu.token import Payment, decode, from_payload
+from wallet.copy import OldCopy
 from wallet.engine import Engine
 from wallet.error import (
     InvoiceRejected,
@@ -112,9 +113,16 @@ class Wallet:
         self._planner = Planner(self._purse, derive, self._book)
         self._engine = Engine(self._purse, keyring, clock, self._books, permit_for, self._renew, conclude)
         self._restorer = Restorer(self._purse, derive, clock)
-        self._teller = Teller(self._purse, self._planner, self._engine, self._books, clock, check, self._restorer.guard)
+        self._copy = OldCopy(self._purse, derive, unit, clock)
+        self._teller = Teller(
+            self._purse, self._planner, self._engine, self._books, clock, check, self._guard,
+            lambda book: self._keeper.look_up(book),
+        )  # fmt: skip
         self._auditor = Auditor(self._purse, self._books, clock)
-        self._keeper = Keeper(self._purse, self._teller, self._engine, self._auditor, clock, permit_for)
+        self._keeper = Keeper(self._purse, self._teller, self._engine, self._auditor, self._books, clock, permit_for)
+
+    async def _guard(self, book: KeysetBook) -> None:
+        await (self._copy.settle(book) if book.copied else self._restorer.guard(book))
 
     async def _renew(self, stored: Stored) -> Stored:
         return await self._teller.renew(stored)
@@ -142,6 +150,7 @@ class Wallet:
 
     async def recover(self) -> int:
         """At start: resolve every open operation, or leave it unknown. How many are still open."""
+        await self._copy.load(self._books.values())
         async with asyncio.TaskGroup() as group:  # a mint that is away keeps none of the others waiting
             for book in self._books.values():
                 group.create_task(self._teller.warm(book))
@@ -150,6 +159,31 @@ class Wallet:
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         """Background work: unknown operations, unpaid deposits, payments that were taken."""
         await self._keeper.run(ready, stop)
+
+    # ------------------------------------------------------------------ after a restore from an old copy
+
+    async def mark_copied(self) -> None:
+        """Before `recover`: the rows are an old copy's. See `wallet.copy` for what follows from that."""
+        await self._copy.mark(self._books.values())
+
+    async def copied(self) -> Mapping[str, str]:
+        """Mint → what asking it has shown so far: `pending`, `same` or `moved`. Empty where nothing was restored."""
+        return await self._copy.states()
+
+    async def forget_copied(self) -> None:
+        """All mints were asked, and nobody needs the answers any more."""
+        await self._copy.forget()
+
+    def on_booked(self, callback: Callable[[OperationView], Awaitable[Sequence[Write]]]) -> None:
+        """Have it asked, when money has moved, for writes that are committed together with the booking.
+
+        It may be asked again if that commit has to be repeated.
+        """
+
+        async def booked(stored: Stored) -> Sequence[Write]:
+            return await callback(view_of(stored))
+
+        self._engine.booked = booked
 
     # ------------------------------------------------------------------ reading
 

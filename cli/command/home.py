@@ -9,6 +9,7 @@ import typer
 from cli.option import HomeOption, JsonOption
 from cli.output import Output
 from cli.passphrase import NewFileOption, NewKeyringOption, NoneOption, choose
+from node.storage.address import OWN_FILE
 
 _RELAYS = ("wss://relay.damus.io", "wss://nos.lol")
 
@@ -20,6 +21,9 @@ SellOption = Annotated[
 ]
 WordsOption = Annotated[
     Path | None, typer.Option("--words", help="A file with the seed words of a lost node; - reads standard input.")
+]
+DatabaseOption = Annotated[
+    str, typer.Option("--database", help="Where the database is: sqlite:///FILE, or postgresql://USER@HOST/DATABASE.")
 ]
 OwnerOption = Annotated[str | None, typer.Option("--owner", help="Whose DMs are answered (npub or hex).")]
 
@@ -33,6 +37,7 @@ def init(
     name: Annotated[str, typer.Option("--name", help="The node's public name.")] = "vendo",
     sell: SellOption = None,
     words: WordsOption = None,
+    database: DatabaseOption = OWN_FILE,
     passphrase_file: NewFileOption = None,
     passphrase_keyring: NewKeyringOption = False,
     no_passphrase: NoneOption = False,
@@ -62,7 +67,7 @@ def init(
         into_keyring(Keyring(seed).node.npub, chosen.text)
     made = create(
         home, relays=relays, mints=tuple(mint or ()), port=port, owner=owner, name=name, services=services, words=seed,
-        passphrase=chosen.text, passphrase_file=chosen.file,
+        passphrase=chosen.text, passphrase_file=chosen.file, database=database,
     )  # fmt: skip
     answer = {
         "home": str(made.home),

@@ -186,14 +186,16 @@ def export(
 
 
 def _key(home: Path, ring: Any, name: str, epoch: int | None) -> Any:
-    from node.home import DATABASE
+    from node.config import load
+    from node.home import database_of
     from node.identity.error import IdentityUnknown
     from node.identity.registry import key_of
     from node.storage.archive import read_identities
 
     if name in ("node", "operator"):
         return ring.node if name == "node" else ring.operator
-    rows = read_identities(home / DATABASE) if (home / DATABASE).exists() else []
+    database = database_of(home, load(home).storage)
+    rows = [] if isinstance(database, Path) and not database.exists() else read_identities(database)
     found = [row for row in rows if row["name"] == name and (row["epoch"] == epoch or epoch is None)]
     wanted = [row for row in found if epoch is not None or row["state"] == "active"]
     if not wanted:

@@ -1,6 +1,7 @@
 """`vendo ledger verify`: walk the signed record of every effect. Needs no running node."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -23,16 +24,18 @@ def _group() -> None:
 @app.command()
 def verify(home: HomeOption, json_mode: JsonOption = False) -> int:
     """Check each entry's signature and place, and that each effect begins and ends once; 65 if one does not."""
+    from node.config import load
     from node.gate.verify import verify_rows
-    from node.home import DATABASE, open_keyring
+    from node.home import database_of, open_keyring
     from node.storage.archive import read_entries
 
     out = Output(json_mode=json_mode)
     keyring = open_keyring(home)
-    if not (home / DATABASE).exists():
+    database = database_of(home, load(home).storage)
+    if isinstance(database, Path) and not database.exists():
         raise NotFound(f"There is no ledger in {home} yet.", remedy=f"It begins with: vendo up --home {home}")
     with out.waiting("Walking the ledger…"):
-        report = verify_rows(read_entries(home / DATABASE), keyring.node.pubkey)
+        report = verify_rows(read_entries(database), keyring.node.pubkey)
     out.answer({"ok": report.ok} | asdict(report), _text(report))
     return ExitCode.OK if report.ok else ExitCode.DATA
 

@@ -10,8 +10,8 @@ from fs.tree import File, Folder, Tree, json_bytes, json_object, json_reader
 class Roster(Protocol):
     """The node's agents."""
 
-    def names(self) -> Sequence[str]:
-        """All of them."""
+    async def visit(self, name: str) -> bool:
+        """Whether there is one of this name; one that hibernates is not woken."""
 
     def is_leaving(self, name: str) -> bool:
         """Whether it was deleted, and its signer has not yet signed what takes back what it published."""
@@ -39,10 +39,10 @@ def agents_service(roster: Roster) -> Tree:
         return json_bytes(await roster.add(json_object(body)))
 
     async def names(session: Session) -> Sequence[str]:
-        return sorted(roster.names())
+        return [str(row["name"]) for row in await roster.list_agents()]
 
     async def find(name: str, session: Session) -> Folder | None:
-        if name not in roster.names() and not roster.is_leaving(name):
+        if not await roster.visit(name) and not roster.is_leaving(name):
             return None
 
         async def show() -> Any:

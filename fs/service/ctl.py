@@ -1,9 +1,9 @@
-"""/ctl: what the operator does to an agent or to the node: pause, resume, tick."""
+"""/ctl: what the operator does to an agent or to the node: pause, resume, tick; hibernate, stop, release."""
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from core.identifier import derived_id
-from core.unit import Write
 from fs.session import Session
 from fs.tree import File, Folder, Node, Tree, json_bytes
 
@@ -24,15 +24,38 @@ class Switch(Protocol):
 class Ticker(Protocol):
     """Wakes one agent."""
 
-    def manual(self, envelope_id: str, reason: str) -> tuple[Write, ...]:
-        """Writes that queue a manual tick; one that is queued already stays."""
-
-    def notify(self) -> None:
-        """Say that a committed envelope waits."""
+    async def manual(self, session: Session, envelope_id: str, reason: str) -> None:
+        """Queue a manual tick; one that is queued already stays."""
 
 
-def ctl_service(switch: Switch, ticker: Ticker | None = None) -> Tree:
-    """The service at `/ctl`; without a ticker there is no `tick`."""
+class Lives(Protocol):
+    """Changes what agents are; each answers the agent's status then."""
+
+    async def hibernate(self, name: str) -> str:
+        """Keep nothing of it but its row, until a trigger wakes it."""
+
+    async def wake(self, name: str) -> str:
+        """End its hibernation, without a trigger."""
+
+    async def stop(self, name: str) -> str:
+        """No more ticks until `start`."""
+
+    async def start(self, name: str) -> str:
+        """Ticks again."""
+
+    async def release(self, name: str) -> str:
+        """Let it out of quarantine."""
+
+
+def ctl_service(switch: Switch, ticker: Ticker | None = None, lives: Lives | None = None, name: str = "") -> Tree:
+    """The service at `/ctl`.
+
+    Args:
+        switch: the node's.
+        ticker: an agent's; without it there is no `tick`.
+        lives: what changes agents; without it there is nothing of that.
+        name: the agent.
+    """
 
     async def pause(body: bytes, session: Session) -> bytes:
         await switch.pause()
@@ -51,6 +74,14 @@ def ctl_service(switch: Switch, ticker: Ticker | None = None) -> Tree:
     }
     if ticker is not None:
         files["tick"] = _tick_file(ticker)
+    if lives is not None:
+        files |= {
+            "hibernate": _life_file("let it sleep until its next trigger", lives.hibernate, name),
+            "wake": _life_file("end its sleep without a trigger", lives.wake, name),
+            "stop": _life_file("no more ticks: what comes for it waits", lives.stop, name),
+            "start": _life_file("ticks again after a stop", lives.start, name),
+            "release": _life_file("let it out of quarantine", lives.release, name),
+        }
     return Tree(Folder("Control, for the operator. POST to a file to do what its name says.", files))
 
 
@@ -58,7 +89,14 @@ def _tick_file(ticker: Ticker) -> File:
     async def tick(body: bytes, session: Session) -> bytes:
         envelope_id = derived_id(session.caller, "/ctl/tick", session.effect_key())
         reason = body.decode("utf-8", "replace").strip()[:200]
-        await session.apply(ticker.manual(envelope_id, reason), ticker.notify)
+        await ticker.manual(session, envelope_id, reason)
         return json_bytes({"envelope_id": envelope_id, "status": "queued"})
 
     return File("queue a manual tick; the body is the reason", call=tick)
+
+
+def _life_file(about: str, change: Callable[[str], Awaitable[str]], name: str) -> File:
+    async def call(body: bytes, session: Session) -> bytes:
+        return json_bytes({"name": name, "status": await change(name)})
+
+    return File(about, call=call)

@@ -22,8 +22,8 @@ class Goals(Protocol):
     async def find(self, goal: str) -> str | None:
         """The JSON that was written, or None."""
 
-    def put(self, goal: str, body: str) -> tuple[Write, ...]:
-        """Writes that replace a goal."""
+    def put(self, goal: str, body: str, before: int) -> tuple[Write, ...]:
+        """Writes that replace a goal that had so many bytes before."""
 
 
 def goals_service(goals: Goals) -> Tree:
@@ -37,7 +37,7 @@ def goals_service(goals: Goals) -> Tree:
             json_object(content)
             if body is None and len(await goals.names()) >= MAX_GOALS:
                 raise InvalidInput(f"An agent has at most {MAX_GOALS} goals.")
-            await session.apply(goals.put(goal, content.decode()))
+            await session.apply(goals.put(goal, content.decode(), _before(session, goal, body, len(content))))
 
         return File("one goal, as JSON", read=read if body is not None else None, write=write)
 
@@ -51,3 +51,14 @@ def goals_service(goals: Goals) -> Tree:
 
     about = "What the agent is to reach. PUT a JSON object to a name of a-z, 0-9, - and _ to set a goal."
     return Tree(Folder(about, {}, names, find, "<id>", "one goal, as JSON (read, write)"))
+
+
+def _before(session: Session, goal: str, body: str | None, after: int) -> int:
+    """How many bytes a goal has: as it stands, or as the same tick has written it already."""
+    stands = len((body or "").encode())
+    if session.batch is None:
+        return stands
+    name = f"goals/{goal}"
+    before = int(session.batch.marks.get(name, stands))
+    session.batch.marks[name] = str(after)
+    return before

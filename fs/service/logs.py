@@ -1,6 +1,9 @@
-"""/logs: what the agent did. The trace is a log with a cursor: any number of watchers, from any place in it."""
+"""/logs: what the agent did. The trace is a log with a cursor: any number of watchers, from any place in it.
 
-from collections.abc import AsyncIterator
+`ticks` lists them; in the directory of each recorded one stand what it read and did, and what `vendo replay` takes.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -19,7 +22,20 @@ class Logs(Protocol):
         """The last records, oldest first: id, at_ms, type, data."""
 
     async def ticks(self, limit: int) -> list[dict[str, Any]]:
-        """The last ticks, newest first."""
+        """The last ticks, newest first, each with `recorded`."""
+
+    async def tick(self, name: str) -> Mapping[str, Any] | None:
+        """One tick by its id or number, with what was recorded of it; None if there is none."""
+
+    async def recording(self, tick_id: str) -> bytes:
+        """The recording of a tick, whole.
+
+        Raises:
+            NotFound: there is none.
+        """
+
+    def recordings(self, after: int) -> AsyncIterator[Record]:
+        """The recordings of ticks with a number past a cursor, oldest first. Ends with the newest."""
 
     def follow(self, after: int | None) -> AsyncIterator[Record]:
         """Records past a cursor as they come; None is from now on. Does not end."""
@@ -40,13 +56,48 @@ def logs_service(logs: Logs) -> Tree:
     def follow(session: Session, after: int | None) -> AsyncIterator[Record]:
         return logs.follow(after)
 
+    def recordings(session: Session, after: int | None) -> AsyncIterator[Record]:
+        return logs.recordings(after or 0)
+
+    async def names(session: Session) -> Sequence[str]:
+        return [str(row["id"]) for row in await logs.ticks(RECENT)]
+
+    async def find(name: str, session: Session) -> Folder | None:
+        found = await logs.tick(name)
+        return None if found is None else _tick_folder(logs, found)
+
     return Tree(
         Folder(
             "What the agent did.",
             {
                 "trace": File("every record, one JSON object each", read=lines, watch=follow),
                 "recent": File(f"the last {RECENT} records, as a JSON list", read=json_reader(recent)),
-                "ticks": File(f"the last {RECENT} ticks, newest first, as a JSON list", read=json_reader(ticks)),
+                "ticks": Folder(
+                    f"The last {RECENT} ticks; read, a JSON list, newest first.",
+                    read=json_reader(ticks),
+                    names=names,
+                    find=find,
+                    pattern="<tick>/",
+                    pattern_about="one tick, by its id or number",
+                    found_are_folders=True,
+                ),
+                "recordings": File(
+                    "recorded ticks from a number (the cursor) on, oldest first, until the newest", watch=recordings
+                ),
             },
         )
+    )
+
+
+def _tick_folder(logs: Logs, tick: Mapping[str, Any]) -> Folder:
+    async def show() -> Any:
+        return tick
+
+    async def recording(session: Session) -> bytes:
+        return await logs.recording(str(tick["id"]))
+
+    return Folder(
+        "One tick; read, what it began with, read, did and left.",
+        {"recording": File("all of that, as `vendo replay --recording` takes it", read=recording)},
+        read=json_reader(show),
     )

@@ -10,14 +10,15 @@ key, so a message that is dealt with twice still buys once.
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
+from pydantic import BaseModel, Field
 
 from core.error import Conflict, InvalidInput, Paused, StoreUncertain, VendoError
 from core.identifier import PubKey, is_hex64
 from dvm.policy import MARKET
-from node.agent.program import Context, State, Trigger
+from node.agent.program import Context, Nothing, Program, Trigger
 from relays.key import npub, parse_pubkey
 from relays.kind import POW_REQUEST, SUMMARY_REQUEST, TEXT_REQUEST
 
@@ -73,32 +74,30 @@ def parse_wish(text: str) -> Wish | None:
     return Wish(TEXT_REQUEST if word == "ask" else SUMMARY_REQUEST, rest.strip(), limit)
 
 
-class Buyer:
-    """The program. Its state: jobs under way, and who was sent the help text when."""
+class Purchases(BaseModel):
+    """Jobs under way, and for whom; and who was sent the help text when (Unix seconds)."""
+
+    jobs: dict[str, str] = Field(default_factory=dict)
+    helped: dict[str, int] = Field(default_factory=dict)
+
+
+_Context: TypeAlias = Context[Purchases, Nothing]
+
+
+class Buyer(Program[Purchases, Nothing]):
+    """The program."""
 
     name = "buyer"
-    version = 1
+    state_type, config_type = Purchases, Nothing
 
-    def initial(self) -> State:
-        """No jobs, nobody helped."""
-        return {"jobs": {}, "helped": {}}
-
-    def migrate(self, version: int, state: State) -> State:
-        """There is no older version.
-
-        Raises:
-            InvalidInput: always.
-        """
-        raise InvalidInput(f"The buyer's state has no version {version}.")
-
-    async def on_trigger(self, ctx: Context, trigger: Trigger) -> None:
+    async def on_trigger(self, ctx: _Context, trigger: Trigger) -> None:
         """Messages become jobs; a job's end becomes an answer; everything else is only noted."""
         if trigger.cause == "message":
             await self._message(ctx, trigger)
         elif trigger.cause == "event" and trigger.payload.get("type") == "job.finished":
             await self._finished(ctx, trigger)
 
-    async def _message(self, ctx: Context, trigger: Trigger) -> None:
+    async def _message(self, ctx: _Context, trigger: Trigger) -> None:
         text = trigger.payload.get("text")
         try:
             wish = parse_wish(text if isinstance(text, str) else "")
@@ -116,10 +115,10 @@ class Buyer:
             await _reply(ctx, trigger.sender, f"I cannot do that: {error.message} {error.advice}".strip())
             return
         job_id = str(answer["job_id"])
-        _remember(ctx.state["jobs"], job_id, trigger.sender, MAX_JOBS)
+        _remember(ctx.state.jobs, job_id, trigger.sender, MAX_JOBS)
         ctx.log("job", job_id=job_id, work=wish.kind, envelope_id=trigger.envelope_id)
 
-    async def _request(self, ctx: Context, wish: Wish) -> dict[str, Any]:
+    async def _request(self, ctx: _Context, wish: Wish) -> dict[str, Any]:
         body: dict[str, Any] = {"kind": wish.kind, "input": wish.text}
         if wish.max_usd is not None:
             body["max_usd"] = wish.max_usd
@@ -130,18 +129,18 @@ class Buyer:
             body["params"] = {"pow": str(wish.bits)}
         return body
 
-    async def _help(self, ctx: Context, trigger: Trigger) -> None:
+    async def _help(self, ctx: _Context, trigger: Trigger) -> None:
         """The help text, at most once an hour for each sender, so that two programs cannot keep each other talking."""
-        last = ctx.state["helped"].get(trigger.sender)
+        last = ctx.state.helped.get(trigger.sender)
         if last is not None and ctx.now - last < HELP_EVERY_S:
             ctx.log("ignored", envelope_id=trigger.envelope_id)
             return
-        _remember(ctx.state["helped"], trigger.sender, ctx.now, MAX_HELPED)
+        _remember(ctx.state.helped, trigger.sender, ctx.now, MAX_HELPED)
         await _reply(ctx, trigger.sender, HELP)
 
-    async def _finished(self, ctx: Context, trigger: Trigger) -> None:
+    async def _finished(self, ctx: _Context, trigger: Trigger) -> None:
         job = trigger.payload["job"]
-        asker = ctx.state["jobs"].pop(str(job["job_id"]), None)
+        asker = ctx.state.jobs.pop(str(job["job_id"]), None)
         if asker is None:
             ctx.log("unasked", job_id=job["job_id"])
             return
@@ -196,7 +195,7 @@ def _remember(table: dict[str, Any], name: str, value: Any, most: int) -> None:
         del table[next(iter(table))]
 
 
-async def _reply(ctx: Context, to: str, text: str) -> None:
+async def _reply(ctx: _Context, to: str, text: str) -> None:
     """By DM to a person; to anyone else through the trace."""
     if is_hex64(to):
         await ctx.send_dm(parse_pubkey(to), text)

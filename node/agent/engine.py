@@ -1,34 +1,121 @@
 """The tick engine: wakes agents for whom something waits, one tick at a time each, many agents at once.
 
 An idle agent has no task: it costs its row and nothing else. What wakes one is `notify` after a commit that queued
-something, or the time at which a failed trigger is tried again.
+something, or the time at which a failed trigger is tried again, or a limit renews. Agents take turns: who has had
+some ticks in a row goes behind all others that wait. A tick that waits for something outside gives its place to
+another one, so that slow agents hold up nobody.
 """
 
 import asyncio
 import heapq
 import logging
 from collections import deque
-
-import orjson
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
 
 from core.clock import Clock
-from core.error import InvalidInput, VendoError
+from core.error import VendoError
 from core.identifier import PubKey
-from core.unit import Insert, Row, UnitOfWork
+from core.unit import Row, UnitOfWork
 from fs.feed import Feed
-from node.agent.inbox import Waiting, envelope
+from node.agent.error import AgentBusy
+from node.agent.guard import Guard
+from node.agent.inbox import PAGE, Waiting
+from node.agent.lap import DORMANT, Lap
+from node.agent.lifecycle import Lifecycle
+from node.agent.limit import Own, TickLimits
+from node.agent.means import Bury, Means, Outcome, room_enough
 from node.agent.program import Namespaces, Programs
-from node.agent.tick import TickLimits, TickRunner
+from node.agent.redactor import Redactor
+from node.agent.tick import TickRunner
 
 log = logging.getLogger(__name__)
 
 _STORE_BACK_OFF_MS = 5_000
+_TAKEN_BACK_OFF_MS = 1_000
 _LOOK_AGAIN_MS = (0, 25, 250, 2_500, 10_000)
-_INITIALIZE = "initialize"
+_PATIENT_S = 0.05  # a tick that is open for longer than this waits for something outside
+_MOST_CLAIMED = 256
+
+
+class Claims(Protocol):
+    """Which agents this process may tick, where several share a database: `node.agent.shift.SharedClaims`."""
+
+    async def claim(self, agents: Collection[str]) -> Collection[str]:
+        """Take what nobody else has; those of these that are ours now.
+
+        Raises:
+            VendoError: the database failed.
+        """
+
+    async def release(self, agents: Collection[str]) -> None:
+        """Nothing is to be done for these at the moment."""
+
+    def lost(self, agent: str) -> None:
+        """A commit found that somebody else has it."""
+
+
+class Household(Protocol):
+    """What is held ready for agents that do not hibernate, keys and ears: `node.agent.roster.Roster`."""
+
+    async def rouse(self, name: str) -> bool:
+        """Bring all of it back; whether there is such an agent.
+
+        Raises:
+            VendoError: it cannot be done now.
+        """
+
+    def rest(self, name: str) -> None:
+        """Keep nothing of it: it hibernates."""
+
+
+class _Work:
+    """An agent that has ticks now, or is about to."""
+
+    __slots__ = ("_ended", "lap", "task")
+
+    def __init__(self, lap: Lap) -> None:
+        self.lap = lap
+        self.task: asyncio.Task[None] | None = None
+        self._ended: asyncio.Future[None] | None = None  # if somebody waits for its end
+
+    async def end(self) -> None:
+        """Until it has ended."""
+        if self._ended is None:
+            self._ended = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._ended)
+
+    def tell(self) -> None:
+        """It has ended."""
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+
+class _Hold:
+    """Whoever keeps an agent from having ticks."""
+
+    __slots__ = ("lock", "users")
+
+    def __init__(self) -> None:
+        self.lock, self.users = asyncio.Lock(), 0
 
 
 class Engine:
-    """Runs the ticks of all agents of one process. A service: `run` owns every task."""
+    """Runs the ticks of all agents of one process. A service: `run` owns every task.
+
+    Args:
+        unit: the database.
+        clock: time.
+        programs: what there is to run, by name.
+        namespaces: an agent's files.
+        feed: is told that traces have grown.
+        limits: bounds of ticks and agents.
+        redactor: knows the node's own secrets.
+        touch: is called when alarms have changed.
+        bury: writes that make room in an agent's dead letter.
+        claims: where several processes share the database.
+    """
 
     def __init__(
         self,
@@ -38,54 +125,131 @@ class Engine:
         namespaces: Namespaces,
         feed: Feed,
         limits: TickLimits | None = None,
+        *,
+        redactor: Redactor | None = None,
+        touch: Callable[[], None] = lambda: None,
+        bury: Bury = room_enough,
+        claims: Claims | None = None,
     ) -> None:
         self._limits = limits or TickLimits()
-        self._unit, self._clock, self._programs = unit, clock, programs
-        self._runner = TickRunner(unit, clock, programs, namespaces, feed, self._limits)
-        self._waiting = Waiting(unit)
+        guard = Guard(self._limits.grace_s, self._limits.blocked_ms, self._is_ending)
+        self._means = Means(
+            unit, clock, programs, namespaces, feed, self._limits, guard, redactor or Redactor(), touch, bury
+        )
+        self._clock, self._claims = clock, claims
+        self._runner, self._waiting = TickRunner(self._means), Waiting(unit)
+        self._lives = Lifecycle(self._means, self.notify, self._rest_one)
+        self._household: Household | None = None
         self._due: deque[str] = deque()
         self._queued: set[str] = set()
-        self._busy: dict[str, asyncio.Task[None]] = {}
+        self._busy: dict[str, _Work] = {}
+        self._held: dict[str, _Hold] = {}
+        self._parked: set[str] = set()
         self._later: list[tuple[int, str]] = []
+        self._looks: dict[str, int] = {}
         self._wake = asyncio.Event()
+        self._patience: asyncio.TimerHandle | None = None
+        self._owner: asyncio.Task[Any] | None = None
         self._stopping = False
 
-    async def create(self, name: str, program: str, pubkey: PubKey) -> None:
-        """See to it that an agent is there; a new one gets its first trigger, `initialize`.
+    def attend(self, household: Household) -> None:
+        """Have somebody told of agents that hibernate, and of those that are woken."""
+        self._household = household
 
-        One that is there keeps its state.
+    # ---- agents
+
+    def check(self, program: str, config: Mapping[str, Any] | None = None, own: Own | None = None) -> None:
+        """As `Lifecycle.check`."""
+        self._lives.check(program, config, own)
+
+    async def create(
+        self,
+        name: str,
+        program: str,
+        pubkey: PubKey,
+        config: Mapping[str, Any] | None = None,
+        own: Own | None = None,
+    ) -> None:
+        """As `Lifecycle.create`."""
+        await self._lives.create(name, program, pubkey, config, own)
+
+    async def hibernate(self, name: str) -> str:
+        """As `Lifecycle.hibernate`, when its tick has ended.
 
         Raises:
-            InvalidInput: it was made with another program or key, or there is no such program.
+            AgentBusy: another process has it.
         """
-        rows = await self._unit.select("agent", {"name": name})
-        if rows and rows[0]["program"] == program and rows[0]["pubkey"] == pubkey:
-            return
-        if rows:
-            raise InvalidInput(f"The agent {name!r} was made with another program or key; its state is not theirs.")
-        code = self._programs.get(program)
-        if code is None:
-            raise InvalidInput(f"This node has no program called {program!r}.")
-        now = self._clock.now()
-        agent: Row = {
-            "name": name,
-            "program": program,
-            "pubkey": pubkey,
-            "status": "active",
-            "state_version": code.version,
-            "state": orjson.dumps(code.initial()).decode(),
-            "created_at": now,
-        }
-        first = envelope(name, _INITIALIZE, cause=_INITIALIZE, source="node", sender="", payload="{}", at=now)
-        await self._unit.commit([Insert("agent", agent), first])
-        self.notify(name)
+        async with self.hold(name):
+            return await self._lives.hibernate(name)
+
+    async def wake(self, name: str) -> str:
+        """As `Lifecycle.wake`."""
+        status = await self._lives.wake(name)
+        if self._household is not None:
+            await self._household.rouse(name)
+        return status
+
+    async def stop(self, name: str) -> str:
+        """As `Lifecycle.stop`. A tick that is under way is not committed."""
+        return await self._lives.stop(name)
+
+    async def start(self, name: str) -> str:
+        """As `Lifecycle.start`."""
+        return await self._lives.start(name)
+
+    async def release(self, name: str) -> str:
+        """As `Lifecycle.release`."""
+        return await self._lives.release(name)
+
+    async def delete(self, name: str) -> None:
+        """As `Lifecycle.delete`, when its tick has ended.
+
+        Raises:
+            AgentBusy: another process has it.
+        """
+        async with self.hold(name):
+            await self._lives.delete(name)
+
+    @asynccontextmanager
+    async def hold(self, name: str) -> AsyncIterator[None]:
+        """No tick of this agent runs within: the one that runs is waited for, and others wait.
+
+        Raises:
+            AgentBusy: another process has it.
+        """
+        hold = self._held.setdefault(name, _Hold())
+        hold.users += 1
+        try:
+            async with hold.lock:
+                while (work := self._busy.get(name)) is not None:
+                    work.lap.leave = True
+                    await work.end()
+                if self._claims is not None and name not in await self._claims.claim([name]):
+                    raise AgentBusy
+                try:
+                    yield
+                finally:
+                    if self._claims is not None:
+                        await self._claims.release([name])
+        finally:
+            hold.users -= 1
+            if not hold.users:
+                del self._held[name]
+                if name in self._parked:
+                    self._parked.discard(name)
+                    self.notify(name)
+
+    # ---- what is to be done
 
     def notify(self, agent: str) -> None:
         """Something was committed to an agent's inbox."""
-        if agent not in self._queued:
+        work = self._busy.get(agent)
+        if work is not None:
+            work.lap.again = True
+        elif agent not in self._queued:
             self._queued.add(agent)
             self._due.append(agent)
-            self._wake.set()
+            self._fill()
 
     def notify_at(self, agent: str, at_ms: int) -> None:
         """Somebody else will commit something to an agent's inbox about then (Unix ms).
@@ -94,20 +258,30 @@ class Engine:
         costs one question to the database, and a restart finds the envelope in any case.
         """
         for wait in _LOOK_AGAIN_MS:
-            self._look_at(agent, at_ms + wait)
+            self._push(at_ms + wait, agent)
 
     def _look_at(self, agent: str, at_ms: int) -> None:
+        """Look at an agent's inbox then; the earliest of such times is enough, for a look finds the next one."""
+        if self._looks.get(agent, at_ms + 1) > at_ms:
+            self._looks[agent] = at_ms
+            self._push(at_ms, agent)
+
+    def _push(self, at_ms: int, agent: str) -> None:
+        if not self._later or at_ms < self._later[0][0]:
+            self._wake.set()
         heapq.heappush(self._later, (at_ms, agent))
-        self._wake.set()
 
     @property
     def busy(self) -> int:
         """How many agents tick now."""
         return len(self._busy)
 
+    # ---- the service
+
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         """Start with what waited over a restart, then run until `stop`; ticks that began are finished."""
-        self._stopping = False
+        self._stopping, self._owner = False, asyncio.current_task()
+        await self._lives.heal()
         for agent in await self._waiting.agents():
             self.notify(agent)
         stopping = asyncio.create_task(stop.wait())
@@ -115,38 +289,33 @@ class Engine:
         try:
             while not stop.is_set():
                 self._wake.clear()
-                self._start_due()
+                self._promote()
+                self._fill()
+                if self._claims is not None:
+                    await self._claim(self._claims)
                 await self._rest(stopping)
         finally:
             self._stopping = True
             stopping.cancel()
-            await self._finish()
+            try:
+                await self._finish()
+            finally:
+                self._owner = None
 
-    def _start_due(self) -> None:
+    def _is_ending(self) -> bool:
+        """Whether a cancellation is meant for the engine, and not for an agent's code."""
+        return self._owner is None or self._owner.done() or self._owner.cancelling() > 0
+
+    def _promote(self) -> None:
         now = self._clock.millis()
         while self._later and self._later[0][0] <= now:
-            self.notify(heapq.heappop(self._later)[1])
-        waiting: list[str] = []
-        while self._due and len(self._busy) < self._limits.parallel:
-            agent = self._due.popleft()
-            if agent in self._busy:
-                waiting.append(agent)
-                continue
-            self._queued.discard(agent)
-            task = asyncio.create_task(self._drain(agent), name=f"agent {agent}")
-            self._busy[agent] = task
-            task.add_done_callback(lambda _, agent=agent: self._ended(agent))  # type: ignore[misc]  # default of a lambda
-        self._due.extend(waiting)
-
-    def _ended(self, agent: str) -> None:
-        task = self._busy.pop(agent)
-        self._wake.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("an agent's task failed", exc_info=error, extra={"action": "agent_task_failed", "agent": agent})
-            self._look_at(agent, self._clock.millis() + _STORE_BACK_OFF_MS)
+            at_ms, agent = heapq.heappop(self._later)
+            if self._looks.get(agent) == at_ms:
+                del self._looks[agent]
+            self.notify(agent)
 
     async def _rest(self, stopping: asyncio.Task[bool]) -> None:
-        """Until something is due, an agent is done, or the end."""
+        """Until something is due, or the end."""
         woken = asyncio.create_task(self._wake.wait())
         waiting: set[asyncio.Task[bool] | asyncio.Task[None]] = {woken, stopping}
         alarm: asyncio.Task[None] | None = None
@@ -161,32 +330,8 @@ class Engine:
             if alarm is not None:
                 alarm.cancel()
 
-    async def _drain(self, agent: str) -> None:
-        """Ticks of one agent, until nothing is due for it."""
-        try:
-            while not self._stopping:
-                found = await self._waiting.next(agent, self._clock.millis())
-                if found is None:
-                    return
-                if isinstance(found, int):
-                    self._look_at(agent, found)
-                    return
-                if not await self._runner.run(found):
-                    if not await self._unit.select("agent", {"name": agent, "status": "active"}):
-                        return  # it was deleted, and what still comes for it waits for nobody
-                    row = await self._waiting.find(found["n"])
-                    if row is not None and row["state"] == "new" and row["tries"] == found["tries"]:
-                        self._look_at(agent, max(row["next_at_ms"], self._clock.millis() + self._limits.pause_ms))
-                        return
-        except VendoError as error:
-            log.error(
-                "an agent waits for the database",
-                extra={"action": "agent_waits", "agent": agent, "code": error.code},
-            )
-            self._look_at(agent, self._clock.millis() + _STORE_BACK_OFF_MS)
-
     async def _finish(self) -> None:
-        tasks = list(self._busy.values())
+        tasks = [work.task for work in self._busy.values() if work.task is not None]
         try:
             if tasks:
                 await asyncio.wait(tasks)
@@ -194,3 +339,147 @@ class Engine:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ---- whose turn it is
+
+    def _room(self) -> bool:
+        """Whether one more may have ticks. Those that wait for something outside take no room."""
+        busy = len(self._busy)
+        if busy < self._limits.parallel or busy >= self._limits.open:
+            return busy < self._limits.parallel
+        before = asyncio.get_running_loop().time() - _PATIENT_S
+        patient = sum(1 for work in self._busy.values() if 0 < work.lap.since < before)
+        return busy - patient < self._limits.parallel
+
+    def _next(self) -> str | None:
+        """Whose turn it is, if there is room."""
+        while self._due and self._room():
+            agent = self._due.popleft()
+            self._queued.discard(agent)
+            if agent not in self._held:
+                return agent
+            self._parked.add(agent)
+        return None
+
+    def _fill(self) -> None:
+        """Begin what there is room for."""
+        if self._owner is None or self._stopping:
+            return
+        if self._claims is not None:
+            self._wake.set()
+            return
+        while (agent := self._next()) is not None:
+            self._begin(self._take(agent))
+        self._watch_for_room()
+
+    def _watch_for_room(self) -> None:
+        if self._due and self._patience is None:
+            self._patience = asyncio.get_running_loop().call_later(_PATIENT_S, self._look_for_room)
+
+    def _look_for_room(self) -> None:
+        self._patience = None
+        self._fill()
+
+    async def _claim(self, claims: Claims) -> None:
+        """The same where others may have an agent: all that are due are claimed in one question."""
+        wanted: dict[str, _Work] = {}
+        while len(wanted) < _MOST_CLAIMED and (agent := self._next()) is not None:
+            wanted[agent] = self._take(agent)
+        ours: Collection[str] = ()
+        try:
+            ours = await claims.claim(list(wanted)) if wanted else ()
+        except VendoError as error:
+            log.warning("no agents were claimed", extra={"action": "claim_failed", "code": error.code})
+        finally:
+            for agent, work in wanted.items():
+                if agent in ours and not self._stopping:
+                    self._begin(work)
+                else:
+                    self._drop(work)
+                    self._look_at(agent, self._clock.millis() + _TAKEN_BACK_OFF_MS)
+        self._watch_for_room()
+
+    def _take(self, agent: str) -> _Work:
+        work = self._busy[agent] = _Work(Lap(agent))
+        return work
+
+    def _begin(self, work: _Work) -> None:
+        work.task = asyncio.create_task(self._turn(work.lap), name=f"agent {work.lap.agent}")
+        work.task.add_done_callback(lambda task: self._ended(work, task))
+
+    def _drop(self, work: _Work) -> None:
+        del self._busy[work.lap.agent]
+        work.tell()
+
+    def _ended(self, work: _Work, task: "asyncio.Task[None]") -> None:
+        self._drop(work)
+        agent = work.lap.agent
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("an agent's task failed", exc_info=error, extra={"action": "agent_task_failed", "agent": agent})
+        if error is not None or (task.cancelled() and not self._stopping):
+            self._look_at(agent, self._clock.millis() + _STORE_BACK_OFF_MS)
+        elif work.lap.again:
+            self.notify(agent)
+        self._fill()
+
+    # ---- one agent's turn
+
+    async def _turn(self, lap: Lap) -> None:
+        """Ticks of one agent, until nothing is due for it, or others wait and it has had its share."""
+        try:
+            await self._drain(lap)
+            if self._claims is not None and not lap.again:
+                await self._claims.release([lap.agent])
+        except VendoError as error:
+            about = {"action": "agent_waits", "agent": lap.agent, "code": error.code}
+            log.error("an agent waits for the database", extra=about)
+            self._look_at(lap.agent, self._clock.millis() + _STORE_BACK_OFF_MS)
+        if lap.row is not None and lap.row["status"] == DORMANT and not lap.again:
+            self._rest_one(lap.agent)
+
+    async def _drain(self, lap: Lap) -> None:
+        left = self._limits.in_a_row
+        while True:
+            lap.again = False
+            if await self._means.load(lap) is None:
+                return self._gone(lap)
+            rows, look_ms = await self._waiting.due(lap.agent, self._clock.millis(), PAGE)
+            if look_ms is not None:
+                self._look_at(lap.agent, look_ms)
+            if not rows:
+                if lap.again:
+                    continue
+                return None
+            outcome = Outcome.DONE
+            for row in rows:
+                if self._stopping or lap.leave or (left <= 0 and self._due):
+                    lap.again = True
+                    return None
+                left = left - 1 if left > 0 else self._limits.in_a_row
+                outcome = await self._tick(lap, row)
+                if outcome is not Outcome.DONE:
+                    break
+            if outcome is Outcome.LIMITED:
+                return self._look_at(lap.agent, lap.until_ms)
+            if outcome is Outcome.GONE:
+                return self._gone(lap)
+
+    async def _tick(self, lap: Lap, envelope: Row) -> Outcome:
+        if self._household is not None and lap.row is not None and lap.row["status"] == DORMANT:
+            await self._household.rouse(lap.agent)
+        lap.since = asyncio.get_running_loop().time()
+        try:
+            return await self._runner.run(lap, envelope)
+        finally:
+            lap.since = 0.0
+
+    def _gone(self, lap: Lap) -> None:
+        """It has no more ticks here: by its status, or because another process has it."""
+        if lap.lost and self._claims is not None:
+            self._claims.lost(lap.agent)
+            self._look_at(lap.agent, self._clock.millis() + _TAKEN_BACK_OFF_MS)
+
+    def _rest_one(self, name: str) -> None:
+        if self._household is not None:
+            self._household.rest(name)

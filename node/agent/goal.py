@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from core.clock import Clock
-from core.unit import Delete, Insert, Row, UnitOfWork, Write
+from core.unit import Delete, Insert, Row, UnitOfWork, Update, Write
 
 
 class AgentGoals:
@@ -21,7 +21,12 @@ class AgentGoals:
         rows = await self._unit.select("goal", {"agent": self._agent, "id": goal})
         return str(rows[0]["body"]) if rows else None
 
-    def put(self, goal: str, body: str) -> tuple[Write, ...]:
-        """Writes that replace a goal."""
+    def put(self, goal: str, body: str, before: int) -> tuple[Write, ...]:
+        """Writes that replace a goal of so many bytes; what the agent keeps is counted."""
         row: Row = {"agent": self._agent, "id": goal, "body": body, "updated_at": self._clock.now()}
-        return (Delete("goal", {"agent": self._agent, "id": goal}), Insert("goal", row))
+        more = len(body.encode()) - before
+        return (
+            Delete("goal", {"agent": self._agent, "id": goal}),
+            Insert("goal", row),
+            Update("agent", {"name": self._agent}, add={"stored": more}, rows=None),
+        )

@@ -1,16 +1,29 @@
-"""The durable inbox of an agent: triggers wait as rows and are acknowledged in the tick's own commit."""
+"""The durable inbox of an agent: triggers wait as rows and are acknowledged in the tick's own commit.
 
-from collections.abc import Callable, Sequence
-from typing import Any
+A *line* is what one sender sends by one way with one priority. A line keeps its order: by the source's own numbers
+(`seq`), else by when it was written where people write (`written_at`), else as it came. Between lines the more urgent
+goes first (a lower `priority` is sooner), then what came first.
+"""
 
-import orjson
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from core.clock import Clock
-from core.unit import Among, Insert, Row, UnitOfWork, Write
+from core.unit import Among, Condition, Insert, Row, UnitOfWork, Update, Write
 
-LISTED = 1_000
-_LOOKED_AT = 64
+log = logging.getLogger(__name__)
+
+TABLE = "inbox"
+NEW, DONE, DEAD, DROPPED, EXPIRED, DISCARDED = "new", "done", "dead", "dropped", "expired", "discarded"
+PAGE = 64
 AGENT_CALLER = "agent:"
+_ORDER = ("priority", "n")
+_LINE = ("n", "priority", "source", "sender", "seq", "written_at", "next_at_ms", "expires_at")
+_WIDER = 8
+_WIDEST = PAGE * _WIDER**3
+
+Line: TypeAlias = tuple[int, str, str]
 
 
 def envelope(
@@ -23,21 +36,44 @@ def envelope(
     payload: str,
     at: int,
     or_ignore: bool = False,
+    priority: int = 0,
+    expires_at: int | None = None,
+    seq: int | None = None,
+    reply_to: str = "",
+    written_at: int = 0,
 ) -> Insert:
-    """The write that queues a trigger. `or_ignore`: one that is known already stays as it is."""
-    return Insert(
-        "inbox",
-        {
-            "agent": agent,
-            "envelope_id": envelope_id,
-            "cause": cause,
-            "source": source,
-            "sender": sender,
-            "payload": payload,
-            "at": at,
-        },
-        or_ignore=or_ignore,
-    )
+    """The write that queues a trigger.
+
+    Args:
+        agent: whose inbox it is.
+        envelope_id: unique in that inbox, for months.
+        cause: message, event, manual, initialize or alarm.
+        source: which way it came in.
+        sender: who sent it, as that way names people.
+        payload: what it says, as JSON.
+        at: when it came, Unix seconds.
+        or_ignore: one that is known already stays as it is; else it is a conflict.
+        priority: lower is sooner.
+        expires_at: Unix seconds; from then on it is not handed out any more.
+        seq: the source's own number, if it numbers what it sends.
+        reply_to: the envelope that it answers.
+        written_at: when its sender wrote it (Unix seconds), where messages are carried in any order.
+    """
+    row: Row = {
+        "agent": agent,
+        "envelope_id": envelope_id,
+        "cause": cause,
+        "source": source,
+        "sender": sender,
+        "payload": payload,
+        "at": at,
+        "priority": priority,
+        "expires_at": expires_at,
+        "seq": seq,
+        "reply_to": reply_to,
+        "written_at": written_at,
+    }
+    return Insert(TABLE, row, or_ignore=or_ignore)
 
 
 def job_finished(caller: str, job_id: str, view: str, at: int) -> tuple[Write, ...]:
@@ -71,46 +107,71 @@ def agent_of(caller: str) -> str | None:
     return caller.removeprefix(AGENT_CALLER) if caller.startswith(AGENT_CALLER) else None
 
 
-class AgentInbox:
-    """One agent's inbox, as the file services see it."""
+def ended(row: Mapping[str, object], state: str, at: int, error: str = "") -> Update:
+    """The write that ends a waiting trigger for good (`done`, `dropped`, `expired`), if it still waits.
 
-    def __init__(self, agent: str, unit: UnitOfWork, clock: Clock, notify: Callable[[str], None]) -> None:
-        self._agent, self._unit, self._clock, self._notify = agent, unit, clock, notify
+    It stays as a row, so that its envelope id is known for months; its payload may be taken from it later.
+    """
+    return Update(TABLE, {"n": _number(row), "state": NEW}, set={"state": state, "ended_at": at, "error": error})
 
-    async def names(self, state: str) -> Sequence[str]:
-        """Envelope ids in a state, oldest first, at most 1,000."""
-        rows = await self._unit.select("inbox", {"agent": self._agent, "state": state}, order=("n",), limit=LISTED)
-        return [row["envelope_id"] for row in rows]
 
-    async def find(self, envelope_id: str) -> dict[str, Any] | None:
-        """One envelope as it is stored, or None."""
-        rows = await self._unit.select("inbox", {"agent": self._agent, "envelope_id": envelope_id})
-        return rows[0] if rows else None
+def _number(row: Mapping[str, object]) -> int:
+    n = row["n"]
+    assert type(n) is int
+    return n
 
-    def message(self, envelope_id: str, sender: str, payload: str) -> tuple[Write, ...]:
-        """Writes that queue a message from the control plane."""
-        return (self._envelope(envelope_id, "message", sender, payload, or_ignore=False),)
 
-    def manual(self, envelope_id: str, reason: str) -> tuple[Write, ...]:
-        """Writes that queue a manual tick; one that is queued already stays."""
-        payload = orjson.dumps({"reason": reason}).decode()
-        return (self._envelope(envelope_id, "manual", "operator", payload, or_ignore=True),)
+@dataclass(slots=True)
+class Turn:
+    """What may be dealt with now, and what not.
 
-    def notify(self) -> None:
-        """Say that a committed envelope waits."""
-        self._notify(self._agent)
+    Attributes:
+        due: in the order in which they may be dealt with. When one of them fails, the rest of its line must wait.
+        late: those that have expired.
+        again_ms: when the first of those that wait for their next try may be tried (Unix ms); None if none waits.
+    """
 
-    def _envelope(self, envelope_id: str, cause: str, sender: str, payload: str, *, or_ignore: bool) -> Insert:
-        return envelope(
-            self._agent,
-            envelope_id,
-            cause=cause,
-            source="control-plane",
-            sender=sender,
-            payload=payload,
-            at=self._clock.now(),
-            or_ignore=or_ignore,
-        )
+    due: list[Row] = field(default_factory=list)
+    late: list[Row] = field(default_factory=list)
+    again_ms: int | None = None
+
+
+def line_of(row: Mapping[str, object]) -> Line:
+    """Whose order a trigger keeps."""
+    priority, source, sender = row["priority"], row["source"], row["sender"]
+    assert type(priority) is int
+    return priority, str(source), str(sender)
+
+
+def arrange(rows: Iterable[Row], now_ms: int) -> Turn:
+    """Put waiting rows, sorted by priority and number, into the order in which they are dealt with.
+
+    Each line keeps its own places in the queue and fills them in its own order. A trigger that waits for its next try
+    holds back what follows it in its line, and nothing else.
+    """
+    turn = Turn()
+    places: dict[Line, list[int]] = {}
+    waiting: list[Row] = []
+    for row in rows:
+        if row["expires_at"] is not None and row["expires_at"] * 1000 <= now_ms:
+            turn.late.append(row)
+            continue
+        places.setdefault(line_of(row), []).append(len(waiting))
+        waiting.append(row)
+    taken: dict[int, Row] = {}
+    for line in places.values():
+        ordered = sorted((waiting[place] for place in line), key=_written)
+        for place, row in zip(line, ordered, strict=True):
+            if row["next_at_ms"] > now_ms:
+                turn.again_ms = min(row["next_at_ms"], turn.again_ms or row["next_at_ms"])
+                break
+            taken[place] = row
+    turn.due = [taken[place] for place in sorted(taken)]
+    return turn
+
+
+def _written(row: Row) -> tuple[int, int]:
+    return (row["written_at"] if row["seq"] is None else row["seq"]), row["n"]
 
 
 class Waiting:
@@ -120,44 +181,48 @@ class Waiting:
         self._unit = unit
 
     async def agents(self) -> set[str]:
-        """The names of all agents for whom something waits. Read in pages: only names are kept."""
-        found: set[str] = set()
-        known = await self._unit.select("agent", {"status": "active"})
-        for row in known:
-            if await self._unit.select("inbox", {"agent": row["name"], "state": "new"}, order=("n",), limit=1):
-                found.add(row["name"])
-        return found
+        """The names of all agents for whom something waits. One question, of the rows that wait alone."""
+        rows = await self._unit.select(TABLE, {"state": NEW}, columns=("agent",), distinct=True)
+        return {row["agent"] for row in rows}
+
+    async def due(self, agent: str, now_ms: int, limit: int = PAGE) -> tuple[list[Row], int | None]:
+        """What an agent may deal with now, at most `limit`, and when to look again (Unix ms) for what waits for a try.
+
+        One question, as long as the first `limit` rows are not all held back; order is kept among those. After a
+        failure ask again: the rest of that line must wait. What has expired is never handed out, and is put away here.
+
+        Raises:
+            VendoError: the database failed.
+        """
+        where: dict[str, Condition] = {"agent": agent, "state": NEW}
+        rows = await self._unit.select(TABLE, where, order=_ORDER, limit=limit)
+        turn, seen, wide = arrange(rows, now_ms), len(rows), limit
+        while not turn.due and seen == wide < _WIDEST:
+            wide *= _WIDER
+            lines = await self._unit.select(TABLE, where, order=_ORDER, limit=wide, columns=_LINE)
+            turn, seen = arrange(lines, now_ms), len(lines)
+            if turn.due:
+                turn.due = await self._whole(turn.due[:limit])
+        if turn.late:
+            await self._put_away(agent, turn.late, now_ms // 1000)
+        return turn.due, turn.again_ms
+
+    async def _whole(self, lines: Sequence[Row]) -> list[Row]:
+        numbers = tuple(row["n"] for row in lines)
+        rows = {row["n"]: row for row in await self._unit.select(TABLE, {"n": Among(numbers), "state": NEW})}
+        return [rows[n] for n in numbers if n in rows]
+
+    async def _put_away(self, agent: str, late: Sequence[Row], at: int) -> None:
+        where: dict[str, Condition] = {"n": Among(tuple(row["n"] for row in late)), "state": NEW}
+        await self._unit.commit([Update(TABLE, where, set={"state": EXPIRED, "ended_at": at}, rows=None)])
+        log.info("triggers came too late", extra={"action": "triggers_expired", "agent": agent, "count": len(late)})
 
     async def next(self, agent: str, now_ms: int) -> Row | int | None:
-        """The next envelope that is due; or when one will be (Unix ms); or None if nothing waits.
-
-        Order is kept per source and sender. What one person sent is dealt with in the order in which it was written, as
-        far as it waits together: wraps hide their time, so relays hand them over in any order. One that waits for its
-        next try holds back only later ones of the same line.
-        """
-        rows = await self._unit.select("inbox", {"agent": agent, "state": "new"}, order=("n",), limit=_LOOKED_AT)
-        if not rows:
-            return None
-        firsts: dict[tuple[str, str], tuple[int, Row]] = {}
-        for row in rows:
-            line = (row["source"], row["sender"])
-            written = _written_at(row)
-            if line not in firsts or written < firsts[line][0]:
-                firsts[line] = (written, row)
-        due = [row for _, row in firsts.values() if row["next_at_ms"] <= now_ms]
-        if due:
-            return min(due, key=lambda row: int(row["n"]))
-        return min(int(row["next_at_ms"]) for _, row in firsts.values())
+        """The next envelope that is due; or when one will be (Unix ms); or None if nothing waits."""
+        rows, again = await self.due(agent, now_ms)
+        return rows[0] if rows else again
 
     async def find(self, n: int) -> Row | None:
         """The envelope with this number, or None."""
-        rows = await self._unit.select("inbox", {"n": Among((n,))})
+        rows = await self._unit.select(TABLE, {"n": n})
         return rows[0] if rows else None
-
-
-def _written_at(row: Row) -> int:
-    """When its sender wrote it, as far as that matters for the order: only people's messages say so."""
-    if row["source"] != "nostr":
-        return 0
-    written = orjson.loads(row["payload"]).get("created_at")
-    return written if type(written) is int else 0

@@ -1,16 +1,21 @@
-"""An agent's trace: rows with a rising number, which is the cursor of those who watch."""
+"""An agent's trace: rows with a rising number, the cursor of those who watch. And its ticks, with their recordings."""
 
-from collections.abc import AsyncIterator, Sequence
+from base64 import b64encode
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from core.unit import Condition, Insert, Row, UnitOfWork, Within
+from core.unit import Among, Condition, Insert, Row, UnitOfWork, Within
 from fs.feed import Feed
 from fs.protocol import Record
+from node.agent import reel
+from node.agent.error import NotRecorded, RecordingDamaged, RecordingNewer
+from node.agent.transcript import transcript
 
 PAGE = 200
 _LOOK_AGAIN_S = 15.0
+_DIGITS = 18  # of a tick's number; an id has 32
 
 
 def topic(agent: str) -> str:
@@ -40,7 +45,59 @@ class AgentLog:
 
     async def ticks(self, limit: int) -> list[dict[str, Any]]:
         """The last ticks, newest first."""
-        return await self._unit.select("tick", {"agent": self._agent}, order=("-at_ms",), limit=limit)
+        rows = await self._unit.select("tick", {"agent": self._agent}, order=("-n",), limit=limit)
+        recorded = await self._recorded([row["id"] for row in rows])
+        return [{**row, "recorded": row["id"] in recorded} for row in rows]
+
+    async def _recorded(self, ids: Sequence[str]) -> set[str]:
+        rows = await self._unit.select("recording", {"tick_id": Among(tuple(ids))}, columns=("tick_id",))
+        return {row["tick_id"] for row in rows}
+
+    async def tick(self, name: str) -> Mapping[str, Any] | None:
+        """One tick by its id or number, with what was recorded of it; None if there is none."""
+        by_number = name.isascii() and name.isdigit() and len(name) <= _DIGITS
+        where: dict[str, Condition] = {"n": int(name)} if by_number else {"id": name}
+        rows = await self._unit.select("tick", where)
+        if not rows or rows[0]["agent"] != self._agent:
+            return None
+        try:
+            found = transcript(await reel.load(self._unit, self._agent, rows[0]["id"]))
+        except NotRecorded:
+            return {**rows[0], "recorded": False}
+        except (RecordingDamaged, RecordingNewer) as error:
+            return {**rows[0], "recorded": False, "recording_error": {"code": error.code, "message": error.message}}
+        return {**rows[0], "recorded": True, **found}
+
+    async def recording(self, tick_id: str) -> bytes:
+        """The recording of a tick, with its large bodies in it.
+
+        Raises:
+            NotRecorded: there is none.
+            RecordingDamaged, RecordingNewer: as `node.agent.reel.load`.
+        """
+        return reel.whole(await reel.load(self._unit, self._agent, tick_id))
+
+    async def recordings(self, after: int) -> AsyncIterator[Record]:
+        """The recordings of ticks with a number past a cursor, oldest first, as base64. Ends with the newest.
+
+        One that cannot be read is told as its error, and does not hide the others.
+        """
+        while True:
+            where: dict[str, Condition] = {"agent": self._agent, "n": Within(low=after + 1)}
+            rows = await self._unit.select("tick", where, order=("n",), limit=PAGE, columns=("n", "id"))
+            if not rows:
+                return
+            recorded = await self._recorded([row["id"] for row in rows])
+            for row in rows:
+                after = row["n"]
+                if row["id"] in recorded:
+                    yield Record(row["n"], *await self._packed(row["id"]))
+
+    async def _packed(self, tick_id: str) -> tuple[bytes, str]:
+        try:
+            return b64encode(await self.recording(tick_id)), "recording"
+        except (RecordingDamaged, RecordingNewer) as error:
+            return orjson.dumps({"tick_id": tick_id, "code": error.code, "message": error.message}), "error"
 
     async def _page(self, after: int) -> Sequence[Row]:
         where: dict[str, Condition] = {"agent": self._agent, "n": Within(low=after + 1)}

@@ -35,6 +35,7 @@ D = "vendo-agent"
 AGAIN_S = 86_400
 RETRY_S = 60
 PAUSE_S = 0.04  # between two agents: relays limit what one connection may publish
+WITHDRAWN = ("withdrawn", 0)
 _KINDS = (METADATA, RELAY_LIST, DM_RELAYS, HANDLER, HEARTBEAT)
 
 
@@ -82,7 +83,6 @@ class Presence:
         self._beating: set[str] = set()
         self._said: dict[str, tuple[str, int]] = {}  # name -> digest, when
         self._beats: dict[str, str] = {}  # name -> the last heartbeat's event
-        self._loaded = False
         self._wake = asyncio.Event()
 
     def renew(self, name: str) -> None:
@@ -94,7 +94,6 @@ class Presence:
 
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         """Publish until `stop`."""
-        await self._load()
         ready.set()
         stopping = asyncio.create_task(stop.wait())
         try:
@@ -112,14 +111,21 @@ class Presence:
         finally:
             stopping.cancel()
 
-    async def _load(self) -> None:
-        if self._loaded:
-            return
-        for row in await self._unit.select("meta"):
-            if row["key"].startswith(KEY):
-                digest, _, at = row["value"].partition(" ")
-                self._said[row["key"].removeprefix(KEY)] = (digest, int(at or 0))
-        self._loaded = True
+    async def _last(self, name: str) -> tuple[str, int] | None:
+        """What an agent has said, as a digest, and when; None if nothing."""
+        if name not in self._said:
+            rows = await self._unit.select("meta", {"key": KEY + name})
+            if not rows:
+                return None
+            digest, _, at = rows[0]["value"].partition(" ")
+            self._said[name] = (digest, int(at or 0))
+        return self._said[name]
+
+    def forget(self, name: str) -> None:
+        """Say nothing more of an agent, and keep nothing of it: it hibernates."""
+        self._said.pop(name, None)
+        self._beats.pop(name, None)
+        self._beating.discard(name)
 
     async def _next(self) -> float:
         """Do what is due first; how long to rest after it, in seconds."""
@@ -153,7 +159,7 @@ class Presence:
         drafts = self.drafts(face, signer.pubkey, now)
         plain = orjson.dumps([signer.pubkey, *((one.kind, one.content, one.tags) for one in drafts)])
         digest = sha256(plain).hexdigest()
-        before = self._said.get(name)
+        before = await self._last(name)
         if before is not None and before[0] == digest and now - before[1] < AGAIN_S:
             return False
         await self._publish([await signer.sign(draft) for draft in drafts], self._remember(name, digest, now))
@@ -204,14 +210,14 @@ class Presence:
         Raises:
             SignerUnavailable: its signer is far away and does not answer.
         """
-        await self._load()
         self._beating.discard(name)
         self._beats.pop(name, None)
-        if name not in self._said:
+        said = await self._last(name)
+        if said is None or said == WITHDRAWN:
             return
         events = [await signer.sign(draft) for draft in withdrawal(signer.pubkey, self._clock.now())]
-        await self._publish(events, self._remember(name, "withdrawn", 0))
-        del self._said[name]
+        await self._publish(events, self._remember(name, *WITHDRAWN))
+        self._said.pop(name, None)
 
 
 def withdrawal(pubkey: PubKey, now: int) -> list[Draft]:

@@ -1,25 +1,37 @@
-"""What an agent's code is given and what it may do: read and write files, keep state, say things.
+"""What an agent's code is: a program with hooks, a typed state and typed settings.
+
+    class Counter(Program[Count, Nothing]):
+        name = "counter"
+        state_type, config_type = Count, Nothing
+
+        async def on_trigger(self, ctx: Context[Count, Nothing], trigger: Trigger) -> None:
+            ctx.state.total += 1
 
 A program acts on nothing but its `Context`. Everything it asks for in one tick is committed with the tick, or not at
-all; nothing leaves the process before.
+all; nothing leaves the process before. One program object serves all of its agents: it keeps nothing in itself.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+import hashlib
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeAlias
 
-import orjson
+from pydantic import BaseModel, ConfigDict
 
-from core.error import InvalidInput
-from core.identifier import PubKey, derived_id
-from fs.namespace import Namespace
-from fs.protocol import Stat
-from fs.session import Session
-from relays.key import npub
+from node.agent.context import C, Context, Files, Namespaces, S
+from node.agent.error import StateRefused
 
-State: TypeAlias = dict[str, Any]
-MAX_RECORDS = 200
-MAX_RECORD_BYTES = 16_384
+__all__ = ["Context", "Files", "Namespaces", "Nothing", "Program", "Programs", "Trigger", "code_digest"]
+
+
+class Nothing(BaseModel):
+    """No state, or no settings."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +45,8 @@ class Trigger:
         sender: who sent it: a public key, `operator`, or empty.
         payload: what it says.
         at: when it arrived, Unix seconds.
+        seq: the source's own number for it, if it has one.
+        reply_to: the id of what it answers, or empty.
     """
 
     envelope_id: str
@@ -41,114 +55,71 @@ class Trigger:
     sender: str
     payload: Mapping[str, Any]
     at: int
+    seq: int | None = None
+    reply_to: str = ""
 
 
-class Files:
-    """The agent's namespace as one tick sees it. Calls get keys that a repeated tick finds again."""
+class Program(ABC, Generic[S, C]):
+    """An agent's code.
 
-    def __init__(self, namespace: Namespace, session: Session, agent: str, envelope_id: str) -> None:
-        self._namespace, self._session = namespace, session
-        self._agent, self._envelope_id, self._calls = agent, envelope_id, 0
-
-    def _keyed(self, key: str | None) -> Session:
-        self._calls += 1
-        return self._session.with_key(key or derived_id("tick", self._agent, self._envelope_id, str(self._calls)))
-
-    async def list(self, path: str) -> list[Stat]:
-        """What is in a directory.
-
-        Raises:
-            VendoError: as `fs.namespace.Namespace.list`.
-        """
-        return await self._namespace.list(path, self._session)
-
-    async def read(self, path: str) -> bytes:
-        """The whole content of a file.
-
-        Raises:
-            VendoError: as `fs.namespace.Namespace.read`.
-        """
-        return await self._namespace.read(path, self._session)
-
-    async def write(self, path: str, body: bytes) -> None:
-        """Replace a file's content when the tick is committed.
-
-        Raises:
-            VendoError: as `fs.namespace.Namespace.write`.
-        """
-        await self._namespace.write(path, body, self._keyed(None))
-
-    async def call(self, path: str, body: bytes, key: str | None = None) -> bytes:
-        """Send one record; what it causes begins when the tick is committed.
-
-        Args:
-            path: the file to call.
-            body: the record.
-            key: the idempotency key; one that derives from agent, envelope and count if None.
-
-        Raises:
-            VendoError: as `fs.namespace.Namespace.call`.
-        """
-        return await self._namespace.call(path, body, self._keyed(key))
-
-
-@dataclass(slots=True)
-class Context:
-    """What a program has in one tick.
+    Whatever a hook raises makes its tick void; the trigger is tried again later.
 
     Attributes:
-        agent: its own name.
-        now: Unix seconds, the same for the whole tick.
-        state: what it remembers, JSON; change it in place.
-        fs: its files.
-        records: what it said, for the trace: (type, JSON).
+        name: what agents name as their `program`.
+        version: of the form of the state; raise it with every change that older state does not fit.
+        state_type: what the state is; it can be made without arguments, which is the state of a new agent.
+        config_type: what the settings are.
     """
 
-    agent: str
-    now: int
-    state: State
-    fs: Files
-    records: list[tuple[str, str]] = field(default_factory=list)
+    name: str = ""
+    version: int = 1
+    state_type: type[S]
+    config_type: type[C]
 
-    def log(self, kind: str, **data: Any) -> None:
-        """Add a record to the agent's trace.
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of its code, as hex. It is kept with each tick."""
+        return code_digest(type(self))
 
-        Raises:
-            InvalidInput: it is too long, or there are too many in this tick.
-        """
-        body = orjson.dumps(data).decode()
-        if len(body) > MAX_RECORD_BYTES or len(self.records) >= MAX_RECORDS:
-            raise InvalidInput("A tick says at most 200 things of 16 KiB each.")
-        self.records.append((kind[:64], body))
-
-    async def send_dm(self, to: PubKey, text: str, key: str | None = None) -> None:
-        """Send an encrypted message (NIP-17) when the tick is committed.
+    def migrate(self, version: int, state: dict[str, Any]) -> dict[str, Any]:
+        """State of an older version in today's form. Who has gone through many versions goes step by step.
 
         Raises:
-            Refused: the gate said no.
+            StateRefused: there is no way from that version.
         """
-        await self.fs.call(f"/nostr/dm/{npub(to)}", text.encode(), key)
+        raise StateRefused(
+            f"The program {self.name!r} has no way from version {version} of its state to {self.version}."
+        )
+
+    async def on_create(self, ctx: Context[S, C]) -> None:
+        """The agent's first tick, before everything else; again if that tick fails."""
+
+    async def on_wake(self, ctx: Context[S, C]) -> None:
+        """The start of every tick: a tick is all that an agent ever lives."""
+
+    @abstractmethod
+    async def on_trigger(self, ctx: Context[S, C], trigger: Trigger) -> None:
+        """Deal with one trigger."""
+
+    async def on_sleep(self, ctx: Context[S, C]) -> None:
+        """After a trigger that was dealt with, before the commit."""
+
+    async def on_error(self, ctx: Context[S, C], error: BaseException) -> None:
+        """A hook has failed. Of what is done here only `ctx.log` is kept; the state is the one before the tick."""
+
+    async def on_terminate(self, ctx: Context[S, C]) -> None:
+        """The agent is deleted. What is asked for here is committed with the deletion."""
 
 
-class Program(Protocol):
-    """An agent's code. `version` is that of its state."""
-
-    name: str
-    version: int
-
-    def initial(self) -> State:
-        """The state of a new agent."""
-
-    def migrate(self, version: int, state: State) -> State:
-        """State of an older version in today's form.
-
-        Raises:
-            InvalidInput: it cannot be used.
-        """
-
-    async def on_trigger(self, ctx: Context, trigger: Trigger) -> None:
-        """Deal with one trigger. What is raised here makes the tick void; it is tried again later."""
+AnyProgram: TypeAlias = Program[Any, Any]
+Programs: TypeAlias = Mapping[str, AnyProgram]
 
 
-Programs: TypeAlias = Mapping[str, Program]
-Namespaces: TypeAlias = Callable[[str], Namespace]
+def code_digest(program: type) -> str:
+    """SHA-256 of the file in which a class stands, as hex; of its name where there is no file."""
+    file = getattr(sys.modules.get(program.__module__), "__file__", None)
+    try:
+        source = Path(file).read_bytes() if file else b""
+    except OSError:
+        source = b""
+    return hashlib.sha256(source or f"{program.__module__}.{program.__qualname__}".encode()).hexdigest()

@@ -1,12 +1,16 @@
 """Which agents there are: those of the configuration, and those that were added while the node ran.
 
 An added agent is a row in table `meta` (`agent/<name>`) before anything is made for it, and so is its deletion before
-anything is taken away: whatever a crash interrupts goes on at the next start. A name that was deleted stays used.
+anything is taken away. `pending/<name>` stands beside it as long as something of that is to be done, so whatever a
+crash interrupts goes on at the next start. A name that was deleted stays used.
+
+Of an agent that hibernates nothing is here: no settings, no key, no ear. `rouse` brings it back, `rest` lays it down,
+and `visit` looks at it without waking it.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,7 +20,8 @@ from pydantic import ValidationError
 from core.clock import Clock
 from core.error import InvalidInput, NotFound, VendoError
 from core.identifier import PubKey
-from core.unit import Insert, UnitOfWork, Update
+from core.unit import Among, Condition, Delete, Insert, Row, UnitOfWork, Update, Within, Write
+from node.agent.limit import Own
 from node.config import AgentSection
 from node.error import AgentConfigured, AgentTaken
 from node.message.admission import Rules
@@ -26,17 +31,31 @@ from relays.signer import Signer
 
 log = logging.getLogger(__name__)
 
-KEY = "agent/"
+KEY, PENDING = "agent/", "pending/"
+_PENDING_END = "pending0"  # the text right after all that begin with `pending/`
+LIVING = ("active", "stopped", "quarantined", "frozen")  # whose settings and keys are held ready
 _RESERVED = ("list", "new")  # files of the operator's /agents
-MAX_AGENTS = 20_000
+MAX_AGENTS = 1_000_000
+MAX_AWAKE = 20_000
+GUESTS = 64  # agents that hibernate and are looked at
 _BREATH = 64
+_PAGE = 500
 
 
 class Keys(Voices, Protocol):
     """Identities that can be made and given up: `node.identity.registry.Identities`."""
 
     async def load(self, names: Sequence[str] = ()) -> None:
-        """Give a key to each name that has none."""
+        """Read the keys of those who do not hibernate, and give one to each of these names that has none."""
+
+    async def recall(self, names: Sequence[str]) -> None:
+        """Read the keys of those who were left out."""
+
+    def forget(self, name: str) -> None:
+        """Keep nothing of a name in memory."""
+
+    async def refresh(self, names: Sequence[str]) -> None:
+        """Read those anew that another process has changed."""
 
     async def add(self, name: str) -> Signer:
         """Give a new name its first key, and tell whoever wants to know."""
@@ -48,8 +67,25 @@ class Keys(Voices, Protocol):
 class Maker(Protocol):
     """Where agents live: `node.agent.engine.Engine`."""
 
-    async def create(self, name: str, program: str, pubkey: PubKey) -> None:
-        """See to it that an agent is there."""
+    def check(self, program: str, config: Mapping[str, Any] | None = None, own: Own | None = None) -> None:
+        """Whether an agent can be made of these.
+
+        Raises:
+            VendoError: it cannot.
+        """
+
+    async def create(
+        self,
+        name: str,
+        program: str,
+        pubkey: PubKey,
+        config: Mapping[str, Any] | None = None,
+        own: Own | None = None,
+    ) -> None:
+        """See to it that an agent is there, with these settings."""
+
+    async def delete(self, name: str) -> None:
+        """End an agent for good, with its last words."""
 
 
 class Hearing(Protocol):
@@ -57,6 +93,9 @@ class Hearing(Protocol):
 
     def attach(self, agent: str, since: int, rules: Rules | None = None) -> None:
         """Hear an agent from now on."""
+
+    async def recall(self, agents: Sequence[str]) -> None:
+        """Read whom they hear by now."""
 
     def detach(self, agent: str) -> None:
         """Hear it no more."""
@@ -67,6 +106,9 @@ class Publishing(Protocol):
 
     def renew(self, name: str) -> None:
         """Say who an agent is, soon."""
+
+    def forget(self, name: str) -> None:
+        """Say nothing more of it."""
 
     async def withdraw(self, name: str, signer: Signer) -> None:
         """Take back what was said."""
@@ -115,6 +157,8 @@ class Roster:
         self._entries = {one.name: Entry(one, True) for one in configured}
         self._made: dict[str, int] = {}
         self._leaving: set[str] = set()
+        self._overheard: set[str] = set()  # those that hibernate and are heard in their turn
+        self._guests: dict[str, None] = {}  # the one that was looked at last is the last
         self._changing = asyncio.Lock()
 
     def __contains__(self, name: str) -> bool:
@@ -141,35 +185,174 @@ class Roster:
         Raises:
             InvalidInput: an agent was made with another program or key.
         """
-        for row in await self._unit.select("meta"):
-            if not row["key"].startswith(KEY):
-                continue
-            name, saved = row["key"].removeprefix(KEY), orjson.loads(row["value"])
+        made = await self._living()
+        pending = await self._unit.select("meta", {"key": Within(PENDING, _PENDING_END)})
+        unfinished = [row["key"].removeprefix(PENDING) for row in pending]
+        async for name, saved in self._saved([*made, *unfinished]):
             if saved.get("deleted"):
-                self._leaving |= set() if saved.get("done") else {name}
+                self._leaving |= {name} if name in unfinished else set()
             elif name not in self._entries:
                 self._entries[name] = Entry(AgentSection.model_validate(saved["section"]), False)
-        await self._keys.load(list(self._entries))
-        made = {row["name"]: row["created_at"] for row in await self._unit.select("agent")}
-        for count, (name, entry) in enumerate(self._entries.items()):
+        asleep = await self._dormant(list(self._entries))
+        awake = [name for name in self._entries if name not in asleep]
+        await self._keys.load(awake)
+        for count, name in enumerate(awake):
             if count % _BREATH == 0:
                 await asyncio.sleep(0)
-            await self._join(entry, made.get(name))
+            await self._join(self._entries[name], made.get(name))
+        await self._finished(name for name in unfinished if name in self._made)
         for name in sorted(self._leaving):
             try:
+                await self._keys.recall([name])
                 await self._leave(name)
             except VendoError as error:
                 log.warning("an agent is not gone yet", extra={"action": "leaving", "agent": name, "code": error.code})
+
+    async def _living(self) -> dict[str, int]:
+        """Who does not hibernate, and since when each is there, Unix seconds."""
+        where = {"status": Among(LIVING)}
+        rows = await self._unit.select("agent", where, columns=("name", "created_at"))
+        return {row["name"]: int(row["created_at"]) for row in rows}
+
+    async def _dormant(self, names: Sequence[str]) -> set[str]:
+        found: set[str] = set()
+        for begin in range(0, len(names), _PAGE):
+            page = Among(tuple(names[begin : begin + _PAGE]))
+            where: dict[str, Condition] = {"status": "dormant", "name": page}
+            found |= {row["name"] for row in await self._unit.select("agent", where, columns=("name",))}
+        return found
+
+    async def _saved(self, names: Sequence[str]) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """What is written down of added agents."""
+        for begin in range(0, len(names), _PAGE):
+            keys = tuple(KEY + name for name in names[begin : begin + _PAGE])
+            for row in await self._unit.select("meta", {"key": Among(keys)}):
+                yield row["key"].removeprefix(KEY), orjson.loads(row["value"])
+
+    async def _finished(self, names: Iterable[str]) -> None:
+        writes: list[Write] = [Delete("meta", {"key": PENDING + name}) for name in names]
+        if writes:
+            await self._unit.commit(writes)
 
     async def _join(self, entry: Entry, made_at: int | None) -> None:
         section = entry.section
         signer = self._keys.get(section.name)
         if signer is None:
             raise NotFound(f"The agent {section.name!r} has no key.")
-        await self._maker.create(section.name, section.program, signer.pubkey)
+        await self._maker.create(section.name, section.program, signer.pubkey, section.config, section.limits())
+        self._guests.pop(section.name, None)
+        self._overheard.discard(section.name)
         since = self._made[section.name] = made_at if made_at is not None else self._clock.now()
         self._hearing.attach(section.name, since, self._rules(section))
         self._publishing.renew(section.name)
+
+    # ---- hibernation
+
+    def is_awake(self, name: str) -> bool:
+        """Whether it is heard and seen."""
+        return name in self._made
+
+    async def visit(self, name: str) -> bool:
+        """Hold an agent's settings and keys ready, without waking it; whether there is such an agent."""
+        if name in self._made:
+            return True
+        if name in self._overheard:
+            return True
+        if name in self._guests:
+            self._guests[name] = self._guests.pop(name)
+            return True
+        rows = await self._unit.select("agent", {"name": name}, columns=("status",))
+        if not rows or rows[0]["status"] == "deleted":
+            return name in self._entries
+        if name not in self._entries:
+            saved = dict([one async for one in self._saved([name])]).get(name, {})
+            if "section" not in saved or saved.get("deleted"):
+                return False
+            self._entries[name] = Entry(AgentSection.model_validate(saved["section"]), False)
+        await self._keys.recall([name])
+        if name not in self._made:  # it may have been roused meanwhile
+            self._guests[name] = None
+            while len(self._guests) > GUESTS:
+                self._drop(next(iter(self._guests)))
+        return True
+
+    async def rouse(self, name: str) -> bool:
+        """Bring an agent back that hibernates: it hears and is seen again. Whether there is such an agent.
+
+        Raises:
+            AgentTaken: too many are awake.
+        """
+        if name in self._made:
+            return True
+        if not await self.visit(name):
+            return False
+        if name not in self._made:
+            if len(self._made) >= MAX_AWAKE:
+                raise AgentTaken(f"A node has at most {MAX_AWAKE} agents that are awake.")
+            rows = await self._unit.select("agent", {"name": name}, columns=("created_at",))
+            await self._join(self._entries[name], rows[0]["created_at"] if rows else None)
+            await self._hearing.recall([name])
+        return True
+
+    def rest(self, name: str) -> None:
+        """Keep nothing of an agent: its row says that it hibernates."""
+        self._made.pop(name, None)
+        self._hearing.detach(name)
+        self._publishing.forget(name)
+        self._drop(name)
+
+    async def overhear(self, names: Sequence[str], since: int) -> None:
+        """As `node.agent.doorman.Bell`."""
+        await self._keys.recall(names)
+        missing = [name for name in names if name not in self._entries]
+        async for name, saved in self._saved(missing):
+            if "section" in saved and not saved.get("deleted"):
+                self._entries[name] = Entry(AgentSection.model_validate(saved["section"]), False)
+        for begin in range(0, len(names), _PAGE):
+            where: dict[str, Condition] = {"status": "dormant", "name": Among(tuple(names[begin : begin + _PAGE]))}
+            rows = await self._unit.select("agent", where, columns=("name", "created_at", "last_tick_at"))
+            for row in rows:
+                entry = self._entries.get(row["name"])
+                if entry is not None and row["name"] not in self._made:
+                    self._guests.pop(row["name"], None)
+                    self._overheard.add(row["name"])
+                    rules = self._rules(entry.section)
+                    self._hearing.attach(row["name"], max(since, row["last_tick_at"] or row["created_at"]), rules)
+        await self._hearing.recall(names)
+
+    def unhear(self, names: Sequence[str]) -> None:
+        """As `node.agent.doorman.Bell`."""
+        for name in self._overheard.intersection(names):
+            self._hearing.detach(name)
+            self._drop(name)
+        self._overheard.difference_update(names)
+
+    def _drop(self, name: str) -> None:
+        self._guests.pop(name, None)
+        entry = self._entries.get(name)
+        if entry is not None and not entry.configured:
+            del self._entries[name]
+        self._keys.forget(name)
+        self._gone(name)
+
+    async def follow(self, *, everybody: bool) -> None:
+        """Other processes have changed agents, their keys or whom they hear.
+
+        Args:
+            everybody: whoever does not hibernate is to be heard and seen by this process.
+
+        Raises:
+            VendoError: the database failed.
+        """
+        living = await self._living()
+        for name in [name for name in self._made if name not in living]:
+            self.rest(name)
+        if everybody:
+            for name in [name for name in living if name not in self._made]:
+                await self.rouse(name)
+        names = list(self._made)
+        await self._keys.refresh(names)
+        await self._hearing.recall(names)
 
     def rekeyed(self, name: str) -> None:
         """An agent's key was replaced: hear the new one too, and say so in public."""
@@ -198,25 +381,27 @@ class Roster:
             raise InvalidInput(f"{section.name!r} is no name for an agent.")
         if section.program not in self._programs:
             raise InvalidInput(f"This node has no program called {section.program!r}.")
+        self._maker.check(section.program, section.config, section.limits())
         async with self._changing:
-            known = self._entries.get(section.name)
+            known = self._entries.get(section.name) if await self.visit(section.name) else None
             if known is None:
                 await self._begin(section)
             elif known.configured or known.section != section:
                 raise AgentTaken(f"There is an agent {section.name!r} already.")
-            elif section.name not in self._made:
+            elif section.name not in self._made and section.name not in self._guests:
                 await self._finish(known)
         return await self.show(section.name)
 
     async def _begin(self, section: AgentSection) -> None:
-        if len(self._entries) >= MAX_AGENTS:
-            raise AgentTaken(f"A node has at most {MAX_AGENTS} agents.")
+        if len(self._made) >= MAX_AWAKE or await self._unit.count("agent", limit=MAX_AGENTS) >= MAX_AGENTS:
+            raise AgentTaken(f"A node has at most {MAX_AGENTS} agents, and {MAX_AWAKE} of them awake.")
         taken = await self._unit.select("agent", {"name": section.name})
         saved = await self._unit.select("meta", {"key": KEY + section.name})
         if taken or saved:
             raise AgentTaken(f"There was an agent {section.name!r} before.")
         value = orjson.dumps({"section": section.model_dump(mode="json")}).decode()
-        await self._unit.commit([Insert("meta", {"key": KEY + section.name, "value": value})])
+        pending = Insert("meta", {"key": PENDING + section.name, "value": "1"}, or_ignore=True)
+        await self._unit.commit([Insert("meta", {"key": KEY + section.name, "value": value}), pending])
         entry = self._entries[section.name] = Entry(section, False)
         await self._finish(entry)
 
@@ -226,6 +411,7 @@ class Roster:
         if self._keys.get(name) is None:
             await self._keys.add(name)
         await self._join(entry, None)
+        await self._finished([name])
         log.info("an agent was added", extra={"action": "agent_added", "agent": name})
 
     async def delete(self, name: str) -> None:
@@ -239,7 +425,7 @@ class Roster:
             SignerUnavailable: its signer is away; it is deleted, and what it published is still there.
         """
         async with self._changing:
-            entry = self._entries.get(name)
+            entry = self._entries.get(name) if await self.visit(name) else None
             if entry is None and name not in self._leaving:
                 raise NotFound("There is no agent with this name.")
             if entry is not None:
@@ -247,17 +433,23 @@ class Roster:
                     raise AgentConfigured
                 await self._mark(name, {"deleted": True})
                 self._leaving.add(name)
+                await self._maker.delete(name)  # while it still has its files and its voice: for its last words
                 del self._entries[name]
             await self._leave(name)
 
     async def _mark(self, name: str, value: dict[str, Any]) -> None:
-        await self._unit.commit([Update("meta", {"key": KEY + name}, {"value": orjson.dumps(value).decode()})])
+        pending: Write = Delete("meta", {"key": PENDING + name})
+        if not value.get("done"):
+            pending = Insert("meta", {"key": PENDING + name, "value": "1"}, or_ignore=True)
+        text = orjson.dumps(value).decode()
+        await self._unit.commit([Update("meta", {"key": KEY + name}, {"value": text}), pending])
 
     async def _leave(self, name: str) -> None:
         self._hearing.detach(name)
         self._made.pop(name, None)
-        where = {"name": name, "status": "active"}  # the version ends a tick that is under way
-        await self._unit.commit([Update("agent", where, {"status": "deleted"}, {"version": 1}, rows=None)])
+        self._guests.pop(name, None)
+        self._overheard.discard(name)
+        await self._maker.delete(name)
         signer = self._keys.get(name)
         if signer is not None:
             await self._publishing.withdraw(name, signer)
@@ -275,22 +467,48 @@ class Roster:
         Raises:
             NotFound: there is none.
         """
-        entry, signer = self._entries.get(name), self._keys.get(name)
-        rows = await self._unit.select("agent", {"name": name})
-        if entry is None or signer is None or not rows:
+        if not await self.visit(name):
             raise NotFound("There is no agent with this name.")
-        return {
-            "name": name,
-            "npub": npub(signer.pubkey),
-            "program": entry.section.program,
-            "about": entry.section.about,
-            "public": entry.section.public,
-            "strangers": entry.section.strangers,
-            "configured": entry.configured,
-            "status": rows[0]["status"],
-            "ticks": rows[0]["ticks"],
-        }
+        rows = await self._unit.select("agent", {"name": name}, columns=_SHOWN)
+        entry = self._entries.get(name)
+        if entry is None or not rows:
+            raise NotFound("There is no agent with this name.")
+        return _shown(entry, rows[0])
 
     async def list_agents(self) -> list[dict[str, Any]]:
-        """All agents, by name."""
-        return [await self.show(name) for name in sorted(self._entries)]
+        """All agents, by name, also those that hibernate."""
+        found: list[dict[str, Any]] = []
+        low = ""
+        while True:
+            rows = await self._unit.select("agent", {"name": Within(low)}, order=("name",), limit=_PAGE, columns=_SHOWN)
+            away = [row["name"] for row in rows if row["name"] not in self._entries and row["status"] != "deleted"]
+            entries = {
+                name: Entry(AgentSection.model_validate(saved["section"]), False)
+                async for name, saved in self._saved(away)
+                if "section" in saved
+            }
+            for row in rows:
+                entry = self._entries.get(row["name"]) or entries.get(row["name"])
+                if entry is not None and row["status"] != "deleted":
+                    found.append(_shown(entry, row))
+            if len(rows) < _PAGE:
+                return found
+            low = rows[-1]["name"] + "\0"
+
+
+_SHOWN = ("name", "pubkey", "status", "ticks")
+
+
+def _shown(entry: Entry, row: Row) -> dict[str, Any]:
+    section = entry.section
+    return {
+        "name": section.name,
+        "npub": npub(PubKey(row["pubkey"])),
+        "program": section.program,
+        "about": section.about,
+        "public": section.public,
+        "strangers": section.strangers,
+        "configured": entry.configured,
+        "status": row["status"],
+        "ticks": row["ticks"],
+    }

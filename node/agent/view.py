@@ -8,18 +8,26 @@ import orjson
 from core.clock import Clock
 from core.error import NotFound
 from core.unit import Among, Row, UnitOfWork
+from node.agent.limit import TickLimits, bounds, shown
 
 _COUNTED = 1_000
 
 
 class AgentView:
-    """One agent's status."""
+    """One agent's status.
 
-    def __init__(self, agent: str, unit: UnitOfWork) -> None:
-        self._agent, self._unit = agent, unit
+    Args:
+        agent: its name.
+        unit: the database.
+        clock: time.
+        limits: those of an agent that has no others.
+    """
+
+    def __init__(self, agent: str, unit: UnitOfWork, clock: Clock, limits: TickLimits) -> None:
+        self._agent, self._unit, self._clock, self._limits = agent, unit, clock, limits
 
     async def status(self) -> dict[str, Any]:
-        """How it is doing.
+        """How it is doing: its status and why, what waits, what it has used of its limits, and until when one holds.
 
         Raises:
             NotFound: it was never made.
@@ -28,26 +36,24 @@ class AgentView:
         if not rows:
             raise NotFound("There is no agent with this name.")
         row = rows[0]
-        depth = await self._unit.select("inbox", {"agent": self._agent, "state": "new"}, order=("n",), limit=_COUNTED)
-        dead = await self._unit.select("inbox", {"agent": self._agent, "state": "dead"}, order=("n",), limit=_COUNTED)
+        names = ("name", "status", "reason", "program", "code", "pubkey", "ticks", "failures", "last_tick_at")
         return {
-            "name": row["name"],
-            "status": row["status"],
-            "program": row["program"],
-            "pubkey": row["pubkey"],
-            "ticks": row["ticks"],
-            "last_tick_at": row["last_tick_at"],
+            **{name: row[name] for name in names},
             "last_cause": row["last_cause"],
-            "queue_depth": len(depth),
-            "dead_letters": len(dead),
+            "queue_depth": await self._count("new"),
+            "dead_letters": await self._count("dead"),
             "created_at": row["created_at"],
+            **shown(row, bounds(row["limits"], self._limits), self._clock.millis() * 1_000),
         }
+
+    async def _count(self, state: str) -> int:
+        return await self._unit.count("inbox", {"agent": self._agent, "state": state}, limit=_COUNTED)
 
 
 async def agents(unit: UnitOfWork) -> list[dict[str, Any]]:
     """All agents, by name."""
     names = ("name", "status", "program", "pubkey", "ticks", "last_tick_at")
-    return [{name: row[name] for name in names} for row in await unit.select("agent", order=("name",))]
+    return await unit.select("agent", order=("name",), columns=names)
 
 
 class LedgerView:

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     INVALID = "invalid"
     AUTHORITY = "authority"
     PAUSED = "paused"
+    DISK = "disk"
     BUDGET = "budget"
 
 
@@ -44,11 +45,15 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the judge knows beside the intent. `now` is in Unix seconds; `day` is None while the day's budget is new."""
+    """What the judge knows beside the intent. `now` is in Unix seconds; `day` is None while the day's budget is new.
+
+    `full`: the disk is nearly full, and what is left of it is for what was begun.
+    """
 
     now: int
     paused: bool
     day: Usage | None = None
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,8 @@ def judge(intent: Intent, writ: Writ, limits: Limits, facts: Facts) -> Decision:
         return Deny(Reason.AUTHORITY, message)
     if facts.paused:
         return Deny(Reason.PAUSED, "The node is paused: no new effects are begun.")
+    if facts.full:
+        return Deny(Reason.DISK, "The disk is nearly full: no new effects are begun.")
     if intent.reserve is None:
         return Allow(None)
     if message := over_budget(intent.reserve, None, limits.per_job, "per-job"):

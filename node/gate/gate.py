@@ -6,7 +6,8 @@ so there is no leave for an effect that was staged and never committed. What is 
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Protocol
 
 from core.clock import Clock
@@ -24,7 +25,8 @@ from core.error import (
 )
 from core.identifier import EffectId, PubKey, derived_id
 from core.money import Money
-from core.unit import Among, Append, Insert, Row, UnitOfWork, Update, Write
+from core.unit import Among, Append, Insert, Row, UnitOfWork, Update, Within, Write
+from node.error import DiskLow
 from node.gate import book
 from node.gate.compile import Deny, Facts, Reason, Usage, judge, over_budget
 from node.gate.limits import Limits, day_budget, seller_budget
@@ -35,10 +37,13 @@ from node.gate.writ import Writ, operator_writ
 _log = logging.getLogger(__name__)
 
 _OPEN = ("begun", "unknown")
+_OVERLAP = 500
+_BEGUN = 4_096  # effects that another process goes on with are known here for so long
 _ERRORS: dict[Reason, type[VendoError]] = {
     Reason.INVALID: InvalidInput,
     Reason.AUTHORITY: Refused,
     Reason.PAUSED: Paused,
+    Reason.DISK: DiskLow,
     Reason.BUDGET: BudgetExceeded,
 }
 
@@ -48,6 +53,31 @@ class LedgerUnit(UnitOfWork, Protocol):
 
     def on_entry(self, watcher: Callable[[Append], None]) -> None:
         """Call `watcher` with every entry from now on, before the `commit` that brought it returns."""
+
+
+class Shared(Protocol):
+    """This process among others that share its database: `node.company.Company`."""
+
+    @property
+    def slot(self) -> int:
+        """Its place, from 0."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether it drives what was begun."""
+
+    def slots(self) -> Collection[int]:
+        """The places of the others."""
+
+    def begun(self) -> None:
+        """It began an effect that another process drives."""
+
+    def check(self) -> None:
+        """Called before anything is done outside of the database.
+
+        Raises:
+            LeaseUnsure: another process may have taken its place.
+        """
 
 
 def effect_id(caller: str, path: str, key: str) -> EffectId:
@@ -71,15 +101,28 @@ class NodeGate:
         limits: the operator's.
         node: the public key with which the seal signs.
         writ: who may do what; the built-in one by default.
+        shared: how this process stands among others that share the database; None where it is alone.
     """
 
-    def __init__(self, unit: LedgerUnit, clock: Clock, limits: Limits, node: PubKey, writ: Writ | None = None) -> None:
+    def __init__(
+        self,
+        unit: LedgerUnit,
+        clock: Clock,
+        limits: Limits,
+        node: PubKey,
+        writ: Writ | None = None,
+        shared: Shared | None = None,
+    ) -> None:
         self.limits = limits
+        self.is_full: Callable[[], bool] = lambda: False  # whether the disk is nearly full
         self._unit, self._clock = unit, clock
         self._writ = writ or operator_writ()
+        self._shared = shared
         self._open: set[EffectId] = set()
         self._permits: dict[EffectId, Permit] = {}
-        self._state = NodeState(unit, clock, node)
+        self._state = NodeState(unit, clock, node, shared.slot if shared is not None else 0)
+        self._read = 0  # of the ledger's entries, when others write there too
+        self._begun: deque[EffectId] = deque()
         self.days = Standing(unit, clock, self._state)
 
     # --- start, pause -----------------------------------------------------------------------------------------------
@@ -92,10 +135,38 @@ class NodeGate:
         """
         await self._state.load()
         self._unit.on_entry(self._told)
-        found = await self.open_effects()
-        self._open |= {EffectId(row["id"]) for row in found}
+        found = await self.reopen()
         await self.days.open()
         return found
+
+    async def reopen(self) -> list[Row]:
+        """Read anew which effects are open: this process drives them from now on. Answers as `open_effects`."""
+        newest = await self._unit.select("entry", order=("-n",), limit=1, columns=("n",))
+        self._read = int(newest[0]["n"]) if newest else 0
+        found = await self.open_effects()
+        self._open |= {EffectId(row["id"]) for row in found}
+        self._begun.clear()
+        return found
+
+    async def adopt(self) -> None:
+        """Learn what other processes have begun and ended since the last time.
+
+        Entries get their numbers before they are committed, so some may come after later ones: a stretch of those that
+        were read is read again, own ones too, so that what has ended does not seem to be begun.
+        """
+        where = {"n": Within(self._read - _OVERLAP)}
+        found = await self._unit.select("entry", where, order=("n",), columns=("n", "run", "type", "effect_id"))
+        for row in found:
+            self._told(Append(row["run"], row["type"], row["effect_id"], ""))
+        if found:
+            self._read = int(found[-1]["n"])
+
+    async def is_theirs(self, effect: EffectId) -> bool:
+        """Whether another process, which is alive, began an effect."""
+        if self._shared is None:
+            return False
+        rows = await self._unit.select("entry", {"effect_id": effect, "type": "begin"}, columns=("run",))
+        return bool(rows) and rows[0]["run"] in await self._state.runs(self._shared.slots())
 
     @property
     def run(self) -> str:
@@ -124,9 +195,18 @@ class NodeGate:
         effect = EffectId(entry.effect_id)
         if entry.type == "begin":
             self._open.add(effect)
+            if self._shared is not None and not self._shared.leads:
+                self._hand_over(effect, self._shared)
         elif entry.type in ("commit", "fail"):
             self._open.discard(effect)
             self._permits.pop(effect, None)
+
+    def _hand_over(self, effect: EffectId, shared: Shared) -> None:
+        """The steward goes on with it, and its end is not told here."""
+        self._begun.append(effect)
+        if len(self._begun) > _BEGUN:
+            self._open.discard(self._begun.popleft())
+        shared.begun()
 
     # --- beginning --------------------------------------------------------------------------------------------------
 
@@ -141,14 +221,16 @@ class NodeGate:
             Refused: no writ allows it.
             KeyReused: the key was used with another body.
             BudgetExceeded: the reservation does not fit.
-            Paused: the node begins no new effects.
+            Paused, DiskLow: the node begins no new effects.
         """
         effect, pending = effect_id(intent.caller, intent.path, intent.key), tuple(pending)
         if (before := await self._before(effect, intent, pending)) is not None:
             return before
+        if self._shared is not None:
+            await self._state.look()
         now = self._clock.now()
         budget = day_budget(now)
-        facts = Facts(now, self._state.paused, await self._usage(budget, pending))
+        facts = Facts(now, self._state.paused, await self._usage(budget, pending), self.is_full())
         decision = judge(intent, self._writ, self.limits, facts)
         if isinstance(decision, Deny):
             _log.info("refused", extra={"action": "gate_refused", "caller": intent.caller, "reason": decision.reason})
@@ -310,6 +392,13 @@ class NodeGate:
         return self.permit(EffectId(effect)) if effect in self._open else self.days.permit("outbox")
 
     def check(self, permit: Permit) -> None:
-        """As `core.effect.Gate.check`."""
+        """As `core.effect.Gate.check`.
+
+        Raises:
+            Unpermitted: this gate did not give the permit.
+            LeaseUnsure: another process may have taken this one's place.
+        """
+        if self._shared is not None:
+            self._shared.check()
         if self._permits.get(permit.effect_id) is not permit and not self.days.gave(permit):
             raise Unpermitted

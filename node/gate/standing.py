@@ -1,17 +1,19 @@
 """Self-maintenance with fixed content (announcements, relay lists, heartbeats) runs under one entry a day (DESIGN §1).
 
 The day's effect begins at start or at midnight (UTC) and ends when the next one begins, with how often each purpose
-was asked for.
+was asked for. Of several processes that share the database each has one, under its slot.
 """
 
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha256
 
 from core.clock import Clock
 from core.effect import EffectClass, Intent, Outcome, OutcomeState, Permit
-from core.error import Unpermitted, VendoError
+from core.error import Conflict, Unpermitted, VendoError
 from core.identifier import EffectId, derived_id
 from core.money import Msat
 from core.unit import Row, UnitOfWork, Write
@@ -23,6 +25,7 @@ from node.gate.state import NodeState
 _log = logging.getLogger(__name__)
 
 _DAY_S = 86_400
+_DATE = len("2026-01-31")
 _RETRY_S = 60
 _LOOK_S = 600
 _NOTHING = Limits("msat", Msat(0), Msat(0), Msat(0))
@@ -43,21 +46,29 @@ class Standing:
 
     async def open(self) -> None:
         """Make sure that today's effect is begun, and that those of earlier days have ended."""
-        now = self._clock.now()
-        day = day_of(now)
-        effect = EffectId(derived_id("node", self.PATH, day))
+        now, slot = self._clock.now(), f"/{self._state.slot}" if self._state.slot else ""
+        day, key = day_of(now), day_of(now) + slot
+        effect = EffectId(derived_id("node", self.PATH, key))
         if effect == self._day:
             return
         rows = await self._unit.select("effect", {"path": self.PATH, "state": "begun"})
-        writes = [write for row in rows if row["id"] != effect for write in self._end(row, now)]
+        earlier = [row for row in rows if row["id"] != effect and row["key"][:_DATE] + slot == row["key"]]
+        writes = [write for row in earlier for write in self._end(row, now)]
         if not await self._unit.select("effect", {"id": effect}):
-            intent = Intent("node", self.PATH, day, b"", EffectClass.EXTERNAL, day)
-            entry = body({"caller": "node", "path": self.PATH, "key": day, "digest": sha256(b"").hexdigest()})
+            intent = Intent("node", self.PATH, key, b"", EffectClass.EXTERNAL, day)
+            entry = body({"caller": "node", "path": self.PATH, "key": key, "digest": sha256(b"").hexdigest()})
             writes += book.begin(intent, effect, self._state.run, entry, now)
         await self._unit.commit(writes)
+        await self._tidy([row for row in rows if row not in earlier and row["key"] < day_of(now - _DAY_S)], now)
         self._day, self._older, self._given = effect, self._given, set()
         self._permits.clear()
         self._counts.clear()
+
+    async def _tidy(self, rows: Sequence[Row], now: int) -> None:
+        """End what processes have left behind that came no more."""
+        for row in rows:
+            with suppress(Conflict):  # another process does the same
+                await self._unit.commit(self._end(row, now))
 
     def _end(self, row: Row, now: int) -> tuple[Write, ...]:
         counted = dict(self._counts) if row["id"] == self._day else {}

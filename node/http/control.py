@@ -4,8 +4,10 @@ GET  /                        the node's own relay, if it shares this port
 GET  /healthz                 the process answers
 GET  /readyz                  the node works, or why not
 GET  /metrics                 numbers for Prometheus; the operator's token as the bearer token
+POST /hooks/<id>              a webhook of an agent, with the hook's own secret
 GET  /agents                  the agents
 ANY  /agents/<name>/<path>    a file of an agent; the name `node` is the operator's own tree
+ANY  /agents/<name>/turn      the turn of an agent that lives outside, with its token
 """
 
 import asyncio
@@ -14,7 +16,6 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from core.error import NotFound, VendoError
@@ -23,12 +24,15 @@ from fs.error import IsDirectory, Unsupported
 from fs.namespace import Namespace
 from fs.path import decode, parts
 from fs.session import Session
-from fs.tree import json_bytes
+from node.http.answer import body_answer, json_answer, wants_text
+from node.http.elsewhere import SHELF, Elsewhere
 from node.http.error import MethodNotAllowed, NoSuchRoute, OtherAgent, TooManyStreams
 from node.http.guard import HEADERS, Internal, check_host, check_token, problem, read_body
+from node.http.hook import PREFIX, HookDoor
 from node.http.metric import CONTENT_TYPE
 from node.http.stream import cursor, serve_stream
 from node.http.token import Tokens
+from node.http.turn import Turning, serve_turn, turn_of
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +40,7 @@ MAX_STREAMS = 512
 IDLE_S = 20.0
 KEY_HEADER = "Idempotency-Key"
 OPERATORS_TREE = "node"
+OWN_STATUS = ("agents", OPERATORS_TREE, "status")  # each process tells of itself
 _WATCH = ("1", "true", "yes")
 
 Check = Callable[[], Awaitable[str | None]]
@@ -54,6 +59,9 @@ class ControlPlane:
         checks: what `/readyz` asks, by name: a reason why not, or None.
         metrics: the text of `/metrics`.
         front: serves `/`, if the node's own relay shares this port.
+        turns: of agents that live outside.
+        hooks: takes webhooks.
+        elsewhere: where several processes share the database: who is not the steward hands requests to it.
 
     Raises:
         ValueError: the host is not a loopback address.
@@ -71,12 +79,16 @@ class ControlPlane:
         checks: Mapping[str, Check] | None = None,
         metrics: Callable[[], str] = lambda: "",
         front: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] | None = None,
+        turns: Turning | None = None,
+        hooks: HookDoor | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         if host not in ("127.0.0.1", "::1"):
             raise ValueError("the control plane listens on loopback only")
         self._namespaces, self._agents, self._tokens, self._unit = namespaces, agents, tokens, unit
         self._host, self._wanted_port, self._port = host, port, 0
         self._checks, self._metrics, self._front = checks or {}, metrics, front
+        self._turns, self._hooks, self._elsewhere = turns, hooks, elsewhere
         self._stop = asyncio.Event()
         self._streams = 0
 
@@ -125,19 +137,28 @@ class ControlPlane:
     async def _route(self, request: web.BaseRequest, key: str) -> web.StreamResponse:
         raw = request.raw_path.partition("?")[0]
         if raw == "/healthz":
-            return _json({"status": "ok"})
+            return json_answer({"status": "ok"})
         if raw == "/readyz":
             return await self._ready()
         if raw == "/" and request.method == "GET" and self._front is not None:
             return await self._front(request)
-        grant = check_token(request, self._tokens)
+        if self._hooks is not None and raw.startswith(PREFIX):
+            return await self._hooks.answer(request, raw)
+        if (turn := turn_of(request, self._turns)) is not None:
+            return await serve_turn(request, turn)
+        asked = self._elsewhere.asked(request) if self._elsewhere is not None else None
+        if self._elsewhere is not None and asked is not None and raw.startswith(SHELF):
+            return await self._elsewhere.file(raw)
+        grant = asked.grant if asked is not None else check_token(request, self._tokens)
         path = decode(raw)
         names = parts(path)
         if names == ("metrics",) and request.method == "GET" and grant.reaches(OPERATORS_TREE):
             return web.Response(body=self._metrics().encode(), headers={**HEADERS, "Content-Type": CONTENT_TYPE})
+        if self._elsewhere is not None and names != OWN_STATUS and not self._elsewhere.is_here(asked):
+            return await self._elsewhere.hand_over(request, grant, key)
         if names == ("agents",) and request.method == "GET":
             agents = await self._agents()
-            return _json([agent for agent in agents if grant.reaches(str(agent["name"]))])
+            return json_answer([agent for agent in agents if grant.reaches(str(agent["name"]))])
         if len(names) < 2 or names[0] != "agents":
             raise NoSuchRoute
         if not grant.reaches(names[1]):
@@ -158,7 +179,7 @@ class ControlPlane:
                 reason = f"{error.code}: {error.message}"
             if reason is not None:
                 reasons[name] = reason
-        return _json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+        return json_answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
     async def _file(
         self, request: web.BaseRequest, namespace: Namespace, path: str, session: Session, listing: bool
@@ -175,7 +196,7 @@ class ControlPlane:
                 return web.Response(status=204, headers={**HEADERS, KEY_HEADER: session.key or ""})
             case "POST":
                 answer = await namespace.call(path, await read_body(request), session)
-                return _body(request, answer, {KEY_HEADER: session.key or ""})
+                return body_answer(request, answer, {KEY_HEADER: session.key or ""})
             case _:
                 raise MethodNotAllowed
 
@@ -206,39 +227,14 @@ async def _get(
 ) -> web.StreamResponse:
     if not listing:
         try:
-            return _body(request, await namespace.read(path, session))
+            return body_answer(request, await namespace.read(path, session))
         except IsDirectory:
             pass
     entries = await namespace.list(path, session)
-    if _wants_text(request):
+    if wants_text(request):
         text = "".join(f"{entry.name}/\n" if entry.is_dir else f"{entry.name}\n" for entry in entries)
         return web.Response(text=text, headers=HEADERS)
-    return _json([entry.to_dict() for entry in entries])
-
-
-def _wants_text(request: web.BaseRequest) -> bool:
-    accept = request.headers.get("Accept", "")
-    return "text/plain" in accept and "application/json" not in accept
-
-
-def _body(request: web.BaseRequest, body: bytes, more: Mapping[str, str] | None = None) -> web.Response:
-    headers = {**HEADERS, **(more or {})}
-    if not body:
-        return web.Response(status=204, headers=headers)
-    if body[:1] in b"{[" and not _wants_text(request) and _is_json(body):
-        return web.Response(body=body, content_type="application/json", headers=headers)
-    try:
-        return web.Response(text=body.decode("utf-8"), headers=headers)
-    except UnicodeDecodeError:
-        return web.Response(body=body, content_type="application/octet-stream", headers=headers)
-
-
-def _is_json(body: bytes) -> bool:
-    try:
-        orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return False
-    return True
+    return json_answer([entry.to_dict() for entry in entries])
 
 
 def _head(stat: Mapping[str, str | int | bool]) -> web.Response:
@@ -247,7 +243,3 @@ def _head(stat: Mapping[str, str | int | bool]) -> web.Response:
     verbs += ["POST"] if stat["callable"] else []
     kind = "directory" if stat["is_dir"] else "stream" if stat["watchable"] else "file"
     return web.Response(headers={**HEADERS, "Allow": ", ".join(verbs), "X-File-Type": kind})
-
-
-def _json(value: Any, status: int = 200) -> web.Response:
-    return web.Response(body=json_bytes(value), status=status, content_type="application/json", headers=HEADERS)

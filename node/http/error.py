@@ -10,6 +10,8 @@ VendoError
 ├── BadRequest        http.bad_request        400
 ├── RequestTooLarge   http.too_large          413
 ├── Encoded           http.encoded            415
+├── TooSlow           http.too_slow           408
+├── TooManyCalls      http.too_many_calls     503  of webhooks
 └── TooManyStreams    http.too_many_streams   503
 """
 
@@ -78,6 +80,20 @@ class Encoded(InvalidInput):
     code = "http.encoded"
     status = 415
     remedy = "Send it as it is, without Content-Encoding."
+
+
+class TooSlow(InvalidInput):
+    """The request's body took too long to come."""
+
+    code = "http.too_slow"
+    status = 408
+    remedy = "Send it again."
+
+
+class TooManyCalls(Unavailable):
+    """Too many webhooks are being taken at once."""
+
+    code = "http.too_many_calls"
 
 
 class TooManyStreams(Unavailable):

@@ -57,8 +57,8 @@ def check_token(request: web.BaseRequest, tokens: Tokens) -> Grant:
     return grant
 
 
-async def read_body(request: web.BaseRequest) -> bytes:
-    """The whole body, at most 1 MiB.
+async def read_body(request: web.BaseRequest, most: int = MAX_BODY) -> bytes:
+    """The whole body, at most `most` bytes (1 MiB).
 
     Raises:
         RequestTooLarge: it is longer; the rest was not read.
@@ -66,13 +66,13 @@ async def read_body(request: web.BaseRequest) -> bytes:
     """
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Encoded
-    if (request.content_length or 0) > MAX_BODY:
-        raise RequestTooLarge(f"A body has at most {MAX_BODY} bytes.")
+    if (request.content_length or 0) > most:
+        raise RequestTooLarge(f"A body has at most {most} bytes.")
     body = bytearray()
     async for chunk in request.content.iter_any():
         body += chunk
-        if len(body) > MAX_BODY:
-            raise RequestTooLarge(f"A body has at most {MAX_BODY} bytes.")
+        if len(body) > most:
+            raise RequestTooLarge(f"A body has at most {most} bytes.")
     return bytes(body)
 
 

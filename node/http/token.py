@@ -34,6 +34,13 @@ def new_token() -> str:
     return secrets.token_urlsafe(32)
 
 
+def bearer_of(authorization: str | None) -> str | None:
+    """The token in an `Authorization` header, or None."""
+    if authorization is None or authorization[: len(_SCHEME)].lower() != _SCHEME:
+        return None
+    return authorization[len(_SCHEME) :].strip()
+
+
 class Tokens:
     """Digests, and who each stands for."""
 
@@ -48,9 +55,10 @@ class Tokens:
 
     def find(self, authorization: str | None) -> Grant | None:
         """Who sends this `Authorization` header, or None. Every known digest is compared, whatever matches."""
-        if authorization is None or authorization[: len(_SCHEME)].lower() != _SCHEME:
+        token = bearer_of(authorization)
+        if token is None:
             return None
-        offered = digest(authorization[len(_SCHEME) :].strip()).encode()
+        offered = digest(token).encode()
         found: Grant | None = None
         for known, grant in self._grants:
             if hmac.compare_digest(known, offered):

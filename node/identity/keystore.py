@@ -123,13 +123,24 @@ def read_keys(path: Path) -> Plain | Locked:
     """
     try:
         mode = path.stat().st_mode & 0o077
-        body = json.loads(path.read_bytes())
+        raw = path.read_bytes()
     except FileNotFoundError as error:
         raise HomeMissing(f"There is no {path.name} in {path.parent}.") from error
-    except ValueError as error:
-        raise KeysDamaged(f"{path} is damaged.") from error
     if mode:
         raise InvalidInput(f"{path} can be read by others.", remedy=f"Run: chmod 600 {path}")
+    return parse_keys(raw, path)
+
+
+def parse_keys(raw: bytes, path: Path) -> Plain | Locked:
+    """What the bytes of such a file hold; `path` is for messages.
+
+    Raises:
+        KeysDamaged: it is not such a file, or of a version that is not known here.
+    """
+    try:
+        body = json.loads(raw)
+    except ValueError as error:
+        raise KeysDamaged(f"{path} is damaged.") from error
     if not isinstance(body, dict) or not isinstance(body.get("words"), str):
         raise KeysDamaged(f"{path} is damaged.")
     if "version" not in body:

@@ -129,8 +129,8 @@ def ask_new(ask: Ask) -> str:
     return first
 
 
-def read_file(path: Path) -> str:
-    """The first line of a private file.
+def read_file(path: Path, what: str = "passphrase") -> str:
+    """The first line of a private file that holds a secret of this name.
 
     Raises:
         InvalidInput: it is not there, empty, too long, not text, or others can read it.
@@ -142,11 +142,11 @@ def read_file(path: Path) -> str:
             raw = file.read(_MAX_BYTES + 1)
         text = raw.decode().partition("\n")[0].removesuffix("\r")
     except OSError as error:
-        raise InvalidInput(f"The passphrase's file {path} cannot be read: {error.strerror}.") from error
+        raise InvalidInput(f"The {what}'s file {path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"The passphrase's file {path} is not UTF-8 text.") from error
+        raise InvalidInput(f"The {what}'s file {path} is not UTF-8 text.") from error
     if not text or len(raw) > _MAX_BYTES:
-        raise InvalidInput(f"The passphrase's file {path} is empty or longer than {_MAX_BYTES} bytes.")
+        raise InvalidInput(f"The {what}'s file {path} is empty or longer than {_MAX_BYTES} bytes.")
     return text
 
 

@@ -6,7 +6,7 @@ while to open what is still sent to them, and a rotation that has begun has its 
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -15,7 +15,7 @@ import orjson
 from core.clock import Clock
 from core.error import InvalidInput
 from core.identifier import PubKey
-from core.unit import Insert, Row, UnitOfWork, Update, Value, Write
+from core.unit import Among, Condition, Insert, Row, UnitOfWork, Update, Value, Within, Write
 from node.identity.error import IdentityExists, IdentityUnknown
 from node.identity.signer import HeldSigner, NarrowSigner
 from relays.bunker import RemoteSigner, Talk, Wire
@@ -31,6 +31,7 @@ _DAY_S = 86_400
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _TAKEN = ("node", "operator")
 _BREATH = 64  # so many keys are derived between two looks at the loop
+_PAGE = 2_000  # names that are looked at in one question
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +161,60 @@ class Identities(Mapping[str, Signer]):
     # ---- life
 
     async def load(self, names: Iterable[str] = ()) -> None:
-        """Read the record, and give a key from the words to each name that has none."""
-        for row in await self._unit.select(TABLE, order=("name", "-epoch")):
-            self._epochs[row["name"]] = max(self._epochs.get(row["name"], -1), row["epoch"])
-            if row["state"] != "deleted":
-                self._install(self._opened(row))
+        """Read the record, but for agents that hibernate, and give a key from the words to each name that has none."""
+        async for page in self._awake():
+            await self._read(page)
+        await self._provide([name for name in names if name not in self._active])
+
+    async def recall(self, names: Sequence[str]) -> None:
+        """Read the keys of names that were left out or forgotten; those that are there stay as they are."""
+        await self._read([name for name in names if name not in self._active])
+
+    def forget(self, name: str) -> None:
+        """Keep nothing of a name in memory: it hibernates. A rotation that has begun, or a remote signer, keeps it."""
+        keys = [*self._older.get(name, ()), *([self._active[name]] if name in self._active else [])]
+        if name in self._next or any(one.signer.pubkey in self._remote for one in keys):
+            return
+        for one in keys:
+            self._names.pop(one.signer.pubkey, None)
+        for held in (self._active, self._older, self._epochs):
+            held.pop(name, None)
+
+    async def every(self) -> list[Identity]:
+        """As `all`, with those that hibernate; read from the record."""
+        rows = await self._unit.select(TABLE, order=("name", "-epoch"))
+        found = [self._opened(row) for row in rows if row["state"] != "deleted"]
+        order = {"active": 0, "next": 1}
+        return sorted(found, key=lambda one: (one.name, order.get(one.state, 2)))
+
+    async def _awake(self) -> AsyncIterator[list[str]]:
+        """Names whose keys are needed, in pages: all but agents that hibernate and are not in a rotation."""
+        low: str | None = ""
+        while low is not None:
+            where: dict[str, Condition] = {"name": Within(low)}
+            rows = await self._unit.select(
+                TABLE, where, order=("name",), limit=_PAGE, columns=("name", "state"), distinct=True
+            )
+            low = rows[-1]["name"] + "\0" if len(rows) == _PAGE else None
+            asleep: set[str] = set()
+            if rows:
+                between = Within(rows[0]["name"], rows[-1]["name"] + "\0")
+                found = await self._unit.select("agent", {"status": "dormant", "name": between}, columns=("name",))
+                asleep = {row["name"] for row in found} - {row["name"] for row in rows if row["state"] == "next"}
+            if names := list(dict.fromkeys(row["name"] for row in rows if row["name"] not in asleep)):
+                yield names
+
+    async def _read(self, names: Sequence[str]) -> None:
+        for begin in range(0, len(names), _PAGE):
+            page = Among(tuple(names[begin : begin + _PAGE]))
+            for row in await self._unit.select(TABLE, {"name": page}, order=("name", "-epoch")):
+                self._epochs[row["name"]] = max(self._epochs.get(row["name"], -1), row["epoch"])
+                if row["state"] != "deleted":
+                    self._install(self._opened(row))
+
+    async def _provide(self, names: Sequence[str]) -> None:
         fresh: list[Write] = []
-        missing = [name for name in names if name not in self._active]
-        for count, name in enumerate(missing):
+        for count, name in enumerate(names):
             if count % _BREATH == 0:
                 await asyncio.sleep(0)
             made, write = self._made(name, Derived(), "active")
@@ -175,6 +222,14 @@ class Identities(Mapping[str, Signer]):
             fresh.append(write)
         if fresh:
             await self._unit.commit(fresh)
+
+    async def _unheld(self, pubkey: PubKey) -> None:
+        """See to it that no name, not even one that hibernates, has this key."""
+        rows = await self._unit.select(TABLE, {"pubkey": pubkey}, columns=("name", "state"))
+        if any(row["state"] != "deleted" for row in rows):
+            raise IdentityExists(
+                "This key is another identity's already.", remedy="Each identity has a key of its own."
+            )
 
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         """Until `stop`; then the talks with remote signers end."""
@@ -194,9 +249,11 @@ class Identities(Mapping[str, Signer]):
             IdentityExists: the name, or the key, is there already.
         """
         async with self._changing:
+            await self.recall([name])
             if name in self._active:
                 raise IdentityExists(f"There is an identity {name!r} already.")
             made, write = self._made(name, source or Derived(), "active")
+            await self._unheld(made.signer.pubkey)
             await self._unit.commit([write])
             self._install(made)
         self._tell(name)
@@ -209,6 +266,7 @@ class Identities(Mapping[str, Signer]):
             IdentityUnknown: there is none.
         """
         async with self._changing:
+            await self.recall([name])
             self.identity(name)
             gone: dict[str, Value] = {"state": "deleted", "retired_at": self._clock.now()}
             await self._unit.commit([Update(TABLE, {"name": name}, gone, rows=None)])
@@ -269,6 +327,24 @@ class Identities(Mapping[str, Signer]):
             if row["state"] != "deleted":
                 self._install(self._opened(row))
         self._tell(name)
+
+    async def refresh(self, names: Sequence[str]) -> None:
+        """Another process may have given new keys to these names: read those anew that are not as they are here."""
+        for begin in range(0, len(names), _PAGE):
+            page = names[begin : begin + _PAGE]
+            where: dict[str, Condition] = {"name": Among(tuple(page))}
+            rows = await self._unit.select(TABLE, where, columns=("name", "epoch", "state"))
+            there: dict[str, set[tuple[int, str]]] = {name: set() for name in page}
+            for row in rows:
+                if row["state"] != "deleted":
+                    there[row["name"]].add((row["epoch"], row["state"]))
+            for name in page:
+                if there[name] != {(one.epoch, one.state) for one in self._keys_of(name)}:
+                    await self.reload(name)
+
+    def _keys_of(self, name: str) -> list[Identity]:
+        found = [self._active.get(name), self._next.get(name), *self._older.get(name, ())]
+        return [one for one in found if one is not None]
 
     # ---- rows
 

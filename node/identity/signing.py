@@ -7,7 +7,8 @@ never left this process: it ends as failed.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 
 import orjson
 
@@ -68,6 +69,7 @@ class Signing:
         clock: time.
         notify: wakes an agent.
         kinds: what agents may sign.
+        is_theirs: whether another process, which is alive, began an effect: it signs what its own ticks stage.
     """
 
     def __init__(
@@ -78,7 +80,10 @@ class Signing:
         clock: Clock,
         notify: Callable[[str], None],
         kinds: Iterable[int] = DEFAULT_KINDS,
+        is_theirs: Callable[[EffectId], Awaitable[bool]] | None = None,
     ) -> None:
+        self._is_theirs = is_theirs
+        self._own: set[EffectId] = set()
         self._identities, self._unit, self._gate, self._clock, self._notify = identities, unit, gate, clock, notify
         self._kinds = frozenset(kinds) - NEVER
         self._staged: asyncio.Queue[tuple[EffectId, str, Draft]] = asyncio.Queue()
@@ -111,6 +116,7 @@ class Signing:
         effect = staged.effect_id
 
         def then() -> None:
+            self._own.add(effect)
             self._staged.put_nowait((effect, agent, draft))
 
         return StagedSignature(EventId(digest(pubkey, draft).hex()), staged.writes, then, False)
@@ -163,9 +169,7 @@ class Signing:
 
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         """Sign what ticks stage, until `stop`."""
-        for row in await self._unit.select("effect", {"path": PATH, "state": "begun"}):
-            lost = Outcome(OutcomeState.FAIL, detail={"code": "restarted"})
-            await self._settle(EffectId(row["id"]), lost)
+        await self.bury()
         ready.set()
         stopping = asyncio.create_task(stop.wait())
         try:
@@ -178,6 +182,16 @@ class Signing:
                 await self._deliver(*getting.result())
         finally:
             stopping.cancel()
+
+    async def bury(self) -> None:
+        """End what was begun by a process that is gone."""
+        for row in await self._unit.select("effect", {"path": PATH, "state": "begun"}):
+            effect = EffectId(row["id"])
+            if effect in self._own or (self._is_theirs is not None and await self._is_theirs(effect)):
+                continue
+            lost = Outcome(OutcomeState.FAIL, detail={"code": "restarted"})
+            with suppress(Conflict):  # it ended meanwhile
+                await self._settle(effect, lost)
 
     async def _deliver(self, effect: EffectId, agent: str, draft: Draft) -> None:
         try:
@@ -198,6 +212,7 @@ class Signing:
             at=self._clock.now(),
             or_ignore=True,
         )
+        self._own.discard(effect)
         try:
             await self._settle(effect, outcome, [told])
         except Conflict:

@@ -80,7 +80,7 @@ class KeyView:
     async def list(self) -> Sequence[Mapping[str, Any]]:
         """Every key: the operator's, the node's, the agents'."""
         own = [_own(OPERATOR, self._ring.operator.pubkey), _own(NODE, self._ring.node.pubkey)]
-        return [*own, *(shown(one) for one in self._identities.all())]
+        return [*own, *(shown(one) for one in await self._identities.every())]
 
     async def show(self, name: str) -> Mapping[str, Any] | None:
         """One identity; None if there is none. The operator's key signs writs and has no profile."""
@@ -148,6 +148,7 @@ class KeyView:
         """
         if self._in_use(name):
             raise IdentityInUse(f"The agent {name!r} speaks with this identity.")
+        await self._identities.recall([name])
         found = shown(self._identities.identity(name))
         await self._identities.retire(name)
         return {**found, "state": "deleted"}

@@ -5,17 +5,15 @@ is a new one. Our own servers, named by the operator, may be anywhere.
 """
 
 import base64
-import socket
 from collections.abc import Sequence
-from typing import Any
 
 import aiohttp
 from yarl import URL
 
 from core.clock import Clock
 from node.message.error import FileRefused, FileUnreachable, NoFileServer
-from relays.address import is_public
 from relays.file_message import upload_draft
+from relays.guard import guarded
 from relays.signer import Signer
 
 AUTH_S = 300
@@ -23,13 +21,6 @@ TIMEOUT_S = 60.0
 MAX_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
 _CHUNK = 65_536
-
-
-def _guarded(info: Any) -> socket.socket:
-    family, kind, protocol, _, address = info
-    if not is_public(str(address[0])):
-        raise OSError(f"{address[0]} is not a public address")
-    return socket.socket(family, kind, protocol)
 
 
 class Blossom:
@@ -53,9 +44,9 @@ class Blossom:
         """Make ready to connect."""
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S, sock_connect=10.0)
         self._ours = aiohttp.ClientSession(timeout=timeout, auto_decompress=False)
-        guarded = aiohttp.TCPConnector(socket_factory=_guarded)
+        public = aiohttp.TCPConnector(socket_factory=guarded)
         self._guest = aiohttp.ClientSession(
-            connector=guarded, timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+            connector=public, timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
         )
 
     async def stop(self) -> None:

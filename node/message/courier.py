@@ -87,10 +87,13 @@ class Courier:
         self._clock, self._stamp, self._random = clock, stamp, random
         self._queue: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue(MAX_QUEUED)
         self._resting: set[asyncio.Task[None]] = set()
+        self._sending: set[EffectId] = set()
+        self.is_running = False
         self._since = clock.millis() / 1000
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`; what is not done by then goes on at the next start."""
+        self.is_running = True
         await self._blossom.start()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -104,6 +107,7 @@ class Courier:
                 task.cancel()
             await asyncio.gather(*resting, return_exceptions=True)
             await self._blossom.stop()
+            self.is_running = False
 
     async def _work(self) -> None:
         while True:
@@ -231,7 +235,7 @@ class Courier:
         )  # fmt: skip
 
         def then() -> None:
-            self._later(lambda: self._deliver(admission.effect_id, agent, to, draft))
+            self._send(admission.effect_id, agent, to, draft)
 
         return StagedMessage(subject, (*admission.writes, row), then, False)
 
@@ -240,10 +244,24 @@ class Courier:
         rows = await self._unit.select(TABLE, {"effect_id": effect_id})
         if not rows:
             return False
+        if effect_id in self._sending:
+            return True
         row = rows[0]
         saved = orjson.loads(row["text"])["draft"]
         draft = Draft(FILE, saved["content"], tags(saved["tags"]), row["created_at"])
-        return self._later(lambda: self._deliver(effect_id, row["agent"], PubKey(row["peer"]), draft))
+        return self._send(effect_id, row["agent"], PubKey(row["peer"]), draft)
+
+    def _send(self, effect_id: EffectId, agent: str, to: PubKey, draft: Draft) -> bool:
+        """Have a file delivered beside everything else; false if too many wait."""
+
+        async def deliver() -> None:
+            await self._deliver(effect_id, agent, to, draft)
+            self._sending.discard(effect_id)
+
+        taken = self._later(deliver)
+        if taken:
+            self._sending.add(effect_id)
+        return taken
 
     async def _deliver(self, effect_id: EffectId, agent: str, to: PubKey, draft: Draft) -> None:
         x = next(tag[1] for tag in draft.tags if tag[0] == "x")

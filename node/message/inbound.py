@@ -17,7 +17,9 @@ from core.error import Conflict, StoreUncertain, Unavailable, VendoError
 from core.identifier import PubKey
 from core.unit import Condition, UnitOfWork, Within, Write
 from dvm.admission import Meter
+from node.agent.error import InboxFull
 from node.agent.inbox import envelope
+from node.agent.intake import Intake
 from node.message.admission import Door, Verdict, unfit, work_of
 from node.message.ear import Ear, Listener
 from node.message.fairness import Bucket, FairQueue
@@ -66,6 +68,7 @@ class Inbound:
         on_file: takes a contact's file message.
         on_toll: takes a stranger's message that must bring money.
         on_taken: is told of every text that was taken, after the commit.
+        intake: the door of the inboxes.
     """
 
     def __init__(
@@ -81,10 +84,12 @@ class Inbound:
         on_file: Take,
         on_toll: Take,
         on_taken: Callable[[Taken], None],
+        intake: Intake | None = None,
     ) -> None:
         self._unit, self._ear, self._doors, self._clock, self._stamp = unit, ear, doors, clock, stamp
         self._notify, self._changed = notify, changed
         self._on_file, self._on_toll, self._on_taken = on_file, on_toll, on_taken
+        self._intake = intake or Intake(unit, clock)
         self._budget = Bucket(OPEN_BURST, OPEN_PER_SECOND)
         self._lanes = Meter(LANE_BURST, LANE_PER_SECOND)
         self.queue: FairQueue[tuple[Listener, Event, int]] = FairQueue()
@@ -263,64 +268,75 @@ class Inbound:
             self.counts["file"] += 1
             await self._on_file(taken)
         else:
-            await self.take(taken)
+            try:
+                await self.take(taken)
+            except InboxFull as error:
+                await self._refused(taken, error.code)
+
+    async def _refused(self, taken: Taken, code: str) -> None:
+        """The inbox takes no more: that it came is kept, and nobody answers."""
+        self._drop("full")
+        await self._unit.commit([self._row(taken, State.DROPPED, code)])
+        self._changed(taken.agent)
+
+    def _row(self, taken: Taken, state: State, reason: str = "") -> Write:
+        rumor = taken.rumor
+        return message_row(
+            self._stamp, taken.agent, rumor.id, rumor.sender, incoming=True, protocol=taken.protocol, kind=rumor.kind,
+            text=rumor.content, state=state, created_at=rumor.created_at, reason=reason,
+        )  # fmt: skip
 
     async def take(self, taken: Taken, *more: Write) -> None:
         """Commit a text to the inbox and the record, and wake the agent.
 
         Raises:
+            InboxFull: the agent takes no more now.
             VendoError: the database did not take it.
         """
         rumor, agent = taken.rumor, taken.agent
-        row = message_row(
-            self._stamp, agent, rumor.id, rumor.sender, incoming=True, protocol=taken.protocol, kind=rumor.kind,
-            text=rumor.content, state=State.RECEIVED, created_at=rumor.created_at,
-        )  # fmt: skip
         payload = {
             "text": rumor.content,
             "created_at": rumor.created_at,
             "protocol": taken.protocol.value,
             "contact": self._is_contact(agent, rumor.sender),
         }
-        await self._commit(agent, rumor, "message", payload, row, *more)
-        self.counts["received"] += 1
-        self._on_taken(taken)
+        queued = await self._commit(agent, rumor, "message", payload, self._row(taken, State.RECEIVED), *more)
+        self.counts["received" if queued else "full"] += 1
+        if queued:
+            self._on_taken(taken)
 
     def _is_contact(self, agent: str, sender: PubKey) -> bool:
         """Whether the operator named them: everybody else's words are read, and move no money."""
         door = self._doors(agent)
         return door is not None and sender in door.rules.contacts
 
-    async def _commit(self, agent: str, rumor: Rumor, cause: str, payload: dict[str, Any], *writes: Write) -> None:
-        waiting: list[Write] = []
-        if agent not in self.mute:
-            waiting.append(
-                envelope(
-                    agent,
-                    rumor.id,
-                    cause=cause,
-                    source="nostr",
-                    sender=rumor.sender,
-                    payload=orjson.dumps(payload).decode(),
-                    at=self._clock.now(),
-                    or_ignore=True,
-                )
-            )
-        await self._unit.commit([*waiting, *writes])
+    async def _commit(self, agent: str, rumor: Rumor, cause: str, payload: dict[str, Any], *writes: Write) -> bool:
+        """Commit what came, with its trigger. Whether the agent gets it: if not, there was no room for it."""
+        if agent in self.mute:
+            await self._unit.commit(writes)
+            self._changed(agent)
+            return True
+        waiting = envelope(
+            agent, rumor.id, cause=cause, source="nostr", sender=rumor.sender, payload=orjson.dumps(payload).decode(),
+            at=self._clock.now(), or_ignore=True, written_at=rumor.created_at,
+        )  # fmt: skip
+        async with self._intake.room(waiting) as rows:
+            await self._unit.commit([*rows, *writes])
         self._changed(agent)
-        if waiting:
-            self._notify(agent)
+        self._notify(agent)
+        return waiting in rows
 
     async def take_file(self, taken: Taken, facts: dict[str, Any], *writes: Write) -> None:
         """Commit a file that was fetched: an event in the inbox, which names the file to read.
 
         Raises:
+            InboxFull: the agent takes no more now.
             VendoError: the database did not take it.
         """
         contact = self._is_contact(taken.agent, taken.rumor.sender)
         payload = {"type": "nostr.file", "created_at": taken.rumor.created_at, "file": facts, "contact": contact}
-        await self._commit(taken.agent, taken.rumor, "event", payload, *writes)
-        self._on_taken(taken)
+        if await self._commit(taken.agent, taken.rumor, "event", payload, *writes):
+            self._on_taken(taken)
 
     # ---- reactions and mentions
 
@@ -366,5 +382,9 @@ class Inbound:
             self._stamp, agent, event.id, event.pubkey, incoming=True, protocol=Protocol.PUBLIC, kind=event.kind,
             text=rumor.content, state=State.RECEIVED, created_at=event.created_at,
         )  # fmt: skip
-        await self._commit(agent, rumor, "event", payload, row)
+        try:
+            await self._commit(agent, rumor, "event", payload, row)
+        except InboxFull:
+            self.counts["mention_full"] += 1
+            return
         self.counts["mention"] += 1

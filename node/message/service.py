@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,12 @@ import orjson
 from core.clock import Clock
 from core.effect import Gate, Outcome, OutcomeState
 from core.error import NotFound, VendoError
-from core.identifier import EffectId, PubKey
+from core.identifier import EffectId, PubKey, is_hex64
 from core.unit import Among, Delete, Insert, UnitOfWork, Update, Within
 from fs.feed import Feed
 from fs.protocol import Record
 from fs.service.nostr import StagedMessage
+from node.agent.intake import Intake
 from node.collector import Collector
 from node.message.admission import Door, Rules, read_rules
 from node.message.afar import Afar
@@ -49,6 +50,7 @@ _PRUNE_ROWS = 500
 MAX_HINTS = 64
 _HINTS_AT_ONCE = 4  # of the directory's questions: the others are for messages that are being sent
 _BREATH = 64
+_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +62,20 @@ class Reach:
         blossom: servers for files.
         shelf: where fetched files lie.
         collector: takes tolls.
+        intake: the door of the agents' inboxes.
+        is_theirs: whether another process, which is alive, began an effect.
+        ask: what other processes of this node have of an agent's received files, by the file's hash.
+        on_rules: is told when somebody changed whom an agent hears.
     """
 
     guide: Guide | None = None
     blossom: Blossom | None = None
     shelf: Shelf | None = None
     collector: Collector | None = None
+    intake: Intake | None = None
+    is_theirs: Callable[[EffectId], Awaitable[bool]] | None = None
+    ask: Callable[[str, str], Awaitable[bytes | None]] | None = None
+    on_rules: Callable[[], None] = lambda: None
 
 
 class Messages:
@@ -98,12 +108,14 @@ class Messages:
         reach: Reach = Reach(),
     ) -> None:
         self._pool, self._unit, self._voices, self._clock, self._feed = pool, unit, voices, clock, feed
-        self._guide = reach.guide
+        self._guide, self._ask, self._on_rules = reach.guide, reach.ask, reach.on_rules
+        self._theirs = reach.is_theirs
         self._doors = {name: Door(one) for name, one in rules.items()}
         stamp = Stamp(clock)
         self._inbound = Inbound(
             unit, lambda: self._ear, self._doors.get, clock, stamp, notify, self._changed,
             on_file=self._file, on_toll=self._stranger, on_taken=self._taken,
+            intake=reach.intake,
         )  # fmt: skip
         self._inbound.mute.add(OPERATOR)
         self._inbound.wake = lambda: self._wake.set()
@@ -132,6 +144,14 @@ class Messages:
         """What became of everything that came in, by a stable word."""
         return self._inbound.counts
 
+    async def run_files(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
+        """Only send the files of agents that tick in this process: another one hears and settles for all."""
+        ready.set()
+        if self._courier is None:
+            await stop.wait()
+        else:
+            await self._courier.run(stop)
+
     # ---- agents come and go
 
     def attach(self, agent: str, since: int, rules: Rules | None = None) -> None:
@@ -151,6 +171,16 @@ class Messages:
             mailbox.paid[signer.pubkey] = _ALWAYS
         self._ear.add(agent, keys, since)
         self._ear.remove(agent, keep=[one.pubkey for one in keys])
+
+    async def recall(self, agents: Sequence[str]) -> None:
+        """Read the rules that were changed while the node ran, for agents that are heard."""
+        keys = tuple(RULES_KEY + name for name in agents if name in self._doors)
+        for row in await self._unit.select("meta", {"key": Among(keys)}) if keys else ():
+            name = row["key"].removeprefix(RULES_KEY)
+            try:
+                self._doors[name] = self._doors[name].replaced(read_rules(orjson.loads(row["value"])))
+            except VendoError:
+                log.warning("saved rules cannot be read", extra={"action": "rules_unread", "agent": name})
 
     def detach(self, agent: str) -> None:
         """Hear an agent no more."""
@@ -182,6 +212,11 @@ class Messages:
             [Insert("meta", {"key": key, "value": text}, or_ignore=True), Update("meta", {"key": key}, {"value": text})]
         )
         self._doors[agent] = self._doors[agent].replaced(rules)
+        self._on_rules()
+
+    async def shelved(self, agent: str, ox: str) -> bytes | None:
+        """A file that came for an agent and lies with this process."""
+        return await self._courier.shelf.get(agent, ox) if self._courier is not None else None
 
     def _at_home(self, agent: str, to: PubKey) -> bool:
         door = self._doors.get(agent)
@@ -193,12 +228,13 @@ class Messages:
         """Listen for every agent until `stop`; go on with what was on its way before a restart."""
         await self._load()
         self._ear.start()
+        self._settlement.watches = True
         await self._resume()
         ready.set()
         stopping = asyncio.create_task(stop.wait())
         try:
             async with asyncio.TaskGroup() as tasks:
-                if self._courier is not None:
+                if self._courier is not None and not self._courier.is_running:
                     tasks.create_task(self._courier.run(stop), name="couriers")
                 taker = tasks.create_task(self._toll.run(), name="tolls") if self._toll is not None else None
                 pruner = tasks.create_task(self._prune(), name="message pruner")
@@ -208,6 +244,7 @@ class Messages:
                         task.cancel()
         finally:
             stopping.cancel()
+            self._settlement.watches = False
             self._ear.stop()
             await self._afar.aclose()
             hints = list(self._hints)
@@ -217,16 +254,15 @@ class Messages:
 
     async def _load(self) -> None:
         """Rules that were changed, and since when each agent is there."""
-        made = {row["name"]: int(row["created_at"]) for row in await self._unit.select("agent")}
-        for row in await self._unit.select("meta"):
-            name = row["key"].removeprefix(RULES_KEY)
-            if row["key"].startswith(RULES_KEY) and name in self._doors:
-                try:
-                    self._doors[name] = Door(read_rules(orjson.loads(row["value"])))
-                except VendoError:
-                    log.warning("saved rules cannot be read", extra={"action": "rules_unread", "agent": name})
+        names = list(self._voices)
+        made: dict[str, int] = {}
+        for begin in range(0, len(names), _PAGE):
+            page = names[begin : begin + _PAGE]
+            rows = await self._unit.select("agent", {"name": Among(tuple(page))}, columns=("name", "created_at"))
+            made |= {row["name"]: int(row["created_at"]) for row in rows}
+            await self.recall(page)
         now = self._clock.now()
-        for count, name in enumerate(self._voices):
+        for count, name in enumerate(names):
             if count % _BREATH == 0:
                 await asyncio.sleep(0)
             self.attach(name, made.get(name, now - _OPERATOR_BACK_S if name == OPERATOR else now))
@@ -236,18 +272,36 @@ class Messages:
         if self._courier is not None:
             await self._courier.resume()
 
-    async def _resume(self) -> None:
-        """Messages that were begun and not ended when the node stopped."""
-        for row in await self._unit.select("effect", {"state": Among(("begun", "unknown"))}):
+    async def adopt(self) -> None:
+        """Follow what other processes have begun since."""
+        if self._settlement.watches:
+            await self._resume(new=True)
+
+    async def bury(self) -> None:
+        """End what a process has left that was put out."""
+        if self._settlement.watches:
+            await self._resume()
+
+    async def _resume(self, *, new: bool = False) -> None:
+        """Messages that were begun and not ended when the node stopped; `new`: that were begun by others since."""
+        names = ("id", "path", "caller")
+        for row in await self._unit.select("effect", {"state": Among(("begun", "unknown"))}, columns=names):
             prefix = next((one for one in (DM_PATH, FILE_PATH, REACT_PATH) if row["path"].startswith(one)), None)
             if prefix is None:
                 continue
             effect_id = EffectId(row["id"])
+            if self._settlement.is_followed(effect_id):
+                continue
             told = await self._unit.select(TABLE, {"effect_id": effect_id}, limit=1)
             agent = told[0]["agent"] if told else row["caller"].partition(":")[2] or OPERATOR
             to = parse_pubkey(row["path"].removeprefix(prefix))
             if await self._settlement.resume(effect_id, agent, to):
+                if new and told:
+                    self._wrote(agent, to, Way(Protocol.NIP17, None, bool(told[0]["first"])))
+                    self._changed(agent)
                 continue
+            if new or (self._theirs is not None and await self._theirs(effect_id)):
+                continue  # a file: its bytes lie with the process that began it, which sends them
             if prefix == FILE_PATH and self._courier is not None and await self._courier.again(effect_id):
                 continue
             # Its events were committed with it and have been cleared since: a week ago they had all been taken
@@ -371,7 +425,10 @@ class Messages:
 
     async def file(self, agent: str, ox: str) -> bytes | None:
         """A file that came for an agent."""
-        return await self._courier.shelf.get(agent, ox) if self._courier is not None else None
+        found = await self.shelved(agent, ox)
+        if found is None and self._ask is not None and is_hex64(ox):
+            found = await self._ask(agent, ox)
+        return found
 
 
 class AgentMessenger:

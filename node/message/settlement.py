@@ -52,10 +52,19 @@ class Settlement:
     ) -> None:
         self._unit, self._gate, self._clock, self._stamp, self._changed = unit, gate, clock, stamp, changed
         self._sent: list[Sent] = []
+        self._followed: set[EffectId] = set()
         self.woken = asyncio.Event()
+        self.watches = False
+
+    def is_followed(self, effect_id: EffectId) -> bool:
+        """Whether this one is watched."""
+        return effect_id in self._followed
 
     def follow(self, sent: Sent) -> None:
-        """Watch this one from now on."""
+        """Watch this one from now on; where nobody watches, `resume` finds it."""
+        if not self.watches or sent.effect_id in self._followed:
+            return
+        self._followed.add(sent.effect_id)
         sent.since_ms = self._clock.millis()
         sent.next_ms = sent.since_ms + _LOOK_MS[0]
         self._sent.append(sent)
@@ -89,6 +98,7 @@ class Settlement:
                 ended = False
             if ended:
                 self._sent.remove(sent)
+                self._followed.discard(sent.effect_id)
             else:
                 sent.looks += 1
                 sent.next_ms = now + _LOOK_MS[min(sent.looks, len(_LOOK_MS) - 1)]

@@ -6,7 +6,7 @@ leaves no gap and two units of one group follow each other.
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import orjson
@@ -58,29 +58,28 @@ class Chain:
         self._undo: list[tuple[str, Head]] = []
 
     def _head(self, run: str) -> Head:
-        head = self._heads.get(run)
-        if head is None:
-            last = self._newest(run)
-            if last is None:
-                return Head(run, 0, "", 0)
-            head = Head(run, int(last["seq"]) + 1, str(last["id"]), int(orjson.loads(last["raw"])["created_at"]))
-        return head
+        """Where the run ends in the database."""
+        last = self._newest(run)
+        if last is None:
+            return Head(run, 0, "", 0)
+        return Head(run, int(last["seq"]) + 1, str(last["id"]), int(orjson.loads(last["raw"])["created_at"]))
 
     def append(self, entry: Append) -> Row:
         """Seal an entry at the end of its run and move the head."""
-        head = self._head(entry.run)
-        place = replace(head, at=max(head.at, self._clock.now()))
-        row = self._seal(place, entry)
-        self._undo.append((entry.run, head))
-        self._heads[entry.run] = Head(entry.run, place.seq + 1, row["id"], place.at)
+        run = entry.run
+        head = self._heads.get(run) or self._head(run)
+        at = max(head.at, self._clock.now())
+        row = self._seal(Head(run, head.seq, head.prev, at), entry)
+        self._undo.append((run, head))
+        self._heads[run] = Head(run, head.seq + 1, row["id"], at)
         return row
 
     def keep(self) -> None:
-        """The unit stays."""
+        """What was appended since the last call stays."""
         self._undo.clear()
 
     def give_back(self) -> None:
-        """The unit was rolled back: its places are free again."""
+        """What was appended since `keep` was rolled back: its places are free again."""
         while self._undo:
             run, head = self._undo.pop()
             self._heads[run] = head

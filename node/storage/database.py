@@ -7,21 +7,29 @@ way to the disk the next one fills. So a lone unit waits for nobody, and groups 
 import asyncio
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from core.clock import Clock
-from core.error import Conflict, InvalidInput, Unavailable
+from core.error import Conflict, InvalidInput, StoreUncertain, Unavailable, VendoError
 from core.unit import Append, Condition, Row, Write
+from node.storage.address import is_postgres
 from node.storage.chain import Seal
-from node.storage.error import BadWrite, NotOurDatabase
+from node.storage.error import NotOurDatabase, StoreFull
 from node.storage.migration import migrate
-from node.storage.schema import facts
-from node.storage.statement import Unit, compiled, question
-from node.storage.writer import Group, Verdicts, Writer, broken, connect
+from node.storage.plan import asked, compiled
+from node.storage.reader import Readers
+from node.storage.snapshot import copy
+from node.storage.statement import Unit, count_question
+from node.storage.writer import Group, Verdicts, Writer, broken
 
-_AT_ONCE = 500  # rows read before others get a turn
+if TYPE_CHECKING:
+    from node.storage.postgres import PostgresDatabase
+
+Store: TypeAlias = "Database | PostgresDatabase"
+"""A node's database, of either kind."""
 
 
 class _Waiting(NamedTuple):
@@ -32,20 +40,25 @@ class _Waiting(NamedTuple):
 class Database:
     """`core.unit.UnitOfWork` on one SQLite file. Made by `open_database`."""
 
-    def __init__(self, path: Path, reader: sqlite3.Connection, writer: Writer) -> None:
+    def __init__(self, path: Path, readers: Readers, writer: Writer) -> None:
         self.path = path
-        self._reader, self._writer = reader, writer
+        self._readers, self._writer = readers, writer
         self._loop = asyncio.get_running_loop()
         self._waiting: list[_Waiting] = []
         self._busy = self._armed = self._closed = False
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._watchers: list[Callable[[Append], None]] = []
+        self._when_full: list[Callable[[], None]] = []
         self._groups = self._units = self._conflicts = 0
 
     def on_entry(self, watcher: Callable[[Append], None]) -> None:
         """Have every ledger entry told once it is durable, before the `commit` that brought it returns."""
         self._watchers.append(watcher)
+
+    def on_full(self, watcher: Callable[[], None]) -> None:
+        """Have it called whenever a group met a full disk, before its COMMIT or in it."""
+        self._when_full.append(watcher)
 
     async def commit(self, writes: Iterable[Write]) -> None:
         """As `UnitOfWork.commit`. A waiter that is cancelled does not undo its unit.
@@ -90,21 +103,26 @@ class Database:
     def _landed(self, group: Sequence[_Waiting], verdicts: Verdicts) -> None:
         self._busy = False
         self._flush()  # the disk gets its next group first, then the owners of this one hear of it
-        self._groups += any(verdict is None for verdict in verdicts)
-        for (_, done), verdict in zip(group, verdicts, strict=True):
-            self._units += verdict is None
-            self._conflicts += isinstance(verdict, Conflict)
-            if done.done():
-                continue
+        told: list[Unit] = []
+        for (unit, done), verdict in zip(group, verdicts, strict=True):
             if verdict is None:
-                done.set_result(None)
+                told.append(unit)
+                if not done.done():
+                    done.set_result(None)
             else:
-                done.set_exception(verdict)
+                self._conflicts += isinstance(verdict, Conflict)
+                if not done.done():
+                    done.set_exception(verdict)
+        self._groups += bool(told)
+        self._units += len(told)
+        if any(map(_is_full, verdicts)):
+            for watcher in self._when_full:
+                watcher()
         self._arm()
         if not self._busy and not self._waiting:
             self._quiet.set()
-        for (unit, _), verdict in zip(group, verdicts, strict=True):
-            if verdict is None:
+        if self._watchers:
+            for unit in told:
                 self._tell(unit)  # still before any owner runs: they were only made ready
 
     def _tell(self, unit: Unit) -> None:
@@ -120,6 +138,8 @@ class Database:
         *,
         order: Sequence[str] = (),
         limit: int | None = None,
+        columns: Sequence[str] = (),
+        distinct: bool = False,
     ) -> list[Row]:
         """As `UnitOfWork.select`. Runs on the loop, from the page cache; long answers give others their turn.
 
@@ -127,23 +147,33 @@ class Database:
             BadWrite: the question does not fit the schema.
             Unavailable: the database failed or is closed.
         """
+        question = asked(table, where or {}, order, limit, columns, distinct)
+        return [dict(zip(question.columns, row, strict=True)) for row in await self._readers.rows(question)]
+
+    async def count(self, table: str, where: Mapping[str, Condition] | None = None, *, limit: int | None = None) -> int:
+        """As `UnitOfWork.count`.
+
+        Raises:
+            BadWrite: the question does not fit the schema.
+            Unavailable: the database failed or is closed.
+        """
+        return await self._readers.number(count_question(table, where or {}, limit), limit)
+
+    async def snapshot(self, path: str | Path) -> None:
+        """Copy the file, as it is now, into a new one; commits go on meanwhile. Whoever is cancelled leaves nothing.
+
+        Raises:
+            InvalidInput: there is something at `path`, or its folder is missing.
+            StoreFull, StoreFailed: a disk does not take it.
+            Unavailable: the database is closed.
+        """
         if self._closed:
             raise Unavailable("The database is closed.")
-        sql, params = question(table, where or {}, order, limit)
-        columns = tuple(facts(table).kinds)
+        given_up = threading.Event()
         try:
-            cursor = self._reader.execute(sql, params)
-            found = cursor.fetchmany(_AT_ONCE)
-            rows = [dict(zip(columns, row, strict=True)) for row in found]
-            while len(found) == _AT_ONCE:
-                await asyncio.sleep(0)
-                found = cursor.fetchmany(_AT_ONCE)
-                rows += [dict(zip(columns, row, strict=True)) for row in found]
-        except (OverflowError, UnicodeEncodeError) as error:
-            raise BadWrite("This value cannot be looked up.") from error
-        except sqlite3.Error as error:
-            raise broken(error) from error
-        return rows
+            await asyncio.to_thread(copy, self.path, Path(path), given_up)
+        finally:
+            given_up.set()
 
     def stats(self) -> dict[str, int]:
         """Counts since it was opened: groups that reached the disk, units in them, units that conflicted."""
@@ -156,7 +186,11 @@ class Database:
         self._closed = True
         await self._quiet.wait()
         await asyncio.to_thread(self._writer.stop)
-        self._reader.close()
+        self._readers.close()
+
+
+def _is_full(verdict: VendoError | None) -> bool:
+    return isinstance(verdict, StoreFull) or (isinstance(verdict, StoreUncertain) and "full" in verdict.context)
 
 
 def database_path(where: str | Path) -> Path:
@@ -169,37 +203,45 @@ def database_path(where: str | Path) -> Path:
     if text.startswith("sqlite:///"):
         return Path(text.removeprefix("sqlite:///"))
     if "://" in text:
-        raise InvalidInput(f"A database is a path or a sqlite:/// URL, not {text.split('://')[0]}://.")
+        raise InvalidInput(f"A file's URL begins with sqlite:///, not {text.split('://')[0]}://.")
     return Path(text)
 
 
-def _prepare(path: Path) -> sqlite3.Connection:
-    """The file with its newest schema, and a connection for reading."""
+def _prepare(path: Path) -> Readers:
+    """The file with its newest schema, and what reads it."""
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # before SQLite would make it readable to others
     migrate(path)
-    reader = connect(path)
-    reader.execute("PRAGMA query_only=1")
-    reader.execute("PRAGMA busy_timeout=1000")
-    return reader
+    return Readers(path)
 
 
-async def open_database(where: str | Path, *, seal: Seal, clock: Clock) -> Database:
-    """Open a database, make it if it is not there, and bring its schema up to date.
+async def open_database(where: str | Path, *, seal: Seal, clock: Clock, unsafe: bool = False) -> "Store":
+    """Open a database and bring its schema up to date. A file is made if it is not there.
+
+    Args:
+        where: a path, or a URL `sqlite:///…` or `postgresql://…`.
+        seal: makes ledger entries.
+        clock: gives entries their time.
+        unsafe: take a PostgreSQL that may lose what it acknowledged, for tests.
 
     Raises:
         NewerSchema: a newer vendo wrote it.
-        NotOurDatabase: the file is something else, or is damaged.
-        InvalidInput: the URL names no SQLite file.
-        StoreFull, StoreFailed: the disk does not take it.
+        NotOurDatabase: it is something else, or is damaged.
+        InvalidInput: the URL names no database.
+        StoreFull, StoreFailed: the disk or the server does not take it.
+        UnsafeServer, Unreachable: as `node.storage.postgres.open_postgres`.
     """
+    if is_postgres(where):
+        from node.storage.postgres import open_postgres  # a node on a file does without the driver
+
+        return await open_postgres(str(where), seal=seal, clock=clock, unsafe=unsafe)
     path = database_path(where)
     writer = Writer(path, seal, clock)
     try:
-        reader = await asyncio.to_thread(_prepare, path)
+        readers = await asyncio.to_thread(_prepare, path)
         writer.start()
     except sqlite3.OperationalError as error:
         raise broken(error) from error
     except sqlite3.DatabaseError as error:
         raise NotOurDatabase(f"{path} is not a database: {error}.") from error
-    return Database(path, reader, writer)
+    return Database(path, readers, writer)

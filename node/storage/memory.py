@@ -29,6 +29,14 @@ def _plain(value: Value) -> Value:
     return int(value) if isinstance(value, int) else value
 
 
+def _plain_condition(wanted: Condition) -> Condition:
+    if isinstance(wanted, Among):
+        return Among(tuple(_plain(value) for value in wanted.values))
+    if isinstance(wanted, Within):
+        return Within(_plain(wanted.low), _plain(wanted.high))  # type: ignore[arg-type]  # as it came: never bytes
+    return _plain(wanted)
+
+
 def _matches(row: Row, where: Mapping[str, Condition]) -> bool:
     for column, wanted in where.items():
         value = row[column]
@@ -89,6 +97,15 @@ class _Rows:
     def used(self, number: int) -> None:
         """A caller chose the number itself."""
         self._next = max(self._next, number + 1)
+
+    def look_up(self, where: Mapping[str, Condition]) -> list[int]:
+        """The numbers of the rows that match, in the order in which they came.
+
+        Raises:
+            BadWrite: a condition does not fit the table.
+        """
+        self.facts.check_where(where)
+        return self.find({column: _plain_condition(wanted) for column, wanted in where.items()})
 
     def find(self, where: Mapping[str, Condition]) -> list[int]:
         candidates: Collection[int] | None = None
@@ -200,8 +217,7 @@ class MemoryDatabase:
         undo.append(lambda: _discard(rows, number))
 
     def _targets(self, rows: _Rows, write: Update | Delete, position: int) -> list[int]:
-        rows.facts.check_where(write.where)
-        found = rows.find({column: _plain(value) for column, value in write.where.items()})
+        found = rows.look_up(write.where)
         if isinstance(write, Update) and write.ceiling is not None:
             parts, most = write.ceiling
             changed = [(number, self._changed(rows.rows[number], write)) for number in found]
@@ -239,18 +255,29 @@ class MemoryDatabase:
         *,
         order: Sequence[str] = (),
         limit: int | None = None,
+        columns: Sequence[str] = (),
+        distinct: bool = False,
     ) -> list[Row]:
         """As `UnitOfWork.select`."""
         if self._closed:
             raise Unavailable("The database is closed.")
         rows = self._rows(table)
-        rows.facts.check_where(where or {})
-        rows.facts.known(name.removeprefix("-") for name in order)
-        found = [dict(rows.rows[number]) for number in rows.find(where or {})]
+        rows.facts.check_question(order, columns, distinct)
+        found = [rows.rows[number] for number in rows.look_up(where or {})]
         for name in reversed(order):
             column = name.removeprefix("-")
             found.sort(key=lambda row: (row[column] is not None, row[column]), reverse=name.startswith("-"))
-        return found if limit is None else found[: max(0, limit)]
+        wanted = tuple(columns) or tuple(rows.facts.kinds)
+        if distinct:
+            found = list({tuple(row[column] for column in wanted): row for row in found}.values())
+        return [{column: row[column] for column in wanted} for row in found[: None if limit is None else max(0, limit)]]
+
+    async def count(self, table: str, where: Mapping[str, Condition] | None = None, *, limit: int | None = None) -> int:
+        """As `UnitOfWork.count`."""
+        if self._closed:
+            raise Unavailable("The database is closed.")
+        found = len(self._rows(table).look_up(where or {}))
+        return found if limit is None else min(found, max(0, limit))
 
     def stats(self) -> dict[str, int]:
         """Counts since the start; every unit is a group of its own here."""

@@ -3,18 +3,21 @@
 Both databases fill defaults and check values here, so that they refuse the same things with the same words.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Table, UniqueConstraint
+from sqlalchemy import Column, Table, TypeDecorator, UniqueConstraint
 from sqlmodel import SQLModel
 
 from core.unit import Among, Condition, Update, Value, Within
 from node.storage import table as tables
 from node.storage.error import BadWrite
 
-_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
-_MOST_ADDED = 1 << 61  # two of them still fit, so that a sum never turns into a float inside SQLite
+LEAST, MOST = -(1 << 63), (1 << 63) - 1
+MOST_ADDED = 1 << 61  # two of them still fit, so that a sum never turns into a float inside SQLite
+_WORD = re.compile(r"[a-z_]{1,24}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class TableFacts:
         unique: the primary key, then every other set of columns that no two rows share.
         indexed: columns by which rows are found quickly.
         counter: the key that counts up by itself, if the table has one.
+        literal: columns of words that stand in the text of a statement where they are compared for equality.
     """
 
     name: str
@@ -39,6 +43,7 @@ class TableFacts:
     unique: tuple[tuple[str, ...], ...]
     indexed: frozenset[str]
     counter: str | None
+    literal: frozenset[str]
 
     def known(self, columns: Iterable[str]) -> None:
         """Check names.
@@ -64,8 +69,10 @@ class TableFacts:
                 raise BadWrite(f"{self.name}.{column} cannot be null.")
         elif not isinstance(value, kind):
             raise BadWrite(f"{self.name}.{column} holds {kind.__name__}, not {type(value).__name__}.")
-        elif kind is int and not _LEAST <= value <= _MOST:  # type: ignore[operator]  # `kind` says that it is an int
+        elif kind is int and not LEAST <= value <= MOST:  # type: ignore[operator]  # `kind` says that it is an int
             raise BadWrite(f"The number for {self.name}.{column} is too large.")
+        elif column in self.literal and not _WORD.fullmatch(value):  # type: ignore[arg-type]  # `kind` says that it is a str
+            raise BadWrite(f"{self.name}.{column} holds a word of a to z and _.")
         return value
 
     def check_insert(self, row: Mapping[str, Value]) -> None:
@@ -89,8 +96,8 @@ class TableFacts:
             if isinstance(wanted, Among):
                 values: tuple[Value, ...] = wanted.values
             elif isinstance(wanted, Within):
-                if self.kinds.get(column, int) is not int:
-                    raise BadWrite(f"{self.name}.{column} holds no numbers.")
+                if self.kinds.get(column) is bytes:
+                    raise BadWrite(f"{self.name}.{column} has no order.")
                 values = (wanted.low, wanted.high)
             else:
                 values = (wanted,)
@@ -98,6 +105,20 @@ class TableFacts:
             for value in values:
                 if value is not None:
                     self.check(column, value)
+
+    def check_question(self, order: Sequence[str], columns: Sequence[str], distinct: bool) -> None:
+        """Check what is asked for.
+
+        Raises:
+            BadWrite: a column is unknown or named twice, or an order among distinct rows is not in them.
+        """
+        self.known(columns)
+        keys = [name.removeprefix("-") for name in order]
+        self.known(keys)
+        if len(set(columns)) != len(columns):
+            raise BadWrite("A column is asked for twice.")
+        if distinct and columns and not set(keys) <= set(columns):
+            raise BadWrite("Distinct rows are ordered by columns that are in them.")
 
     def check_update(self, write: Update) -> None:
         """Check a change.
@@ -109,7 +130,7 @@ class TableFacts:
             self.check(column, value)
         for column, value in write.add.items():
             self.check(column, value)
-            if self.kinds[column] is not int or not -_MOST_ADDED <= value <= _MOST_ADDED or column in write.set:
+            if self.kinds[column] is not int or not -MOST_ADDED <= value <= MOST_ADDED or column in write.set:
                 raise BadWrite(f"This cannot be added to {self.name}.{column}.")
         if write.ceiling is not None:
             parts, most = write.ceiling
@@ -117,6 +138,14 @@ class TableFacts:
                 if self.kinds.get(column) is not int:
                     raise BadWrite(f"{self.name}.{column} is no column of numbers.")
         self.check_where(write.where)
+
+
+def _kind(column: Column[Any]) -> type:
+    kind = column.type
+    found = (kind.impl_instance if isinstance(kind, TypeDecorator) else kind).python_type
+    if found not in (int, str, bytes):
+        raise TypeError(f"{column.table.name}.{column.name} is of a type that writes do not know: {found}.")
+    return found
 
 
 def _facts(model: type[SQLModel], table: Table) -> TableFacts:
@@ -132,13 +161,14 @@ def _facts(model: type[SQLModel], table: Table) -> TableFacts:
     required = {name for name in names if fields[name].is_required()}
     return TableFacts(
         name=table.name,
-        kinds={column.name: column.type.python_type for column in table.columns},
+        kinds={column.name: _kind(column) for column in table.columns},
         nullable=frozenset(column.name for column in table.columns if column.nullable or column.name == counter),
         defaults={name: fields[name].default for name in names if name not in required and name != counter},
         required=frozenset(required),
         unique=tuple(keys),
         indexed=frozenset(key[0] for key in keys) | {next(iter(index.columns)).name for index in table.indexes},
         counter=counter,
+        literal=frozenset(column.name for column in table.columns if column.info.get("literal")),
     )
 
 

@@ -10,11 +10,12 @@ from typing import NamedTuple, TypeAlias
 
 import orjson
 
-from core.unit import Among, Append, Condition, Delete, Insert, Update, Value, Within, Write
+from core.unit import Among, Append, Condition, Delete, Insert, Update, Value, Within
 from node.storage.error import BadWrite
-from node.storage.schema import facts
+from node.storage.schema import TableFacts, facts
 
 _SHAPES = 2048
+_MOST_MARKS = 16_384  # SQLite takes twice as many in one statement
 ENTRY_COLUMNS = ("run", "seq", "id", "prev", "type", "effect_id", "raw")
 
 
@@ -43,14 +44,71 @@ def insert_sql(table: str, columns: tuple[str, ...], or_ignore: bool) -> tuple[s
     return f'INSERT INTO "{table}" ({names}) VALUES ({marks}){ignore}', tuple(about.defaults[name] for name in absent)  # noqa: S608
 
 
-def _equal(column: str, null: bool) -> str:
-    return f'"{column}" IS NULL' if null else f'"{column}" = ?'
+Shape: TypeAlias = tuple[str, ...]
+"""The texts of all conditions of a `where`, in its order. There are few: values are bound, words come from a few."""
+
+
+def _where(about: TableFacts, where: Mapping[str, Condition]) -> tuple[Shape, tuple[Value, ...]]:
+    """The conditions' texts and what is bound to them. They were checked."""
+    shape: list[str] = []
+    params: list[Value] = []
+    for column, wanted in where.items():
+        if isinstance(wanted, Among):
+            shape.append(_among(about, column, wanted, params))
+        elif isinstance(wanted, Within):
+            shape.append(_within(column, wanted, params))
+        elif wanted is None:
+            shape.append(f'"{column}" IS NULL')
+        elif column in about.literal and isinstance(wanted, str):
+            shape.append(f"\"{column}\" = '{str.__str__(wanted)}'")
+        else:
+            shape.append(f'"{column}" = ?')
+            params.append(wanted)
+    return tuple(shape), tuple(params)
+
+
+def _among(about: TableFacts, column: str, wanted: Among, params: list[Value]) -> str:
+    given = [value for value in wanted.values if value is not None]
+    if column in about.literal:
+        words = sorted({str.__str__(value) for value in given if isinstance(value, str)})
+        # an index over some of the rows is found by = and not by IN
+        text = f"\"{column}\" = '{words[0]}'" if len(words) == 1 else f'"{column}" IN ({_quoted(words)})'
+    elif any(isinstance(value, bytes) or (isinstance(value, str) and "\0" in value) for value in given):
+        # JSON has no bytes, and SQLite's ends a text at a NUL; repeated, so that there are few texts
+        marks = 1 << (len(given) - 1).bit_length()
+        if marks > _MOST_MARKS:
+            raise BadWrite("These are too many values to look up at once.")
+        params += given + given[-1:] * (marks - len(given))
+        text = f'"{column}" IN ({", ".join("?" * marks)})'
+    else:
+        try:  # one text for any number of values
+            params.append(orjson.dumps(given).decode())
+        except TypeError as error:
+            raise BadWrite("A text is not valid Unicode.") from error
+        text = f'"{column}" IN (SELECT value FROM json_each(?))'  # noqa: S608
+    return f'({text} OR "{column}" IS NULL)' if None in wanted.values else text
+
+
+def _quoted(words: Iterable[str]) -> str:
+    return ", ".join(f"'{word}'" for word in words)
+
+
+def _within(column: str, wanted: Within, params: list[Value]) -> str:
+    sides = [(f'"{column}" >= ?', wanted.low), (f'"{column}" < ?', wanted.high)]
+    given = [(text, value) for text, value in sides if value is not None]
+    params += [value for _, value in given]
+    return " AND ".join(text for text, _ in given) or f'"{column}" IS NOT NULL'
+
+
+def _after_where(shape: Iterable[str]) -> str:
+    conditions = " AND ".join(shape)
+    return f" WHERE {conditions}" if conditions else ""
 
 
 @lru_cache(_SHAPES)
 def _update_sql(
     table: str,
-    where: tuple[tuple[str, bool], ...],
+    where: Shape,
     replaced: tuple[str, ...],
     added: tuple[str, ...],
     ceiling: tuple[tuple[str, ...], str] | None,
@@ -60,7 +118,7 @@ def _update_sql(
     if not changes:  # only a condition: touch the row without changing it
         first = next(iter(facts(table).kinds))
         changes = [f'"{first}" = "{first}"']
-    conditions, again = [_equal(column, null) for column, null in where], []
+    conditions, again = [*where], []
     if ceiling is not None:
         parts, most = ceiling
 
@@ -76,21 +134,12 @@ def _update_sql(
         bound = after(most)
         conditions.append(f"({bound} IS NULL OR {' + '.join(after(part) for part in parts)} <= {after(most)})")
     text = f'UPDATE "{table}" SET {", ".join(changes)}'  # noqa: S608
-    return text + (f" WHERE {' AND '.join(conditions)}" if conditions else ""), tuple(again)
+    return text + _after_where(conditions), tuple(again)
 
 
 @lru_cache(_SHAPES)
-def _delete_sql(table: str, where: tuple[tuple[str, bool], ...]) -> str:
-    text = f'DELETE FROM "{table}"'  # noqa: S608
-    return text + (f" WHERE {' AND '.join(_equal(column, null) for column, null in where)}" if where else "")
-
-
-def _nulls(where: Mapping[str, Value]) -> tuple[tuple[str, bool], ...]:
-    return tuple((column, value is None) for column, value in where.items())
-
-
-def _given(where: Mapping[str, Value]) -> tuple[Value, ...]:
-    return tuple(value for value in where.values() if value is not None)
+def _delete_sql(table: str, where: Shape) -> str:
+    return f'DELETE FROM "{table}"{_after_where(where)}'  # noqa: S608
 
 
 def step(write: Insert | Update | Delete, position: int) -> Step:
@@ -107,75 +156,75 @@ def step(write: Insert | Update | Delete, position: int) -> Step:
         return Step(sql, params, None if write.or_ignore else 1, write.table, position)
     if isinstance(write, Update):
         about.check_update(write)
-        sql, again = _update_sql(write.table, _nulls(write.where), tuple(write.set), tuple(write.add), write.ceiling)
+        shape, given = _where(about, write.where)
+        sql, again = _update_sql(write.table, shape, tuple(write.set), tuple(write.add), write.ceiling)
         changed = {**write.set, **write.add}
-        params = (*changed.values(), *_given(write.where), *(changed[column] for column in again))
+        params = (*changed.values(), *given, *(changed[column] for column in again))
         return Step(sql, params, write.rows, write.table, position)
     about.check_where(write.where)
-    return Step(_delete_sql(write.table, _nulls(write.where)), _given(write.where), write.rows, write.table, position)
-
-
-def compiled(writes: Iterable[Write]) -> Unit:
-    """A unit, ready for the writer. Ledger entries stay as they are: their place is known only there.
-
-    Raises:
-        BadWrite: a write does not fit the schema.
-    """
-    return tuple(write if isinstance(write, Append) else step(write, position) for position, write in enumerate(writes))
+    shape, given = _where(about, write.where)
+    return Step(_delete_sql(write.table, shape), given, write.rows, write.table, position)
 
 
 ENTRY_SQL, _ = insert_sql("entry", ENTRY_COLUMNS, False)
 
 
 @lru_cache(_SHAPES)
-def _select_sql(table: str, shape: tuple[str, ...], order: tuple[str, ...], limited: bool) -> str:
-    columns = ", ".join(f'"{column}"' for column in facts(table).kinds)
-    text = f'SELECT {columns} FROM "{table}"'  # noqa: S608
-    if shape:
-        text += f" WHERE {' AND '.join(shape)}"
+def _select_sql(
+    table: str, columns: tuple[str, ...], distinct: bool, shape: Shape, order: tuple[str, ...], limited: bool
+) -> str:
+    names = ", ".join(f'"{column}"' for column in columns)
+    text = f'SELECT {"DISTINCT " if distinct else ""}{names} FROM "{table}"{_after_where(shape)}'  # noqa: S608
     if order:
         keys = (f'"{name[1:]}" DESC' if name.startswith("-") else f'"{name}"' for name in order)
         text += f" ORDER BY {', '.join(keys)}"
     return text + (" LIMIT ?" if limited else "")
 
 
-def _condition(column: str, wanted: Condition) -> tuple[str, tuple[Value, ...]]:
-    if isinstance(wanted, Among):
-        try:  # one text for any number of values
-            listed = orjson.dumps([value for value in wanted.values if value is not None]).decode()
-        except TypeError as error:
-            raise BadWrite("Bytes and broken text cannot be looked up.") from error
-        or_null = f' OR "{column}" IS NULL' if None in wanted.values else ""
-        return f'("{column}" IN (SELECT value FROM json_each(?)){or_null})', (listed,)  # noqa: S608
-    if isinstance(wanted, Within):
-        sides = [(f'"{column}" >= ?', wanted.low), (f'"{column}" < ?', wanted.high)]
-        given = [(text, value) for text, value in sides if value is not None]
-        if not given:
-            return f'"{column}" IS NOT NULL', ()
-        return " AND ".join(text for text, _ in given), tuple(value for _, value in given)
-    return _equal(column, wanted is None), () if wanted is None else (wanted,)
+class Question(NamedTuple):
+    """A text, the values for it, and the columns that its rows have."""
+
+    sql: str
+    params: tuple[Value, ...]
+    columns: tuple[str, ...]
 
 
 def question(
-    table: str, where: Mapping[str, Condition], order: Sequence[str], limit: int | None
-) -> tuple[str, tuple[Value, ...]]:
-    """The text and the values for `select`.
+    table: str,
+    where: Mapping[str, Condition],
+    order: Sequence[str] = (),
+    limit: int | None = None,
+    columns: Sequence[str] = (),
+    distinct: bool = False,
+) -> Question:
+    """The question for `select`.
 
     Raises:
         BadWrite: it does not fit the schema.
     """
     about = facts(table)
     about.check_where(where)
-    about.known(name.removeprefix("-") for name in order)
-    shape: list[str] = []
-    params: list[Value] = []
-    for column, wanted in where.items():
-        text, values = _condition(column, wanted)
-        shape.append(text)
-        params += values
+    about.check_question(order, columns, distinct)
+    wanted = tuple(columns) or tuple(about.kinds)
+    shape, params = _where(about, where)
     if limit is not None:
-        params.append(max(0, limit))
-    return _select_sql(table, tuple(shape), tuple(order), limit is not None), tuple(params)
+        params = (*params, max(0, limit))
+    return Question(_select_sql(table, wanted, distinct, shape, tuple(order), limit is not None), params, wanted)
+
+
+def count_question(table: str, where: Mapping[str, Condition], limit: int | None) -> Question:
+    """The question for `count`.
+
+    Raises:
+        BadWrite: it does not fit the schema.
+    """
+    about = facts(table)
+    about.check_where(where)
+    shape, params = _where(about, where)
+    if limit is None:
+        return Question(f'SELECT count(*) FROM "{table}"{_after_where(shape)}', params, ("count",))  # noqa: S608
+    text = f'SELECT count(*) FROM (SELECT 1 FROM "{table}"{_after_where(shape)} LIMIT ?)'  # noqa: S608
+    return Question(text, (*params, max(0, limit)), ("count",))
 
 
 def is_unique_clash(error: sqlite3.IntegrityError) -> bool:

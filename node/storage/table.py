@@ -23,6 +23,11 @@ def _word(default: str | None = None) -> Column[str]:
     return Column(String, nullable=False, server_default=default, info={"literal": True})
 
 
+def _some(name: str, *columns: str, where: str) -> Index:
+    """An index over some of the rows."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+
+
 def _numbered() -> Column[int]:
     """A key that counts up by itself; SQLite does that only for the exact type INTEGER."""
     return Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
@@ -40,6 +45,7 @@ class EffectRow(_Table, table=True):
     """One effect that passed the gate. `state`: begun, commit, fail or unknown."""
 
     __tablename__ = "effect"
+    __table_args__ = (_some("effect_ended", "ended_at", where="ended_at IS NOT NULL"),)
     id: str = Field(primary_key=True)
     caller: str
     path: str
@@ -248,18 +254,20 @@ class AgentRow(_Table, table=True):
     state_version: int
     state: str
     ticks: int = 0
-    last_tick_at: int | None = None
+    last_tick_at: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
     last_cause: str = ""
     created_at: int = Field(sa_column=_big())
     version: int = 0
     code: str = ""  # sha256 of the program's code at the last tick
     config: str = "{}"
     limits: str = "{}"  # what differs from the node's limits
+    inbox: str = "{}"  # what differs from the node's bound of an inbox
     failures: int = 0  # failed ticks since the last one that was committed
     reason: str = ""  # why it does not run, with a code
-    day: int = 0  # days since 1970 (UTC) to which `day_ms` belongs
-    day_ms: int = Field(default=0, sa_column=_big(0))  # how long it computed on that day
-    rate_ms: int = Field(default=0, sa_column=_big(0))  # GCRA: when its allowance of ticks per minute is full again
+    day: int = 0  # days since 1970 (UTC) to which `day_us` belongs
+    day_us: int = Field(default=0, sa_column=_big(0))  # microseconds that it computed on that day
+    rate_us: int = Field(default=0, sa_column=_big(0))  # GCRA: when its ticks per minute are all there again (Unix µs)
+    warned: int = 0  # bits: of which limits it was told that they are near, or reached
     stored: int = Field(default=0, sa_column=_big(0))  # bytes of state, items and goals
     holder: str = ""  # the process that ticks it, where several share a database
     epoch: int = Field(default=0, sa_column=_big(0))  # fencing token: rises with every claim
@@ -269,15 +277,19 @@ class InboxRow(_Table, table=True):
     """A trigger for an agent. Unique by envelope id, for months: a row is kept without its payload.
 
     `state`: new, done, dead (it failed too often, or there was no room), dropped (no room), expired or discarded.
+    `ended_at` is null while it is new or dead, since it may still be handed out; after it only the payload may go.
     """
 
     __tablename__ = "inbox"
     __table_args__ = (
-        Index("inbox_new", "agent", "priority", "n", sqlite_where=text("state = 'new'"), postgresql_where=text("state = 'new'")),
-        Index("inbox_dead", "agent", "n", sqlite_where=text("state = 'dead'"), postgresql_where=text("state = 'dead'")),
-        Index("inbox_ended", "ended_at", sqlite_where=text("ended_at IS NOT NULL"), postgresql_where=text("ended_at IS NOT NULL")),
+        # with the state, so that SQLite counts and names those that wait without reading the rows themselves
+        _some("inbox_new", "agent", "priority", "n", "state", where="state = 'new'"),
+        _some("inbox_dead", "agent", "n", where="state = 'dead'"),
+        _some("inbox_dropped", "agent", "n", where="state = 'dropped'"),
+        _some("inbox_expired", "agent", "n", where="state = 'expired'"),
+        _some("inbox_ended", "ended_at", where="ended_at IS NOT NULL"),
         UniqueConstraint("agent", "envelope_id"),
-    )  # fmt: skip
+    )
     n: int | None = Field(default=None, sa_column=_numbered())
     agent: str
     envelope_id: str
@@ -341,7 +353,7 @@ class MarkRow(_Table, table=True):
     """An id that an agent marked as seen; the oldest go when there are too many."""
 
     __tablename__ = "mark"
-    __table_args__ = (UniqueConstraint("agent", "id"),)
+    __table_args__ = (Index("mark_age", "agent", "n"), UniqueConstraint("agent", "id"))
     n: int | None = Field(default=None, sa_column=_numbered())
     agent: str
     id: str
@@ -357,7 +369,10 @@ class ItemRow(_Table, table=True):
 
 
 class AlarmRow(_Table, table=True):
-    """An alarm of an agent. `kind`: once, every or cron. It fires as envelope `alarm:<id>:<due_ms>`."""
+    """An alarm of an agent. `kind`: once, every or cron. It fires as envelope `alarm:<id>:<due_ms>`.
+
+    While that waits in the inbox, later times are counted in `missed` instead.
+    """
 
     __tablename__ = "alarm"
     agent: str = Field(primary_key=True)
@@ -367,6 +382,8 @@ class AlarmRow(_Table, table=True):
     every_ms: int = Field(default=0, sa_column=_big(0))
     cron: str = ""
     payload: str = "{}"
+    fired_ms: int = Field(default=0, sa_column=_big(0))  # the time for which it fired last; 0 before
+    missed: int = 0  # times since then for which it did not fire
     created_at: int = Field(sa_column=_big())
 
 
@@ -487,6 +504,7 @@ class MessageRow(_Table, table=True):
     __table_args__ = (
         Index("message_talk", "agent", "peer", "created_at"),
         Index("message_watch", "agent", "changed_ms"),
+        Index("message_changed", "changed_ms"),
     )
     agent: str = Field(primary_key=True)
     id: str = Field(primary_key=True)  # the rumor's, or the event's

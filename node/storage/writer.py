@@ -1,10 +1,12 @@
-"""The one thread that writes: groups of units, a savepoint for each unit, one COMMIT for the group.
+"""The one thread that writes: groups of units, applied in the order in which they came, one COMMIT for the group.
 
-A unit that conflicts is left out and the rest of its group is kept. An error before COMMIT is certain: the whole
+A unit that conflicts is left out and the rest of its group is kept: such a group is applied once more, with a
+savepoint for each unit. An error before COMMIT is certain: the whole
 group was rolled back. An error from COMMIT is not: its units may or may not come back after a crash.
 """
 
 import logging
+import operator
 import queue
 import sqlite3
 import threading
@@ -16,17 +18,20 @@ from typing import TypeAlias
 
 from core.clock import Clock
 from core.error import StoreUncertain, VendoError
-from core.unit import Append, Row
+from core.unit import Append, Row, Value
 from node.storage.chain import Chain, Seal
 from node.storage.error import BadWrite, StoreFailed, StoreFull, clash, missed
-from node.storage.statement import ENTRY_COLUMNS, ENTRY_SQL, Step, Unit, is_unique_clash
+from node.storage.statement import ENTRY_COLUMNS, ENTRY_SQL, Unit, is_unique_clash
 
 _log = logging.getLogger(__name__)
 
 _IDLE_S = 2.0  # of the thread's own waiting: after it the write-ahead log is emptied into the file
 _BUSY_MS = 5_000
 _LEAST_GROUP, _MOST_GROUP = 64, 512
+_CAREFUL_GROUPS = 16  # after one in which a unit did not fit
 _NEWEST = "SELECT seq, id, raw FROM entry WHERE run = ? ORDER BY seq DESC LIMIT 1"
+
+_ENTRY: Callable[[Row], tuple[Value, ...]] = operator.itemgetter(*ENTRY_COLUMNS)
 
 Verdicts: TypeAlias = list[VendoError | None]
 
@@ -53,9 +58,14 @@ def connect(path: Path) -> sqlite3.Connection:
     return db
 
 
+def is_full(error: sqlite3.Error) -> bool:
+    """Whether the disk is full."""
+    return bool(getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL)
+
+
 def broken(error: sqlite3.Error) -> VendoError:
     """What an error of the engine before COMMIT means to those who wait: nothing was written."""
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+    if is_full(error):
         return StoreFull()
     return StoreFailed(f"The database failed: {error}.")
 
@@ -69,6 +79,7 @@ class Writer:
 
     def __init__(self, path: Path, seal: Seal, clock: Clock) -> None:
         self.largest = _LEAST_GROUP
+        self._careful = 0  # groups
         self._path = path
         self._chain = Chain(seal, clock, self._newest)
         self._queue: queue.SimpleQueue[Group | None] = queue.SimpleQueue()
@@ -154,7 +165,7 @@ class Writer:
         began = time.perf_counter()
         db.execute("BEGIN IMMEDIATE")
         try:
-            verdicts = [self._apply_unit(db, unit) for unit in units]
+            verdicts = self._swiftly(db, units) or self._carefully(db, units)
         except sqlite3.Error:
             self._chain.forget()
             raise
@@ -166,7 +177,8 @@ class Writer:
             self._settle()
             self._reopen()  # pages that a failed fsync left behind are not trusted
             words = f"The database failed while committing: {error}."
-            return [verdict or StoreUncertain(words) for verdict in verdicts]
+            full = is_full(error)
+            return [v or (StoreUncertain(words, full=1) if full else StoreUncertain(words)) for v in verdicts]
         self._fit(applied - began, time.perf_counter() - applied)
         return verdicts
 
@@ -176,36 +188,64 @@ class Writer:
         else:
             self.largest = max(self.largest // 2, _LEAST_GROUP)
 
-    def _apply_unit(self, db: sqlite3.Connection, unit: Unit) -> VendoError | None:
-        """None if the unit was applied. Errors of the engine itself go up: they end the group."""
-        db.execute("SAVEPOINT unit")
+    def _swiftly(self, db: sqlite3.Connection, units: Sequence[Unit]) -> Verdicts | None:
+        """All units without savepoints, which cost as much as half of the rows; None if one of them did not fit.
+
+        Then the transaction begins anew, and for some groups to come nobody tries this.
+        """
+        if self._careful:
+            self._careful -= 1
+            return None
+        for unit in units:
+            if self._verdict(db, unit) is not None:
+                self._careful = _CAREFUL_GROUPS
+                db.execute("ROLLBACK")
+                self._chain.give_back()
+                db.execute("BEGIN IMMEDIATE")
+                return None
+        self._chain.keep()
+        return [None] * len(units)
+
+    def _carefully(self, db: sqlite3.Connection, units: Sequence[Unit]) -> Verdicts:
+        """Each unit behind a savepoint of its own; those that do not fit are left out. Engine errors go up."""
+        verdicts: Verdicts = []
+        for unit in units:
+            db.execute("SAVEPOINT unit")
+            verdict = self._verdict(db, unit)
+            if verdict is None:
+                self._chain.keep()
+            else:
+                db.execute("ROLLBACK TO unit")
+                self._chain.give_back()
+            db.execute("RELEASE unit")
+            verdicts.append(verdict)
+        return verdicts
+
+    def _verdict(self, db: sqlite3.Connection, unit: Unit) -> VendoError | None:
+        """Apply a unit; None if it fits. Errors of the engine itself go up: they end the group."""
         try:
-            verdict = self._steps(db, unit)
+            return self._steps(db, unit)
         except (OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.ProgrammingError) as error:
-            verdict = BadWrite(f"A value cannot be stored: {type(error).__name__}.")
+            return BadWrite(f"A value cannot be stored: {type(error).__name__}.")
         except VendoError as error:  # from the seal
-            verdict = error
-        if verdict is None:
-            self._chain.keep()
-        else:
-            db.execute("ROLLBACK TO unit")
-            self._chain.give_back()
-        db.execute("RELEASE unit")
-        return verdict
+            return error
 
     def _steps(self, db: sqlite3.Connection, unit: Unit) -> VendoError | None:
+        execute = db.execute
         for position, step in enumerate(unit):
             if isinstance(step, Append):
-                row = self._chain.append(step)
-                step = Step(ENTRY_SQL, tuple(row[column] for column in ENTRY_COLUMNS), 1, "entry", position)
+                sql, params, table = ENTRY_SQL, _ENTRY(self._chain.append(step)), "entry"
+                rows: int | None = 1
+            else:
+                sql, params, rows, table, _ = step
             try:
-                touched = db.execute(step.sql, step.params).rowcount
+                touched = execute(sql, params).rowcount
             except sqlite3.IntegrityError as error:
                 if is_unique_clash(error):
-                    return clash(step.table, position)
-                return BadWrite(f"A row does not fit {step.table}: {error}.")
-            if step.rows is not None and touched != step.rows:
-                return missed(step.table, position, touched, step.rows)
+                    return clash(table, position)
+                return BadWrite(f"A row does not fit {table}: {error}.")
+            if touched != rows and rows is not None:
+                return missed(table, position, touched, rows)
         return None
 
     def _truncate(self) -> None:

@@ -1,7 +1,8 @@
-"""What every `UnitOfWork` does: one suite for the database in memory and the one on SQLite."""
+"""What every `UnitOfWork` does: one suite for all of `tests.unit_part.ENGINES`."""
 
 import asyncio
 from collections.abc import AsyncIterator
+from enum import StrEnum
 from pathlib import Path
 
 import pytest
@@ -10,21 +11,15 @@ from core.clock import SystemClock
 from core.error import Conflict, Unavailable
 from core.unit import Among, Append, Delete, Insert, Update, Within
 from node.storage.chain import Head, unsigned_seal
-from node.storage.database import Database, open_database
 from node.storage.error import BadWrite
-from node.storage.memory import MemoryDatabase
+from tests.unit_part import ENGINES, EVERY, Base
 
-Base = MemoryDatabase | Database
 CEILING = (("held", "spent"), "ceiling")
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=EVERY)
 async def unit(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Base]:
-    base: Base
-    if request.param == "memory":
-        base = MemoryDatabase(clock=SystemClock())
-    else:
-        base = await open_database(tmp_path / "node.db", seal=unsigned_seal, clock=SystemClock())
+    base = await ENGINES[request.param](tmp_path, unsigned_seal, SystemClock())
     yield base
     await base.aclose()
 
@@ -94,6 +89,18 @@ async def test_an_ignored_clash_leaves_the_row_that_is_there(unit: Base) -> None
         Update("seen", {}, add={"at": 1 << 62}),
         Update("seen", {}, set={"at": 1}, ceiling=(("at",), "event_id")),
         Delete("seen", {"nothing": 1}),
+        Delete("seen", {"event_id": Within(1)}),
+        Delete("seen", {"at": Within(high="9")}),
+        Delete("seen", {"at": Among(("x",))}),
+        Delete("seen", {"event_id": "\ud800"}),
+        Delete("seen", {"event_id": Among(("\ud800",))}),
+        Delete("seen", {"event_id": Within("\ud800")}),
+        Delete("proof", {"sealed": Within("x")}),
+        Delete("inbox", {"state": "new' OR '1'='1"}),
+        Delete("inbox", {"state": Among(("new", "x' OR ''='"))}),
+        Delete("inbox", {"state": ""}),
+        Delete("inbox", {"state": "n" * 25}),
+        Update("inbox", {"n": 1}, set={"state": "Done"}),
     ],
     ids=str,
 )
@@ -265,6 +272,105 @@ async def test_select_takes_conditions_order_and_limit(unit: Base) -> None:
         await unit.select("seen", order=["1"])
 
 
+async def test_updates_and_deletes_take_the_same_conditions_as_questions(unit: Base) -> None:
+    await unit.commit([seen(f"{k}", k) for k in range(10)])
+    await unit.commit([Update("seen", {"event_id": Among(("1", "2", "zz")), "at": Within(2)}, add={"at": 100})])
+    assert [row["event_id"] for row in await unit.select("seen", {"at": Within(100)})] == ["2"]
+    await unit.commit(
+        [Update("seen", {"at": Within(3, 6)}, set={"at": 50}, rows=3), Delete("seen", {"at": 50}, rows=3)]
+    )
+    await unit.commit(
+        [Delete("seen", {"event_id": Within("7", "9")}, rows=2), Delete("seen", {"at": Among(())}, rows=0)]
+    )
+    assert [row["event_id"] for row in await unit.select("seen", order=["event_id"])] == ["0", "1", "2", "6", "9"]
+    with pytest.raises(Conflict):
+        await unit.commit([Delete("seen", {"at": Within(0)}), Delete("seen", {"at": Within()}, rows=1)])
+    assert await unit.count("seen") == 5
+    await unit.commit([Delete("seen", {"at": Within()}, rows=5)])
+
+
+async def test_texts_are_within_bounds_by_their_bytes(unit: Base) -> None:
+    names = ["", "A", "a", "a\x00", "a\x00b", "ab", "b", "z", "ü", "\uffff", "𝄞"]
+    await unit.commit([seen(name) for name in reversed(names)])
+    for low in range(len(names)):
+        for high in range(len(names)):
+            found = await unit.select("seen", {"event_id": Within(names[low], names[high])}, order=["event_id"])
+            assert [row["event_id"] for row in found] == names[low:high]
+    assert await unit.count("seen", {"event_id": Within("ü")}) == 3
+    assert await unit.count("seen", {"event_id": Within(high="a")}) == 2
+
+
+async def test_values_of_any_kind_are_found_among_others(unit: Base) -> None:
+    await unit.commit([seen("a"), seen("a\x00b"), seen('"'), seen("ü")])
+    for wanted in (("a",), ("a\x00b",), ("a\x00b", '"', "ü"), ("a\x00", "x"), ('"', "ü")):
+        found = await unit.select("seen", {"event_id": Among(wanted)})
+        assert {row["event_id"] for row in found} == {name for name in ("a", "a\x00b", '"', "ü") if name in wanted}
+    row = {"mint": "", "unit": "", "keyset": "", "amount": 1, "state": "live", "operation": ""}
+    await unit.commit([Insert("proof", {**row, "y": f"{k}", "sealed": bytes((k,))}) for k in range(5)])
+    assert await unit.count("proof", {"sealed": Among((b"\x00", b"\x03", b"\x04", b"\xff"))}) == 3
+    await unit.commit([Delete("proof", {"sealed": Among((b"\x00",))}, rows=1)])
+
+
+async def test_words_are_compared_as_any_other_text(unit: Base) -> None:
+    class State(StrEnum):
+        DONE = "done"
+
+    row = {"agent": "a", "cause": "m", "source": "", "sender": "", "payload": "", "at": 0}
+    states = ["new", "new", "done", "dead", "dropped"]
+    await unit.commit([Insert("inbox", row | {"envelope_id": f"{k}", "state": s}) for k, s in enumerate(states)])
+    assert await unit.count("inbox", {"state": "new"}) == 2
+    assert await unit.count("inbox", {"state": State.DONE}) == 1
+    assert await unit.count("inbox", {"state": Among((State.DONE,))}) == 1
+    assert await unit.count("inbox", {"state": Among(("new", "dead"))}) == 3
+    assert await unit.count("inbox", {"state": Among(("new", None))}) == 2
+    assert await unit.count("inbox", {"state": Among(())}) == 0
+    assert await unit.count("inbox", {"state": None}) == 0
+    assert await unit.count("inbox", {"state": Within("d", "e")}) == 3
+    await unit.commit([Update("inbox", {"state": "new"}, set={"state": State.DONE}, rows=2)])
+    await unit.commit([Delete("inbox", {"state": Among(("done", "dead"))}, rows=4)])
+    assert [found["state"] for found in await unit.select("inbox")] == ["dropped"]
+
+
+async def test_a_question_may_name_its_columns_and_leave_out_what_repeats(unit: Base) -> None:
+    await unit.commit([seen(f"{k}", k // 2) for k in range(6)])
+    assert await unit.select("seen", {"event_id": "4"}, columns=["at"]) == [{"at": 2}]
+    assert await unit.select("seen", columns=["at"], order=["-event_id"], limit=2) == [{"at": 2}, {"at": 2}]
+    assert await unit.select("seen", columns=["at"], distinct=True, order=["-at"]) == [{"at": 2}, {"at": 1}, {"at": 0}]
+    assert await unit.select("seen", columns=["at"], distinct=True, order=["at"], limit=1) == [{"at": 0}]
+    assert len(await unit.select("seen", distinct=True)) == 6
+    (row,) = await unit.select("seen", columns=["at", "event_id"], limit=1, order=["event_id"])
+    assert list(row.items()) == [("at", 0), ("event_id", "0")]
+    for columns in (["nothing"], ["at", "at"], ["at; --"]):
+        with pytest.raises(BadWrite):
+            await unit.select("seen", columns=columns)
+    with pytest.raises(BadWrite):
+        await unit.select("seen", columns=["at"], distinct=True, order=["event_id"])
+
+
+async def test_rows_are_counted_up_to_a_limit(unit: Base) -> None:
+    await unit.commit([seen(f"{k}", k) for k in range(20)])
+    assert await unit.count("seen") == 20
+    assert await unit.count("seen", {"at": Within(5)}) == 15
+    assert await unit.count("seen", {"at": Within(5)}, limit=3) == 3
+    assert await unit.count("seen", {"at": Within(5)}, limit=99) == 15
+    assert await unit.count("seen", limit=0) == 0
+    assert await unit.count("seen", {"at": 99}) == 0
+    with pytest.raises(BadWrite):
+        await unit.count("seen", {"nothing": 1})
+    with pytest.raises(BadWrite):
+        await unit.count("nowhere")
+
+
+async def test_a_question_sees_what_was_committed_while_a_long_answer_was_being_read(unit: Base) -> None:
+    await unit.commit([seen(f"{k:04}", k) for k in range(2_000)])
+    reading = asyncio.create_task(unit.select("seen"))
+    await asyncio.sleep(0)
+    await unit.commit([seen("new")])
+    assert await unit.count("seen", {"event_id": "new"}) == 1
+    assert len(await unit.select("seen", {"event_id": "new"})) == 1
+    assert len(await reading) in (2_000, 2_001)
+
+
 async def test_a_row_that_was_given_out_is_a_copy(unit: Base) -> None:
     await unit.commit([seen("a", 1)])
     (await unit.select("seen"))[0]["at"] = 9
@@ -309,6 +415,8 @@ async def test_a_closed_database_takes_nothing(unit: Base) -> None:
         await unit.commit([seen("a")])
     with pytest.raises(Unavailable):
         await unit.select("seen")
+    with pytest.raises(Unavailable):
+        await unit.count("seen")
     await unit.aclose()
 
 

@@ -125,9 +125,15 @@ class Disk:
         *,
         order: Sequence[str] = (),
         limit: int | None = None,
+        columns: Sequence[str] = (),
+        distinct: bool = False,
     ) -> list[Row]:
         await self._life.must_live()
-        return await self._db.select(table, where, order=order, limit=limit)
+        return await self._db.select(table, where, order=order, limit=limit, columns=columns, distinct=distinct)
+
+    async def count(self, table: str, where: Mapping[str, Condition] | None = None, *, limit: int | None = None) -> int:
+        await self._life.must_live()
+        return await self._db.count(table, where, limit=limit)
 
     def on_entry(self, watcher: Callable[[Append], None]) -> None:
         self._db.on_entry(lambda entry: None if self._life.dead else watcher(entry))

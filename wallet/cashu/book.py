@@ -21,15 +21,16 @@ class KeysetBook:
         clock: says when what is known is old.
         retired: the owner trusts it no more: what is there may be taken out, and nothing new is begun.
 
-    `guarded`: our counters were compared with the mint since the start. `silent`: the last thing that we heard of the
-    mint is that it cannot be reached or turns everybody away.
+    `guarded`: our counters were compared with the mint since the start. `copied`: our rows come from an old copy of the
+    database, and the mint was not asked yet what happened since (`wallet.copy`). `silent`: the last thing that we heard
+    of the mint is that it cannot be reached or turns everybody away.
     """
 
     def __init__(self, mint: Mint, unit: str, clock: Clock, *, retired: bool = False) -> None:
         self.mint = mint
         self.unit = unit
         self.infos: dict[str, KeysetInfo] = {}
-        self.guarded = False
+        self.guarded = self.copied = False
         self.silent = False
         self.retired = retired
         self._clock = clock

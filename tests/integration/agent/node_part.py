@@ -28,9 +28,10 @@ from fs.service.logs import logs_service
 from fs.service.nostr import nostr_service
 from node.agent.buyer import Buyer
 from node.agent.engine import Engine
-from node.agent.inbox import AgentInbox, job_finished
+from node.agent.inbox import job_finished
 from node.agent.log import AgentLog
-from node.agent.tick import TickLimits
+from node.agent.mailbox import AgentInbox
+from node.agent.limit import TickLimits
 from node.gate.gate import NodeGate
 from node.gate.ledger import ledger_seal
 from node.gate.limits import Limits

@@ -65,7 +65,8 @@ class Node:
     db: MemoryDatabase = field(default_factory=MemoryDatabase)
     tasks: list[asyncio.Task] = field(default_factory=list)
 
-    async def up(self) -> "Node":
+    async def up(self, *, copied: bool = False) -> "Node":
+        """`copied`: as after a restore from an old copy of the database."""
         self.keyring = Keyring(self.words)
         self.key: Key = self.keyring.node
         self.gate = NodeGate(self.db, self.clock, self.limits, self.key.pubkey)
@@ -75,6 +76,8 @@ class Node:
         self.wallet = Wallet(
             self.db, self.keyring, self.clock, self.gate.check, [self.mint], permit_for=self.gate.permit
         )
+        if copied:
+            await self.wallet.mark_copied()
         await self.wallet.recover()
         self.directory = Directory(self.pool, self.db, self.clock)
         services = self.services()
@@ -100,6 +103,8 @@ class Node:
             self.db, self.gate, self.pool, self.outbox, self.wallet, self.keyring, self.clock, services,
             directory=self.directory,
         )  # fmt: skip
+        if copied:
+            await self.buying.adopt_copy()
         self.stop = asyncio.Event()
         for part in (self.outbox, self.wallet, self.discovery, self.buying, self.selling):
             ready = asyncio.Event()

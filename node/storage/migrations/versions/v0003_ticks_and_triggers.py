@@ -3,6 +3,8 @@
 Three tables are made anew because SQLite adds no column without a default: their rows are set aside and put back.
 """
 
+from collections.abc import Callable
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -20,22 +22,36 @@ def upgrade() -> None:
         ("tick", _tick, _TICK_OLD, _TICK_NEW),
     ):
         _remake(table, make, columns, values)
+    if op.get_bind().dialect.name == "sqlite":  # nothing older stands on anything else
+        op.execute(_WRITTEN)
+        op.execute(sa.text(_PENDING))
     _record()
     _trigger()
+    _age()
 
 
 _AGENT_OLD = "name, program, pubkey, status, state_version, state, ticks, last_tick_at, last_cause, created_at, version"
 _AGENT_NEW = {
-    "code": "''", "config": "'{}'", "limits": "'{}'", "failures": "0", "reason": "''", "day": "0",
+    "code": "''", "config": "'{}'", "limits": "'{}'", "inbox": "'{}'", "failures": "0", "reason": "''", "day": "0", "warned": "0",
     "holder": "''", "stored": "length(state)",
 }  # fmt: skip
 _INBOX_OLD = "n, agent, envelope_id, cause, source, sender, payload, state, tries, error, at, next_at_ms"
-_INBOX_NEW = {"priority": "0", "reply_to": "''", "ended_at": "CASE WHEN state = 'new' THEN NULL ELSE at END"}
+_INBOX_NEW = {"priority": "0", "reply_to": "''", "ended_at": "CASE WHEN state IN ('new', 'dead') THEN NULL ELSE at END"}
+_WRITTEN = (
+    "UPDATE inbox SET written_at = COALESCE(CAST(json_extract(payload, '$.created_at') AS INTEGER), 0) "
+    "WHERE state = 'new' AND source = 'nostr'"
+)
+# agents whose addition or deletion was interrupted: they were found by reading all rows of `meta`
+_PENDING = r"""
+INSERT INTO meta (key, value) SELECT 'pending/' || substr(key, 7), '1' FROM meta WHERE key LIKE 'agent/%'
+AND (value LIKE '%"deleted"\:true%' AND value NOT LIKE '%"done"\:true%'
+    OR value LIKE '%"section"%' AND substr(key, 7) NOT IN (SELECT name FROM agent))
+"""
 _TICK_OLD = "id, agent, envelope_id, cause, at_ms, duration_ms, error"
 _TICK_NEW = {"tries": "0", "code": "''", "usage": "'{}'"}
 
 
-def _remake(table: str, make, columns: str, values: dict[str, str]) -> None:
+def _remake(table: str, make: Callable[[], None], columns: str, values: dict[str, str]) -> None:
     op.execute(f"CREATE TABLE {table}_before AS SELECT * FROM {table}")
     op.drop_table(table)
     make()
@@ -57,18 +73,20 @@ def _agent() -> None:
         sa.Column("state_version", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("ticks", sa.Integer(), nullable=False),
-        sa.Column("last_tick_at", sa.Integer(), nullable=True),
+        sa.Column("last_tick_at", sa.BigInteger(), nullable=True),
         sa.Column("last_cause", sa.String(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("code", sa.String(), nullable=False),
         sa.Column("config", sa.String(), nullable=False),
         sa.Column("limits", sa.String(), nullable=False),
+        sa.Column("inbox", sa.String(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column("day", sa.Integer(), nullable=False),
-        sa.Column("day_ms", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("rate_ms", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("day_us", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("rate_us", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("warned", sa.Integer(), nullable=False),
         sa.Column("stored", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("holder", sa.String(), nullable=False),
         sa.Column("epoch", sa.BigInteger(), server_default="0", nullable=False),
@@ -111,6 +129,22 @@ def _inbox() -> None:
         postgresql_where=sa.text("state = 'dead'"),
     )
     op.create_index(
+        "inbox_dropped",
+        "inbox",
+        ["agent", "n"],
+        unique=False,
+        sqlite_where=sa.text("state = 'dropped'"),
+        postgresql_where=sa.text("state = 'dropped'"),
+    )
+    op.create_index(
+        "inbox_expired",
+        "inbox",
+        ["agent", "n"],
+        unique=False,
+        sqlite_where=sa.text("state = 'expired'"),
+        postgresql_where=sa.text("state = 'expired'"),
+    )
+    op.create_index(
         "inbox_ended",
         "inbox",
         ["ended_at"],
@@ -121,7 +155,7 @@ def _inbox() -> None:
     op.create_index(
         "inbox_new",
         "inbox",
-        ["agent", "priority", "n"],
+        ["agent", "priority", "n", "state"],
         unique=False,
         sqlite_where=sa.text("state = 'new'"),
         postgresql_where=sa.text("state = 'new'"),
@@ -147,6 +181,14 @@ def _tick() -> None:
         sa.UniqueConstraint("id"),
     )
     op.create_index("tick_agent", "tick", ["agent", "n"], unique=False)
+
+
+def _age() -> None:
+    op.create_index(
+        "effect_ended", "effect", ["ended_at"], unique=False,
+        sqlite_where=sa.text("ended_at IS NOT NULL"), postgresql_where=sa.text("ended_at IS NOT NULL"),
+    )  # fmt: skip
+    op.create_index("message_changed", "message", ["changed_ms"], unique=False)
 
 
 def _record() -> None:
@@ -176,6 +218,7 @@ def _record() -> None:
         sa.PrimaryKeyConstraint("n"),
         sa.UniqueConstraint("agent", "id"),
     )
+    op.create_index("mark_age", "mark", ["agent", "n"], unique=False)
     op.create_table(
         "item",
         sa.Column("agent", sa.String(), nullable=False),
@@ -195,6 +238,8 @@ def _trigger() -> None:
         sa.Column("every_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("cron", sa.String(), nullable=False),
         sa.Column("payload", sa.String(), nullable=False),
+        sa.Column("fired_ms", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("missed", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("agent", "id"),
     )

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
+from pydantic import BaseModel, ConfigDict
 
 from core.clock import SystemClock
 from core.identifier import PubKey
@@ -16,45 +17,68 @@ from fs.namespace import Access, Mount, Namespace
 from fs.session import Session
 from fs.tree import File, Folder, Tree
 from node.agent.engine import Engine
-from node.agent.inbox import AgentInbox, envelope
+from node.agent.inbox import envelope
+from node.agent.limit import TickLimits
 from node.agent.log import AgentLog
-from node.agent.program import Context, Program, State, Trigger
-from node.agent.tick import TickLimits
+from node.agent.mailbox import AgentInbox
+from node.agent.program import AnyProgram, Context, Nothing, Program, Trigger
 from node.storage.memory import MemoryDatabase
+from tests.unit_part import Base
 
 PUBKEY = PubKey("ab" * 32)
 QUICK = TickLimits(seconds=0.2, tries=3, parallel=8, back_off_ms=5, pause_ms=10)
 
 
-class Scripted:
+class Seen(BaseModel):
+    """What was dealt with, and whatever a test likes to keep."""
+
+    model_config = ConfigDict(extra="allow")
+    seen: list[str] = []
+
+
+Here: TypeAlias = Context[Seen, Nothing]
+
+
+class Scripted(Program[Seen, Nothing]):
     """A program that runs a function."""
 
     name = "scripted"
-    version = 1
+    version = 2
+    state_type, config_type = Seen, Nothing
 
-    def __init__(self, act: Callable[[Context, Trigger], Awaitable[None]]) -> None:
+    def __init__(self, act: Callable[[Here, Trigger], Awaitable[None]]) -> None:
         self._act = act
 
-    def initial(self) -> State:
-        return {"seen": []}
+    def migrate(self, version: int, state: dict[str, Any]) -> dict[str, Any]:
+        return {"seen": [], "was": version}
 
-    def migrate(self, version: int, state: State) -> State:
-        return {"seen": [], "from": version}
-
-    async def on_trigger(self, ctx: Context, trigger: Trigger) -> None:
+    async def on_trigger(self, ctx: Here, trigger: Trigger) -> None:
         await self._act(ctx, trigger)
 
 
-async def remember(ctx: Context, trigger: Trigger) -> None:
-    ctx.state["seen"].append(trigger.envelope_id)
+async def remember(ctx: Here, trigger: Trigger) -> None:
+    ctx.state.seen.append(trigger.envelope_id)
+
+
+class Hands(SystemClock):
+    """A clock that a test can set. Those who sleep are not woken by it."""
+
+    def __init__(self) -> None:
+        self.ahead_ms = 0
+
+    def now(self) -> int:
+        return self.millis() // 1000
+
+    def millis(self) -> int:
+        return super().millis() + self.ahead_ms
 
 
 @dataclass
 class Bench:
     """One engine and what it stands on."""
 
-    unit: MemoryDatabase = field(default_factory=MemoryDatabase)
-    programs: dict[str, Program] = field(default_factory=lambda: {"scripted": Scripted(remember)})
+    unit: Base = field(default_factory=MemoryDatabase)
+    programs: dict[str, AnyProgram] = field(default_factory=lambda: {"scripted": Scripted(remember)})
     services: dict[str, Tree] = field(default_factory=dict)
     limits: TickLimits = QUICK
     clock: Any = field(default_factory=SystemClock)
@@ -80,7 +104,7 @@ class Bench:
             yield self.engine
         finally:
             stop.set()
-            await asyncio.wait_for(task, 5)
+            await asyncio.wait_for(task, 10)
 
     async def put(
         self, agent: str, envelope_id: str, sender: str = "operator", payload: Mapping[str, Any] | None = None
@@ -97,8 +121,17 @@ class Bench:
         await self.unit.commit([row])
         self.engine.notify(agent)
 
+    async def row(self, agent: str) -> Row:
+        return (await self.unit.select("agent", {"name": agent}))[0]
+
+    async def until_row(self, agent: str, good: Callable[[Row], bool], seconds: float = 3.0) -> Row:
+        async with asyncio.timeout(seconds):
+            while not good(row := await self.row(agent)):
+                await asyncio.sleep(0.002)
+        return row
+
     async def state(self, agent: str) -> Any:
-        return orjson.loads((await self.unit.select("agent", {"name": agent}))[0]["state"])
+        return orjson.loads((await self.row(agent))["state"])
 
     async def inbox(self, agent: str) -> dict[str, Row]:
         return {row["envelope_id"]: row for row in await self.unit.select("inbox", {"agent": agent})}

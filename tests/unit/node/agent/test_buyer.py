@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from core.error import InvalidInput
 from node.agent.buyer import HELP, Buyer, Wish, answer_text, parse_wish
+from node.agent.error import StateRefused
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_the_answer_says_what_is_still_out() -> None:
 
 
 def test_state_of_an_unknown_version_is_refused() -> None:
-    with pytest.raises(InvalidInput):
+    with pytest.raises(StateRefused):
         Buyer().migrate(7, {})
 
 

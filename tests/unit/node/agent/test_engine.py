@@ -5,9 +5,12 @@ import pytest
 from core.error import Conflict, InvalidInput, Paused, StoreUncertain
 from core.identifier import PubKey
 from core.unit import Insert, Update
-from node.agent.program import Context, Trigger
-from node.agent.tick import TickLimits
-from tests.unit.node.agent.agent_part import PUBKEY, QUICK, Bench, Scripted, effect_tree, remember
+from fs.session import Role, Session
+from node.agent.error import NoProgram
+from node.agent.lap import Lap
+from node.agent.limit import TickLimits
+from node.agent.program import Trigger
+from tests.unit.node.agent.agent_part import PUBKEY, QUICK, Bench, Here, Scripted, effect_tree, remember
 
 
 async def test_a_new_agent_gets_its_first_trigger_once() -> None:
@@ -23,7 +26,7 @@ async def test_a_new_agent_gets_its_first_trigger_once() -> None:
 async def test_a_tick_commits_state_acknowledgement_record_and_effects_as_one_unit() -> None:
     bench, calls, started = Bench(), [], []
 
-    async def act(ctx: Context, trigger: Trigger) -> None:
+    async def act(ctx: Here, trigger: Trigger) -> None:
         await remember(ctx, trigger)
         if trigger.cause == "message":
             assert await ctx.fs.call("/do/new", b"x") == b"staged"
@@ -52,7 +55,7 @@ async def test_a_tick_commits_state_acknowledgement_record_and_effects_as_one_un
 async def test_a_tick_that_fails_leaves_nothing_but_its_failure() -> None:
     bench, calls = Bench(), []
 
-    async def act(ctx: Context, trigger: Trigger) -> None:
+    async def act(ctx: Here, trigger: Trigger) -> None:
         await remember(ctx, trigger)
         if trigger.cause == "message":
             await ctx.fs.call("/do/new", b"x")
@@ -78,7 +81,7 @@ async def test_a_tick_that_fails_leaves_nothing_but_its_failure() -> None:
 async def test_a_poison_message_holds_back_only_its_own_sender() -> None:
     bench = Bench(limits=TickLimits(seconds=1, tries=50, back_off_ms=300, pause_ms=10))
 
-    async def act(ctx: Context, trigger: Trigger) -> None:
+    async def act(ctx: Here, trigger: Trigger) -> None:
         if trigger.envelope_id == "poison":
             raise InvalidInput("no")
         await remember(ctx, trigger)
@@ -98,9 +101,9 @@ async def test_a_poison_message_holds_back_only_its_own_sender() -> None:
 async def test_a_slow_program_is_cut_off_and_nothing_of_it_is_committed() -> None:
     bench = Bench(limits=TickLimits(seconds=0.02, tries=1))
 
-    async def act(ctx: Context, trigger: Trigger) -> None:
+    async def act(ctx: Here, trigger: Trigger) -> None:
         if trigger.cause == "message":
-            ctx.state["seen"].append("too late")
+            ctx.state.seen.append("too late")
             await asyncio.sleep(10)
 
     bench.programs["scripted"] = Scripted(act)
@@ -112,10 +115,10 @@ async def test_a_slow_program_is_cut_off_and_nothing_of_it_is_committed() -> Non
     assert (await bench.state("a"))["seen"] == []
 
 
-async def test_single_tick_lock() -> None:
+async def test_an_agent_has_one_tick_at_a_time_and_many_agents_have_theirs_at_once() -> None:
     bench, inside, most = Bench(), set(), [0, 0]
 
-    async def act(ctx: Context, trigger: Trigger) -> None:
+    async def act(ctx: Here, trigger: Trigger) -> None:
         assert ctx.agent not in inside
         inside.add(ctx.agent)
         most[0] = max(most[0], len(inside))
@@ -140,8 +143,8 @@ async def test_single_tick_lock() -> None:
 async def test_a_tick_whose_agent_was_changed_meanwhile_is_run_again_on_the_new_state() -> None:
     bench, runs = Bench(), []
 
-    async def act(ctx: Context, trigger: Trigger) -> None:
-        runs.append(len(ctx.state["seen"]))
+    async def act(ctx: Here, trigger: Trigger) -> None:
+        runs.append(len(ctx.state.seen))
         if trigger.cause == "message" and len(runs) == 2:
             other = Update("agent", {"name": "a"}, set={"state": '{"seen":["x","y"]}'}, add={"version": 1})
             await bench.unit.commit([other])
@@ -160,7 +163,7 @@ async def test_a_tick_whose_agent_was_changed_meanwhile_is_run_again_on_the_new_
 async def test_a_pause_is_no_failure() -> None:
     bench, paused = Bench(), [True]
 
-    async def act(ctx: Context, trigger: Trigger) -> None:
+    async def act(ctx: Here, trigger: Trigger) -> None:
         if paused[0] and trigger.cause == "message":
             raise Paused
         await remember(ctx, trigger)
@@ -187,7 +190,7 @@ async def test_what_waited_over_a_restart_is_dealt_with() -> None:
     assert (await again.state("a"))["seen"] == ["initialize", "m1"]
 
 
-async def test_hibernation_state_persists() -> None:
+async def test_an_idle_agent_has_no_task() -> None:
     bench = Bench()
     async with bench.running("a") as engine:
         await bench.idle("a")
@@ -209,7 +212,7 @@ async def test_a_crash_right_after_the_commit_does_not_run_the_tick_twice() -> N
     await bench.put("a", "m1")
     bench.unit.crash_after = die
     with pytest.raises(SystemExit):
-        await bench.engine._runner.run((await bench.inbox("a"))["initialize"])
+        await bench.engine._runner.run(Lap("a"), (await bench.inbox("a"))["initialize"])
     bench.unit.crash_after = None
     again = Bench(unit=bench.unit)
     async with again.running():
@@ -220,7 +223,7 @@ async def test_a_crash_right_after_the_commit_does_not_run_the_tick_twice() -> N
 async def test_an_uncertain_commit_that_happened_is_not_repeated_and_its_effects_begin() -> None:
     bench, started, doubts, armed = Bench(), [], [], []
 
-    async def act(ctx: Context, trigger: Trigger) -> None:
+    async def act(ctx: Here, trigger: Trigger) -> None:
         await remember(ctx, trigger)
         if trigger.cause == "message":
             await ctx.fs.call("/do/new", b"x")
@@ -244,43 +247,53 @@ async def test_an_uncertain_commit_that_happened_is_not_repeated_and_its_effects
     assert (await bench.state("a"))["seen"] == ["initialize", "m1"]
 
 
-async def test_an_agent_whose_program_is_gone_waits_in_the_dead_letter() -> None:
+async def test_an_agent_whose_program_is_gone_is_set_aside_until_it_is_back() -> None:
     bench = Bench()
     await bench.engine.create("a", "scripted", PUBKEY)
-    del bench.programs["scripted"]
+    code = bench.programs.pop("scripted")
     async with bench.running():
-        rows = await bench.idle("a")
-    assert rows["initialize"]["error"].startswith("agent.no_program")
+        row = await bench.until_row("a", lambda row: row["status"] == "quarantined")
+        assert row["reason"].startswith("agent.no_program: ")
+        assert (await bench.inbox("a"))["initialize"]["state"] == "new", "what waits for it is kept"
+        assert (await bench.inbox("a"))["initialize"]["tries"] == 0
+    bench.programs["scripted"] = code
+    bench.engine = bench.fresh()
+    async with bench.running():
+        await bench.idle("a")
+    assert (await bench.state("a"))["seen"] == ["initialize"]
+    assert (await bench.row("a"))["status"] == "active"
 
 
 async def test_state_of_an_older_program_is_migrated_and_of_a_newer_one_refused() -> None:
     bench = Bench()
     async with bench.running("a"):
         await bench.idle("a")
-    await bench.unit.commit([Update("agent", {"name": "a"}, set={"state_version": 0})])
+    await bench.unit.commit([Update("agent", {"name": "a"}, set={"state_version": 1})])
+    bench.engine = bench.fresh()
     async with bench.running():
         await bench.put("a", "m1")
         await bench.idle("a")
-    assert await bench.state("a") == {"seen": ["m1"], "from": 0}
+    assert await bench.state("a") == {"seen": ["m1"], "was": 1}
     await bench.unit.commit([Update("agent", {"name": "a"}, set={"state_version": 9})])
     bench.engine = bench.fresh()
     async with bench.running():
         await bench.put("a", "m2")
-        rows = await bench.idle("a")
-    assert rows["m2"]["state"] == "dead"
+        row = await bench.until_row("a", lambda row: row["status"] == "quarantined")
+        assert row["reason"].startswith("agent.state_invalid: The state has version 9")
+        assert (await bench.inbox("a"))["m2"]["state"] == "new"
 
 
 async def test_too_much_state_and_too_many_records_are_refused() -> None:
     bench = Bench(limits=TickLimits(seconds=1, tries=1, state_bytes=200))
 
-    async def act(ctx: Context, trigger: Trigger) -> None:
+    async def act(ctx: Here, trigger: Trigger) -> None:
         if trigger.envelope_id == "big":
-            ctx.state["x"] = "y" * 300
+            ctx.state.x = "y" * 300
         if trigger.envelope_id == "loud":
             for _ in range(300):
                 ctx.log("word")
         if trigger.envelope_id == "odd":
-            ctx.state["x"] = object()
+            ctx.state.x = object()
 
     bench.programs["scripted"] = Scripted(act)
     async with bench.running("a"):
@@ -296,19 +309,20 @@ async def test_an_agent_keeps_its_key_and_program() -> None:
     await bench.engine.create("a", "scripted", PUBKEY)
     with pytest.raises(InvalidInput):
         await bench.engine.create("a", "scripted", PubKey("cd" * 32))
-    with pytest.raises(InvalidInput):
-        await bench.engine.create("b", "nothing", PUBKEY)
+    with pytest.raises(NoProgram):
+        bench.engine.check("nothing")
 
 
-async def test_dedup_helpers() -> None:
+async def test_an_envelope_that_is_known_is_not_queued_again() -> None:
     bench = Bench()
     async with bench.running("a"):
         await bench.put("a", "m1")
         await bench.idle("a")
         with pytest.raises(Conflict):
             await bench.put("a", "m1")
-        await bench.unit.commit(bench.files("a").manual("t1", "why"))
-        await bench.unit.commit(bench.files("a").manual("t1", "again"))
+        session = Session("operator", Role.OPERATOR, unit=bench.unit)
+        await bench.files("a").manual(session, "t1", "why")
+        await bench.files("a").manual(session, "t1", "again")
         bench.engine.notify("a")
         await bench.idle("a")
     assert (await bench.state("a"))["seen"] == ["initialize", "m1", "t1"]

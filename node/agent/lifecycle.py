@@ -1,0 +1,248 @@
+"""An agent's life but for its ticks: made, asleep, stopped, set aside, released, deleted.
+
+What is decided here changes the version of the agent's row, so that a tick that is under way notices: it conflicts, reads
+the row again, and does not go on if it may not.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import orjson
+
+from core.error import Conflict, InvalidInput, NotFound, VendoError
+from core.identifier import PubKey
+from core.unit import Condition, Insert, Row, Update, Value
+from node.agent.error import AgentStatus, NoProgram, StateRefused
+from node.agent.farewell import say_farewell
+from node.agent.inbox import envelope
+from node.agent.lap import ACTIVE, DELETED, DORMANT, LIVING, QUARANTINED, STOPPED
+from node.agent.limit import Own, bounds
+from node.agent.log import record, topic
+from node.agent.means import Means
+from node.agent.program import AnyProgram
+from node.agent.state import NONE, config_text, configured, loaded
+from node.agent.supervision import HEALS, Failure, reason_code
+
+log = logging.getLogger(__name__)
+
+INITIALIZE = "initialize"
+_TRIES = 5
+
+
+class Lifecycle:
+    """Changes what agents are.
+
+    Args:
+        means: what ticks are made of.
+        notify: something waits for an agent.
+        slept: an agent hibernates.
+    """
+
+    def __init__(self, means: Means, notify: Callable[[str], None], slept: Callable[[str], None]) -> None:
+        self._means, self._unit, self._clock = means, means.unit, means.clock
+        self._notify, self._slept = notify, slept
+
+    # ---- made
+
+    def check(self, program: str, config: Mapping[str, Any] | None, own: Own | None = None) -> None:
+        """Whether an agent can be made of these.
+
+        Raises:
+            NoProgram: there is no such program.
+            ConfigRefused: the config does not fit it.
+            StateRefused: it has no state to begin with.
+            InvalidInput: the limits are none.
+        """
+        bounds((own or Own()).to_json(), self._means.limits)
+        code = self._means.programs.get(program)
+        if code is None:
+            raise NoProgram(f"This node has no program called {program!r}.")
+        _tried(code, config_text(dict(config or {})))
+
+    async def create(
+        self,
+        name: str,
+        program: str,
+        pubkey: PubKey,
+        config: Mapping[str, Any] | None = None,
+        own: Own | None = None,
+    ) -> None:
+        """See to it that an agent is there, with these settings; a new one gets its first trigger, `initialize`.
+
+        One that is there keeps its state. One whose settings do not fit its program, or whose program is not there, is
+        quarantined: what comes for it waits until that is put right.
+
+        Raises:
+            InvalidInput: it was made with another program or key.
+        """
+        found = await self._unit.select("agent", {"name": name})
+        if found and (found[0]["program"], found[0]["pubkey"]) != (program, pubkey):
+            raise InvalidInput(f"The agent {name!r} was made with another program or key; its state is not theirs.")
+        text, limits, reason = config_text(dict(config or {})), (own or Own()).to_json(), ""
+        try:
+            self.check(program, config, own)
+        except VendoError as error:
+            reason = Failure.of(error).text
+            log.error("an agent cannot run: %s", error, extra={"action": "agent_refused", "agent": name})
+        if found:
+            await self._renew(found[0], {"config": text, "limits": limits}, reason)
+            return
+        now = self._clock.now()
+        agent: Row = {
+            "name": name,
+            "program": program,
+            "pubkey": pubkey,
+            "status": QUARANTINED if reason else ACTIVE,
+            "reason": reason,
+            "state_version": NONE,
+            "state": "{}",
+            "config": text,
+            "limits": limits,
+            "created_at": now,
+            "stored": 2,
+        }
+        first = envelope(name, INITIALIZE, cause=INITIALIZE, source="node", sender="", payload="{}", at=now)
+        await self._unit.commit([Insert("agent", agent), first])
+        self._notify(name)
+
+    async def _renew(self, row: Row, settings: Mapping[str, Value], reason: str) -> None:
+        """Other settings than before; and what was wrong may be right now, or the other way round."""
+        changed = {name: value for name, value in settings.items() if row[name] != value}
+        healed = row["status"] == QUARANTINED and reason_code(row["reason"]) in HEALS
+        if reason and (row["status"] in LIVING or healed):
+            changed |= {"status": QUARANTINED, "reason": reason}
+        elif healed:
+            changed |= {"status": ACTIVE, "reason": "", "failures": 0}
+        changed = {name: value for name, value in changed.items() if row[name] != value}
+        if changed:
+            await self._unit.commit([Update("agent", {"name": row["name"]}, set=changed, add={"version": 1})])
+            self._notify(row["name"])
+
+    async def heal(self) -> None:
+        """At start: agents that were set aside for want of a program or of fitting settings, and have both now.
+
+        Raises:
+            VendoError: the database failed.
+        """
+        for row in await self._unit.select("agent", {"status": QUARANTINED}):
+            if reason_code(row["reason"]) in HEALS:
+                try:
+                    self.check(row["program"], orjson.loads(row["config"]))
+                except VendoError:
+                    continue
+                await self._renew(row, {}, "")
+
+    # ---- what the operator says
+
+    async def hibernate(self, name: str) -> str:
+        """Keep nothing of it but its row, until a trigger wakes it.
+
+        Raises:
+            NotFound, AgentStatus.
+        """
+        status = await self._turn(name, DORMANT, (ACTIVE,))
+        self._slept(name)
+        self._notify(name)  # what waits for it wakes it at once
+        return status
+
+    async def wake(self, name: str) -> str:
+        """End its hibernation, without a trigger.
+
+        Raises:
+            NotFound, AgentStatus.
+        """
+        return await self._turn(name, ACTIVE, (DORMANT,))
+
+    async def stop(self, name: str) -> str:
+        """No more ticks until `start`; triggers wait.
+
+        Raises:
+            NotFound, AgentStatus.
+        """
+        return await self._turn(name, STOPPED, (ACTIVE, DORMANT, QUARANTINED))
+
+    async def start(self, name: str) -> str:
+        """Ticks again.
+
+        Raises:
+            NotFound, AgentStatus.
+        """
+        return await self._turn(name, ACTIVE, (STOPPED,))
+
+    async def release(self, name: str) -> str:
+        """Let it out of quarantine.
+
+        Raises:
+            NotFound, AgentStatus.
+        """
+        return await self._turn(name, ACTIVE, (QUARANTINED,))
+
+    async def _turn(self, name: str, to: str, allowed: Collection[str]) -> str:
+        """Give an agent another status. One that has it already keeps it."""
+        for _ in range(_TRIES):
+            rows = await self._unit.select("agent", {"name": name}, columns=("status",))
+            if not rows or rows[0]["status"] == DELETED:
+                raise NotFound("There is no agent with this name.")
+            status = rows[0]["status"]
+            if status == to:
+                return to
+            if status not in allowed:
+                raise AgentStatus(f"The agent is {status}; this is for one that is {' or '.join(allowed)}.")
+            about = orjson.dumps({"status": to, "was": status}).decode()
+            where: dict[str, Condition] = {"name": name, "status": status}
+            changed: dict[str, Value] = {"status": to, "reason": "", "failures": 0}
+            try:
+                await self._unit.commit(
+                    [
+                        Update("agent", where, set=changed, add={"version": 1}),
+                        record(name, self._clock.millis(), "status", about),
+                    ]
+                )
+            except Conflict:
+                continue
+            self._means.feed.grew(topic(name))
+            if to == ACTIVE:
+                self._notify(name)
+            return to
+        raise Conflict("Others change this agent's status again and again.")
+
+    # ---- the end
+
+    async def delete(self, name: str) -> None:
+        """End an agent for good: its `on_terminate` runs, within the time of a tick, and its alarms go.
+
+        Whoever calls this sees to it that no tick of it runs. What waits for it stays, and is dealt with by nobody. One
+        that is deleted already, or never was, stays so.
+
+        Raises:
+            VendoError: the database failed.
+        """
+        for _ in range(_TRIES):
+            rows = await self._unit.select("agent", {"name": name})
+            if not rows or rows[0]["status"] == DELETED:
+                return
+            farewell = await say_farewell(self._means, rows[0])
+            try:
+                await self._unit.commit(farewell.writes)
+            except Conflict:
+                continue
+            farewell.conclude()
+            self._means.feed.grew(topic(name))
+            return
+        raise Conflict("Others change this agent's row again and again.")
+
+
+def _tried(program: AnyProgram, config: str) -> None:
+    """Whether a program takes these settings and has a state to begin with. Its types are an agent's code.
+
+    Raises:
+        ConfigRefused, StateRefused: as it says; or its types fail in a way of their own.
+    """
+    try:
+        configured(program, config)
+        loaded(program, NONE, "{}")
+    except VendoError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the edge of an agent's own code, as in node/agent/guard.py
+        raise StateRefused(f"The types of {program.name!r} raised {type(error).__name__}.") from error

@@ -1,0 +1,118 @@
+"""What ticks are made of, and the beginning of each: the agent's row, its program, its state, and a context for it."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeAlias
+
+from core.clock import Clock
+from core.unit import Row, UnitOfWork, Write
+from fs.feed import Feed
+from node.agent.context import Context, Files, Namespaces, Stage
+from node.agent.error import NoProgram
+from node.agent.guard import Guard
+from node.agent.lap import LIVING, Attempt, Lap, Rows, tick_id
+from node.agent.limit import Bounds, TickLimits, bounds
+from node.agent.program import AnyProgram, Programs
+from node.agent.recording import Start
+from node.agent.redactor import Redactor
+from node.agent.state import configured, loaded
+from node.agent.tape import LiveTape, Tape
+
+
+Bury: TypeAlias = Callable[[str], Awaitable[Sequence[Write]]]
+
+
+async def room_enough(agent: str) -> Sequence[Write]:
+    """The dead letter holds any number."""
+    return ()
+
+
+class Outcome(Enum):
+    """What became of a trigger, and what follows for its agent."""
+
+    DONE = "done"  # committed: the next one
+    AGAIN = "again"  # not now: the inbox says what comes next
+    LIMITED = "limited"  # a limit is reached: `Lap.until_ms` says when it renews
+    GONE = "gone"  # no more ticks for this agent, whatever waits
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What ticks are made of; one of each per engine.
+
+    Attributes:
+        unit: the database.
+        clock: time.
+        programs: what there is to run, by name.
+        namespaces: an agent's files.
+        feed: is told that a trace has grown.
+        limits: bounds of ticks and agents.
+        guard: runs agents' code.
+        redactor: knows the node's own secrets.
+        touch: is called when alarms have changed.
+        bury: writes that make room in an agent's dead letter for one more.
+    """
+
+    unit: UnitOfWork
+    clock: Clock
+    programs: Programs
+    namespaces: Namespaces
+    feed: Feed
+    limits: TickLimits
+    guard: Guard
+    redactor: Redactor = field(default_factory=Redactor)
+    touch: Callable[[], None] = lambda: None
+    bury: Bury = room_enough
+
+    async def load(self, lap: Lap) -> tuple[Row, Bounds] | None:
+        """The agent's row and what it may use, if it may have ticks.
+
+        Raises:
+            VendoError: the database failed.
+        """
+        if lap.row is None or lap.bounds is None:
+            rows = await self.unit.select("agent", {"name": lap.agent})
+            lap.lost = bool(rows) and lap.epoch not in (None, rows[0]["epoch"])
+            if not rows or lap.lost or rows[0]["status"] not in LIVING:
+                return None
+            lap.row, lap.epoch = rows[0], rows[0]["epoch"]
+            lap.bounds = bounds(lap.row["limits"], self.limits)
+        return lap.row, lap.bounds
+
+    def begin(self, envelope: Row, own: Bounds, now_ms: int) -> Attempt:
+        """A tick for a trigger."""
+        until_ms = now_ms + round(own.seconds * 1_000)
+        return Attempt(envelope, tick_id(envelope, now_ms), now_ms, until_ms, LiveTape(self.redactor))
+
+    def enter(self, lap: Lap, row: Row, attempt: Attempt) -> tuple[AnyProgram, Context[Any, Any]]:
+        """The program, and what it is given. Runs code of the agent's (its types' validators): behind the guard.
+
+        Raises:
+            NoProgram, ConfigRefused, StateRefused: the agent cannot have ticks as it is.
+        """
+        program = lap.program
+        if program is None:
+            program = self.programs.get(row["program"])
+            if program is None:
+                raise NoProgram(f"This node has no program called {row['program']!r}.")
+            lap.program = program
+        attempt.start = Start(
+            lap.agent, attempt.tick_id, program.name, program.digest, row["state_version"], row["state"], row["config"],
+            attempt.envelope, attempt.began_ms, attempt.until_ms, () if row["ticks"] else ("first",),
+        )  # fmt: skip
+        state, lap.state = lap.state, None  # whatever happens now, no other tick sees this object
+        if state is None:
+            state = loaded(program, row["state_version"], row["state"])
+        ctx = self.context(lap.agent, attempt, attempt.stage, attempt.tape, state, configured(program, row["config"]))
+        return program, ctx
+
+    def context(
+        self, agent: str, attempt: Attempt, stage: Stage, tape: Tape, state: Any, config: Any
+    ) -> Context[Any, Any]:
+        """What a hook is given."""
+        files = Files(self.namespaces, agent, attempt.envelope["envelope_id"], tape, stage)
+        keep = Rows(agent, self.unit)
+        return Context(
+            agent, attempt.tick_id, attempt.began_ms, attempt.until_ms, state, config, tape, stage, keep, files
+        )

@@ -1,0 +1,146 @@
+"""The program `command`: a trigger starts a command, with the trigger as JSON on its standard input.
+
+It is a list of arguments; no shell looks at it. It runs in `HOME/work/<agent>`, in a process group and session of its
+own, with an environment of a few names: PATH, HOME, LANG, VENDO_AGENT, VENDO_DELIVERY, VENDO_TURN_URL,
+VENDO_TURN_TOKEN, and those of the node's own that the settings name. What it prints goes to the agent's trace. Its end
+is the turn's: code 0 commits, another one fails with the end of standard error. A last line that is JSON can say more:
+{"commit": true, "state", "writes"}, {"commit": false, "reason"}. It may also act over HTTP, and commit there.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from core.clock import Clock
+from core.effect import Permit
+from core.error import Paused
+from node.agent.outside.act import COMMIT, TURN, Act, verdict
+from node.agent.outside.child import Child, Ended
+from node.agent.outside.error import CommandFailed
+from node.agent.outside.host import Turns
+from node.agent.outside.program import Outside
+from node.agent.outside.turn import Door, Turn
+from node.gate.redaction import scrub
+
+FOLDER = "work"
+_PATH = "/usr/local/bin:/usr/bin:/bin"
+_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"
+_WAIT_S = 5.0
+_SHOWN_LINES, _SHOWN = 5, 600
+Name = Annotated[str, Field(pattern=_NAME)]
+
+
+class CommandsFull(Paused):
+    """As many commands run as may; the trigger waits."""
+
+    code = "command.full"
+    remedy = "Wait, or raise `commands` in [tick]."
+
+
+class CommandConfig(BaseModel):
+    """Settings of an agent that is a command.
+
+    Attributes:
+        argv: the program, and its arguments.
+        environment: names of the node's own environment that it is given as well.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    argv: tuple[Annotated[str, Field(max_length=32_768)], ...] = Field(min_length=1, max_length=256)
+    environment: tuple[Name, ...] = Field((), max_length=100)
+
+    @field_validator("argv")
+    @classmethod
+    def _words(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value[0] or any("\0" in word for word in value):
+            raise ValueError("argv is a program and its arguments, without zero bytes")
+        return value
+
+    @field_validator("environment")
+    @classmethod
+    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(name.startswith("VENDO_") for name in value):
+            raise ValueError("names that begin with VENDO_ are the node's own")
+        return value
+
+
+class Command(Outside[CommandConfig]):
+    """The program.
+
+    Args:
+        turns: where turns are opened.
+        clock: for the time that is left.
+        state_bytes: how long a state may be.
+        folder: below it each agent has a working directory.
+        parallel: how many commands run at once.
+        permit: the gate's leave to start one.
+    """
+
+    name = "command"
+    config_type = CommandConfig
+
+    def __init__(
+        self, turns: Turns, clock: Clock, state_bytes: int, folder: Path, parallel: int, permit: Callable[[], Permit]
+    ) -> None:
+        super().__init__(turns, clock, state_bytes)
+        self._folder, self._slots, self._permit = folder, asyncio.Semaphore(parallel), permit
+
+    async def reach(self, brief: Mapping[str, Any], config: CommandConfig, turn: Turn, door: Door) -> Act | None:
+        """See `Outside.reach`."""
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                await self._slots.acquire()
+        except TimeoutError as error:
+            raise CommandsFull from error
+        try:
+            self._permit()
+            return await self._run(brief, config, turn, door)
+        finally:
+            self._slots.release()
+
+    async def _run(self, brief: Mapping[str, Any], config: CommandConfig, turn: Turn, door: Door) -> Act:
+        def hear(line: str) -> None:
+            body = orjson.dumps({"type": "stdout", "data": {"line": scrub(line, [door.token])}})
+            turn.put(Act("POST", f"{TURN}/log", body))
+
+        folder = self._folder / turn.agent
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        turn.works_since = self.clock.monotonic()
+        child = await Child.start(config.argv, folder, _environment(config, brief, folder, door))
+        try:
+            ended = await child.talk(orjson.dumps(brief) + b"\n", hear)
+        finally:
+            await child.end()
+        act = verdict(ended.last)
+        if act is None:
+            ended.said.flush()
+        if ended.code != 0:
+            raise CommandFailed(_failure(ended, door.token))
+        return act or Act("POST", COMMIT, strict=True)
+
+
+def _environment(config: CommandConfig, brief: Mapping[str, Any], folder: Path, door: Door) -> dict[str, str]:
+    lent = {name: os.environ[name] for name in config.environment if name in os.environ}
+    return {
+        "PATH": _PATH,
+        "LANG": "C.UTF-8",
+        "HOME": str(folder),
+        **lent,
+        "VENDO_AGENT": str(brief["agent"]),
+        "VENDO_DELIVERY": str(brief["delivery"]),
+        "VENDO_TURN_URL": door.url,
+        "VENDO_TURN_TOKEN": door.token,
+    }
+
+
+def _failure(ended: Ended, token: str) -> str:
+    """The code, and the last lines of what it complained about."""
+    lines = [line for line in ended.complained.splitlines() if line.strip()][-_SHOWN_LINES:]
+    words = scrub("\n".join(lines), [token])[-_SHOWN:]
+    return f"The command ended with {ended.code}." + (f" It said: {words}" if words else "")

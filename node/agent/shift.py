@@ -1,0 +1,243 @@
+"""Which member ticks which agent, where several processes share a database.
+
+Who holds an agent ticks it (`agent.holder`). A claim takes it before its first tick, durably and under a higher epoch;
+it is given back when nothing was to be done for a second. So that members do not race for every message, each agent has
+one member whose turn is first; the others try a little later, and everybody looks in the table once a second.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Protocol
+
+from core.clock import Clock
+from core.error import VendoError
+from node.storage.seat import Place, Roll
+from node.tenure import turn
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 1.0
+LOOK_S = 1.0
+FOREIGN_S = 30.0
+OTHERS_TURN_MS = 300
+_PACE_S = 0.25
+_FOUND = 500
+
+
+class Holders(Protocol):
+    """Where it is written who holds an agent: `node.storage.lease.Leases`."""
+
+    async def claim(self, place: Place, agents: Collection[str]) -> set[str]:
+        """Take agents that nobody holds."""
+
+    async def release(self, place: Place, agents: Collection[str]) -> None:
+        """Give agents back."""
+
+    async def waiting(self, limit: int) -> list[str]:
+        """Agents that nobody holds and for whom something is due."""
+
+
+class Member(Protocol):
+    """This process among the others: `node.member.Membership`."""
+
+    @property
+    def place(self) -> Place:
+        """Its place."""
+
+    @property
+    def may_act(self) -> bool:
+        """Whether its lease is certain."""
+
+
+class SharedClaims:
+    """`node.agent.engine.Claims` over table `agent`. A service: `run` gives back what is idle.
+
+    Args:
+        holders: who holds what.
+        member: this process.
+        clock: time.
+        ready: makes this process ready to tick an agent that it holds; false if it cannot: the agent stands in the
+            configuration of another process, or its program is not here.
+        tell: tells the others that something waits for agents that one of them holds.
+    """
+
+    def __init__(
+        self,
+        holders: Holders,
+        member: Member,
+        clock: Clock,
+        ready: Callable[[str], Awaitable[bool]],
+        tell: Callable[[Collection[str]], None],
+    ) -> None:
+        self._holders, self._member, self._clock, self._ready, self._tell = holders, member, clock, ready, tell
+        self._held: dict[str, float | None] = {}  # since when it is idle, by the monotonic clock; None: in use
+        self._foreign: dict[str, float] = {}  # agents that cannot be ticked here, and until when that is believed
+
+    async def claim(self, agents: Collection[str]) -> set[str]:
+        """Those of these agents that this process may tick now.
+
+        Raises:
+            StoreFailed: the database does not answer.
+        """
+        if not self._member.may_act:
+            return set()
+        mine = {name for name in agents if name in self._held}
+        self._held.update(dict.fromkeys(mine))
+        wanted = [name for name in agents if name not in mine and self.knows(name)]
+        if wanted:
+            taken = await self._holders.claim(self._member.place, wanted)
+            if refused := [name for name in wanted if name not in taken]:
+                self._tell(refused)
+            mine |= await self._readied(taken)
+        return mine
+
+    async def _readied(self, taken: Collection[str]) -> set[str]:
+        """Those of these that can be ticked here; the others are given back, and not asked for again for a while."""
+        able = {name for name in taken if await self._ready(name)}
+        self._held.update(dict.fromkeys(able))
+        foreign = [name for name in taken if name not in able]
+        if foreign:
+            until = self._clock.monotonic() + FOREIGN_S
+            self._foreign.update(dict.fromkeys(foreign, until))
+            await self._holders.release(self._member.place, foreign)
+            self._tell(foreign)
+        return able
+
+    def knows(self, agent: str) -> bool:
+        """Whether an agent may be ticked here, as far as is known."""
+        until = self._foreign.get(agent)
+        if until is not None and until <= self._clock.monotonic():
+            del self._foreign[agent]
+        return agent not in self._foreign
+
+    async def release(self, agents: Collection[str]) -> None:
+        """Nothing is to be done for these at the moment; others may have them in a second."""
+        now = self._clock.monotonic()
+        self._held.update({name: now for name in agents if name in self._held})
+
+    def lost(self, agent: str) -> None:
+        """A commit found that somebody else holds it."""
+        self._held.pop(agent, None)
+
+    def holds(self, agent: str) -> bool:
+        """Whether this process holds an agent."""
+        return agent in self._held
+
+    @property
+    def held(self) -> int:
+        """How many agents this process holds."""
+        return len(self._held)
+
+    async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
+        """Give back what is idle, until `stop`; what is then held goes back with the lease."""
+        ready.set()
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                pause = asyncio.create_task(self._clock.sleep(_PACE_S))
+                await asyncio.wait((pause, stopping), return_when=asyncio.FIRST_COMPLETED)
+                pause.cancel()
+                await self._give_back()
+        finally:
+            stopping.cancel()
+
+    async def _give_back(self) -> None:
+        before = self._clock.monotonic() - IDLE_S
+        idle = [name for name, since in self._held.items() if since is not None and since <= before]
+        for name in idle:
+            del self._held[name]  # at once: who wants it now claims it behind this release, on the same connection
+        try:
+            if idle:
+                await self._holders.release(self._member.place, idle)
+        except VendoError as error:  # nobody else takes them before the lease ends, and we may claim them again
+            log.warning("agents were not given back", extra={"action": "release_failed", "code": error.code})
+
+
+class Ticking(Protocol):
+    """What ticks agents: `node.agent.engine.Engine`."""
+
+    def notify(self, agent: str) -> None:
+        """Something was committed to its inbox."""
+
+    def notify_at(self, agent: str, at_ms: int) -> None:
+        """Look at its inbox about then."""
+
+
+class Shift:
+    """Hands notices to the member whose turn it is. A service: `run` looks for what nobody heard of.
+
+    Args:
+        holders: who holds what.
+        member: this process.
+        claims: what this process holds.
+        engine: ticks.
+        clock: time.
+        tell: as in `SharedClaims`.
+    """
+
+    def __init__(
+        self,
+        holders: Holders,
+        member: Member,
+        claims: SharedClaims,
+        engine: Ticking,
+        clock: Clock,
+        tell: Callable[[Collection[str]], None],
+    ) -> None:
+        self._holders, self._member, self._claims, self._engine = holders, member, claims, engine
+        self._clock, self._tell = clock, tell
+        self._members: dict[str, int] = {}
+        self._wake = asyncio.Event()
+
+    def called(self, roll: Roll) -> None:
+        """Who is in, as of now. If somebody was put out, what it left undone is looked for at once."""
+        self._members = {seat.place.id: seat.place.slot * 1_000_003 + seat.place.token for seat in roll.members}
+        if roll.put_out:
+            self._wake.set()
+
+    def notify(self, agent: str) -> None:
+        """Something was committed to an agent's inbox, by this process."""
+        if not self._take(agent):
+            self._tell((agent,))
+
+    def heard(self, agents: Sequence[str]) -> None:
+        """Another member said that something waits for these agents."""
+        for agent in agents:
+            if self._claims.knows(agent):
+                self._take(agent)
+
+    def _take(self, agent: str) -> bool:
+        """Look at its inbox, at once if that is this member's to do; whether it is."""
+        own = self._claims.holds(agent) or turn(agent, self._members) in (self._member.place.id, "")
+        if own:
+            self._engine.notify(agent)
+        else:
+            self._engine.notify_at(agent, self._clock.millis() + OTHERS_TURN_MS)
+        return own
+
+    async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
+        """Look for agents that nobody holds and for whom something waits, until `stop`."""
+        ready.set()
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                waiting = [asyncio.create_task(one) for one in (self._clock.sleep(LOOK_S), self._wake.wait())]
+                await asyncio.wait((*waiting, stopping), return_when=asyncio.FIRST_COMPLETED)
+                for one in waiting:
+                    one.cancel()
+                self._wake.clear()
+                if not stop.is_set():
+                    await self._look()
+        finally:
+            stopping.cancel()
+
+    async def _look(self) -> None:
+        try:
+            found = await self._holders.waiting(_FOUND)
+        except VendoError as error:
+            log.warning("inboxes were not looked at", extra={"action": "look_failed", "code": error.code})
+            return
+        for agent in found:
+            if self._claims.knows(agent):
+                self._engine.notify(agent)

@@ -1,0 +1,42 @@
+"""How files are answered over HTTP: JSON as JSON, text as text, everything else as bytes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from fs.tree import json_bytes
+from node.http.guard import HEADERS
+
+
+def wants_text(request: web.BaseRequest) -> bool:
+    """Whether the client wants text for people, and no JSON."""
+    accept = request.headers.get("Accept", "")
+    return "text/plain" in accept and "application/json" not in accept
+
+
+def body_answer(request: web.BaseRequest, body: bytes, more: Mapping[str, str] | None = None) -> web.Response:
+    """A file's content, or what a call answered; nothing is 204."""
+    headers = {**HEADERS, **(more or {})}
+    if not body:
+        return web.Response(status=204, headers=headers)
+    if body[:1] in b"{[" and not wants_text(request) and _is_json(body):
+        return web.Response(body=body, content_type="application/json", headers=headers)
+    try:
+        return web.Response(text=body.decode("utf-8"), headers=headers)
+    except UnicodeDecodeError:
+        return web.Response(body=body, content_type="application/octet-stream", headers=headers)
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def json_answer(value: Any, status: int = 200) -> web.Response:
+    """A value as JSON."""
+    return web.Response(body=json_bytes(value), status=status, content_type="application/json", headers=HEADERS)

@@ -1,0 +1,235 @@
+"""Writes and questions for PostgreSQL at speed: what depends only on their shape is found out once and kept. Pure.
+
+A shape is the table, the columns, and the exact type of every value. `postgres_statement` and `postgres_question` make
+and check the first of each shape in full; for those that follow, only the sizes of numbers, the letters of texts and
+the words that stand in statements are left to look at. Conditions with more than one value have no plan.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any, TypeAlias
+
+from core.unit import Among, Append, Condition, Delete, Insert, Row, Update, Within, Write
+from node.storage.postgres_question import Ask, Question, question
+from node.storage.postgres_statement import Form, Op, Unit, op
+from node.storage.postgres_text import is_plain
+from node.storage.schema import LEAST, MOST, MOST_ADDED, facts
+
+_MOST_PLANS, _MOST_WORDS = 4_096, 256
+_Values: TypeAlias = tuple[Any, ...]
+_Pick: TypeAlias = Callable[[_Values], _Values]
+
+
+def _pick(places: Sequence[int]) -> _Pick:
+    """What takes these out of a tuple."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return (lambda values: (values[places[0]],)) if places else (lambda _: ())
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What is left to do for one shape.
+
+    Attributes:
+        sizes: numbers among its values: where, and the least and the greatest that fit.
+        texts: takes out its texts.
+        words: takes out the words of literal columns.
+        tail: more values behind its own.
+        bound: takes out what is bound.
+        keys: for each row that it touches, which unique key names it, and what takes that out.
+        made: the form for the words that were seen, and so checked.
+    """
+
+    sizes: tuple[tuple[int, int, int], ...]
+    texts: _Pick
+    words: _Pick
+    bound: _Pick
+    tail: _Values = ()
+    keys: tuple[tuple[int, _Pick], ...] = ()
+    made: dict[_Values, Any] = field(default_factory=dict)
+
+    def find(self, values: _Values) -> Any:
+        """The form for these values; None if they must be looked at in full."""
+        for at, least, most in self.sizes:
+            if not least <= values[at] <= most:
+                return None
+        return self.made.get(self.words(values)) if is_plain(self.texts(values)) else None
+
+    def learn(self, values: _Values, form: Form | Ask) -> None:
+        """These values were found to fit."""
+        if len(self.made) < _MOST_WORDS:
+            self.made[self.words(values)] = form
+
+    def op(self, form: Form, values: _Values, position: int) -> Op:
+        """The write."""
+        whole = values + self.tail
+        return Op(form, self.bound(whole), tuple([(number, *pick(whole)) for number, pick in self.keys]), position)
+
+
+_plans: dict[Hashable, _Plan] = {}
+
+
+def _keep(key: Hashable, plan: _Plan) -> _Plan:
+    if len(_plans) >= _MOST_PLANS:
+        _plans.clear()
+    _plans[key] = plan
+    return plan
+
+
+def _plan(values: _Values, words: Sequence[int], bound: Sequence[int], added: range = range(0), **more: Any) -> _Plan:
+    sizes = [
+        (at, -MOST_ADDED, MOST_ADDED) if at in added else (at, LEAST, MOST)
+        for at, value in enumerate(values)
+        if isinstance(value, int)
+    ]
+    texts = [at for at, value in enumerate(values) if isinstance(value, str)]
+    return _Plan(tuple(sizes), _pick(texts), _pick(words), _pick(bound), **more)
+
+
+def _single(values: _Values) -> bool:
+    return not any(isinstance(value, Among | Within) for value in values)
+
+
+def _words(table: str, columns: Iterable[str], values: Iterable[Condition], first: int = 0) -> list[int]:
+    """Where words of literal columns are among a shape's values, if these begin at `first`."""
+    literal = facts(table).literal
+    pairs = enumerate(zip(columns, values, strict=True), first)
+    return [at for at, (column, value) in pairs if column in literal and value is not None]
+
+
+def _compared(where: Mapping[str, Condition], first: int, words: Sequence[int]) -> list[int]:
+    """Which values of a `where` are bound, if its values begin at `first`."""
+    return [at for at, value in enumerate(where.values(), first) if value is not None and at not in words]
+
+
+def _insert_plan(write: Insert, values: _Values) -> _Plan:
+    about = facts(write.table)
+    given = tuple(write.row)
+    chosen = about.counter is not None and write.row.get(about.counter) is not None
+    columns = [column for column in about.kinds if chosen or column != about.counter]
+    absent = [column for column in columns if column not in given]
+    order = (*given, *absent)
+    whole = {**dict(zip(given, values, strict=True)), **{column: about.defaults.get(column) for column in absent}}
+    tail = tuple(about.defaults.get(column) for column in absent)
+    keys = tuple(
+        (number, _pick([order.index(column) for column in key]))
+        for number, key in enumerate(about.unique)
+        if all(whole.get(column) is not None for column in key)
+    )
+    return _plan(
+        values,
+        _words(write.table, given, values),
+        [order.index(column) for column in columns],
+        tail=tail,
+        keys=keys,
+    )
+
+
+def _change_plan(write: Update | Delete, values: _Values, form: Form) -> _Plan | None:
+    if not _single(values):
+        return None
+    changes = (*write.set, *write.add) if isinstance(write, Update) else ()
+    replaced, first = (len(write.set) if isinstance(write, Update) else 0), len(changes)
+    compared = _words(write.table, write.where, write.where.values(), first)
+    words = _words(write.table, changes[:replaced], values[:replaced]) + compared
+    names = list(write.where)
+    keys: tuple[tuple[int, _Pick], ...] = ()
+    if form.finder is not None:
+        unique = facts(write.table).unique[form.finder]
+        keys = ((form.finder, _pick([first + names.index(column) for column in unique])),)
+    bound = [*range(first), *_compared(write.where, first, compared)]
+    return _plan(values, words, bound, range(replaced, first), keys=keys)
+
+
+def planned(write: Insert | Update | Delete, position: int) -> Op:
+    """As `postgres_statement.op`.
+
+    Raises:
+        BadWrite: it does not fit the schema.
+    """
+    values: _Values
+    if isinstance(write, Insert):
+        values = tuple(write.row.values())
+        key: Hashable = (Insert, write.table, write.or_ignore, tuple(write.row), tuple(map(type, values)))
+    elif isinstance(write, Update):
+        values = (*write.set.values(), *write.add.values(), *write.where.values())
+        columns = (tuple(write.set), tuple(write.add), tuple(write.where))
+        key = (Update, write.table, columns, tuple(map(type, values)), write.ceiling, write.rows)
+    else:
+        values = tuple(write.where.values())
+        key = (Delete, write.table, tuple(write.where), tuple(map(type, values)), write.rows)
+    plan = _plans.get(key)
+    if plan is not None and (form := plan.find(values)) is not None:
+        return plan.op(form, values, position)
+    made = op(write, position)
+    if plan is None:
+        plan = _insert_plan(write, values) if isinstance(write, Insert) else _change_plan(write, values, made.form)
+        if plan is None:
+            return made
+        _keep(key, plan)
+    plan.learn(values, made.form)
+    return made
+
+
+def compiled(writes: Iterable[Write]) -> Unit:
+    """A unit, ready for the writer. Ledger entries stay as they are: their place is known only there.
+
+    Raises:
+        BadWrite: a write does not fit the schema.
+    """
+    return tuple(
+        [write if isinstance(write, Append) else planned(write, position) for position, write in enumerate(writes)]
+    )
+
+
+_ENTRY = tuple(column for column in facts("entry").kinds if column != facts("entry").counter)
+_entry_values: Callable[[Row], _Values] = itemgetter(*_ENTRY)
+
+
+def entry_op(row: Row, position: int) -> Op:
+    """A ledger entry at its place.
+
+    Raises:
+        BadWrite: it does not fit the schema.
+    """
+    return planned(Insert("entry", dict(zip(_ENTRY, _entry_values(row), strict=True))), position)
+
+
+def asked(
+    table: str,
+    where: Mapping[str, Condition],
+    order: Sequence[str] = (),
+    limit: int | None = None,
+    columns: Sequence[str] = (),
+    distinct: bool = False,
+) -> Question:
+    """As `postgres_question.question`.
+
+    Raises:
+        BadWrite: it does not fit the schema.
+    """
+    values: _Values = tuple(where.values())
+    key = (
+        Question,
+        table,
+        tuple(where),
+        tuple(map(type, values)),
+        tuple(order),
+        limit is None,
+        tuple(columns),
+        distinct,
+    )
+    plan = _plans.get(key)
+    if plan is not None and (ask := plan.find(values)) is not None:
+        params = plan.bound(values)
+        return Question(ask, params if limit is None else (*params, max(0, limit)))
+    made = question(table, where, order, limit, columns, distinct)
+    if plan is None:
+        if not _single(values):
+            return made
+        words = _words(table, where, values)
+        plan = _keep(key, _plan(values, words, _compared(where, 0, words)))
+    plan.learn(values, made.ask)
+    return made

@@ -1,0 +1,206 @@
+"""The conformance suite of the agent runtime, by the names that it was planned under, on every database.
+
+What belongs to a later part of the runtime stands at the end, by name.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from core.clock import SystemClock
+from core.unit import Row
+from node.agent.bell import Alarms
+from node.agent.inbox import envelope
+from node.agent.program import Trigger
+from node.storage.chain import unsigned_seal
+from tests.unit.node.agent.agent_part import PUBKEY, Bench, Here, Scripted, remember
+from tests.unit_part import ENGINES, EVERY, Base
+
+Open = Callable[[], Awaitable[Base]]
+
+
+@pytest.fixture(params=EVERY)
+async def open_again(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
+    """Opens the test's database; called again, it closes it and opens it again, as a process does that starts anew."""
+    held: list[Base] = []
+
+    async def opened() -> Base:
+        if request.param == "memory" and held:
+            return held[0]
+        if held:
+            await held.pop().aclose()
+        held.append(await ENGINES[request.param](tmp_path, unsigned_seal, SystemClock()))
+        return held[0]
+
+    yield opened
+    for one in held:
+        await one.aclose()
+
+
+@pytest.fixture
+async def unit(open_again: Open) -> Base:
+    return await open_again()
+
+
+def bench_on(unit: Base, act: Callable[[Here, Trigger], Awaitable[None]] = remember) -> Bench:
+    return Bench(unit=unit, programs={"scripted": Scripted(act)})
+
+
+async def test_single_tick_lock(unit: Base) -> None:
+    """Two triggers that come together never have ticks that overlap; both are dealt with."""
+    inside: list[str] = []
+    overlap: list[list[str]] = []
+
+    async def act(ctx: Here, trigger: Trigger) -> None:
+        inside.append(trigger.envelope_id)
+        if len(inside) > 1:
+            overlap.append(list(inside))
+        await asyncio.sleep(0.05)
+        inside.remove(trigger.envelope_id)
+        await remember(ctx, trigger)
+
+    bench = bench_on(unit, act)
+    async with bench.running("a"):
+        await asyncio.gather(bench.put("a", "m1", "anna"), bench.put("a", "m2", "bert"))
+        await bench.idle("a")
+    assert not overlap
+    assert sorted((await bench.state("a"))["seen"]) == ["initialize", "m1", "m2"]
+    assert (await bench.row("a"))["ticks"] == 3
+
+
+async def test_hibernation_state_persists(open_again: Open) -> None:
+    """What an agent remembers is there after it slept, and after the process that held it has gone."""
+
+    async def act(ctx: Here, trigger: Trigger) -> None:
+        await remember(ctx, trigger)
+        if trigger.envelope_id == "m1":
+            ctx.hibernate()
+
+    bench = bench_on(await open_again(), act)
+    async with bench.running("a") as engine:
+        await bench.put("a", "m1")
+        await bench.idle("a")
+        assert (await bench.until_row("a", lambda row: row["status"] == "dormant"))["ticks"] == 2
+        assert engine.busy == 0
+    again = bench_on(await open_again(), act)
+    async with again.running():
+        assert (await again.row("a"))["status"] == "dormant", "a start wakes nobody"
+        await again.put("a", "m2")
+        await again.idle("a")
+    assert (await again.row("a"))["status"] == "active"
+    assert (await again.state("a"))["seen"] == ["initialize", "m1", "m2"]
+
+
+async def test_dedup_helpers(open_again: Open) -> None:
+    """`seen` and `mark_seen` hold from tick to tick and over a restart; the same envelope comes once."""
+
+    async def act(ctx: Here, trigger: Trigger) -> None:
+        note = str(trigger.payload.get("note", ""))
+        if not note:
+            return
+        before = await ctx.seen(note)
+        ctx.state.seen.append("again" if before else "new")
+        ctx.mark_seen(note)
+        assert await ctx.seen(note), "what is marked in a tick is seen in it"
+
+    bench = bench_on(await open_again(), act)
+    async with bench.running("a"):
+        await bench.put("a", "m1", payload={"note": "n"})
+        await bench.idle("a")
+    again = bench_on(await open_again(), act)
+    async with again.running():
+        await again.put("a", "m2", payload={"note": "n"})
+        await again.put("a", "m3", payload={"note": "other"})
+        same = envelope("a", "m1", cause="message", source="test", sender="operator", payload="{}", at=1, or_ignore=True)
+        await again.unit.commit([same])
+        again.engine.notify("a")
+        await again.idle("a")
+    assert (await again.state("a"))["seen"] == ["new", "again", "new"]
+
+
+async def test_at_least_once_delivery(open_again: Open) -> None:
+    """A message that was taken is dealt with, whatever happens to the process between."""
+    tries: list[str] = []
+
+    async def dies(ctx: Here, trigger: Trigger) -> None:
+        tries.append(trigger.envelope_id)
+        if trigger.cause == "message":
+            await asyncio.sleep(30)
+
+    bench = bench_on(await open_again(), dies)
+    await bench.engine.create("a", "scripted", PUBKEY)
+    ready, stop = asyncio.Event(), asyncio.Event()
+    running = asyncio.create_task(bench.engine.run(ready, stop))
+    await ready.wait()
+    await bench.put("a", "m1")
+    await bench.put("a", "m2", "bert")
+    async with asyncio.timeout(5):
+        while "m1" not in tries:
+            await asyncio.sleep(0.002)
+    running.cancel()  # in the middle of a tick, as a process that is killed
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    again = bench_on(await open_again())
+    rows = await again.inbox("a")
+    assert {rows["m1"]["state"], rows["m2"]["state"]} == {"new"}
+    async with again.running():
+        await again.idle("a")
+    assert (await again.state("a"))["seen"] == ["m1", "m2"]
+
+
+async def test_per_sender_ordering(unit: Base) -> None:
+    """Each sender's messages are dealt with in the order in which they were sent, whatever fails between them."""
+    failed: set[str] = set()
+
+    async def act(ctx: Here, trigger: Trigger) -> None:
+        if trigger.envelope_id.endswith("3") and trigger.envelope_id not in failed:
+            failed.add(trigger.envelope_id)
+            raise ValueError("the first time it fails")
+        await remember(ctx, trigger)
+
+    bench = bench_on(unit, act)
+    async with bench.running("a"):
+        for number in range(6):
+            for sender in ("anna", "bert", "carl"):
+                await bench.put("a", f"{sender}{number}", sender)
+        await bench.idle("a")
+    seen = (await bench.state("a"))["seen"]
+    for sender in ("anna", "bert", "carl"):
+        assert [one for one in seen if one.startswith(sender)] == [f"{sender}{number}" for number in range(6)]
+    assert failed == {"anna3", "bert3", "carl3"}
+
+
+async def test_trigger_envelope_id(unit: Base) -> None:
+    """Every trigger has an envelope id, whatever its cause, and no two of an agent's have the same."""
+    seen: list[Trigger] = []
+
+    async def act(ctx: Here, trigger: Trigger) -> None:
+        seen.append(trigger)
+        if trigger.cause == "initialize":
+            ctx.set_alarm("soon", after_ms=0)
+
+    bench = bench_on(unit, act)
+    alarms = Alarms(unit, SystemClock(), bench.engine.notify)
+    async with bench.running("a"):
+        await bench.until("a", lambda rows: all(row["state"] == "done" for row in rows.values()))
+        await alarms.look()
+        for cause, name in (("message", "m1"), ("event", "e1"), ("manual", "t1")):
+            row = envelope("a", name, cause=cause, source="test", sender="", payload="{}", at=1)
+            await unit.commit([row])
+            bench.engine.notify("a")
+        await bench.until("a", lambda rows: len(rows) == 5 and all(row["state"] == "done" for row in rows.values()))
+    assert {trigger.cause for trigger in seen} == {"initialize", "alarm", "message", "event", "manual"}
+    ids = [trigger.envelope_id for trigger in seen]
+    assert len(set(ids)) == len(ids) == 5
+    assert all(0 < len(one) <= 200 and one.isprintable() for one in ids)
+    assert {trigger.envelope_id for trigger in seen} == set(await bench.inbox("a"))
+    (alarm,) = [trigger for trigger in seen if trigger.cause == "alarm"]
+    assert alarm.envelope_id == f"alarm:soon:{alarm.payload['due_ms']}", "a second fire of it is the same envelope"
+
+
+def _read(row: Row) -> Any:
+    return orjson.loads(row["state"])

@@ -1,0 +1,408 @@
+"""Inbox and engine against a simple model: arrivals, failures, restarts and crashes in any order, on any database."""
+
+import asyncio
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+import orjson
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from pydantic import BaseModel
+
+from core.error import Conflict
+from core.identifier import PubKey
+from fs.feed import Feed
+from fs.namespace import Namespace
+from fs.session import Role, Session
+from node.agent.engine import Engine
+from node.agent.error import AgentStatus, InboxFull
+from node.agent.inbox import envelope
+from node.agent.intake import Intake
+from node.agent.limit import TickLimits
+from node.agent.mailbox import AgentInbox
+from node.agent.overflow import Overflow
+from node.agent.program import Context, Nothing, Program, Trigger
+from node.storage.chain import unsigned_seal
+from tests.integration.agent.inbox_part import StillClock
+from tests.property.inbox_model_part import (
+    BACK_OFF_MS,
+    QUARANTINE,
+    TRIES,
+    Entry,
+    HastyLoop,
+    ModelAgent,
+    Mortal,
+    Overflowed,
+    numbers,
+)
+from tests.unit_part import ENGINES
+
+AGENTS = ("a", "b")
+LIMITS = TickLimits(
+    seconds=0.25, grace_s=0.25, tries=TRIES, back_off_ms=BACK_OFF_MS, quarantine=QUARANTINE, per_minute=0,
+    in_a_row=1_000,
+)  # fmt: skip
+TORTURE = settings.default is not None and settings.default.max_examples > 1_000
+
+
+class Served(BaseModel):
+    """What was dealt with, in order."""
+
+    count: int = 0
+    seen: list[str] = []
+
+
+class Doer(Program[Served, Nothing]):
+    """Does what each trigger says, and notices if it runs twice at once."""
+
+    name = "doer"
+    state_type, config_type = Served, Nothing
+
+    def __init__(self) -> None:
+        self.broken = False
+        self.inside: Counter[str] = Counter()
+        self.twice = False
+
+    async def on_trigger(self, ctx: Context[Served, Nothing], trigger: Trigger) -> None:
+        self.inside[ctx.agent] += 1
+        self.twice |= self.inside[ctx.agent] > 1
+        try:
+            await self._do(ctx, str(trigger.payload.get("do", "ok")))
+        finally:
+            self.inside[ctx.agent] -= 1
+        ctx.state.count += 1
+        ctx.state.seen.append(trigger.envelope_id)
+
+    async def _do(self, ctx: Context[Served, Nothing], word: str) -> None:
+        match word:
+            case "fail":
+                raise ValueError("as it was told")
+            case "fragile" if self.broken:
+                raise ValueError("something is broken")
+            case "slow":
+                await asyncio.sleep(60)
+            case "pause":
+                for _ in range(3):
+                    await asyncio.sleep(0)
+            case "hibernate":
+                ctx.hibernate()
+
+
+class InboxMachine(RuleBasedStateMachine):
+    """What comes, what the operator does, and what time and crashes do."""
+
+    database: ClassVar[str]
+
+    # ---- putting it up
+
+    @initialize(
+        depth=st.integers(2, 6), policy=st.sampled_from(["reject_new", "drop_oldest", "dead_letter"]),
+        dead=st.integers(1, 3),
+    )  # fmt: skip
+    def begin(self, depth: int, policy: str, dead: int) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="vendo-inbox-"))
+        self.loop = HastyLoop()
+        self.clock, self.program, self.number = StillClock(), Doer(), numbers()
+        self.overflow = Overflow().changed({"max_depth": depth, "policy": policy, "dead_letter_max": dead})
+        self.model = {name: ModelAgent(depth, policy, dead) for name in AGENTS}
+        self.task: asyncio.Task[None] | None = None
+        self.do(self._open())
+
+    async def _open(self) -> None:
+        self.unit = await ENGINES[self.database](self.folder, unsigned_seal, self.clock)
+        self._fresh()
+        for name in AGENTS:
+            await self.engine.create(name, "doer", PubKey("ab" * 32))
+            self.model[name].entries["initialize"] = Entry(next(self.number), "initialize", (0, "node"), "ok")
+        await self._start()
+
+    def _fresh(self) -> None:
+        """An engine that knows nothing but the database."""
+        broken = self.program.broken
+        self.program = Doer()
+        self.program.broken = broken
+        self.mortal = Mortal(self.unit)
+        self.intake = Intake(self.unit, self.clock, self.overflow)
+        self.engine = Engine(
+            self.mortal, self.clock, {"doer": self.program}, lambda name: Namespace([]), Feed(), LIMITS,
+            bury=self.intake.bury,
+        )  # fmt: skip
+
+    async def _start(self) -> None:
+        ready, self.stop = asyncio.Event(), asyncio.Event()
+        self.task = asyncio.create_task(self.engine.run(ready, self.stop))
+        await ready.wait()
+        await self._quiet()
+
+    def do(self, act: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(act)
+
+    async def _quiet(self) -> None:
+        """Until nobody does anything any more, or the process has died."""
+        calm = 0
+        while calm < 10 and not self.mortal.dead.is_set():
+            await asyncio.sleep(0.001 if self.engine.busy else 0)
+            calm = 0 if self.engine.busy else calm + 1
+
+    async def _end(self) -> None:
+        if self.task is not None:
+            self.stop.set()
+            await self.task
+            self.task = None
+
+    async def _kill(self) -> None:
+        """Nothing of the process goes on."""
+        own = asyncio.current_task()
+        rounds = 0
+        while tasks := [task for task in asyncio.all_tasks() if task is not own and not task.done()]:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=0.01)
+            rounds += 1
+            if rounds > 200:
+                for task in tasks: task.print_stack()
+                raise AssertionError(tasks)
+        self.task = None
+
+    # ---- what comes
+
+    @rule(
+        agent=st.sampled_from(AGENTS),
+        sender=st.sampled_from(["eve", "bob"]),
+        priority=st.sampled_from([0, 0, 0, -1, 1]),
+        do=st.sampled_from(["ok", "ok", "pause", "fail", "fragile", "slow", "hibernate"]),
+        lives=st.sampled_from([None, None, 1, 3]),
+        seq=st.sampled_from([None, None, 1, 2, 3]),
+        quiet=st.booleans(),
+    )
+    def arrive(
+        self, agent: str, sender: str, priority: int, do: str, lives: int | None, seq: int | None, quiet: bool
+    ) -> None:
+        """Something new. `quiet`: the engine is told only with the next one."""
+        n = next(self.number)
+        expires = None if lives is None else self.clock.now() + lives
+        entry = Entry(n, f"m{n}", (priority, sender), do, seq, expires)
+        self._arrive(agent, entry)
+        if not quiet:
+            self.settle()
+
+    @rule(agent=st.sampled_from(AGENTS), pick=st.integers(0, 50), ignore=st.booleans())
+    def arrive_again(self, agent: str, pick: int, ignore: bool) -> None:
+        """What is known comes once more, with another word in it."""
+        known = [one for one in self.model[agent].entries.values() if one.id != "initialize"]
+        if known:
+            old = known[pick % len(known)]
+            self._arrive(agent, Entry(0, old.id, old.line, "fail"), ignore=ignore)
+        self.settle()
+
+    def _arrive(self, agent: str, entry: Entry, *, ignore: bool = True) -> None:
+        refused = False
+        try:
+            self.model[agent].arrive(entry, self.clock.millis())
+        except Overflowed:
+            refused = True
+        row = envelope(
+            agent, entry.id, cause="message", source="web", sender=entry.line[1], priority=entry.priority,
+            payload=orjson.dumps({"do": entry.do}).decode(), at=self.clock.now(), seq=entry.seq,
+            expires_at=entry.expires_at, or_ignore=ignore,
+        )  # fmt: skip
+
+        async def come() -> bool:
+            try:
+                async with self.intake.room(row) as writes:
+                    with suppress(Conflict):
+                        await self.unit.commit(writes)
+            except InboxFull:
+                return True
+            return False
+
+        assert self.do(come()) is refused
+
+    # ---- what time and the operator do
+
+    def settle(self) -> None:
+        """Let the engine do all that is due, and compare."""
+
+        async def work() -> None:
+            for name in AGENTS:
+                self.engine.notify(name)
+            await self._quiet()
+
+        self.do(work())
+        self._compare()
+
+    @rule(ms=st.sampled_from([1, 500, 1_000, 2_000, 4_000]))
+    def wait(self, ms: int) -> None:
+        """Time passes; nobody tells the engine."""
+
+        self.settle()
+        self.do(self._passes(ms / 1_000))
+        self._compare()
+
+    @rule()
+    def break_or_mend(self) -> None:
+        self.settle()
+        self.program.broken = not self.program.broken
+
+    @rule(agent=st.sampled_from(AGENTS), pick=st.integers(0, 50), replay=st.booleans(), every=st.booleans())
+    def dead_letter(self, agent: str, pick: int, replay: bool, every: bool) -> None:
+        """Dead ones are handed out again, or given up."""
+        self.settle()
+        dead = self.model[agent].where("dead")
+        chosen = dead if every or not dead else [dead[pick % len(dead)]]
+        inbox = AgentInbox(agent, self.unit, self.clock, self.engine.notify, self.intake)
+        self.do(self._passes(0.001))  # so that ids of ticks differ from those of the tries before
+        self._compare()
+        for one in chosen:
+            self.model[agent].replay(one.id) if replay else self.model[agent].discard(one.id)
+
+        async def act() -> None:
+            operator = Session("operator", Role.OPERATOR, unit=self.unit)
+            if every:
+                await (inbox.replay_all(operator) if replay else inbox.discard_all(operator))
+            for one in [] if every else chosen:
+                await (inbox.replay(operator, one.id) if replay else inbox.discard(operator, one.id))
+            await self._quiet()
+
+        self.do(act())
+        self._compare()
+
+    async def _passes(self, seconds: float) -> None:
+        await self.clock.advance(seconds)
+        await self._quiet()
+
+    @rule(agent=st.sampled_from(AGENTS), word=st.sampled_from(["hibernate", "wake", "stop", "start", "release"]))
+    def status(self, agent: str, word: str) -> None:
+        """The operator says something."""
+        self.settle()
+        to, allowed = {
+            "hibernate": ("dormant", ["active"]),
+            "wake": ("active", ["dormant"]),
+            "stop": ("stopped", ["active", "dormant", "quarantined"]),
+            "start": ("active", ["stopped"]),
+            "release": ("active", ["quarantined"]),
+        }[word]
+        may = self.model[agent].turn(to, allowed)
+
+        async def say() -> bool:
+            try:
+                await getattr(self.engine, word)(agent)
+            except AgentStatus:
+                return False
+            finally:
+                await self._quiet()
+            return True
+
+        assert self.do(say()) is may
+        self._compare()
+
+    # ---- ends and beginnings
+
+    @rule()
+    def restart(self) -> None:
+        """The process ends in good order, and another one begins."""
+
+        async def again() -> None:
+            await self._end()
+            self._fresh()
+            await self._start()
+
+        self.do(again())
+        self._compare()
+
+    @rule(commits=st.integers(1, 4), made=st.booleans())
+    def crash(self, commits: int, made: bool) -> None:
+        """The process dies at one of its next commits, while it does what waits; and another one begins."""
+
+        async def die() -> None:
+            self.mortal.dies_at, self.mortal.made = self.mortal.commits + commits, made
+            for name in AGENTS:
+                self.engine.notify(name)
+            await self._quiet()
+            await self._kill()
+
+        self.do(die())
+        self._catch_up()
+        self._fresh()
+        self.do(self._start())
+        self._compare()
+
+    def _catch_up(self) -> None:
+        """The model has as many ticks as the database says that there were before the crash."""
+
+        async def ticks() -> dict[str, int]:
+            return {name: await self.unit.count("tick", {"agent": name}) for name in AGENTS}
+
+        for name, count in self.do(ticks()).items():
+            model = self.model[name]
+            model.left = count - self.tried[name]
+            model.run(self.clock.millis(), self.program.broken)
+            assert model.left == 0, f"{name} had ticks that nothing explains"
+            model.left = None
+
+    @property
+    def tried(self) -> dict[str, int]:
+        return {name: model.ticks + model.lost for name, model in self.model.items()}
+
+    # ---- comparing
+
+    def _compare(self) -> None:
+        now_ms = self.clock.millis()
+        for name, model in self.model.items():
+            model.run(now_ms, self.program.broken)
+            rows, agent = self.do(self._rows(name))
+            found = {row["envelope_id"]: (row["state"], row["tries"]) for row in rows}
+            assert found == {one.id: (one.state, one.tries) for one in model.entries.values()}
+            waits = {row["envelope_id"]: row["next_at_ms"] for row in rows if row["state"] == "new"}
+            assert waits == {one.id: one.next_ms for one in model.where("new")}
+            assert (agent["status"], agent["failures"]) == (model.status, model.failures)
+            state = orjson.loads(agent["state"])
+            assert state.get("seen", []) == model.served
+            assert agent["ticks"] == state.get("count", 0) == model.ticks == len(model.served)
+
+    async def _rows(self, name: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        rows = await self.unit.select("inbox", {"agent": name}, order=("n",))
+        return rows, (await self.unit.select("agent", {"name": name}))[0]
+
+    @invariant()
+    def one_at_a_time(self) -> None:
+        if hasattr(self, "program"):
+            assert not self.program.twice
+
+    def teardown(self) -> None:
+        if not hasattr(self, "loop"):
+            return
+
+        async def end() -> None:
+            await self._end()
+            await self.unit.aclose()
+
+        self.do(end())
+        self.loop.close()
+        shutil.rmtree(self.folder)
+
+
+class MemoryMachine(InboxMachine):
+    database = "memory"
+
+
+class SqliteMachine(InboxMachine):
+    database = "sqlite"
+
+
+TestOnMemory, TestOnSqlite = MemoryMachine.TestCase, SqliteMachine.TestCase
+TestOnMemory.settings = settings(
+    max_examples=2_000 if TORTURE else 40,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+TestOnSqlite.settings = settings(
+    max_examples=300 if TORTURE else 8, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
