@@ -6,8 +6,8 @@ this disk and this SQLite can do at the utmost, with one transaction for each ti
 
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from core.clock import Clock, SystemClock
 from core.unit import Append, UnitOfWork
 from node.storage.chain import Seal, unsigned_seal
 from node.storage.database import open_database
+from tests.fsync_part import watched_disk
 
 _LOAD = """SELECT a.version, a.epoch, a.state, i.n, i.envelope_id, i.payload FROM agent a JOIN inbox i ON i.n =
     (SELECT n FROM inbox WHERE agent = a.name AND state = 'new' ORDER BY priority, n LIMIT 1) WHERE a.name = ?"""
@@ -47,8 +48,16 @@ class Ground(Protocol):
     """What ticks are measured on: one kind of database, and its own floor."""
 
     name: str
+    short: str  # its durability in a word
     durability: str
     grouped: float  # how much of its own floor in groups the store must reach
+
+    def slowed(self, seconds: float) -> AbstractContextManager[object]:
+        """Every fsync of what is opened within takes so much longer.
+
+        Raises:
+            NotImplementedError: that cannot be done here.
+        """
 
     async def open(self, seal: Seal, clock: Clock) -> Store:
         """An empty database, opened as a node opens it."""
@@ -63,12 +72,19 @@ class Ground(Protocol):
 class SqliteGround:
     """A file, through Python's own `sqlite3`, in the mode in which a node opens it."""
 
-    name = "SQLite"
+    name, short = "SQLite", "WAL, FULL"
     durability = "WAL, synchronous=FULL: one fsync before a commit returns"
     grouped = 0.35
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "tick.db"
+
+    @contextmanager
+    def slowed(self, seconds: float) -> Iterator[None]:
+        """As `Ground.slowed`: a shim between SQLite and its disk, for the floor and the node alike."""
+        with watched_disk() as disk:
+            disk.slow_s = seconds
+            yield
 
     async def open(self, seal: Seal, clock: Clock) -> Store:
         """As `Ground.open`."""
@@ -92,8 +108,8 @@ class SqliteGround:
                 db.execute(f"PRAGMA {pragma}")
             for first in range(0, ticks, group):
                 begun = time.perf_counter()
-                mine = [every[number % agents] for number in range(first, first + group)]
-                loaded = [(name, db.execute(_LOAD, (name,)).fetchone()) for name in dict.fromkeys(mine)]
+                mine = [every[number % agents] for number in range(first, min(first + group, ticks))]
+                loaded = [(name, db.execute(_LOAD, (name,)).fetchone()) for name in mine]
                 db.execute("BEGIN IMMEDIATE")
                 for number, (name, row) in enumerate(loaded, first):
                     _tick(db, number, name, *row)

@@ -83,6 +83,7 @@ async def tick(store: Store, name: str, envelope: Row, serial: int) -> None:
 async def measured(store: Store, ticks: int, work: Callable[[list[float]], Awaitable[None]]) -> Run:
     """What `work` took for so many ticks; it notes each tick's seconds."""
     run = Run(ticks, 0.0, [])
+    gc.unfreeze()
     gc.collect()
     gc.freeze()  # as a node does once it has started
     probe = asyncio.create_task(lateness(run.late))

@@ -18,6 +18,8 @@ import aiohttp
 
 from core.error import VendoError
 from node import config
+from node.agent.library import for_replay
+from node.agent.loader import FOLDER
 from node.home import CONTROL, KEYS, TOKEN, Lock, database_of
 from node.identity.keystore import Locked, read_keys
 from node.storage.address import shown
@@ -61,7 +63,7 @@ async def diagnose(home: Path) -> list[Check]:
         settings = config.load(home)
     except VendoError as error:
         return [*found, Check("config", State.FAIL, error.message, error.advice)]
-    found += [_config(settings), await _database(home, settings)]
+    found += [_config(settings), *_programs(home, settings), await _database(home, settings)]
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     async with aiohttp.ClientSession(timeout=timeout) as http:
         asked = [_relay(http, url) for url in settings.node.relays] + [_mint(http, url) for url in settings.node.mints]
@@ -163,6 +165,20 @@ async def _database(home: Path, settings: config.Config) -> Check:
         return Check("database", State.OK, f"{said}; what it acknowledges is on its disk.")
     state = State.WARN if settings.storage.unsafe else State.FAIL
     return Check("database", state, f"{said}, but {'; '.join(faults)}.", UnsafeServer.remedy)
+
+
+def _programs(home: Path, settings: config.Config) -> Iterator[Check]:
+    """Agents' code: what can be said of it without running it."""
+    programs = for_replay(home)
+    wrong = programs.check()
+    for name, error in wrong.items():
+        yield Check(f"program {name}", State.FAIL, error.message, error.advice)
+    for agent in settings.agent:
+        if agent.program not in programs:
+            detail = f"The agent {agent.name!r} runs {agent.program!r}, and there is no such program."
+            yield Check(f"agent {agent.name}", State.FAIL, detail, f"Put {agent.program}.py into {home / FOLDER}.")
+    if not wrong:
+        yield Check("programs", State.OK, f"{len(programs)} programs for agents; their code was not run.")
 
 
 def _why(error: Exception) -> str:

@@ -7,7 +7,25 @@ from collections.abc import Sequence
 
 import typer
 
-from cli.command import agent, chat, demo, doctor, file, home, key, ledger, market, operation, relay, replay, wallet
+from cli.command import (
+    agent,
+    backup,
+    chat,
+    demo,
+    doctor,
+    file,
+    home,
+    hook,
+    inbox,
+    key,
+    ledger,
+    market,
+    operation,
+    relay,
+    replay,
+    upkeep,
+    wallet,
+)
 from cli.output import ExitCode, Output, Problem, problem_of
 from core.error import VendoError
 
@@ -22,6 +40,7 @@ for function in (
     demo.demo, home.init, home.up, doctor.doctor,
     operation.status, operation.pause, operation.resume, operation.send, chat.chat,
     market.buy, market.jobs, market.sell,
+    backup.backup, backup.restore, upkeep.gc,
     file.ls, file.cat, file.write, file.call, file.watch,
     replay.replay,
 ):  # fmt: skip
@@ -31,6 +50,8 @@ app.add_typer(ledger.app, name="ledger")
 app.add_typer(relay.app, name="relay")
 app.add_typer(key.app, name="key")
 app.add_typer(agent.app, name="agent")
+app.add_typer(inbox.app, name="inbox")
+app.add_typer(hook.app, name="hook")
 
 
 def run(argv: Sequence[str]) -> int:

@@ -129,6 +129,13 @@ class Buying:
         """
         self._desk.finished.append(callback)
 
+    def on_moved(self, callback: Finished) -> None:
+        """Have it called when a job has come to another state before its end. The rest is as in `on_finished`.
+
+        It may be asked more than once for one state of a job: what it returns is to be the same.
+        """
+        self._desk.moved.append(callback)
+
     # ---- life
 
     async def resume(self) -> None:

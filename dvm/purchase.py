@@ -49,7 +49,7 @@ from dvm.buyer_event import (
 )
 from dvm.destination import payment_relays
 from dvm.error import NotNow, ProviderFailed
-from dvm.job import Funds, Payment, Purchase, State
+from dvm.job import ENDED, Funds, Payment, Purchase, State
 from dvm.policy import Policy
 from dvm.provider.provider import Provider
 from dvm.provider.supervision import supervised
@@ -94,6 +94,7 @@ class Desk:
     spawn: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
     closed: Callable[[str], None]
     finished: list[Finished] = field(default_factory=list)
+    moved: list[Finished] = field(default_factory=list)
     directory: Directory | None = None
 
 
@@ -131,6 +132,11 @@ class OpenJob:
             return
         self._listen()
         self._act(resumed(self.job, self._desk.clock.millis()), ())
+        self._tell_again()
+
+    def _tell_again(self) -> None:
+        if self._desk.moved and self.job.state is State.WORKING:
+            self._run(self._announce(), "announce")
 
     def _request(self) -> NostrEvent | None:
         """The signed request; its bytes are stored before it is published, and never made twice."""
@@ -342,6 +348,8 @@ class OpenJob:
     async def _async_writes(self, after: Purchase, effects: Iterable[Effect]) -> list[Write]:
         """What others add to this commit: whoever asked for the job, and the gate."""
         writes: list[Write] = []
+        if after.state is not self.job.state and after.state not in ENDED:
+            writes += await self._moved(PurchaseView(after, self.version + 1))
         for effect in effects:
             if isinstance(effect, Notify):
                 view = PurchaseView(after, self.version + 1)
@@ -361,6 +369,19 @@ class OpenJob:
                     outcome = Outcome(OutcomeState.UNKNOWN, detail=detail)  # it may have been paid to another seller
                 writes += await self._desk.gate.settle(self._effect, outcome)
         return writes
+
+    async def _moved(self, view: PurchaseView) -> list[Write]:
+        return [write for callback in self._desk.moved for write in await callback(view)]
+
+    async def _announce(self) -> None:
+        """Tell of a state that came with the wallet's booking. It is told once, so a restart may tell it again."""
+        wait = 0.2
+        while self.job.state not in ENDED:
+            try:
+                return await self._desk.unit.commit(await self._moved(self.view))
+            except (Conflict, StoreUncertain, Unavailable):
+                await self._desk.clock.sleep(wait)
+                wait = min(wait * 2, 10.0)
 
     # ---- the wallet's booking, in the wallet's own unit
 
@@ -382,6 +403,7 @@ class OpenJob:
         if done is not None:
             self._acted = max(self._acted, self.version)
             self._act(*done)
+            self._tell_again()
         return done is not None
 
     # ---- acting

@@ -39,9 +39,10 @@ from fs.namespace import Namespace
 from fs.service.compute import Market
 from fs.service.treasury import Treasurer
 from node import home as homes
-from node.agent.buyer import Buyer
 from node.agent.engine import Engine
+from node.agent.library import PURPOSE, Library
 from node.agent.presence import Face, Presence
+from node.agent.redactor import Redactor
 from node.agent.roster import Roster
 from node.agent.view import BudgetView, LedgerView, agents
 from node.collector import Collector
@@ -55,7 +56,7 @@ from node.household import Announcing
 from node.http.control import ControlPlane
 from node.http.front import RelayFront
 from node.http.hook import HookDoor
-from node.http.metric import relay_metrics
+from node.http.metric import relay_metrics, upkeep_metrics
 from node.http.token import Tokens
 from node.identity.pairing import Pairings
 from node.identity.passphrase import shield
@@ -75,8 +76,9 @@ from node.relay import OwnRelay
 from node.service import Service as Running
 from node.service import serve as run_services
 from node.sharing import CLOCKS_DIFFER_S, join, shared
-from node.storage.database import Store, open_database
+from node.storage.database import Database, Store, open_database
 from node.toll import CashuToll
+from node.upkeep import upkeep_of
 from node.waking import Waking
 from node.workshop import workshop
 from relays.address import canonical
@@ -134,10 +136,12 @@ class Node:
         self.company = company  # where several processes share the database
         self.feed = Feed()
         self.gate = NodeGate(database, self.clock, _limits(config), keyring.node.pubkey, shared=company)
+        self._redactor = Redactor([keyring.words, token])  # what agents' records never show, however they came by it
         self._build_relays()
         self._build_identities(outside.http)
         self._build_money(outside)
         self._build_market(outside.workshop)
+        self._build_upkeep(outside.home)
         self._build_agents(outside)
         self._build_own_relay(outside.home)
         self.sharing = shared(self, company, self.programs, outside.http) if company is not None else None
@@ -148,10 +152,12 @@ class Node:
             database,
             host=config.node.host,
             port=config.node.port,
-            checks={"relays": self._relays_up} | ({"lease": company.health} if company is not None else {}),
-            metrics=lambda: relay_metrics(self.overview.counters()),
+            checks={"relays": self._relays_up, "disk": self.upkeep.disk.ready}
+            | ({"lease": company.health} if company is not None else {}),
+            metrics=lambda: relay_metrics(self.overview.counters()) + upkeep_metrics(self.upkeep.counters()),
             hooks=HookDoor(self.waking.porter),
             front=self._relay_front(outside.http),
+            turns=self.library.turns,
             elsewhere=self.sharing.elsewhere if self.sharing is not None else None,
         )
 
@@ -167,6 +173,15 @@ class Node:
         self.outbox = Outbox(self.pool, self.database, self.clock, self.gate.delivery, overlap_s)
         self.overview = RelayOverview(self.pool, self.database)
         self.directory = Directory(self.pool, self.database, self.clock, indexers=self.config.node.indexers)
+
+    def _build_upkeep(self, home: Path | None) -> None:
+        database = self.database
+        self.upkeep = upkeep_of(
+            self.config, database, self.clock, self.keyring.node,
+            (home, database.path if isinstance(database, Database) else ""), (self.gate, self.wallet, self.buying),
+        )  # fmt: skip
+        self.gate.is_full = lambda: self.upkeep.disk.low
+        database.on_full(self.upkeep.disk.full)
 
     def _voices(self) -> list[Signer]:
         """Every key with which something is read: the operator's mailbox, and agents' keys, also replaced ones."""
@@ -257,16 +272,22 @@ class Node:
         )  # fmt: skip
 
     def _build_agents(self, outside: Outside) -> None:
-        self.programs = programs = {"buyer": Buyer()}
+        self.library = Library(
+            self.database, self.clock, self.config.tick.limits(), self.config.tick.commands, outside.home or Path(),
+            lambda: self.control.url, self.keyring.derive, lambda: self.gate.check(self.gate.standing(PURPOSE)),
+        )  # fmt: skip
+        self.programs = programs = self.library.programs
         self.waking = Waking(
             self.database, self.clock, self.config.inbox, lambda hook: self.keyring.derive("hook", hook).hex(),
             self.notify, lambda agent: self.engine.notify_at(agent, self.clock.millis() + _SOON_MS),
         )  # fmt: skip
+        self.waking.intake.check = self.upkeep.disk.check
         self.engine = Engine(
             self.database, self.clock, programs, self.namespace, self.feed, self.config.tick.limits(),
-            touch=self.waking.alarms.touch, bury=self.waking.intake.bury,
+            redactor=self._redactor, touch=self.waking.alarms.touch, bury=self.waking.intake.bury,
             claims=self.company.claims if self.company is not None else None,
         )  # fmt: skip
+        self.library.on_reload(self.engine.heal)
         self._build_messages(outside)
         self.presence = Presence(
             self.database, self.outbox, self.identities, self.clock, lambda: self.pool.urls, self._face,
@@ -276,10 +297,11 @@ class Node:
         publishing = self.presence if company is None else Announcing(self.presence, lambda: company.leads)
         self.roster = Roster(
             self.database, self.clock, self.identities, self.engine, self.messages, publishing, self.config.agent,
-            self._rules, tuple(programs), self._gone,
+            self._rules, programs, self._gone,
         )  # fmt: skip
         self.identities.on_change(self.roster.rekeyed)
         self.buying.on_finished(self._finished)
+        self.buying.on_moved(self.waking.job_moved)
         self.wallet.on_booked(self.waking.paid)
         self.rotations = Rotations(
             self.identities, self.database, self.gate, self.outbox, self.clock,
@@ -387,8 +409,10 @@ class Node:
                 lambda name: name in self.roster,
             ),
             lives=self.engine,
+            library=self.library,
             limits=self.config.tick.limits(),
             waking=self.waking,
+            upkeep=self.upkeep,
         )
 
     def _person(self, name: str) -> PersonView:
@@ -436,11 +460,14 @@ class Node:
             "relays": await self._relay_health(),
             "balance": [asdict(one) for one in await self.wallet.balance()],
             "agents": await agents(self.database),
+            "programs": self.library.rows(),
             "open_effects": len(await self.gate.open_effects()),
             "storage": self.database.stats(),
             "messages": dict(self.messages.counts),
             "own_relay": self._own_relay_facts(),
             "processes": self.company.facts() if self.company is not None else None,
+            "disk": self.upkeep.disk.facts(),
+            "restored": await self.upkeep.homecoming.facts(),
         }
 
     def _own_relay_facts(self) -> Mapping[str, Any] | None:
@@ -457,6 +484,7 @@ class Node:
     def all_parts(self) -> list[tuple[str, Running]]:
         """The same for a node that is alone."""
         return [
+            ("disk", self.upkeep.disk),
             ("standing", self.gate.days),
             *([("own relay", self.own_relay)] if self.own_relay is not None else []),
             ("relay pool", self.pool),
@@ -469,13 +497,16 @@ class Node:
             ("discovery", self.discovery),
             ("selling", self.selling),
             ("buying", self.buying),
+            ("webhooks", self.library.webhook),
             ("agents", self.engine),
             ("alarms", self.waking.alarms),
             ("messages", self.messages),
             ("presence", self.presence),
             ("signing", self.signing),
             ("rotations", self.rotations),
+            *self.upkeep.parts,
             ("control plane", self.control),
+            ("turns", self.library.turns),
         ]
 
     async def prepare(self) -> None:
@@ -486,6 +517,8 @@ class Node:
 
     async def take_up(self) -> None:
         """Begin to drive what is open: at the start, or when this process has become the steward."""
+        await self.upkeep.homecoming.adopt()
+        self.messages.not_before(self.upkeep.homecoming.heard_since)
         await self.roster.prepare()
         await self.wallet.recover()
         if self.toll is not None:

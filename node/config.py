@@ -190,13 +190,13 @@ class InboxSection(_Section):
     """The inbox of each agent; `/inbox/overflow` sets another bound for one of them."""
 
     max_depth: int = Field(1_000, ge=1, le=MOST_DEPTH)
-    policy: Policy = Policy.DEAD_LETTER
+    policy: Literal["reject_new", "drop_oldest", "dead_letter"] = "dead_letter"
     dead_letter_max: int = Field(100, ge=1, le=MOST_DEAD)
     hook_per_minute: int = Field(120, ge=1, le=60_000)
 
     def overflow(self) -> Overflow:
         """As the inboxes' door takes it."""
-        return Overflow(self.max_depth, self.policy, self.dead_letter_max)
+        return Overflow(self.max_depth, Policy(self.policy), self.dead_letter_max)
 
 
 class AgentSection(_Section):

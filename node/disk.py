@@ -52,8 +52,13 @@ class Disk:
         self._free: dict[Path, int] = {}
         self._held_until = 0.0
         self._wake = asyncio.Event()
+        self._watchers: list[Callable[[], None]] = []
         self.low = False
         self.refused = 0
+
+    def on_low(self, watcher: Callable[[], None]) -> None:
+        """Have it called whenever there has come to be too little room."""
+        self._watchers.append(watcher)
 
     # ---- for those who ask
 
@@ -117,6 +122,8 @@ class Disk:
         self.low = low
         if low:
             log.error("the disk is low", extra={"action": "disk_low", "reason": self._reason()})
+            for watcher in self._watchers:
+                watcher()
         else:
             log.warning("there is room on the disk again", extra={"action": "disk_enough"})
 

@@ -229,5 +229,5 @@ class Membership:
                 log.warning("the lease could not be renewed in time: nothing more is begun", extra=told)
             elif effect is Effect.END:
                 error = Fenced()
-                log.error("%s", error, extra={**told, "code": error.code})
+                log.error("%s [%s]", error, error.code, extra={**told, "code": error.code})
                 self._end(error)

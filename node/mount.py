@@ -23,14 +23,17 @@ from fs.service.ledger import Ledger, ledger_service
 from fs.service.logs import logs_service
 from fs.service.market import market_service
 from fs.service.nostr import nostr_service
+from fs.service.programs import Programs, programs_service
 from fs.service.status import status_service
 from fs.service.treasury import Treasurer
+from fs.service.upkeep import upkeep_service
 from fs.service.wallet import wallet_service
 from node.agent.goal import AgentGoals
 from node.agent.limit import TickLimits
 from node.agent.log import AgentLog
 from node.agent.view import AgentView
 from node.message.service import OPERATOR, AgentMessenger, Messages
+from node.upkeep import Upkeep
 from node.waking import Waking
 from wallet.fx import Fx
 from wallet.wallet import Wallet
@@ -59,8 +62,10 @@ class Parts:
     desk: Callable[[str], Desk]
     keys: Keys
     lives: Lives
+    library: Programs
     limits: TickLimits
     waking: Waking
+    upkeep: Upkeep
 
 
 def operator_namespace(parts: Parts, messages: Messages, roster: Roster) -> Namespace:
@@ -89,9 +94,18 @@ def operator_namespace(parts: Parts, messages: Messages, roster: Roster) -> Name
                 "the relays, and your own messages",
             ),
             Mount("/agents", agents_service(roster), Access.ADMIN, "which agents there are"),
+            Mount("/programs", programs_service(parts.library), Access.ADMIN, "what agents can be"),
             Mount("/market", market_service(parts.services, parts.sales), Access.ADMIN, "what is sold"),
             Mount("/ledger", ledger_service(parts.ledger), Access.ADMIN, "every effect, signed"),
             Mount("/ctl", ctl_service(parts.switch), Access.ADMIN, "pause and resume"),
+            Mount(
+                "/upkeep",
+                upkeep_service(
+                    parts.upkeep.seal, parts.upkeep.retention, parts.upkeep.disk, parts.upkeep.homecoming.facts
+                ),
+                Access.ADMIN,
+                "backups, what is deleted when, the disk",
+            ),
         ]
     )
 

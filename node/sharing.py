@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from node.app import Node
     from node.company import Company
 
-EVERYWHERE = ("standing", "relay pool", "identities", "exchange rate", "agents", "alarms", "signing")
+EVERYWHERE = (
+    "disk", "standing", "relay pool", "identities", "exchange rate", "webhooks", "agents", "alarms", "signing",
+)  # fmt: skip
 """What every process runs; the control plane comes after all else, and the steward runs the rest."""
-DOOR = "control plane"
+DOOR = ("control plane", "turns")
 CLOCKS_DIFFER_S = 60.0
 PUT_OUT = os.EX_TEMPFAIL
 """The exit code of a process whose place was taken: whoever supervises it starts it again."""
@@ -45,7 +47,7 @@ class Sharing:
     def parts(self, every: Sequence[tuple[str, Service]]) -> list[tuple[str, Service]]:
         """The services of this process, in the order of their start."""
         always = [part for part in every if part[0] in EVERYWHERE]
-        door = [part for part in every if part[0] == DOOR]
+        door = [part for part in every if part[0] in DOOR]
         return [*self.company.parts, *always, ("files", self.files), ("steward", self.steward), *door]
 
 
@@ -68,7 +70,7 @@ def shared(node: "Node", company: "Company", programs: Mapping[str, Any], http: 
         company,
         node.clock,
         prepare=take_over,
-        parts=lambda: [part for part in node.all_parts if part[0] not in (*EVERYWHERE, DOOR)],
+        parts=lambda: [part for part in node.all_parts if part[0] not in (*EVERYWHERE, *DOOR)],
         adopt=[node.gate.adopt, node.buying.adopt, node.messages.adopt, look],
         bury=[node.messages.bury, node.signing.bury],
         follow=household.follow,

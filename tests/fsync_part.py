@@ -70,6 +70,7 @@ class Disk:
     def __init__(self) -> None:
         self.syncs: Counter[str] = Counter()
         self.writes: Counter[str] = Counter()
+        self.refused = 0
         self.failing = WAL
         self.failing_sync = self.failing_write = self.failing_map = self.sparing = 0
         self.short = False
@@ -109,6 +110,7 @@ class Disk:
         if self.sparing:
             self.sparing -= 1
             return 0
+        self.refused += 1
         return code
 
     def _on_open(self, vfs: int, name: int, file: int, flags: int, out: Any) -> int:

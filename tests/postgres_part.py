@@ -251,7 +251,7 @@ async def fresh_database(key: str = "", *, bare: bool = False) -> str:
     old = next((one for one in _made if one.test != test and not one.bare), None)
     if old is not None and not bare:
         old.test, old.key = test, key
-        await _execute(_place(old.name), _EMPTY)
+        await emptied(_place(old.name))
         return _place(old.name)
     new = _Made(f"vendo_test_{os.getpid()}_{len(_made)}", key, test, bare)
     if not bare and not any(one.name == _TEMPLATE for one in _made):
@@ -259,6 +259,11 @@ async def fresh_database(key: str = "", *, bare: bool = False) -> str:
     await _execute(_admin(), f'CREATE DATABASE "{new.name}" TEMPLATE "{"template1" if bare else _TEMPLATE}"')
     _made.append(new)
     return _place(new.name)
+
+
+async def emptied(url: str) -> None:
+    """Take all rows out of a database, and put everybody out who is in it."""
+    await _execute(url, _EMPTY)
 
 
 async def _make_template() -> None:

@@ -311,8 +311,9 @@ class Engine:
             writes, spent_fee = await self._booking(drive)
             done = replace(new, fee=spent_fee)
             done = replace(done, result=self._conclude(done, kept, given))
-            told = await self.booked(done)
-            if told:
+            told: Sequence[Write] = ()
+            if self.booked is not _untold:
+                told = await self.booked(done)
                 writes, _ = await self._booking(drive)  # as the coins are now: asking took its time
             extra = list(drive.then(done)) if drive.then is not None and conflict is None else []
             try:

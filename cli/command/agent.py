@@ -1,16 +1,19 @@
-"""`vendo agent`: which agents the node has; add one, delete one, while it runs."""
+"""`vendo agent`: which agents the node has, and what they are made of; add one, delete one, write one of your own."""
 
+import json
 from typing import Annotated, Any
 
 import typer
 
 from cli.client import Client
+from cli.command.file import body_bytes
 from cli.option import HomeOption, JsonOption
 from cli.output import Output
+from core.error import InvalidInput
 
-app = typer.Typer(help="Agents: list, add, delete.", no_args_is_help=True)
+app = typer.Typer(help="Agents: list, add, delete, write one of your own.", no_args_is_help=True)
 
-_AGENTS = "/agents/node/agents"
+_AGENTS, _PROGRAMS = "/agents/node/agents", "/agents/node/programs"
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The agent's name.")]
 
 
@@ -48,12 +51,70 @@ def add(
     ] = None,
     strangers: Annotated[str, typer.Option("--strangers", help="Whom else it hears: none, pow, pay or all.")] = "none",
     private: Annotated[bool, typer.Option("--private", help="Publish nothing about it.")] = False,
+    config: Annotated[
+        str,
+        typer.Option("--config", metavar="JSON", help="Its program's settings: JSON, @FILE, or - for standard input."),
+    ] = "{}",
     json_mode: JsonOption = False,
 ) -> None:
     """Make an agent: it has a key, hears and is announced at once, and is there after a restart."""
     body: dict[str, Any] = {"name": name, "program": program, "about": about, "contacts": contact or []}
-    body |= {"strangers": strangers, "public": not private}
+    body |= {"strangers": strangers, "public": not private, "config": _settings(config)}
     Output(json_mode=json_mode).answer(Client.open(home).call(f"{_AGENTS}/new", body))
+
+
+def _settings(text: str) -> Any:
+    try:
+        return json.loads(body_bytes(text))
+    except ValueError as error:
+        raise InvalidInput("--config is a JSON object.") from error
+
+
+@app.command()
+def new(
+    name: NameArgument,
+    home: HomeOption,
+    kind: Annotated[
+        str, typer.Option("--kind", help="python: a program of the node; webhook or command: it lives outside.")
+    ] = "python",
+    json_mode: JsonOption = False,
+) -> None:
+    """Write an agent of your own and its test into the home directory, and say what comes next."""
+    from cli.template import make
+
+    made = make(home, name, kind)
+    value = {"name": name, "kind": kind, "files": list(map(str, made.files)), "next": list(made.next)}
+    lines = [*map(str, made.files), "", "Next:", *(f"  {line}" for line in made.next)]
+    Output(json_mode=json_mode).answer(value, "\n".join(lines))
+
+
+@app.command()
+def programs(home: HomeOption, json_mode: JsonOption = False) -> None:
+    """What agents can be made of: built in, installed, or a file in the home; and what is wrong with it."""
+    answer = Client.open(home).get(f"{_PROGRAMS}/list")
+    Output(json_mode=json_mode).rows(
+        answer,
+        ("name", "source", "digest", "where", "problem"),
+        ((row["name"], row["source"], row["digest"][:12], row["where"], row["problem"]) for row in answer),
+        "There are no programs.",
+    )
+
+
+@app.command()
+def reload(
+    program: Annotated[str, typer.Argument(metavar="PROGRAM", help="The program's name.")],
+    home: HomeOption,
+    json_mode: JsonOption = False,
+) -> None:
+    """Take a program's changed file up without a restart; agents that were set aside for want of it go on."""
+    Output(json_mode=json_mode).answer(Client.open(home).call(f"{_PROGRAMS}/reload", {"name": program}))
+
+
+@app.command()
+def secret(name: NameArgument, home: HomeOption, json_mode: JsonOption = False) -> None:
+    """Show what signs the triggers that are sent to an agent by webhook; its receiver needs it to check them."""
+    answer = Client.open(home).call(f"{_PROGRAMS}/secret", {"agent": name})
+    Output(json_mode=json_mode).answer(answer, answer["secret"])
 
 
 @app.command()

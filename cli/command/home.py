@@ -11,11 +11,14 @@ from cli.output import Output
 from cli.passphrase import NewFileOption, NewKeyringOption, NoneOption, choose
 from node.storage.address import OWN_FILE
 
+_PORT = 8080
 _RELAYS = ("wss://relay.damus.io", "wss://nos.lol")
 
 RelayOption = Annotated[list[str] | None, typer.Option("--relay", help="A relay's address; give it again for more.")]
 MintsOption = Annotated[list[str] | None, typer.Option("--mint", help="A Cashu mint to trust; again for more.")]
-PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="The control plane's port; 0: any free one.")]
+PortOption = Annotated[
+    int | None, typer.Option("--port", min=0, max=65535, help="The control plane's port; 0: any free one.")
+]
 SellOption = Annotated[
     list[str] | None, typer.Option("--sell", help="A service for sale, KIND:PRICE_MSAT:PROVIDER; again for more.")
 ]
@@ -25,6 +28,9 @@ WordsOption = Annotated[
 DatabaseOption = Annotated[
     str, typer.Option("--database", help="Where the database is: sqlite:///FILE, or postgresql://USER@HOST/DATABASE.")
 ]
+JoinOption = Annotated[
+    Path | None, typer.Option("--join", help="A home of a node on PostgreSQL: one more process for it, with its keys.")
+]
 OwnerOption = Annotated[str | None, typer.Option("--owner", help="Whose DMs are answered (npub or hex).")]
 
 
@@ -32,12 +38,13 @@ def init(
     home: HomeOption,
     relay: RelayOption = None,
     mint: MintsOption = None,
-    port: PortOption = 8080,
+    port: PortOption = None,
     owner: OwnerOption = None,
     name: Annotated[str, typer.Option("--name", help="The node's public name.")] = "vendo",
     sell: SellOption = None,
     words: WordsOption = None,
     database: DatabaseOption = OWN_FILE,
+    join: JoinOption = None,
     passphrase_file: NewFileOption = None,
     passphrase_keyring: NewKeyringOption = False,
     no_passphrase: NoneOption = False,
@@ -52,6 +59,8 @@ def init(
     from relays.key import Keyring, new_words
 
     out = Output(json_mode=json_mode)
+    if join is not None:
+        return _join(out, home, join, port)
     relays = tuple(relay or _RELAYS)
     if not (yes or json_mode) and sys.stdin.isatty():
         typer.confirm(f"Make a node in {home}, on {', '.join(relays)}?", default=True, abort=True, err=True)
@@ -66,8 +75,8 @@ def init(
     if chosen.keyring and chosen.text is not None:
         into_keyring(Keyring(seed).node.npub, chosen.text)
     made = create(
-        home, relays=relays, mints=tuple(mint or ()), port=port, owner=owner, name=name, services=services, words=seed,
-        passphrase=chosen.text, passphrase_file=chosen.file, database=database,
+        home, relays=relays, mints=tuple(mint or ()), port=_PORT if port is None else port, owner=owner, name=name,
+        services=services, words=seed, passphrase=chosen.text, passphrase_file=chosen.file, database=database,
     )  # fmt: skip
     answer = {
         "home": str(made.home),
@@ -90,6 +99,17 @@ def init(
     if not mint:
         out.note("No --mint was given: the node can sell for free and use built-in providers, but not pay.")
     out.note(f"Limits and everything else: {made.home / 'config.toml'}. Start it: vendo up --home {made.home}")
+
+
+def _join(out: Output, home: Path, beside: Path, port: int | None) -> None:
+    """`vendo init --join`: a home for one more process of a node."""
+    from node.offshoot import join
+
+    made = join(home, beside, port or 0)
+    out.answer({"home": str(home), "beside": str(beside)})
+    if made.relay_left:
+        out.note(f"The node's own relay stays with {beside}: [relay] enabled is false here.")
+    out.note(f"One more process for the same node. Start it: vendo up --home {home}")
 
 
 def up(home: HomeOption, json_mode: JsonOption = False) -> int:

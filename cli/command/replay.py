@@ -151,11 +151,10 @@ class _Bench:
 
 def _installed(home: Path, name: str) -> "AnyProgram":
     """The program that agents of a home run under this name."""
-    from node.agent.buyer import Buyer
     from node.agent.error import NoProgram
-    from node.agent.loader import FOLDER, Loader
+    from node.agent.library import for_replay
 
-    found = Loader((Buyer(),), home / FOLDER).get(name)
+    found = for_replay(home).get(name)
     if found is None:
         raise NoProgram(f"There is no program called {name!r} here.", remedy="Give its file: --program FILE")
     return found

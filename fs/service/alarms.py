@@ -71,5 +71,13 @@ def alarms_service(alarms: Alarms) -> Tree:
     )
     files: dict[str, File | Folder] = {"new": File(about, call=new)}
     return Tree(
-        Folder("What wakes the agent, and when.", files, names, find, "<id>", "one alarm", found_are_folders=True)
+        Folder(
+            "What wakes the agent, and when.",
+            files,
+            names,
+            find,
+            "<id>",
+            "one alarm, as JSON; in it `delete`",
+            found_are_folders=True,
+        )
     )

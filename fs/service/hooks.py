@@ -68,4 +68,14 @@ def hooks_service(hooks: Hooks) -> Tree:
         f"{', '.join(SCHEMES)}}}; its address is `path` on the control plane"
     )
     files: dict[str, File | Folder] = {"new": File(about, call=new)}
-    return Tree(Folder("Ways in for webhooks.", files, names, find, "<id>", "one hook", found_are_folders=True))
+    return Tree(
+        Folder(
+            "Ways in for webhooks.",
+            files,
+            names,
+            find,
+            "<id>",
+            "one hook, as JSON; in it `secret` and `delete`",
+            found_are_folders=True,
+        )
+    )

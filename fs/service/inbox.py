@@ -220,9 +220,8 @@ def _dead_letter(inbox: Inbox) -> Folder:
         "discard": File("give all of them up", call=discard),
     }
     about = "What the agent failed at too often, or had no room for, with the error. Read it to see the first 100."
-    return Folder(
-        about, files, names, find, "<envelope id>", "one envelope", found_are_folders=True, read=everything
-    )  # fmt: skip
+    one = "one envelope, as JSON; in it `replay` and `discard`"
+    return Folder(about, files, names, find, "<envelope id>", one, found_are_folders=True, read=everything)
 
 
 def _dead(inbox: Inbox, envelope_id: str) -> Folder:

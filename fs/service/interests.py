@@ -87,6 +87,12 @@ def interests_service(interests: Interests) -> Tree:
     }
     return Tree(
         Folder(
-            "What the agent wants to be told of.", files, names, find, "<id>", "one interest", found_are_folders=True
+            "What the agent wants to be told of.",
+            files,
+            names,
+            find,
+            "<id>",
+            "one interest, as JSON; in it `delete`",
+            found_are_folders=True,
         )
     )

@@ -5,10 +5,9 @@ from typing import Any
 
 import orjson
 
-from core.error import Conflict, VendoError
+from core.error import Conflict
 from core.unit import Condition, Row, Update, Value, Write
 from node.agent import reel
-from node.agent.context import Stage
 from node.agent.guard import Meter
 from node.agent.inbox import DEAD, NEW, TABLE
 from node.agent.lap import QUARANTINED, Attempt, Lap, tick_row
@@ -17,6 +16,7 @@ from node.agent.log import record, topic
 from node.agent.means import Means, Outcome
 from node.agent.program import Program
 from node.agent.recording import End
+from node.agent.stage import Stage
 from node.agent.state import configured, loaded
 from node.agent.supervision import Failure, Kind, Ruling, judge
 from node.agent.tape import LiveTape

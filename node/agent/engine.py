@@ -7,9 +7,7 @@ another one, so that slow agents hold up nobody.
 """
 
 import asyncio
-import heapq
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
@@ -26,6 +24,7 @@ from node.agent.lap import DORMANT, Lap
 from node.agent.lifecycle import Lifecycle
 from node.agent.limit import Own, TickLimits
 from node.agent.means import Bury, Means, Outcome, room_enough
+from node.agent.order import PATIENT_S, Order, Work
 from node.agent.program import Namespaces, Programs
 from node.agent.redactor import Redactor
 from node.agent.tick import TickRunner
@@ -35,7 +34,6 @@ log = logging.getLogger(__name__)
 _STORE_BACK_OFF_MS = 5_000
 _TAKEN_BACK_OFF_MS = 1_000
 _LOOK_AGAIN_MS = (0, 25, 250, 2_500, 10_000)
-_PATIENT_S = 0.05  # a tick that is open for longer than this waits for something outside
 _MOST_CLAIMED = 256
 
 
@@ -68,37 +66,6 @@ class Household(Protocol):
 
     def rest(self, name: str) -> None:
         """Keep nothing of it: it hibernates."""
-
-
-class _Work:
-    """An agent that has ticks now, or is about to."""
-
-    __slots__ = ("_ended", "lap", "task")
-
-    def __init__(self, lap: Lap) -> None:
-        self.lap = lap
-        self.task: asyncio.Task[None] | None = None
-        self._ended: asyncio.Future[None] | None = None  # if somebody waits for its end
-
-    async def end(self) -> None:
-        """Until it has ended."""
-        if self._ended is None:
-            self._ended = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._ended)
-
-    def tell(self) -> None:
-        """It has ended."""
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(None)
-
-
-class _Hold:
-    """Whoever keeps an agent from having ticks."""
-
-    __slots__ = ("lock", "users")
-
-    def __init__(self) -> None:
-        self.lock, self.users = asyncio.Lock(), 0
 
 
 class Engine:
@@ -140,13 +107,7 @@ class Engine:
         self._runner, self._waiting = TickRunner(self._means), Waiting(unit)
         self._lives = Lifecycle(self._means, self.notify, self._rest_one)
         self._household: Household | None = None
-        self._due: deque[str] = deque()
-        self._queued: set[str] = set()
-        self._busy: dict[str, _Work] = {}
-        self._held: dict[str, _Hold] = {}
-        self._parked: set[str] = set()
-        self._later: list[tuple[int, str]] = []
-        self._looks: dict[str, int] = {}
+        self._order = Order(self._limits.parallel, self._limits.open)
         self._wake = asyncio.Event()
         self._patience: asyncio.TimerHandle | None = None
         self._owner: asyncio.Task[Any] | None = None
@@ -172,6 +133,10 @@ class Engine:
     ) -> None:
         """As `Lifecycle.create`."""
         await self._lives.create(name, program, pubkey, config, own)
+
+    async def heal(self) -> None:
+        """As `Lifecycle.heal`."""
+        await self._lives.heal()
 
     async def hibernate(self, name: str) -> str:
         """As `Lifecycle.hibernate`, when its tick has ended.
@@ -217,12 +182,10 @@ class Engine:
         Raises:
             AgentBusy: another process has it.
         """
-        hold = self._held.setdefault(name, _Hold())
-        hold.users += 1
+        hold = self._order.hold(name)
         try:
             async with hold.lock:
-                while (work := self._busy.get(name)) is not None:
-                    work.lap.leave = True
+                while (work := self._order.busy.get(name)) is not None:
                     await work.end()
                 if self._claims is not None and name not in await self._claims.claim([name]):
                     raise AgentBusy
@@ -232,23 +195,14 @@ class Engine:
                     if self._claims is not None:
                         await self._claims.release([name])
         finally:
-            hold.users -= 1
-            if not hold.users:
-                del self._held[name]
-                if name in self._parked:
-                    self._parked.discard(name)
-                    self.notify(name)
+            if self._order.free(name):
+                self.notify(name)
 
     # ---- what is to be done
 
     def notify(self, agent: str) -> None:
         """Something was committed to an agent's inbox."""
-        work = self._busy.get(agent)
-        if work is not None:
-            work.lap.again = True
-        elif agent not in self._queued:
-            self._queued.add(agent)
-            self._due.append(agent)
+        if self._order.put(agent):
             self._fill()
 
     def notify_at(self, agent: str, at_ms: int) -> None:
@@ -258,23 +212,19 @@ class Engine:
         costs one question to the database, and a restart finds the envelope in any case.
         """
         for wait in _LOOK_AGAIN_MS:
-            self._push(at_ms + wait, agent)
+            self._sooner(self._order.look_once_more(agent, at_ms + wait))
 
     def _look_at(self, agent: str, at_ms: int) -> None:
-        """Look at an agent's inbox then; the earliest of such times is enough, for a look finds the next one."""
-        if self._looks.get(agent, at_ms + 1) > at_ms:
-            self._looks[agent] = at_ms
-            self._push(at_ms, agent)
+        self._sooner(self._order.look_at(agent, at_ms))
 
-    def _push(self, at_ms: int, agent: str) -> None:
-        if not self._later or at_ms < self._later[0][0]:
+    def _sooner(self, sooner: bool) -> None:
+        if sooner:
             self._wake.set()
-        heapq.heappush(self._later, (at_ms, agent))
 
     @property
     def busy(self) -> int:
         """How many agents tick now."""
-        return len(self._busy)
+        return len(self._order.busy)
 
     # ---- the service
 
@@ -289,7 +239,7 @@ class Engine:
         try:
             while not stop.is_set():
                 self._wake.clear()
-                self._promote()
+                self._order.promote(self._clock.millis())
                 self._fill()
                 if self._claims is not None:
                     await self._claim(self._claims)
@@ -306,21 +256,13 @@ class Engine:
         """Whether a cancellation is meant for the engine, and not for an agent's code."""
         return self._owner is None or self._owner.done() or self._owner.cancelling() > 0
 
-    def _promote(self) -> None:
-        now = self._clock.millis()
-        while self._later and self._later[0][0] <= now:
-            at_ms, agent = heapq.heappop(self._later)
-            if self._looks.get(agent) == at_ms:
-                del self._looks[agent]
-            self.notify(agent)
-
     async def _rest(self, stopping: asyncio.Task[bool]) -> None:
         """Until something is due, or the end."""
         woken = asyncio.create_task(self._wake.wait())
         waiting: set[asyncio.Task[bool] | asyncio.Task[None]] = {woken, stopping}
         alarm: asyncio.Task[None] | None = None
-        if self._later:
-            seconds = max(0, self._later[0][0] - self._clock.millis()) / 1000
+        if (next_ms := self._order.next_ms) is not None:
+            seconds = max(0, next_ms - self._clock.millis()) / 1000
             alarm = asyncio.create_task(self._clock.sleep(seconds))
             waiting.add(alarm)
         try:
@@ -331,7 +273,7 @@ class Engine:
                 alarm.cancel()
 
     async def _finish(self) -> None:
-        tasks = [work.task for work in self._busy.values() if work.task is not None]
+        tasks = [work.task for work in self._order.busy.values() if work.task is not None]
         try:
             if tasks:
                 await asyncio.wait(tasks)
@@ -342,25 +284,6 @@ class Engine:
 
     # ---- whose turn it is
 
-    def _room(self) -> bool:
-        """Whether one more may have ticks. Those that wait for something outside take no room."""
-        busy = len(self._busy)
-        if busy < self._limits.parallel or busy >= self._limits.open:
-            return busy < self._limits.parallel
-        before = asyncio.get_running_loop().time() - _PATIENT_S
-        patient = sum(1 for work in self._busy.values() if 0 < work.lap.since < before)
-        return busy - patient < self._limits.parallel
-
-    def _next(self) -> str | None:
-        """Whose turn it is, if there is room."""
-        while self._due and self._room():
-            agent = self._due.popleft()
-            self._queued.discard(agent)
-            if agent not in self._held:
-                return agent
-            self._parked.add(agent)
-        return None
-
     def _fill(self) -> None:
         """Begin what there is room for."""
         if self._owner is None or self._stopping:
@@ -368,13 +291,13 @@ class Engine:
         if self._claims is not None:
             self._wake.set()
             return
-        while (agent := self._next()) is not None:
-            self._begin(self._take(agent))
+        while (work := self._order.take()) is not None:
+            self._begin(work)
         self._watch_for_room()
 
     def _watch_for_room(self) -> None:
-        if self._due and self._patience is None:
-            self._patience = asyncio.get_running_loop().call_later(_PATIENT_S, self._look_for_room)
+        if self._order.waiting and self._patience is None:
+            self._patience = asyncio.get_running_loop().call_later(PATIENT_S, self._look_for_room)
 
     def _look_for_room(self) -> None:
         self._patience = None
@@ -382,9 +305,9 @@ class Engine:
 
     async def _claim(self, claims: Claims) -> None:
         """The same where others may have an agent: all that are due are claimed in one question."""
-        wanted: dict[str, _Work] = {}
-        while len(wanted) < _MOST_CLAIMED and (agent := self._next()) is not None:
-            wanted[agent] = self._take(agent)
+        wanted: dict[str, Work] = {}
+        while len(wanted) < _MOST_CLAIMED and (taken := self._order.take()) is not None:
+            wanted[taken.lap.agent] = taken
         ours: Collection[str] = ()
         try:
             ours = await claims.claim(list(wanted)) if wanted else ()
@@ -395,24 +318,16 @@ class Engine:
                 if agent in ours and not self._stopping:
                     self._begin(work)
                 else:
-                    self._drop(work)
+                    self._order.drop(work)
                     self._look_at(agent, self._clock.millis() + _TAKEN_BACK_OFF_MS)
         self._watch_for_room()
 
-    def _take(self, agent: str) -> _Work:
-        work = self._busy[agent] = _Work(Lap(agent))
-        return work
-
-    def _begin(self, work: _Work) -> None:
+    def _begin(self, work: Work) -> None:
         work.task = asyncio.create_task(self._turn(work.lap), name=f"agent {work.lap.agent}")
         work.task.add_done_callback(lambda task: self._ended(work, task))
 
-    def _drop(self, work: _Work) -> None:
-        del self._busy[work.lap.agent]
-        work.tell()
-
-    def _ended(self, work: _Work, task: "asyncio.Task[None]") -> None:
-        self._drop(work)
+    def _ended(self, work: Work, task: "asyncio.Task[None]") -> None:
+        self._order.drop(work)
         agent = work.lap.agent
         error = None if task.cancelled() else task.exception()
         if error is not None:
@@ -453,7 +368,7 @@ class Engine:
                 return None
             outcome = Outcome.DONE
             for row in rows:
-                if self._stopping or lap.leave or (left <= 0 and self._due):
+                if self._stopping or lap.leave or (left <= 0 and self._order.waiting):
                     lap.again = True
                     return None
                 left = left - 1 if left > 0 else self._limits.in_a_row

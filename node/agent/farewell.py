@@ -1,10 +1,11 @@
-"""The last tick of an agent: `on_terminate`, and what goes with the agent. It is bounded in time, and cannot keep it."""
+"""The last tick of an agent: `on_terminate`, and what goes with the agent. It is bounded in time, and keeps nobody."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from core.unit import Condition, Delete, Row, Update, Value, Write
+from core.unit import Condition, Row, Update, Value, Write
 from node.agent import reel
+from node.agent.estate import settle
 from node.agent.harvest import harvest
 from node.agent.lap import DELETED, Attempt, Lap, tick_row
 from node.agent.limit import bounds
@@ -16,7 +17,6 @@ from node.agent.state import kept
 from node.agent.supervision import Failure
 
 TERMINATE = "terminate"
-_OWNED = ("alarm", "interest", "hook")
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ async def say_farewell(means: Means, row: Row) -> Farewell:
         [
             Update("agent", same, set=changed, add={"version": 1}),
             *found.writes,
-            *(Delete(table, {"agent": name}) for table in _OWNED),
+            *settle(name, means.clock.millis() // 1_000),
             tick_row(attempt, row["version"], lap.code, means.clock.millis(), failure.text if failure else ""),
             *_recording(lap, attempt, failure),
         ],
@@ -80,7 +80,7 @@ async def _last_hook(means: Means, lap: Lap, row: Row, attempt: Attempt) -> None
 
 
 async def _asked(means: Means, lap: Lap, attempt: Attempt) -> Farewell:
-    asked = await harvest(attempt.stage, lap, means.unit)
+    asked = await harvest(attempt, lap, means.unit)
     clean, now_ms = attempt.tape.redactor.text, means.clock.millis()
     said = [record(lap.agent, now_ms, kind, clean(data)) for kind, data in attempt.stage.records]
     return Farewell([*asked.writes, *said], attempt.stage.batch.thens if attempt.stage.batch is not None else [])

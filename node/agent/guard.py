@@ -1,4 +1,4 @@
-"""Runs an agent's code so that whatever it does is its own failure: bounded in time, measured, and never anybody else's.
+"""Runs an agent's code so that whatever it does is its own failure: bounded in time, measured, and nobody else's.
 
 Code that awaits can be ended at its time limit: it is cancelled, and if it goes on all the same it is dropped where it
 stands. Code that never awaits holds the whole loop, and nothing can end it from there; what it took is seen afterwards,
@@ -69,7 +69,7 @@ def _driven(code: Coroutine[Any, Any, T], waits_for: Any, meter: Meter, turn: _T
         error: BaseException | None = None
         try:
             yield waits_for
-        except BaseException as raised:
+        except BaseException as raised:  # noqa: BLE001 - it is for the code, unless that was dropped
             if turn.dropped:
                 _close(code)
                 raise _Dropped from None
@@ -201,6 +201,15 @@ class Guard:
 def _slow(message: str) -> Failure:
     error = TickTooSlow(message)
     return Failure(error.code, error.message, cause=error)
+
+
+def attempted(code: Callable[[], None], whose: str) -> Failure | None:
+    """Call code of an agent's that cannot wait, such as its types'. What it raised, as data."""
+    try:
+        code()
+    except BaseException as error:  # noqa: BLE001 - as in `Guard`
+        return _failure(error, whose)
+    return None
 
 
 def _has_loop() -> bool:

@@ -1,11 +1,12 @@
 """What a tick has asked for, as the writes of its commit: marks, kept values, alarms and interests."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from core.unit import Among, Condition, Delete, Insert, UnitOfWork, Update, Write
 from node.agent import alarm, interest
-from node.agent.context import Stage
-from node.agent.lap import Lap
+from node.agent.lap import Attempt, Lap
 
 MAX_MARKS = 1_024
 """How many ids an agent remembers as seen; the oldest go."""
@@ -13,29 +14,31 @@ MAX_MARKS = 1_024
 
 @dataclass(slots=True)
 class Harvest:
-    """Writes, and by how many bytes they change what the agent keeps: `elsewhere` is what some of them count themselves."""
+    """Writes, and by how many bytes they change what the agent keeps. `elsewhere` is what some count themselves."""
 
     writes: list[Write] = field(default_factory=list)
     stored: int = 0
     elsewhere: int = 0
 
 
-async def harvest(stage: Stage, lap: Lap, unit: UnitOfWork) -> Harvest:
+async def harvest(attempt: Attempt, lap: Lap, unit: UnitOfWork) -> Harvest:
     """The writes for all that a tick has asked for, but for its state.
 
     Raises:
         InvalidInput: it would have too many alarms or interests.
         VendoError: the database failed.
     """
-    found = Harvest()
+    stage, found = attempt.stage, Harvest()
     if stage.marks:
         await _marks(found, list(stage.marks), lap, unit)
     if stage.items:
         await _items(found, stage.items, lap.agent, unit)
     if stage.alarms:
-        found.writes += await _asked(stage.alarms, alarm.TABLE, alarm.MAX_ALARMS, lap.agent, unit)
+        found.writes += await _asked(stage.alarms, alarm.TABLE, alarm.MAX_ALARMS, lap.agent, attempt.began_ms, unit)
     if stage.interests:
-        found.writes += await _asked(stage.interests, interest.TABLE, interest.MAX_INTERESTS, lap.agent, unit)
+        found.writes += await _asked(
+            stage.interests, interest.TABLE, interest.MAX_INTERESTS, lap.agent, attempt.began_ms, unit
+        )
     if stage.batch is not None and stage.batch.writes:
         found.writes += stage.batch.writes
         found.elsewhere = sum(map(_stored, stage.batch.writes))
@@ -71,17 +74,24 @@ async def _items(found: Harvest, items: dict[str, str | None], agent: str, unit:
             found.writes.append(Insert("item", {"agent": agent, "key": key, "value": value}))
 
 
+class _Wish(Protocol):
+    """An alarm or an interest that was asked for."""
+
+    def writes(self, agent: str, name: str, now_ms: int, /) -> tuple[Write, ...]:
+        """What sets it."""
+
+
 async def _asked(
-    asked: dict[str, tuple[Write, ...] | None], table: str, most: int, agent: str, unit: UnitOfWork
+    asked: Mapping[str, _Wish | None], table: str, most: int, agent: str, now_ms: int, unit: UnitOfWork
 ) -> list[Write]:
     """Alarms or interests: those that are taken away make room for the others."""
-    gone = tuple(one for one, writes in asked.items() if writes is None)
-    coming = [one for one, writes in asked.items() if writes is not None]
+    gone = tuple(one for one, wish in asked.items() if wish is None)
+    coming = {one: wish for one, wish in asked.items() if wish is not None}
     if coming:
         freed = await unit.count(table, {"agent": agent, "id": Among(gone)}) if gone else 0
         await alarm.afford(unit, table, agent, coming, most + freed)
     taken: list[Write] = [Delete(table, {"agent": agent, "id": one}) for one in gone]
-    return [*taken, *(write for writes in asked.values() for write in writes or ())]
+    return [*taken, *(write for one, wish in coming.items() for write in wish.writes(agent, one, now_ms))]
 
 
 def size(key: str, value: str | None) -> int:

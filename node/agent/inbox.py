@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from core.unit import Among, Condition, Insert, Row, UnitOfWork, Update, Write
+from core.unit import Among, Condition, Insert, Row, UnitOfWork, Update
 
 log = logging.getLogger(__name__)
 
@@ -74,32 +74,6 @@ def envelope(
         "written_at": written_at,
     }
     return Insert(TABLE, row, or_ignore=or_ignore)
-
-
-def job_finished(caller: str, job_id: str, view: str, at: int) -> tuple[Write, ...]:
-    """The writes that tell an agent that its job has ended; none if no agent asked for it.
-
-    Args:
-        caller: who asked, as the gate names it.
-        job_id: the job; one event per job, however often it is told.
-        view: what is known of the job, as JSON.
-        at: Unix seconds.
-    """
-    agent = agent_of(caller)
-    if agent is None:
-        return ()
-    return (
-        envelope(
-            agent,
-            f"job-{job_id}",
-            cause="event",
-            source="market",
-            sender="",
-            payload='{"type":"job.finished","job":' + view + "}",
-            at=at,
-            or_ignore=True,
-        ),
-    )
 
 
 def agent_of(caller: str) -> str | None:
@@ -216,13 +190,3 @@ class Waiting:
         where: dict[str, Condition] = {"n": Among(tuple(row["n"] for row in late)), "state": NEW}
         await self._unit.commit([Update(TABLE, where, set={"state": EXPIRED, "ended_at": at}, rows=None)])
         log.info("triggers came too late", extra={"action": "triggers_expired", "agent": agent, "count": len(late)})
-
-    async def next(self, agent: str, now_ms: int) -> Row | int | None:
-        """The next envelope that is due; or when one will be (Unix ms); or None if nothing waits."""
-        rows, again = await self.due(agent, now_ms)
-        return rows[0] if rows else again
-
-    async def find(self, n: int) -> Row | None:
-        """The envelope with this number, or None."""
-        rows = await self._unit.select(TABLE, {"n": n})
-        return rows[0] if rows else None

@@ -9,7 +9,7 @@ several share a database each may hold a share that the others do not see, so th
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,12 +65,14 @@ class Intake:
 
     Attributes:
         counts: what became of what had no room, since the start: rejected, dropped, dead, expired.
+        check: raises if nothing is taken from outside at present: the disk is nearly full.
     """
 
     def __init__(self, unit: UnitOfWork, clock: Clock, overflow: Overflow | None = None) -> None:
         self._unit, self._clock, self._overflow = unit, clock, overflow or Overflow()
         self._rooms: dict[str, _Room] = {}
         self.counts: Counter[str] = Counter()
+        self.check: Callable[[], None] = lambda: None
 
     # ---- the policy
 
@@ -112,11 +114,13 @@ class Intake:
 
         Raises:
             InboxFull: there is no room, and the policy refuses newcomers.
+            DiskLow: the disk is nearly full; whoever sends it may try again.
         """
         agent = str(row.row["agent"])
         if row.row["source"] in EXEMPT:
             yield (row,)
             return
+        self.check()
         room = self._rooms.pop(agent, None) or _Room()
         self._rooms[agent] = room  # as the newest
         verdict = await self._judge(room, agent, row, strict=strict)

@@ -11,11 +11,11 @@ import orjson
 from pydantic import BaseModel
 
 from core.unit import Condition, Insert, Row, UnitOfWork, Within
-from node.agent.context import Stage
 from node.agent.guard import Meter
 from node.agent.limit import Bounds
 from node.agent.program import AnyProgram, Trigger
 from node.agent.recording import Start
+from node.agent.stage import Stage
 from node.agent.tape import LiveTape
 
 ACTIVE, DORMANT, STOPPED = "active", "dormant", "stopped"

@@ -1,7 +1,7 @@
 """An agent's life but for its ticks: made, asleep, stopped, set aside, released, deleted.
 
-What is decided here changes the version of the agent's row, so that a tick that is under way notices: it conflicts, reads
-the row again, and does not go on if it may not.
+What is decided here changes the version of the agent's row, so that a tick that is under way notices: it conflicts,
+reads the row again, and does not go on if it may not.
 """
 
 import logging
@@ -13,14 +13,15 @@ import orjson
 from core.error import Conflict, InvalidInput, NotFound, VendoError
 from core.identifier import PubKey
 from core.unit import Condition, Insert, Row, Update, Value
-from node.agent.error import AgentStatus, NoProgram, StateRefused
+from node.agent.error import AgentStatus
 from node.agent.farewell import say_farewell
+from node.agent.guard import attempted
 from node.agent.inbox import envelope
 from node.agent.lap import ACTIVE, DELETED, DORMANT, LIVING, QUARANTINED, STOPPED
 from node.agent.limit import Own, bounds
 from node.agent.log import record, topic
 from node.agent.means import Means
-from node.agent.program import AnyProgram
+from node.agent.program import AnyProgram, program_of
 from node.agent.state import NONE, config_text, configured, loaded
 from node.agent.supervision import HEALS, Failure, reason_code
 
@@ -52,13 +53,14 @@ class Lifecycle:
             NoProgram: there is no such program.
             ConfigRefused: the config does not fit it.
             StateRefused: it has no state to begin with.
+            ProgramFailed: its types raise something else.
             InvalidInput: the limits are none.
         """
         bounds((own or Own()).to_json(), self._means.limits)
-        code = self._means.programs.get(program)
-        if code is None:
-            raise NoProgram(f"This node has no program called {program!r}.")
-        _tried(code, config_text(dict(config or {})))
+        code, text = program_of(self._means.programs, program), config_text(dict(config or {}))
+        failure = attempted(lambda: _begin(code, text), program)
+        if failure is not None:
+            raise failure.error()
 
     async def create(
         self,
@@ -233,16 +235,7 @@ class Lifecycle:
         raise Conflict("Others change this agent's row again and again.")
 
 
-def _tried(program: AnyProgram, config: str) -> None:
-    """Whether a program takes these settings and has a state to begin with. Its types are an agent's code.
-
-    Raises:
-        ConfigRefused, StateRefused: as it says; or its types fail in a way of their own.
-    """
-    try:
-        configured(program, config)
-        loaded(program, NONE, "{}")
-    except VendoError:
-        raise
-    except Exception as error:  # noqa: BLE001 - the edge of an agent's own code, as in node/agent/guard.py
-        raise StateRefused(f"The types of {program.name!r} raised {type(error).__name__}.") from error
+def _begin(program: AnyProgram, config: str) -> None:
+    """An agent's first step: its settings, and a state to begin with."""
+    configured(program, config)
+    loaded(program, NONE, "{}")

@@ -4,7 +4,6 @@ A program is loaded when the first agent needs it. One that cannot be loaded sto
 name that two sources claim is nobody's, but what is built in keeps its name.
 """
 
-import contextlib
 import logging
 import os
 import re
@@ -15,14 +14,16 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from core.error import InvalidInput
 from node.agent.error import NoProgram, ProgramTaken
 from node.agent.program import AnyProgram
-from node.agent.source import load_entry, load_file, origin
+from node.agent.source import check_file, load_entry, load_file, origin
 
 log = logging.getLogger(__name__)
 
 GROUP = "vendo.agents"
 FOLDER = "agents"
+_BUILT_IN, _FILE = "built in", "file"
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}")
 
 
@@ -36,7 +37,7 @@ class Source:
 
 
 class Loader(Mapping[str, AnyProgram]):
-    """The programs of a node by name. `[]` and `get` load what is not loaded yet.
+    """The programs of a node by name; one that is not loaded yet is loaded when it is asked for.
 
     Args:
         built_in: programs that are part of the node.
@@ -69,16 +70,23 @@ class Loader(Mapping[str, AnyProgram]):
             return program
         if name in self._broken:
             raise self._broken[name].with_traceback(None)
-        source = self._source(name)
-        if source is None:
-            raise KeyError(name)
         try:
+            source = self._source(name)
+            if source is None:
+                raise KeyError(name)
             self._loaded[name] = program = source.load()
         except NoProgram as error:
             self._note(name, error)
             raise
         log.info("a program was loaded", extra={"action": "program_loaded", "program": name, "digest": program.digest})
         return program
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A program that can be used, or the default."""
+        try:
+            return self[name]
+        except (KeyError, NoProgram):
+            return default
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and (name in self._loaded or bool(self._found(name)))
@@ -104,7 +112,7 @@ class Loader(Mapping[str, AnyProgram]):
     def _found(self, name: str) -> list[Source]:
         """Who claims a name. Nothing is loaded."""
         if name in self._built_in:
-            return [Source("built in", "vendo", partial(self._built_in.__getitem__, name))]
+            return [Source(_BUILT_IN, "vendo", partial(self._built_in.__getitem__, name))]
         if not _is_program(name):
             return []
         found = [
@@ -113,15 +121,13 @@ class Loader(Mapping[str, AnyProgram]):
             if entry.name == name
         ]
         if self._folder is not None and os.path.lexists(path := self._folder / f"{name}.py"):
-            found.append(Source("file", str(path), partial(load_file, path)))
+            found.append(Source(_FILE, str(path), partial(load_file, path)))
         return found
 
     def _source(self, name: str) -> Source | None:
         found = self._found(name)
         if len(found) > 1:
-            error = ProgramTaken(f"{' and '.join(one.where for one in found)} both claim the program {name!r}.")
-            self._note(name, error)
-            raise error
+            raise ProgramTaken(f"{' and '.join(one.where for one in found)} both claim the program {name!r}.")
         return found[0] if found else None
 
     def _note(self, name: str, error: NoProgram) -> None:
@@ -133,23 +139,18 @@ class Loader(Mapping[str, AnyProgram]):
 
     # ---- for the operator
 
-    def look(self, names: Iterable[str]) -> None:
-        """Load what agents will need, at start; what cannot be loaded is logged, and stays known."""
-        for name in sorted(set(names)):
-            with contextlib.suppress(NoProgram, KeyError):
-                self[name]
-
     def reload(self, name: str) -> AnyProgram:
         """Take a changed file up, or one that was put right. What runs now ends with the code it began with.
 
         Raises:
             NoProgram: there is none, or it cannot be used; the one that was loaded stays.
+            InvalidInput: it is no file, and is loaded already.
         """
         source = self._source(name)
         if source is None:
             raise NoProgram(f"This node has no program called {name!r}.")
-        if source.kind == "entry point" and name in self._loaded:
-            raise NoProgram(f"{name!r} is an installed package's: start the node again.", remedy="")
+        if source.kind != _FILE and name in self._loaded:
+            raise InvalidInput(f"{name!r} is {source.kind}: only files are taken up while the node runs.")
         try:
             program = source.load()
         except NoProgram as error:
@@ -160,6 +161,21 @@ class Loader(Mapping[str, AnyProgram]):
         self._loaded[name] = program
         log.info("a program was loaded again", extra={"action": "program_reloaded", "program": name})
         return program
+
+    def check(self) -> dict[str, NoProgram]:
+        """What is wrong with programs by their names, as far as can be said without running them."""
+        found: dict[str, NoProgram] = {}
+        for name in self:
+            try:
+                source = self._source(name)
+                path = self._files().get(name)
+                if path is not None and source is not None and source.kind == _BUILT_IN:
+                    raise ProgramTaken(f"{path} is not used: the name is that of a program that is built in.")
+                if path is not None:
+                    check_file(path)
+            except NoProgram as error:
+                found[name] = error
+        return found
 
     def rows(self) -> list[dict[str, Any]]:
         """Every program: `name`, `source`, `where`, `digest` if it is loaded, and what is wrong with it."""

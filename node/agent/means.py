@@ -8,17 +8,17 @@ from typing import Any, TypeAlias
 from core.clock import Clock
 from core.unit import Row, UnitOfWork, Write
 from fs.feed import Feed
-from node.agent.context import Context, Files, Namespaces, Stage
-from node.agent.error import NoProgram
+from node.agent.context import Context
+from node.agent.file import Files, Namespaces
 from node.agent.guard import Guard
 from node.agent.lap import LIVING, Attempt, Lap, Rows, tick_id
 from node.agent.limit import Bounds, TickLimits, bounds
-from node.agent.program import AnyProgram, Programs
+from node.agent.program import AnyProgram, Programs, program_of
 from node.agent.recording import Start
 from node.agent.redactor import Redactor
+from node.agent.stage import Stage
 from node.agent.state import configured, loaded
 from node.agent.tape import LiveTape, Tape
-
 
 Bury: TypeAlias = Callable[[str], Awaitable[Sequence[Write]]]
 
@@ -93,10 +93,7 @@ class Means:
         """
         program = lap.program
         if program is None:
-            program = self.programs.get(row["program"])
-            if program is None:
-                raise NoProgram(f"This node has no program called {row['program']!r}.")
-            lap.program = program
+            program = lap.program = program_of(self.programs, row["program"])
         attempt.start = Start(
             lap.agent, attempt.tick_id, program.name, program.digest, row["state_version"], row["state"], row["config"],
             attempt.envelope, attempt.began_ms, attempt.until_ms, () if row["ticks"] else ("first",),

@@ -23,7 +23,7 @@ from typing import Any, Generic, TypeAlias
 from pydantic import BaseModel, ConfigDict
 
 from node.agent.context import C, Context, Files, Namespaces, S
-from node.agent.error import StateRefused
+from node.agent.error import NoProgram, StateRefused
 
 __all__ = ["Context", "Files", "Namespaces", "Nothing", "Program", "Programs", "Trigger", "code_digest"]
 
@@ -113,6 +113,18 @@ class Program(ABC, Generic[S, C]):
 
 AnyProgram: TypeAlias = Program[Any, Any]
 Programs: TypeAlias = Mapping[str, AnyProgram]
+
+
+def program_of(programs: Programs, name: str) -> AnyProgram:
+    """A program that an agent names.
+
+    Raises:
+        NoProgram: there is none, or it cannot be loaded.
+    """
+    try:
+        return programs[name]
+    except KeyError as error:
+        raise NoProgram(f"This node has no program called {name!r}.") from error
 
 
 def code_digest(program: type) -> str:

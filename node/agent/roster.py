@@ -10,7 +10,7 @@ and `visit` looks at it without waking it.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -148,12 +148,12 @@ class Roster:
         publishing: Publishing,
         configured: Sequence[AgentSection],
         rules: Callable[[AgentSection], Rules],
-        programs: Sequence[str],
+        programs: Container[str],
         gone: Callable[[str], None],
     ) -> None:
         self._unit, self._clock, self._keys, self._maker = unit, clock, keys, maker
         self._hearing, self._publishing, self._rules = hearing, publishing, rules
-        self._programs, self._gone = tuple(programs), gone
+        self._programs, self._gone = programs, gone
         self._entries = {one.name: Entry(one, True) for one in configured}
         self._made: dict[str, int] = {}
         self._leaving: set[str] = set()

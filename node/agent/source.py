@@ -10,9 +10,10 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from pydantic import BaseModel
@@ -60,6 +61,16 @@ def _check(found: os.stat_result, path: Path) -> None:
         raise ProgramUnsafe(f"{path} can be written by others.")
 
 
+def check_file(path: Path) -> None:
+    """Whether a file can be loaded, as far as can be said without running it.
+
+    Raises:
+        ProgramUnsafe: as `safe_source`.
+        ProgramBroken: it is no Python.
+    """
+    _guarded(partial(_compiled, safe_source(path), path), str(path))
+
+
 def load_file(path: Path) -> AnyProgram:
     """The program in a file: its one `Program` subclass, or what it calls `program`. Runs the file's code.
 
@@ -91,8 +102,12 @@ def load_source(source: bytes, path: Path, name: str) -> AnyProgram:
         raise
 
 
+def _compiled(source: bytes, path: Path) -> CodeType:
+    return compile(source, path, "exec", dont_inherit=True)
+
+
 def _of_module(module: ModuleType, source: bytes, path: Path) -> Any:
-    exec(compile(source, path, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - the operator's own code
+    exec(_compiled(source, path), module.__dict__)  # noqa: S102 - the operator's own code
     if "program" in vars(module):
         return module.program
     kinds = [one for one in vars(module).values() if inspect.isclass(one) and issubclass(one, Program)]

@@ -1,7 +1,7 @@
 """What follows from a tick that failed: another try, the dead letter, or the agent is set aside. Pure.
 
-A trigger that fails too often goes to the dead letter, and others go on. An agent that fails too often in a row, whatever
-the trigger, is quarantined: its triggers wait, so that none of them is spent on code that cannot deal with any.
+A trigger that fails too often goes to the dead letter, and others go on. An agent that fails too often in a row,
+whatever the trigger, is quarantined: its triggers wait, so that none is spent on code that cannot deal with any.
 """
 
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,7 @@
 """One tick: load, run the program's hooks, and commit everything it did as one unit (DESIGN §4).
 
-What fails leaves no trace but the failure itself (`node/agent/aftermath.py`). Two ticks of one agent cannot both commit:
-the version of the agent's row is compared, and its epoch, which rises when another process takes the agent over.
+What fails leaves no trace but the failure itself (`node/agent/aftermath.py`). Two ticks of one agent cannot both be
+committed: the version of its row is compared, and its epoch, which rises when another process takes the agent over.
 """
 
 import orjson
@@ -68,9 +68,11 @@ class TickRunner:
 
     async def _try(self, lap: Lap, row: Row, own: Bounds, attempt: Attempt) -> Failure | None:
         """The hooks and the commit. None if it was committed."""
-        code = self._live(lap, row, attempt)
-        failed = await self._means.guard.run(code, lap.agent, own.seconds, attempt.meter)
-        attempt.stage.close()
+        try:
+            code = self._live(lap, row, attempt)
+            failed = await self._means.guard.run(code, lap.agent, own.seconds, attempt.meter)
+        finally:
+            attempt.stage.close()
         return failed if failed is not None else await self._commit(lap, attempt)
 
     async def _live(self, lap: Lap, row: Row, attempt: Attempt) -> None:
@@ -86,7 +88,7 @@ class TickRunner:
         assert attempt.start is not None
         now_ms = self._clock.millis()
         try:
-            found = await harvest(attempt.stage, lap, self._unit)
+            found = await harvest(attempt, lap, self._unit)
         except InvalidInput as error:
             return Failure.of(error)
         more = found.stored + text_size(attempt.text) - text_size(row["state"])

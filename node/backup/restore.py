@@ -15,14 +15,15 @@ from pathlib import Path
 
 from core.error import InvalidInput, VendoError
 from core.identifier import PubKey
-from node.backup.check import Checked, check, owner_of
+from node.backup.check import check, owner_of
 from node.backup.error import BackupRoom, BackupTarget
 from node.backup.manifest import NodeManifest
 from node.backup.take import KEYS_PART, Tell
 from node.backup.unpack import Unpacking
-from node.home import DATABASE, LOCK, Lock, database_of
+from node.config import StorageSection
+from node.home import DATABASE, LOCK, PASSWORD_VARIABLE, Lock, database_of
 from node.identity.keystore import read_keys
-from node.storage.address import file_of, is_postgres
+from node.storage.address import OWN_FILE, check_database, file_of, has_password, is_postgres, shown
 
 _SPARE = 64 << 20
 
@@ -81,7 +82,7 @@ async def restore(path: Path, wish: Wish, now: int, tell: Tell = lambda _: None)
                 "The node ran while this backup was taken, so it is an old copy.",
                 remedy="Leave --moved out, or stop the node and take a backup then.",
             )
-        url = await _empty_database(checked, wish)
+        url = await _empty_database(checked.settings.storage, wish)
         draft = home.parent / f".{home.name}.restoring-{secrets.token_hex(6)}"
         draft.mkdir(mode=0o700)
         held.callback(shutil.rmtree, draft, ignore_errors=True)
@@ -128,25 +129,30 @@ def _owner(home: Path) -> PubKey | None:
         return None
 
 
-async def _empty_database(checked: Checked, wish: Wish) -> str | None:
+async def _empty_database(section: StorageSection, wish: Wish) -> str | None:
     """The URL of the database where the rows go; None for the file in the home.
 
     Raises:
         BackupTarget: something is there.
+        InvalidInput: it cannot be there.
     """
-    section = checked.settings.storage
-    url = wish.database if wish.database is not None else section.url
-    if url.startswith("sqlite:///"):
-        if file_of(url, wish.home.absolute()) != wish.home.absolute() / DATABASE:
-            raise InvalidInput("A restored file is the home's own: node.db.", remedy="Leave --database out.")
+    if wish.database is not None:
+        check_database(wish.database)
+        if has_password(wish.database):
+            raise InvalidInput(f"The password belongs into {PASSWORD_VARIABLE}, not into the address.")
+        section = section.model_copy(update={"url": wish.database})
+    home = wish.home.absolute()
+    if not is_postgres(section.url):
+        if file_of(section.url, home) != home / DATABASE:
+            raise InvalidInput(
+                f"Its configuration names a database elsewhere: {section.url}.",
+                remedy=f"Say where it is to be: --database {OWN_FILE}",
+            )
         return None
-    if not is_postgres(url):
-        raise InvalidInput("A database is sqlite:/// or postgresql://….")
-    url = str(database_of(wish.home, section.model_copy(update={"url": url})))
-    from node.storage.address import shown
-    from node.storage.postgres_copy import is_empty
+    from node.storage.postgres_copy import is_empty  # without PostgreSQL nobody needs the driver
 
-    if not await is_empty(url):
+    url = str(database_of(home, section))
+    if not await is_empty(url, unsafe=section.unsafe):
         raise BackupTarget(
             f"The database {shown(url)} is not empty.", remedy="Make an empty one and name it: --database URL."
         )

@@ -20,8 +20,7 @@ import orjson
 from node import config
 from node.backup.archive import MAX_NAME, PIECE, Pack, fits
 from node.backup.manifest import MANIFEST, SIGNATURE, NodeManifest, PartFacts, TableFacts
-from node.home import KEYS
-from node.home import database_of as home_database
+from node.home import KEYS, database_of
 from node.hosting import FILE as RELAY_FILE
 from node.identity.keystore import Locked, read_keys
 from node.storage.dump import Dump, open_dump
@@ -81,7 +80,7 @@ async def take(
         out: takes the bytes; whoever opened it sees to it that they last.
         sign: has the node sign.
         now: Unix seconds.
-        stopped: nobody runs the node, and nobody will until this has returned.
+        stopped: nobody runs the node, and nobody will until this has returned. (Who uses a server, nobody knows.)
         tell: is told how far it is.
 
     Raises:
@@ -96,7 +95,7 @@ async def take(
     parts.add(CONFIG_PART, (home / config.FILE).read_bytes())
     parts.add(KEYS_PART, (home / KEYS).read_bytes())
     tables: dict[str, TableFacts] = {}
-    engine, revision, where = "sqlite", "", database_of(settings, home)
+    engine, revision, where = "sqlite", "", database_of(home, settings.storage)
     if isinstance(where, str) or where.exists():
         async with open_dump(where) as dump:
             engine, revision = dump.engine, dump.revision
@@ -108,18 +107,13 @@ async def take(
     _files(home, parts)
     manifest = NodeManifest(
         format=1, kind="node", vendo=version("vendo"), taken_at=now, id=secrets.token_hex(32), node=node,
-        parts=tuple(parts.listed), left_out=tuple(parts.left_out), stopped=stopped,
+        parts=tuple(parts.listed), left_out=tuple(parts.left_out), stopped=stopped and isinstance(where, Path),
         engine="postgresql" if engine == "postgresql" else "sqlite", schema_revision=revision, tables=tables,
         relay_events=events,
     )  # fmt: skip
     raw = manifest.to_json()
     parts.close(raw, sign(raw))
     return manifest
-
-
-def database_of(settings: config.Config, home: Path) -> Path | str:
-    """The database of a home: a file in it, or the URL that its configuration names."""
-    return home_database(home, settings.storage)
 
 
 def row_line(row: Sequence[Any]) -> bytes:

@@ -143,7 +143,7 @@ class Unpacking:
         lines = body.splitlines()
         try:
             rows = (_row(line, kinds) for line in lines)
-            self._load.add(table, columns, (row for row in rows if not _is_mark(table, row)))
+            self._load.add(table, columns, (row for row in rows if not _is_past(table, row)))
         except (InvalidInput, ValueError) as error:
             raise BackupDamaged(f"A row of the table {table} cannot be read: {str(error)[:200]}.") from error
         self._counts[table] = self._counts.get(table, 0) + len(lines)
@@ -173,9 +173,9 @@ class Unpacking:
         return sum(report.refused.values())
 
 
-def _is_mark(table: str, row: Sequence[Any]) -> bool:
-    """Whether it says that the node was itself restored: this restore says its own."""
-    return table == "meta" and row[0] == RESTORED
+def _is_past(table: str, row: Sequence[Any]) -> bool:
+    """What a copy does not keep: that it was itself restored before, and which ledger runs its processes wrote."""
+    return table == "meta" and (row[0] in (RESTORED, "run") or str(row[0]).startswith("run/"))
 
 
 def _row(line: bytes, kinds: Sequence[str]) -> tuple[Any, ...]:

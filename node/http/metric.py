@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
+from typing import Any
 
 from relays.delay import Delay
 from relays.health import RelayHealth
@@ -41,6 +42,20 @@ def relay_metrics(states: Iterable[tuple[RelayHealth, bool]]) -> str:
     help_text = "connections to relays that somebody else named"
     parts.append(family("vendo_relay_others_up", "gauge", help_text, [({}, others)]))
     return "".join(parts)
+
+
+def upkeep_metrics(counters: Mapping[str, Any]) -> str:
+    """How full the disk is, and what was deleted for its age."""
+    free = [({"place": place}, number) for place, number in counters["free_bytes"].items()]
+    removed = [({"table": table}, number) for table, number in sorted(counters["removed"].items())]
+    return "".join(
+        [
+            family("vendo_disk_free_bytes", "gauge", "room on the file systems that the node writes to", free),
+            family("vendo_disk_low", "gauge", "whether new work is refused for want of room", [({}, counters["low"])]),
+            _counter("vendo_disk_refused", "writes that the disk refused", [({}, counters["refused_writes"])]),
+            _counter("vendo_retention_rows", "rows that were deleted for their age", removed),
+        ]
+    )
 
 
 def family(name: str, kind: str, help_text: str, samples: Iterable[tuple[Mapping[str, str], float]]) -> str:

@@ -94,6 +94,7 @@ class Inbound:
         self._lanes = Meter(LANE_BURST, LANE_PER_SECOND)
         self.queue: FairQueue[tuple[Listener, Event, int]] = FairQueue()
         self.since: dict[str, int] = {}
+        self.floor = 0  # what was written before may have been dealt with in a life that this database forgot
         self.mute: set[str] = set()  # names that hear and have no inbox: the operator's own
         self.counts: Counter[str] = Counter()
         self.wake: Callable[[], None] = lambda: None
@@ -262,6 +263,8 @@ class Inbound:
         verdict, reason = door.judge(rumor.sender, bits, rumor.kind, now, self._clock.monotonic())
         if verdict is Verdict.DROP:
             self._drop(reason)
+        elif rumor.created_at < self.floor and taken.agent not in self.mute:
+            await self._forgotten(taken)
         elif verdict is Verdict.TOLL:
             await self._on_toll(taken)
         elif rumor.kind == FILE:
@@ -272,6 +275,12 @@ class Inbound:
                 await self.take(taken)
             except InboxFull as error:
                 await self._refused(taken, error.code)
+
+    async def _forgotten(self, taken: Taken) -> None:
+        """The node was restored from a copy that is older than this: that it came is kept, and nobody acts on it."""
+        self._drop("restored")
+        await self._unit.commit([self._row(taken, State.DROPPED, "restored")])
+        self._changed(taken.agent)
 
     async def _refused(self, taken: Taken, code: str) -> None:
         """The inbox takes no more: that it came is kept, and nobody answers."""
@@ -362,7 +371,8 @@ class Inbound:
                 await self._reaction(listener.agent, event.pubkey, reacted_to(event))
                 continue
             heard, reason = door.hears(event.pubkey, now, mono)
-            if not listener.current or event.created_at < self.since.get(listener.agent, 0) or unfit(event, now):
+            since = max(self.floor, self.since.get(listener.agent, 0))
+            if not listener.current or event.created_at < since or unfit(event, now):
                 continue
             if not heard:
                 self.counts[f"mention_{reason}"] += 1

@@ -172,6 +172,10 @@ class Messages:
         self._ear.add(agent, keys, since)
         self._ear.remove(agent, keep=[one.pubkey for one in keys])
 
+    def not_before(self, at: int) -> None:
+        """What was written before then (Unix seconds) is recorded and not acted upon."""
+        self._inbound.floor = at
+
     async def recall(self, agents: Sequence[str]) -> None:
         """Read the rules that were changed while the node ran, for agents that are heard."""
         keys = tuple(RULES_KEY + name for name in agents if name in self._doors)

@@ -47,7 +47,7 @@ class UnsafeServer(VendoError):
     """This PostgreSQL cannot hold a node's database."""
 
     code = "store.unsafe"
-    remedy = "Set fsync, full_page_writes and synchronous_commit to on, or use another server (docs/how-to/use-postgresql.md)."
+    remedy = "Set fsync, full_page_writes and synchronous_commit to on; docs/how-to/use-postgresql.md says more."
 
 
 class StoreFull(Unavailable):

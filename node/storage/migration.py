@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from node.storage.address import shown
 from node.storage.error import NewerSchema, NotOurDatabase
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def revision_of(path: Path) -> str | None:
         db.close()
 
 
-def migrate(path: Path) -> bool:
-    """Run what is missing; true if something was.
+def migrate(path: Path, to: str = "head") -> bool:
+    """Run what is missing; true if something was. `to` stops at an older revision, for tests of upgrades.
 
     Raises:
         NewerSchema: the file's revision is not known here.
@@ -56,7 +57,7 @@ def migrate(path: Path) -> bool:
     """
     if _is_newest(revision_of(path), str(path)):
         return False
-    _upgrade(path)
+    _upgrade(path, to)
     return True
 
 
@@ -137,8 +138,8 @@ async def check_revision(link: "Link", where: str) -> bool:
     return _is_newest(await revision_on(link, where), where)
 
 
-async def migrate_postgres(url: str) -> bool:
-    """Run what is missing on a PostgreSQL database; true if something was.
+async def migrate_postgres(url: str, to: str = "head") -> bool:
+    """Run what is missing on a PostgreSQL database; true if something was. `to` as in `migrate`.
 
     Raises:
         NewerSchema: the database's revision is not known here.
@@ -146,7 +147,7 @@ async def migrate_postgres(url: str) -> bool:
         InvalidInput, Unreachable: as `postgres_link.connect`.
         StoreFailed, StoreFull: the server failed; the database is as it was.
     """
-    from node.storage.postgres_link import FAILED, certain, close, connect, shown
+    from node.storage.postgres_link import FAILED, certain, close, connect
 
     link = await connect(url)
     try:
@@ -156,15 +157,15 @@ async def migrate_postgres(url: str) -> bool:
         raise certain(error) from error
     finally:
         await close(link)
-    return await _upgrade_postgres(url)
+    return await _upgrade_postgres(url, to)
 
 
-async def _upgrade_postgres(url: str) -> bool:
+async def _upgrade_postgres(url: str, to: str) -> bool:
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.ext.asyncio import create_async_engine
     from sqlalchemy.pool import NullPool
 
-    from node.storage.postgres_link import FAILED, certain, connect, shown
+    from node.storage.postgres_link import FAILED, certain, connect
 
     engine = create_async_engine(
         "postgresql+asyncpg://", async_creator=lambda: connect(url, _PATIENCE), poolclass=NullPool
@@ -176,7 +177,7 @@ async def _upgrade_postgres(url: str) -> bool:
             link: Any = (await connection.get_raw_connection()).driver_connection
             if await check_revision(link, shown(url)):  # another process was quicker
                 return False
-            await connection.run_sync(_forward)
+            await connection.run_sync(_forward, to)
     except DBAPIError as error:
         raise certain(getattr(error.orig, "__cause__", None) or error) from error
     except FAILED as error:
@@ -187,14 +188,20 @@ async def _upgrade_postgres(url: str) -> bool:
 
 
 def _set_types(dialect: Any) -> None:
-    """Every whole number has 64 bits, and texts are compared by their bytes, as SQLite does both."""
-    from sqlalchemy.dialects.postgresql.base import PGTypeCompiler
+    """In tables of ours every whole number has 64 bits and texts are compared by their bytes, as SQLite does both."""
+    from sqlalchemy import BigInteger, Column, Integer, String, Text
+    from sqlalchemy.dialects.postgresql.base import PGDDLCompiler
 
-    class Types(PGTypeCompiler):
-        def visit_INTEGER(self, *_: Any, **__: Any) -> str:
-            return "BIGINT"
+    class Columns(PGDDLCompiler):
+        def get_column_specification(self, column: Column[Any], **how: Any) -> str:
+            given = column.type
+            if isinstance(given, String):
+                column.type = Text(collation="C")
+            elif isinstance(given, Integer):
+                column.type = BigInteger()
+            try:
+                return str(super().get_column_specification(column, **how))  # type: ignore[no-untyped-call]  # SQLAlchemy's
+            finally:
+                column.type = given
 
-        def visit_VARCHAR(self, *_: Any, **__: Any) -> str:
-            return 'TEXT COLLATE "C"'
-
-    dialect.type_compiler_instance = Types(dialect)
+    dialect.ddl_compiler = Columns

@@ -69,7 +69,7 @@ async def _looked(link: Link, where: str) -> _Postgres:
     return _Postgres(link, known(str(found or ""), where), {name: tuple(found) for name, found in tables.items()})
 
 
-async def is_empty(url: str) -> bool:
+async def is_empty(url: str, *, unsafe: bool = False) -> bool:
     """Whether a PostgreSQL database holds nothing, so that rows may be put there. The server is checked too.
 
     Raises:
@@ -78,7 +78,7 @@ async def is_empty(url: str) -> bool:
     """
     link = await connect(url)
     try:
-        await check_server(link)
+        await check_server(link, unsafe=unsafe)
         return not await link.fetchval("SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = current_schema())")
     except FAILED as error:
         raise certain(error) from error

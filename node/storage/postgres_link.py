@@ -6,11 +6,8 @@ from typing import Any, TypeAlias
 import asyncpg
 
 from core.error import InvalidInput, StoreUncertain, VendoError
-from node.storage.address import check_url, is_postgres, shown, without_password
+from node.storage.address import check_url, shown, without_password
 from node.storage.error import BadWrite, StoreFailed, StoreFull, Unreachable, UnsafeServer
-
-__all__ = ["FAILED", "OLDEST", "Link", "certain", "check_server", "close", "connect", "describe", "is_misfit", "is_postgres",
-           "is_verdict", "misfit", "server_faults", "shown", "uncertain"]  # fmt: skip
 
 Link: TypeAlias = asyncpg.Connection
 

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from core.unit import Among, Append, Condition, Delete, Insert, Row, Update, Within, Write
 from node.storage.postgres_question import Ask, Question, question
 from node.storage.postgres_statement import Form, Op, Unit, op
-from node.storage.postgres_text import is_plain
+from node.storage.postgres_text import is_plain, written
 from node.storage.schema import LEAST, MOST, MOST_ADDED, facts
 
 _MOST_PLANS, _MOST_WORDS = 4_096, 256
@@ -179,9 +179,14 @@ def compiled(writes: Iterable[Write]) -> Unit:
     Raises:
         BadWrite: a write does not fit the schema.
     """
-    return tuple(
-        [write if isinstance(write, Append) else planned(write, position) for position, write in enumerate(writes)]
-    )
+    return tuple([_step(write, position) for position, write in enumerate(writes)])
+
+
+def _step(write: Write, position: int) -> Op | Append:
+    if isinstance(write, Append):
+        written(write.run)  # by which its place is looked up
+        return write
+    return planned(write, position)
 
 
 _ENTRY = tuple(column for column in facts("entry").kinds if column != facts("entry").counter)

@@ -14,6 +14,7 @@ import asyncpg
 from core.clock import Clock
 from core.error import VendoError
 from core.unit import Append, Row
+from node.storage.address import shown
 from node.storage.chain import Chain, Seal
 from node.storage.error import NewerSchema, StoreFailed, clash, missed
 from node.storage.fence import FENCE_SQL, Fence
@@ -28,12 +29,11 @@ from node.storage.postgres_link import (
     is_misfit,
     is_verdict,
     misfit,
-    shown,
     uncertain,
 )
 from node.storage.postgres_plan import entry_op
 from node.storage.postgres_statement import Op, Unit
-from node.storage.postgres_text import read
+from node.storage.postgres_text import read, written
 from node.storage.postgres_wave import FENCED, Wave, judged, sieve, together, waves_of
 from node.storage.schema import facts
 
@@ -163,11 +163,11 @@ class PostgresWriter:
         if not runs:
             return
         try:
-            rows = await link.fetch(_HEADS, list(runs), timeout=_PATIENCE_S)
+            rows = await link.fetch(_HEADS, [written(run) for run in runs], timeout=_PATIENCE_S)
         except FAILED as error:
             raise self._failed(error) from error
         for row in rows:
-            self._newest[row["run"]] = {"seq": row["seq"], "id": row["id"], "raw": read(row["raw"])}
+            self._newest[read(row["run"])] = {"seq": row["seq"], "id": row["id"], "raw": read(row["raw"])}
         self._known |= runs
 
     def _sealed(self, units: Sequence[Unit], verdicts: Verdicts) -> Sealed:

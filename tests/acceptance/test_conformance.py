@@ -1,20 +1,23 @@
-"""The conformance suite of the agent runtime, by the names that it was planned under, on every database.
-
-What belongs to a later part of the runtime stands at the end, by name.
-"""
+"""The conformance suite of the agent runtime, by the names that it was planned under, on every database."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
 
 from core.clock import SystemClock
-from core.unit import Row
+from fs.error import AccessDenied
+from fs.namespace import Access, Mount, Namespace
+from fs.service.inbox import inbox_service
+from fs.service.logs import logs_service
+from fs.session import Role, Session
 from node.agent.bell import Alarms
 from node.agent.inbox import envelope
+from node.agent.intake import Intake
+from node.agent.mailbox import AgentInbox
+from node.agent.overflow import Overflow
 from node.agent.program import Trigger
 from node.storage.chain import unsigned_seal
 from tests.unit.node.agent.agent_part import PUBKEY, Bench, Here, Scripted, remember
@@ -115,7 +118,9 @@ async def test_dedup_helpers(open_again: Open) -> None:
     async with again.running():
         await again.put("a", "m2", payload={"note": "n"})
         await again.put("a", "m3", payload={"note": "other"})
-        same = envelope("a", "m1", cause="message", source="test", sender="operator", payload="{}", at=1, or_ignore=True)
+        same = envelope(
+            "a", "m1", cause="message", source="test", sender="operator", payload="{}", at=1, or_ignore=True
+        )
         await again.unit.commit([same])
         again.engine.notify("a")
         await again.idle("a")
@@ -202,5 +207,58 @@ async def test_trigger_envelope_id(unit: Base) -> None:
     assert alarm.envelope_id == f"alarm:soon:{alarm.payload['due_ms']}", "a second fire of it is the same envelope"
 
 
-def _read(row: Row) -> Any:
-    return orjson.loads(row["state"])
+async def test_overflow_deadletter(unit: Base) -> None:
+    """What there is no room for lands in the dead letter with the reason, and is handed out again or given up."""
+    bench = bench_on(unit)
+    await bench.engine.create("a", "scripted", PUBKEY)
+    intake = Intake(unit, bench.clock, Overflow(max_depth=3, dead_letter_max=3))
+    inbox = AgentInbox("a", unit, bench.clock, bench.engine.notify, intake)
+    tree = Namespace([Mount("/inbox", inbox_service(inbox), Access.READ)])
+
+    def asked(key: str = "k") -> Session:
+        return Session("operator", Role.OPERATOR, key, unit=unit)
+
+    answers = [orjson.loads(await tree.call("/inbox", b"hello", asked(f"k{number}"))) for number in range(7)]
+    states = [answer["status"] for answer in answers]
+    assert states == ["queued", "queued", "dead", "dead", "dead", "dropped", "dropped"], "`initialize` waits as well"
+    assert orjson.loads(await tree.read("/inbox/count", asked())) == {"new": 3, "dead": 3, "dropped": 2, "expired": 0}
+    dead = orjson.loads(await tree.read("/inbox/deadletter", asked()))
+    assert [row["error"].split(":")[0] for row in dead] == ["agent.inbox_full"] * 3
+    first, second, third = (answer["envelope_id"] for answer in answers[2:5])
+    await tree.call(f"/inbox/deadletter/{second}/discard", b"", asked())
+    with pytest.raises(AccessDenied):
+        await tree.call("/inbox/deadletter/replay", b"", Session("agent:a", Role.AGENT, "k", unit=unit))
+    async with bench.running():
+        await bench.idle("a")
+        await tree.call(f"/inbox/deadletter/{first}/replay", b"", asked())
+        assert orjson.loads(await tree.call("/inbox/deadletter/replay", b"", asked())) == {"replayed": 1}
+        await bench.idle("a")
+        again = orjson.loads(await tree.call(f"/inbox/deadletter/{third}/replay", b"", asked()))
+        assert again == {"envelope_id": third, "state": "done"}, "asked for again it does nothing"
+    handled = [answers[0]["envelope_id"], answers[1]["envelope_id"], first, third]
+    assert (await bench.state("a"))["seen"] == ["initialize", *handled]
+
+
+async def test_watch_semantics(unit: Base) -> None:
+    """A watch tells of changes as they come, of those before it on request, and every watcher sees the same."""
+    bench = bench_on(unit)
+    files = Namespace([Mount("/logs", logs_service(bench.trace("a")), Access.READ)])
+    watcher = Session("operator", Role.OPERATOR)
+    async with bench.running("a"):
+        await bench.idle("a")
+        live = [files.watch("/logs/trace", watcher) for _ in range(2)]
+        waiting = [asyncio.create_task(anext(one)) for one in live]
+        await asyncio.sleep(0.05)
+        assert not any(one.done() for one in waiting), "nothing has happened yet"
+        await bench.put("a", "m1")
+        first, second = await asyncio.wait_for(asyncio.gather(*waiting), 5)
+        assert first == second
+        assert orjson.loads(first.data)["data"]["cause"] == "message"
+        past = files.watch("/logs/trace", watcher, 0)
+        told = [await asyncio.wait_for(anext(past), 5) for _ in range(2)]
+        assert [orjson.loads(one.data)["data"]["cause"] for one in told] == ["initialize", "message"]
+        assert told[1] == first
+        resumed = files.watch("/logs/trace", watcher, told[0].id)
+        assert await asyncio.wait_for(anext(resumed), 5) == first, "from a cursor on nothing is left out or twice"
+        for one in (*live, past, resumed):
+            await one.aclose()  # type: ignore[attr-defined]  # a watch is an async generator

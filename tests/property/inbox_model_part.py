@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from core.unit import UnitOfWork, Write
 
-TRIES, QUARANTINE, BACK_OFF_MS = 3, 4, 1_000
+TRIES, QUARANTINE, BACK_OFF_MS = 2, 5, 1_000
 FAILING = ("fail", "slow")
 
 

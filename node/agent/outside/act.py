@@ -27,7 +27,7 @@ from core.error import InvalidInput
 from fs.tree import json_object
 
 TURN = "/turn"
-COMMIT, ABORT = f"{TURN}/commit", f"{TURN}/abort"
+STATE, COMMIT, ABORT = f"{TURN}/state", f"{TURN}/commit", f"{TURN}/abort"
 MAX_WRITES = 200
 _MAX_REASON = 500
 
@@ -92,7 +92,7 @@ class Closing(NamedTuple):
         value = json_object(body, frozenset({"commit", "state", "writes"})) if body.strip() else {}
         acts = []
         if "state" in value:
-            acts.append(Act("PUT", f"{TURN}/state", orjson.dumps(object_of(value["state"], "The state"))))
+            acts.append(Act("PUT", STATE, orjson.dumps(object_of(value["state"], "The state"))))
         writes = value.get("writes", [])
         if type(writes) is not list or len(writes) > MAX_WRITES:
             raise InvalidInput(f"`writes` is a list of at most {MAX_WRITES}.")

@@ -8,7 +8,7 @@ import orjson
 from pydantic import RootModel
 
 from core.error import InvalidInput
-from fs.error import BodyTooLarge, IsDirectory, NoSuchFile, Unsupported
+from fs.error import IsDirectory, NoSuchFile, Unsupported
 from fs.tree import json_bytes, json_object
 from node.agent.context import Context
 from node.agent.outside.act import TURN, Act, Reply, object_of
@@ -38,20 +38,19 @@ def shown(ctx: Here, trigger: Trigger) -> dict[str, Any]:
     }
 
 
-async def perform(ctx: Here, trigger: Trigger, act: Act, state_bytes: int) -> Reply:
+async def perform(ctx: Here, trigger: Trigger, act: Act) -> Reply:
     """Do one act. Nothing of it is there before the tick is committed.
 
     Args:
         ctx: the tick's.
         trigger: what the turn is about.
         act: not a commit and not an abort.
-        state_bytes: how long a state may be.
 
     Raises:
         VendoError: it cannot be done; the turn goes on.
     """
     if act.path.rstrip("/") == TURN or act.path.startswith(TURN + "/"):
-        return await _own(ctx, trigger, act, state_bytes)
+        return await _own(ctx, trigger, act)
     match act.method:
         case "GET":
             return Reply(await _look(ctx, act.path))
@@ -75,7 +74,7 @@ async def _look(ctx: Here, path: str) -> bytes:
     return json_bytes([entry.to_dict() for entry in entries])
 
 
-async def _own(ctx: Here, trigger: Trigger, act: Act, state_bytes: int) -> Reply:
+async def _own(ctx: Here, trigger: Trigger, act: Act) -> Reply:
     """The files of the turn itself."""
     name, _, rest = act.path.removeprefix(TURN).strip("/").partition("/")
     if name == "memory":
@@ -85,8 +84,6 @@ async def _own(ctx: Here, trigger: Trigger, act: Act, state_bytes: int) -> Reply
     if (act.method, name) == ("GET", ""):
         return Reply(json_bytes(shown(ctx, trigger)))
     if (act.method, name) == ("PUT", "state"):
-        if len(act.body) > state_bytes:
-            raise BodyTooLarge(f"A state has at most {state_bytes} bytes.")
         ctx.state = Anything(json_object(act.body))
         return Reply(_STAGED, staged=True)
     doing = _CALLS.get(name)

@@ -17,7 +17,6 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from core.clock import Clock
-from core.effect import Permit
 from core.error import Paused
 from node.agent.outside.act import COMMIT, TURN, Act, verdict
 from node.agent.outside.child import Child, Ended
@@ -76,20 +75,17 @@ class Command(Outside[CommandConfig]):
     Args:
         turns: where turns are opened.
         clock: for the time that is left.
-        state_bytes: how long a state may be.
         folder: below it each agent has a working directory.
         parallel: how many commands run at once.
-        permit: the gate's leave to start one.
+        leave: asks the gate whether one may be started.
     """
 
     name = "command"
     config_type = CommandConfig
 
-    def __init__(
-        self, turns: Turns, clock: Clock, state_bytes: int, folder: Path, parallel: int, permit: Callable[[], Permit]
-    ) -> None:
-        super().__init__(turns, clock, state_bytes)
-        self._folder, self._slots, self._permit = folder, asyncio.Semaphore(parallel), permit
+    def __init__(self, turns: Turns, clock: Clock, folder: Path, parallel: int, leave: Callable[[], None]) -> None:
+        super().__init__(turns, clock)
+        self._folder, self._slots, self._leave = folder, asyncio.Semaphore(parallel), leave
 
     async def reach(self, brief: Mapping[str, Any], config: CommandConfig, turn: Turn, door: Door) -> Act | None:
         """See `Outside.reach`."""
@@ -99,7 +95,7 @@ class Command(Outside[CommandConfig]):
         except TimeoutError as error:
             raise CommandsFull from error
         try:
-            self._permit()
+            self._leave()
             return await self._run(brief, config, turn, door)
         finally:
             self._slots.release()
@@ -142,5 +138,5 @@ def _environment(config: CommandConfig, brief: Mapping[str, Any], folder: Path, 
 def _failure(ended: Ended, token: str) -> str:
     """The code, and the last lines of what it complained about."""
     lines = [line for line in ended.complained.splitlines() if line.strip()][-_SHOWN_LINES:]
-    words = scrub("\n".join(lines), [token])[-_SHOWN:]
+    words = scrub(" / ".join(lines), [token])[-_SHOWN:]
     return f"The command ended with {ended.code}." + (f" It said: {words}" if words else "")

@@ -34,11 +34,12 @@ class Turns:
     Args:
         clock: when ended turns are forgotten.
         url: where the control plane listens.
+        state_bytes: how long a state may be.
         stop_s: how long, when the node stops, turns that are open may take to end.
     """
 
-    def __init__(self, clock: Clock, url: Callable[[], str], stop_s: float = STOP_S) -> None:
-        self._clock, self._url, self._stop_s = clock, url, stop_s
+    def __init__(self, clock: Clock, url: Callable[[], str], state_bytes: int, stop_s: float = STOP_S) -> None:
+        self._clock, self._url, self._state_bytes, self._stop_s = clock, url, state_bytes, stop_s
         self._turns: dict[str, Turn] = {}  # by their token's digest, which says nothing about the token
         self._ended: deque[tuple[float, str]] = deque()
         self._reaching: dict[str, asyncio.Task[None]] = {}
@@ -70,7 +71,7 @@ class Turns:
         """
         await self._wait_for(agent)
         token = PREFIX + new_token()
-        turn, known = Turn(agent, tick_id), digest(token)
+        turn, known = Turn(agent, tick_id, self._state_bytes), digest(token)
         self._forget()
         self._turns[known] = turn
         door = Door(f"{self._url()}/agents/{agent}", token)

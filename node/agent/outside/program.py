@@ -36,13 +36,12 @@ class Outside(Program[Anything, C]):
     Args:
         turns: where turns are opened.
         clock: for the time that is left.
-        state_bytes: how long a state may be.
     """
 
     state_type = Anything
 
-    def __init__(self, turns: Turns, clock: Clock, state_bytes: int) -> None:
-        self.turns, self.clock, self.state_bytes = turns, clock, state_bytes
+    def __init__(self, turns: Turns, clock: Clock) -> None:
+        self.turns, self.clock = turns, clock
 
     @abstractmethod
     async def reach(self, brief: Mapping[str, Any], config: C, turn: Turn, door: Door) -> Act | None:
@@ -152,7 +151,7 @@ class _Sitting:
 
     async def _perform(self, act: Act) -> Reply:
         try:
-            return await perform(self._ctx, self._trigger, act, self._program.state_bytes)
+            return await perform(self._ctx, self._trigger, act)
         except Paused as error:
             self._paused = error
             raise

@@ -10,8 +10,9 @@ import asyncio
 from dataclasses import dataclass, field
 
 from core.error import VendoError
+from fs.error import BodyTooLarge
 from fs.tree import json_bytes
-from node.agent.outside.act import ABORT, COMMIT, Act, Reply
+from node.agent.outside.act import ABORT, COMMIT, STATE, Act, Reply
 from node.agent.outside.error import TurnAborted, TurnBusy, TurnExpired, TurnFull, TurnOver
 
 MAX_ACTS = 1_000
@@ -57,8 +58,8 @@ class Turn:
         works_since: when something on this machine began to work for it (`Clock.monotonic`), if anything does.
     """
 
-    def __init__(self, agent: str, tick_id: str) -> None:
-        self.agent, self.tick_id = agent, tick_id
+    def __init__(self, agent: str, tick_id: str, state_bytes: int = 1 << 20) -> None:
+        self.agent, self.tick_id, self._state_bytes = agent, tick_id, state_bytes
         self._waiting: asyncio.Queue[Asked | VendoError] = asyncio.Queue()
         self._count = 0
         self._taken: Asked | None = None
@@ -91,6 +92,8 @@ class Turn:
         self._count += 1
         if self._count > MAX_ACTS + (_SPARE if _ends(act) else 0):
             raise TurnFull(f"A turn has at most {MAX_ACTS} requests.")
+        if act.path == STATE and len(act.body) > self._state_bytes:
+            raise BodyTooLarge(f"A state has at most {self._state_bytes} bytes.")
         if self._waiting.qsize() >= MAX_WAITING:
             raise TurnBusy
         asked = Asked(act, asyncio.get_running_loop().create_future())

@@ -26,7 +26,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from yarl import URL
 
 from core.clock import Clock
-from core.effect import Permit
 from node.agent.outside.act import Act, verdict
 from node.agent.outside.error import WebhookFailed
 from node.agent.outside.host import Turns
@@ -88,9 +87,8 @@ class Webhook(Outside[WebhookConfig]):
     Args:
         turns: where turns are opened.
         clock: for the time that is left, and the timestamp.
-        state_bytes: how long a state may be.
         secret: an agent's, by its name and generation.
-        permit: the gate's leave to send.
+        leave: asks the gate whether it may be sent.
     """
 
     name = "webhook"
@@ -100,12 +98,11 @@ class Webhook(Outside[WebhookConfig]):
         self,
         turns: Turns,
         clock: Clock,
-        state_bytes: int,
         secret: Callable[[str, int], str],
-        permit: Callable[[], Permit],
+        leave: Callable[[], None],
     ) -> None:
-        super().__init__(turns, clock, state_bytes)
-        self._secret, self._permit = secret, permit
+        super().__init__(turns, clock)
+        self._secret, self._leave = secret, leave
         self._inside: aiohttp.ClientSession | None = None
         self._public: aiohttp.ClientSession | None = None
 
@@ -122,7 +119,7 @@ class Webhook(Outside[WebhookConfig]):
         session = self._inside if config.internal else self._public
         if session is None:
             raise WebhookFailed("The node does not run yet.")
-        self._permit()
+        self._leave()
         body = orjson.dumps({**brief, "turn": {"url": door.url, "token": door.token}})
         host = URL(config.url).host
         try:

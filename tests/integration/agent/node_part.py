@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from core.clock import SystemClock
 from core.effect import EffectClass, Intent, Outcome, OutcomeState, Repeated
 from core.error import NotFound
@@ -28,10 +26,13 @@ from fs.service.logs import logs_service
 from fs.service.nostr import nostr_service
 from node.agent.buyer import Buyer
 from node.agent.engine import Engine
-from node.agent.inbox import job_finished
+from node.agent.herald import Herald
+from node.agent.inbox import agent_of
+from node.agent.intake import Intake
+from node.agent.limit import TickLimits
 from node.agent.log import AgentLog
 from node.agent.mailbox import AgentInbox
-from node.agent.limit import TickLimits
+from node.agent.news import job_ended
 from node.gate.gate import NodeGate
 from node.gate.ledger import ledger_seal
 from node.gate.limits import Limits
@@ -129,9 +130,11 @@ class StandIn:
         outcome = Outcome(OutcomeState.COMMIT, Msat(more.get("cost_msat", 0)))
         writes = await self.gate.settle(self.effects[job_id], outcome)
         self.engine.notify_at(NAME, SystemClock().millis() + 5)
-        told = job_finished(view.caller, job_id, orjson.dumps(view.to_dict()).decode(), SystemClock().now())
+        clock = SystemClock()
+        herald = Herald(self.unit, clock, Intake(self.unit, clock))
+        told = await herald.tell(job_ended(agent_of(view.caller) or "", view.to_dict()))
         await asyncio.sleep(self.slow)
-        await self.unit.commit([*writes, *told])
+        await self.unit.commit([*writes, *told.writes])
 
 
 @dataclass

@@ -15,9 +15,8 @@ from aiohttp import web
 from sqlmodel import SQLModel
 
 from core.clock import SystemClock
-from core.effect import Permit
 from core.error import NotFound, Paused
-from core.identifier import EffectId, PubKey
+from core.identifier import PubKey
 from core.unit import Row
 from fs.feed import Feed
 from fs.namespace import Access, Mount, Namespace
@@ -108,14 +107,14 @@ class Outskirts:
     sent: list[tuple[str, bytes, str | None]] = field(default_factory=list)
     paused: bool = False
     stop_s: float = 0.1
+    asked: int = 0
     receiver: Receiver = field(default_factory=Receiver)
 
     def __post_init__(self) -> None:
         clock = SystemClock()
-        self.turns = Turns(clock, lambda: self.control.url, self.stop_s)
-        size = self.limits.state_bytes
-        self.webhook = Webhook(self.turns, clock, size, SECRET.format, self._permit)
-        self.command = Command(self.turns, clock, size, self.folder / "work", self.commands, self._permit)
+        self.turns = Turns(clock, lambda: self.control.url, self.limits.state_bytes, self.stop_s)
+        self.webhook = Webhook(self.turns, clock, SECRET.format, self._leave)
+        self.command = Command(self.turns, clock, self.folder / "work", self.commands, self._leave)
         programs = {one.name: one for one in (self.webhook, self.command)}
         self.engine = Engine(self.unit, clock, programs, self.namespace, self.feed, self.limits)
         grants = [
@@ -125,8 +124,8 @@ class Outskirts:
         self.control = ControlPlane(self.namespace, self._agents, Tokens(grants), self.unit, turns=self.turns)
         self.services = [self.webhook, self.engine, self.control, self.turns]
 
-    def _permit(self) -> Permit:
-        return Permit(EffectId("standing"))
+    def _leave(self) -> None:
+        self.asked += 1
 
     async def _agents(self) -> list[dict[str, Any]]:
         return []

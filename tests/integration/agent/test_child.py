@@ -26,9 +26,13 @@ async def child(argv: Sequence[str], folder: Path, grace: float = 0.2) -> AsyncI
         await made.end(grace)
 
 
-async def run(argv: Sequence[str], folder: Path, words: bytes = b"") -> Ended:
+async def run(argv: Sequence[str], folder: Path, words: bytes = b"") -> tuple[Ended, list[str]]:
+    """How it ended, and its lines."""
+    lines: list[str] = []
     async with child(argv, folder) as made:
-        return await made.talk(words)
+        ended = await made.talk(words, lines.append)
+    ended.said.flush()
+    return ended, lines
 
 
 def sh(text: str) -> list[str]:
@@ -61,18 +65,18 @@ def mark(tmp_path: Path) -> str:
 
 
 async def test_a_command_gets_its_words_and_says_its_own(tmp_path: Path) -> None:
-    ended = await run(sh("cat; echo; pwd; echo wrong >&2; exit 3"), tmp_path, b"hello")
+    ended, lines = await run(sh("cat; echo; pwd; echo wrong >&2; exit 3"), tmp_path, b"hello")
     assert ended.code == 3
-    assert ended.said.lines == ["hello", str(tmp_path)]
-    assert ended.said.last == str(tmp_path).encode()
+    assert lines == ["hello", str(tmp_path)]
+    assert ended.last == str(tmp_path).encode()
     assert ended.complained == "wrong\n"
 
 
 async def test_arguments_are_no_shell_words_and_the_environment_is_clean(tmp_path: Path) -> None:
-    ended = await run(["/usr/bin/env"], tmp_path)
-    assert set(ended.said.lines) == {f"{name}={value}" for name, value in PATH.items()}
-    ended = await run(["/bin/echo", "$(id)", "; exit 9"], tmp_path)
-    assert (ended.code, ended.said.lines) == (0, ["$(id) ; exit 9"])
+    ended, lines = await run(["/usr/bin/env"], tmp_path)
+    assert set(lines) == {f"{name}={value}" for name, value in PATH.items()}
+    ended, lines = await run(["/bin/echo", "$(id)", "; exit 9"], tmp_path)
+    assert (ended.code, lines) == (0, ["$(id) ; exit 9"])
 
 
 @pytest.mark.parametrize(
@@ -86,7 +90,7 @@ async def test_arguments_are_no_shell_words_and_the_environment_is_clean(tmp_pat
 async def test_what_cannot_start_or_is_killed_ends_as_a_shell_would_say(
     tmp_path: Path, argv: list[str], code: int, why: str
 ) -> None:
-    ended = await run(argv, tmp_path)
+    ended, _ = await run(argv, tmp_path)
     assert ended.code == code
     assert why in ended.complained
 
@@ -98,7 +102,7 @@ async def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 async def test_what_it_has_started_dies_with_it_even_outside_of_its_group(tmp_path: Path, mark: str) -> None:
     script = f"setsid sh -c 'sleep 99; : {mark}' >/dev/null 2>&1 & sh -c 'sleep 98; : {mark}' & exit 0"
-    ended = await run(sh(script), tmp_path)
+    ended, _ = await run(sh(script), tmp_path)
     assert ended.code == 0
     await gone(mark)
 
@@ -115,7 +119,7 @@ async def test_a_command_that_ignores_sigterm_is_killed_with_its_children(tmp_pa
 async def test_a_command_that_heeds_sigterm_ends_with_grace(tmp_path: Path) -> None:
     script = f"trap 'echo bye > {tmp_path}/bye; exit 0' TERM; echo ready; while :; do sleep 0.02; done"
     made = await Child.start(sh(script), tmp_path, PATH)
-    talking = asyncio.create_task(made.talk(b""))
+    talking = asyncio.create_task(made.talk(b"", print))
     await asyncio.sleep(0.3)
     talking.cancel()
     await asyncio.wait([talking])
@@ -126,30 +130,31 @@ async def test_a_command_that_heeds_sigterm_ends_with_grace(tmp_path: Path) -> N
 async def test_a_hundred_megabytes_are_not_taken(tmp_path: Path, mark: str) -> None:
     async with child(sh(f": {mark}; yes | head -c 100000000"), tmp_path) as made:
         with pytest.raises(CommandFailed, match="more than 8 MiB"):
-            await made.talk(b"")
+            await made.talk(b"", print)
     async with child(sh(f": {mark}; yes | head -c 100000000 >&2"), tmp_path) as made:
         with pytest.raises(CommandFailed, match="8 MiB"):
-            await made.talk(b"")
+            await made.talk(b"", print)
     await gone(mark)
 
 
 async def test_a_line_without_an_end_is_not_taken(tmp_path: Path) -> None:
     async with child(sh("head -c 3000000 /dev/zero | tr '\\0' x"), tmp_path) as made:
         with pytest.raises(CommandFailed, match="a line"):
-            await made.talk(b"")
+            await made.talk(b"", print)
 
 
 async def test_of_many_lines_the_first_and_the_last_are_kept(tmp_path: Path) -> None:
-    ended = await run(sh("seq 1 5000"), tmp_path)
-    assert (len(ended.said.lines), ended.said.more, ended.said.last) == (MAX_LINES, 5_000 - MAX_LINES, b"5000")
+    ended, lines = await run(sh("seq 1 5000"), tmp_path)
+    assert (len(lines), ended.last) == (MAX_LINES + 1, b"5000")
+    assert lines[:2] + lines[-2:] == ["1", "2", "100", "(4900 more lines)"]
 
 
 async def test_one_that_reads_nothing_or_closes_its_pipes_or_ends_at_once_is_no_trouble(tmp_path: Path) -> None:
     words = b"x" * 1_000_000
-    assert (await run(sh("exit 0"), tmp_path, words)).code == 0
-    assert (await run(sh("exec <&-; echo done"), tmp_path, words)).said.lines == ["done"]
-    ended = await run(sh("echo one; exec >&- 2>&-; sleep 0.2; exit 4"), tmp_path, words)
-    assert (ended.code, ended.said.lines) == (4, ["one"])
+    assert (await run(sh("exit 0"), tmp_path, words))[0].code == 0
+    assert (await run(sh("exec <&-; echo done"), tmp_path, words))[1] == ["done"]
+    ended, lines = await run(sh("echo one; exec >&- 2>&-; sleep 0.2; exit 4"), tmp_path, words)
+    assert (ended.code, lines) == (4, ["one"])
 
 
 async def test_a_node_that_is_killed_leaves_no_process_behind(tmp_path: Path, mark: str) -> None:

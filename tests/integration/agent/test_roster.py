@@ -407,7 +407,7 @@ async def test_what_comes_in_for_a_deleted_agent_keeps_nothing_busy(relay: str) 
         at.here.engine.notify("brief")
         await at.here.until(lambda: not at.here.engine.busy)
         await asyncio.sleep(0.05)
-        assert [name for _, name in at.here.engine._later if name == "brief"] == []
+        assert [name for _, name in at.here.engine._order._later if name == "brief"] == []
 
 
 async def test_old_messages_of_a_deleted_agent_are_forgotten_too(relay: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class Fault:
 # A commit writes frames of two writes each (24 bytes of header, 4096 of a page) to the log, then syncs it.
 IN_COMMIT = {
     f"{what} at the log's write {sparing}": Fault(WAL, write=code, sparing=sparing, short=short)
-    for sparing in (0, 1, 2, 7, 20)
+    for sparing in (0, 1, 9)
     for what, code, short in (
         ("ENOSPC", ENOSPC, False), ("EIO", EIO_WRITE, False), ("a short write", ENOSPC, True),
         ("a torn write", EIO_WRITE, True),
@@ -98,8 +99,8 @@ async def test_a_fault_in_commit_is_uncertain_until_looked_up_and_loses_nothing(
 
 @pytest.mark.parametrize(
     ("code", "short", "error"),
-    [(ENOSPC, False, StoreFull), (ENOSPC, True, StoreFull), (EIO_WRITE, False, StoreFailed), (EIO_WRITE, True, StoreFailed)],
-)  # fmt: skip
+    [(ENOSPC, False, StoreFull), (ENOSPC, True, StoreFull), (EIO_WRITE, True, StoreFailed)],
+)
 async def test_a_fault_before_commit_is_certain_and_takes_the_whole_group_with_it(
     base: Database, disk: Disk, code: int, short: bool, error: type[StoreFull] | type[StoreFailed]
 ) -> None:
@@ -131,6 +132,7 @@ async def test_a_fault_in_a_checkpoint_holds_up_no_tick_since_the_log_has_it_all
     for _ in range(8):
         await asyncio.gather(agents.round(), base.commit(filler))
     assert disk.writes[WAL] - before > 2 * 2 * 1_000  # twice what begins a checkpoint
+    assert disk.refused
     assert not agents.codes
     disk.heal()
     await agents.round()
@@ -142,15 +144,18 @@ async def test_a_fault_in_a_checkpoint_holds_up_no_tick_since_the_log_has_it_all
 async def test_a_fault_in_the_index_of_the_log_is_refused_and_passes(base: Database, disk: Disk) -> None:
     agents = Agents(base, 8, 12)
     await agents.make()
-    Fault(MAIN, map=EIO_MAP).strike(disk)
-    # the index grows by a part for every 4,096 frames or so; none of them may reach the file before
-    base_writes = disk.writes[WAL]
+    # the index grows by a part for every 4,096 pages of the log, which whoever reads for long keeps from being emptied
     filler = [Insert("log", {"agent": "a", "at_ms": 0, "type": "t", "data": "x" * 4_000}) for _ in range(900)]
     verdicts = []
-    for _ in range(6):
-        verdicts += await asyncio.gather(agents.round(), base.commit(filler), return_exceptions=True)
+    with closing(sqlite3.connect(base.path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM agent").fetchone()
+        Fault(MAIN, map=EIO_MAP).strike(disk)
+        for _ in range(6):
+            verdicts += await asyncio.gather(agents.round(), base.commit(filler), return_exceptions=True)
     refused = [verdict for verdict in verdicts if verdict is not None]
-    assert disk.writes[WAL] > base_writes
+    assert disk.refused
+    assert refused
     assert all(isinstance(verdict, StoreFailed | StoreUncertain) for verdict in refused)
     disk.heal()
     await agents.round()
@@ -191,5 +196,5 @@ async def test_every_acknowledged_group_of_many_ticks_was_synced_and_no_more_tha
     checkpoints = disk.syncs[MAIN] - before[MAIN]
     assert sum(agents.acknowledged.values()) == 2_000
     assert 2_000 / 512 <= groups <= 2_000 / 20
-    assert groups <= disk.syncs[WAL] - before[WAL] <= groups + 2 * checkpoints
+    assert groups <= disk.syncs[WAL] - before[WAL] <= groups + 2 * (checkpoints + 1)
     await _ended(agents)

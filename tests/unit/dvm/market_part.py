@@ -64,6 +64,7 @@ class Node:
     indexers: Sequence[str] = ()
     db: MemoryDatabase = field(default_factory=MemoryDatabase)
     tasks: list[asyncio.Task] = field(default_factory=list)
+    attach: Callable[["Node"], None] = lambda node: None
 
     async def up(self, *, copied: bool = False) -> "Node":
         """`copied`: as after a restore from an old copy of the database."""
@@ -105,6 +106,7 @@ class Node:
         )  # fmt: skip
         if copied:
             await self.buying.adopt_copy()
+        self.attach(self)
         self.stop = asyncio.Event()
         for part in (self.outbox, self.wallet, self.discovery, self.buying, self.selling):
             ready = asyncio.Event()

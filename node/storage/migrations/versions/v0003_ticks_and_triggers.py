@@ -22,9 +22,8 @@ def upgrade() -> None:
         ("tick", _tick, _TICK_OLD, _TICK_NEW),
     ):
         _remake(table, make, columns, values)
-    if op.get_bind().dialect.name == "sqlite":  # nothing older stands on anything else
-        op.execute(_WRITTEN)
-        op.execute(sa.text(_PENDING))
+    op.execute(_WRITTEN.format(at=_WRITTEN_AT[op.get_bind().dialect.name]))
+    op.execute(sa.text(_PENDING))
     _record()
     _trigger()
     _age()
@@ -37,10 +36,11 @@ _AGENT_NEW = {
 }  # fmt: skip
 _INBOX_OLD = "n, agent, envelope_id, cause, source, sender, payload, state, tries, error, at, next_at_ms"
 _INBOX_NEW = {"priority": "0", "reply_to": "''", "ended_at": "CASE WHEN state IN ('new', 'dead') THEN NULL ELSE at END"}
-_WRITTEN = (
-    "UPDATE inbox SET written_at = COALESCE(CAST(json_extract(payload, '$.created_at') AS INTEGER), 0) "
-    "WHERE state = 'new' AND source = 'nostr'"
-)
+_WRITTEN = "UPDATE inbox SET written_at = COALESCE({at}, 0) WHERE state = 'new' AND source = 'nostr'"
+_WRITTEN_AT = {
+    "sqlite": "CAST(json_extract(payload, '$.created_at') AS INTEGER)",
+    "postgresql": "CAST(CAST(payload AS json) ->> 'created_at' AS bigint)",
+}
 # agents whose addition or deletion was interrupted: they were found by reading all rows of `meta`
 _PENDING = r"""
 INSERT INTO meta (key, value) SELECT 'pending/' || substr(key, 7), '1' FROM meta WHERE key LIKE 'agent/%'
@@ -61,6 +61,8 @@ def _remake(table: str, make: Callable[[], None], columns: str, values: dict[str
         f"SELECT {columns}, {', '.join(values.values())} FROM {table}_before{order}"
     )
     op.drop_table(f"{table}_before")
+    if table == "inbox" and op.get_bind().dialect.name == "postgresql":  # its rows have kept their numbers
+        op.execute("SELECT setval('inbox_n_seq', n) FROM inbox ORDER BY n DESC LIMIT 1")
 
 
 def _agent() -> None:

@@ -106,7 +106,7 @@ def _broken() -> list[Any]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("left", _broken(), ids=repr)
+@pytest.mark.parametrize("left", _broken())
 def test_what_cannot_be_kept_is_refused_and_not_bent(left: Any) -> None:
     with pytest.raises(StateUnsound):
         kept(READER, left, 10_000)

@@ -182,7 +182,7 @@ async def _nothing(turn: Turn, door: Door) -> Act | None:
 
 @asynccontextmanager
 async def hosted() -> AsyncIterator[tuple[Turns, list[Door], Callable[..., Awaitable[Turn]]]]:
-    turns, doors = Turns(SystemClock(), lambda: "http://127.0.0.1:1"), list[Door]()
+    turns, doors = Turns(SystemClock(), lambda: "http://127.0.0.1:1", 1_000, 0.1), list[Door]()
     ready, stop = asyncio.Event(), asyncio.Event()
     task = asyncio.create_task(turns.run(ready, stop))
 
@@ -272,7 +272,7 @@ async def test_what_brings_a_trigger_is_ended_with_its_turn_and_the_next_turn_wa
 
 
 async def test_a_node_that_stops_fails_open_turns_without_blaming_them_and_opens_no_more() -> None:
-    turns = Turns(SystemClock(), lambda: "")
+    turns = Turns(SystemClock(), lambda: "", 1_000, 0.1)
     ready, stop = asyncio.Event(), asyncio.Event()
     task = asyncio.create_task(turns.run(ready, stop))
     turn = await turns.open("a", "t", _nothing)

@@ -1,0 +1,56 @@
+"""What many rows cost a node: a million messages, and an agent with a long life."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.process import Children
+from bench.target import Section, Target, ratio
+from bench.tick_floor import Ground
+
+AGENTS = 1_000
+MANY, FEWER, HISTORY = 1_000_000, 100_000, 100_000
+_CHILD_S = 3_600.0
+Say = Callable[[str], None]
+
+
+async def section(ground: Ground, kind: str, folder: Path, say: Say, less: int) -> Section:
+    """What many rows cost: a million messages, and an agent with a long life; each in a process of its own."""
+    found = Section(f"Long inboxes and long lives on {ground.name}, through the whole engine")
+    asked = [(FEWER // less, AGENTS), (MANY // less, AGENTS), (HISTORY // less, 1)]
+    said = []
+    async with Children(folder) as children:
+        for number, (count, agents) in enumerate(asked):
+            say(f"{ground.name}: {count:,} messages for {agents:,} agents")
+            place = folder / f"drain-{number}"
+            place.mkdir()
+            argv = ("bench.tick_drain", kind, str(place), str(count), str(agents))
+            said.append((await children.start(f"drain-{number}", *argv, start_s=_CHILD_S)).said)
+            for left in place.iterdir():
+                left.unlink()
+    found.rows = [
+        {
+            "messages": count, "agents": agents, "enqueued/s": one["enqueued_per_s"], "drained/s": one["drained_per_s"],
+            "MiB before": one["before_mib"], "in its first tenth": one["early_mib"], "at most": one["most_mib"],
+            "first ticks µs": one["early_us"], "last ticks µs": one["late_us"], "lost": one["lost"],
+            "durable": ground.short,
+        }
+        for (count, agents), one in zip(asked, said, strict=True)
+    ]  # fmt: skip
+    fewer, many, life = said
+    found.targets = [
+        Target(
+            f"ticks a second at {MANY // less:,} rows, of those at {FEWER // less:,}", 0.8,
+            ratio(many["drained_per_s"], fewer["drained_per_s"]),
+        ),
+        Target(
+            f"memory at {MANY // less:,} rows, more than at {FEWER // less:,}", 16,
+            round(many["most_mib"] - fewer["most_mib"], 1), at_least=False, unit=" MiB",
+        ),
+        Target(
+            f"tick {HISTORY // less:,} of an agent, p50 of the last 1,000, of the tenth's", 1.2,
+            ratio(life["late_us"], life["early_us"]), at_least=False,
+        ),
+        Target("messages lost or dealt with twice", 0, sum(abs(one["lost"]) for one in said), at_least=False, unit=""),
+    ]  # fmt: skip
+    found.notes = [f"{ground.durability}; the same for every line."]
+    return found

@@ -1,0 +1,53 @@
+"""/programs, for the operator: what agents can be made of, and what is wrong with it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from core.error import InvalidInput
+from fs.secret import Secret
+from fs.session import Session
+from fs.tree import File, Folder, Tree, json_bytes, json_object, json_reader
+
+
+class Programs(Protocol):
+    """The node's programs: `node.agent.library.Library`."""
+
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """All of them."""
+
+    async def reload(self, name: str) -> None:
+        """Take a changed file up; agents that were set aside for want of it go on."""
+
+    async def secret(self, agent: str) -> Secret:
+        """What signs the triggers that are sent to an agent by webhook."""
+
+
+def programs_service(programs: Programs) -> Tree:
+    """The service at `/programs`."""
+
+    async def listing() -> Any:
+        return list(programs.rows())
+
+    async def reload(body: bytes, session: Session) -> bytes:
+        name = _name(body, "name")
+        await programs.reload(name)
+        return json_bytes(next(row for row in programs.rows() if row["name"] == name))
+
+    async def secret(body: bytes, session: Session) -> bytes:
+        agent = _name(body, "agent")
+        found = await programs.secret(agent)
+        return Secret(json_bytes({"agent": agent, "secret": found.decode()}))
+
+    files: dict[str, File | Folder] = {
+        "list": File("all programs: name, source, where, digest, problem", read=json_reader(listing)),
+        "reload": File('take a changed file up: {"name": "..."}', call=reload),
+        "secret": File('what signs the triggers of an agent that is a webhook: {"agent": "..."}', call=secret),
+    }
+    return Tree(Folder("What agents can be made of.", files))
+
+
+def _name(body: bytes, field: str) -> str:
+    value = json_object(body, frozenset({field})).get(field)
+    if type(value) is not str:
+        raise InvalidInput(f'The body is {{"{field}": "..."}}.')
+    return value

@@ -1,0 +1,98 @@
+"""An agent's files as one tick sees them. Pure."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import orjson
+
+from core.identifier import derived_id
+from fs.namespace import Namespace
+from fs.protocol import Stat
+from fs.session import Batch, Role, Session
+from node.agent.stage import Stage
+from node.agent.tape import Tape
+
+Namespaces: TypeAlias = Callable[[str], Namespace]
+
+
+class Files:
+    """The agent's namespace as one tick sees it. Calls get keys that a repeated tick finds again."""
+
+    __slots__ = ("_agent", "_envelope_id", "_namespaces", "_session", "_stage", "_tape")
+
+    def __init__(self, namespaces: Namespaces, agent: str, envelope_id: str, tape: Tape, stage: Stage) -> None:
+        self._namespaces, self._agent, self._envelope_id = namespaces, agent, envelope_id
+        self._tape, self._stage = tape, stage
+        self._session: Session | None = None
+
+    def _seen_as(self) -> Session:
+        if self._session is None:
+            self._stage.batch = Batch()
+            self._session = Session(f"agent:{self._agent}", Role.AGENT, batch=self._stage.batch)
+        return self._session
+
+    async def list(self, path: str) -> list[Stat]:
+        """What is in a directory.
+
+        Raises:
+            VendoError: as `fs.namespace.Namespace.list`.
+        """
+        self._stage.open()
+        self._stage.reads += 1
+
+        async def fetch() -> bytes:
+            return orjson.dumps(await self._namespaces(self._agent).list(path, self._seen_as()))
+
+        return [Stat(**one) for one in orjson.loads(await self._tape.read("list", (path,), fetch))]
+
+    async def read(self, path: str) -> bytes:
+        """The whole content of a file.
+
+        Raises:
+            VendoError: as `fs.namespace.Namespace.read`.
+        """
+        self._stage.open()
+        self._stage.reads += 1
+
+        async def fetch() -> bytes:
+            return await self._namespaces(self._agent).read(path, self._seen_as())
+
+        return await self._tape.read("read", (path,), fetch)
+
+    async def write(self, path: str, body: bytes) -> None:
+        """Replace a file's content when the tick is committed.
+
+        Raises:
+            VendoError: as `fs.namespace.Namespace.write`.
+        """
+        session = self._keyed(None)
+
+        async def fetch() -> bytes:
+            await self._namespaces(self._agent).write(path, body, session)
+            return b""
+
+        await self._tape.read("write", (path, body), fetch)
+
+    async def call(self, path: str, body: bytes, key: str | None = None) -> bytes:
+        """Send one record; what it causes begins when the tick is committed.
+
+        Args:
+            path: the file to call.
+            body: the record.
+            key: the idempotency key; one that derives from agent, envelope and count if None.
+
+        Raises:
+            VendoError: as `fs.namespace.Namespace.call`.
+        """
+        session = self._keyed(key)
+
+        async def fetch() -> bytes:
+            return await self._namespaces(self._agent).call(path, body, session)
+
+        return await self._tape.read("call", (path, session.key or "", body), fetch)
+
+    def _keyed(self, key: str | None) -> Session:
+        self._stage.change()
+        self._stage.calls += 1
+        key = key or derived_id("tick", self._agent, self._envelope_id, str(self._stage.calls))
+        return self._seen_as().with_key(key)

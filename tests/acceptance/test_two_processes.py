@@ -1,0 +1,261 @@
+"""Two processes of one node on one PostgreSQL: nothing is lost or done twice, whichever of them dies or stands still.
+
+The tests share one market and run in any order: each brings up what the one before it ended.
+"""
+
+import asyncio
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from cli.demo.checker import Mint, Party, read_jobs, restored_balance
+from tests.company_part import FENCED, LEASE_S, Proxy, company, holds, leads, pause, processes, rows, wake
+from tests.market_part import SUMMARY_21, Market, Spec
+
+pytestmark = [pytest.mark.needs("postgres"), pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+
+TEXT = " ".join(f"Sentence number {n} says that two hands on one purse pay once, and not {n} times." for n in range(6))
+AGENTS = [f"marker-{number}" for number in range(6)]
+SLOW = "slow"
+SLACK_S = 2.0  # of a busy machine
+# It says in a file when each tick begins and ends, and where; a line is written in one go.
+MARKER = """
+import asyncio, os
+from pydantic import BaseModel
+from node.agent.program import Program
+
+class Seen(BaseModel):
+    messages: list[str] = []
+
+class Where(BaseModel):
+    marks: str = ""
+    seconds: float = 0.15
+
+def mark(ctx, word, trigger):
+    with open(ctx.config.marks, "ab", buffering=0) as file:
+        file.write(f"{word} {os.getpid()} {ctx.agent} {trigger.envelope_id}\\n".encode())
+
+class Marker(Program[Seen, Where]):
+    name = "marker"
+    state_type, config_type = Seen, Where
+
+    async def on_trigger(self, ctx, trigger):
+        if trigger.cause != "message":
+            return
+        mark(ctx, "begin", trigger)
+        await asyncio.sleep(ctx.config.seconds)
+        ctx.state.messages.append(trigger.envelope_id)
+        mark(ctx, "end", trigger)
+"""
+
+
+def _agents(marks: Path) -> str:
+    told = [(name, 0.15) for name in AGENTS] + [(SLOW, 1.0)]
+    return "".join(
+        f'\n[[agent]]\nname = "{name}"\nprogram = "marker"\nconfig = {{ marks = "{marks}", seconds = {seconds} }}\n'
+        for name, seconds in told
+    )
+
+
+@dataclass(slots=True)
+class Place:
+    """What the tests share."""
+
+    town: Market
+    url: str
+    proxy: Proxy
+    marks: Path
+
+    async def both(self) -> tuple[str, str]:
+        """See to it that both processes are up; the steward's name, and the other's."""
+        for name in ("one", "two"):
+            if name not in self.town.nodes:
+                await self.town.up(name)
+
+        async def who() -> tuple[str, str] | None:
+            for one, other in (("one", "two"), ("two", "one")):
+                if await leads(self.town, one) and len((await processes(self.town, other))["members"]) == 2:
+                    return one, other
+            return None
+
+        found: tuple[str, str] = await holds(who, "one of two to lead", LEASE_S + 10)
+        return found
+
+    async def send(self, name: str, agent: str, text: str) -> str:
+        """A message for an agent, left at one of the processes; its envelope's id."""
+        status, answer = await self.town.call(name, f"{agent}/inbox/new", {"text": text}, f"{agent}-{text}")
+        assert status < 300, answer
+        return str(answer["envelope_id"])
+
+    async def until_done(self, sent: Sequence[tuple[str, str]], timeout: float = 30.0) -> None:
+        """Wait until all of these (agent, envelope) are dealt with."""
+        ids = [envelope for _, envelope in sent]
+        sql = "SELECT count(*) FROM inbox WHERE envelope_id = ANY($1) AND state = 'done'"
+
+        async def are() -> bool:
+            return bool((await rows(self.url, sql, ids))[0][0] == len(ids))
+
+        await holds(are, "all messages to be dealt with", timeout)
+
+    def lines(self) -> list[tuple[str, int, str, str]]:
+        """What the ticks have marked: (begin or end, pid, agent, envelope), in the order in which it was written."""
+        found = []
+        for line in self.marks.read_text().splitlines():
+            word, pid, agent, envelope = line.split(" ")
+            found.append((word, int(pid), agent, envelope))
+        return found
+
+    async def committed(self, sent: Sequence[tuple[str, str]]) -> Counter[str]:
+        """How many ticks were committed for each envelope, by the table of ticks."""
+        sql = "SELECT envelope_id, count(*) FROM tick WHERE envelope_id = ANY($1) AND error = '' GROUP BY 1"
+        return Counter({row[0]: row[1] for row in await rows(self.url, sql, [envelope for _, envelope in sent])})
+
+    async def state(self, agent: str) -> list[str]:
+        """The envelopes that an agent's state has seen."""
+        found = await rows(self.url, "SELECT state FROM agent WHERE name = $1", agent)
+        return list(json.loads(found[0][0])["messages"])
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
+    folder, proxy = tmp_path_factory.mktemp("two"), Proxy()
+    marks = folder / "marks"
+    marks.touch()
+    async with company(
+        folder, Spec(_agents(marks)), {"seller": SUMMARY_21}, mint=True, proxy=proxy, programs={"marker": MARKER}
+    ) as (town, url):
+        await town.fund("one", 500)
+        yield Place(town, url, proxy, marks)
+
+
+def _overlaps(lines: Sequence[tuple[str, int, str, str]]) -> list[str]:
+    """Agents that had two ticks at once: a begin before the end of the one that began before it."""
+    running: dict[str, tuple[int, str]] = {}
+    found = []
+    for word, pid, agent, envelope in lines:
+        if word == "begin":
+            if agent in running:
+                found.append(f"{agent}: {envelope} in {pid} within {running[agent]}")
+            running[agent] = (pid, envelope)
+        elif running.pop(agent, None) != (pid, envelope):
+            found.append(f"{agent}: {envelope} ended in {pid} and had not begun there")
+    return found
+
+
+async def test_ticks_are_shared_out_and_no_agent_has_two_at_once(place: Place) -> None:
+    await place.both()
+    before = len(place.lines())
+    sent: list[tuple[str, str]] = []
+
+    async def write(agent: str) -> None:
+        for number in range(12):
+            sent.append((agent, await place.send(("one", "two")[number % 2], agent, f"shared-{number}")))
+
+    await asyncio.gather(*(write(agent) for agent in AGENTS))
+    await place.until_done(sent)
+    lines = place.lines()[before:]
+    assert _overlaps(lines) == []
+    pids = {place.town.nodes[name].process.pid for name in ("one", "two")}
+    assert {pid for _, pid, _, _ in lines} == pids, "both had a part in it"
+    assert await place.committed(sent) == Counter({envelope: 1 for _, envelope in sent})
+    for agent in AGENTS:
+        mine = [envelope for name, envelope in sent if name == agent]
+        assert [one for one in await place.state(agent) if one in mine] == mine, "each once, in the order of its sender"
+
+
+async def test_one_that_is_killed_is_followed_and_no_message_is_lost_or_dealt_with_twice(place: Place) -> None:
+    steward, other = await place.both()
+    before = len(place.lines())
+    dead = place.town.nodes[steward].process.pid
+    sent: list[tuple[str, str]] = []
+    for number in range(8):
+        for agent in AGENTS:
+            sent.append((agent, await place.send(other, agent, f"killed-{number}")))
+        if number == 4:
+            await place.town.nodes[steward].kill()
+            at = time.monotonic()
+            await holds(lambda: leads(place.town, other), "the other one to lead", LEASE_S + 8)
+            assert time.monotonic() - at < LEASE_S + 2 + 2, (
+                "within the lease and two seconds, and two for a busy machine"
+            )
+    place.town.children.remove(place.town.nodes.pop(steward))
+    await place.until_done(sent)
+    lines = [line for line in place.lines()[before:] if line[1] != dead]
+    assert _overlaps(lines) == []
+    assert await place.committed(sent) == Counter({envelope: 1 for _, envelope in sent})
+    for agent in AGENTS:
+        mine = [envelope for name, envelope in sent if name == agent]
+        assert [one for one in await place.state(agent) if one in mine] == mine
+
+
+async def test_one_that_stood_still_past_its_lease_finds_its_late_commit_refused(place: Place) -> None:
+    await place.both()
+    before = len(place.lines())
+    sent = [(SLOW, await place.send("one", SLOW, f"slow-{time.monotonic()}"))]
+
+    async def began() -> list[int]:
+        return [pid for word, pid, agent, _ in place.lines()[before:] if (word, agent) == ("begin", SLOW)]
+
+    pids = await holds(began, "the tick to begin")
+    stuck = next(name for name, child in place.town.nodes.items() if child.process.pid == pids[0])
+    other = "two" if stuck == "one" else "one"
+    pause(place.town, stuck)
+    await place.until_done(sent, LEASE_S + 12)
+    assert await wake(place.town, stuck) == FENCED, place.town.log(stuck)[-2_000:]
+    assert "store.fenced" in place.town.log(stuck)
+    words: dict[int, list[str]] = defaultdict(list)
+    for word, pid, _, _ in place.lines()[before:]:
+        words[pid].append(word)
+    assert words[pids[0]][:1] == ["begin"]
+    assert words[place.town.nodes[other].process.pid] == ["begin", "end"], "the other one began it anew, and ended it"
+    assert await place.committed(sent) == Counter({sent[0][1]: 1})
+    assert (await place.state(SLOW)).count(sent[0][1]) == 1
+    assert len((await processes(place.town, other))["members"]) == 1
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_payment_in_flight_is_paid_once_when_its_process_stands_still_and_comes_back(
+    place: Place, when: str
+) -> None:
+    town = place.town
+    steward, other = await place.both()
+    ring, mint, seller = town.rings["one"], Mint(town.http, town.mint), Party("seller", town.rings["seller"].node)
+    had = await restored_balance(ring, town.mint, town.http)
+    earned = await restored_balance(town.rings["seller"], town.mint, town.http)
+    place.proxy.hold(when)
+    wish = {"kind": 5001, "input": f"{when} the mint has it. {TEXT}", "max_usd": "0.05"}
+    status, made = await town.call(other, "node/compute/new", wish, f"in-flight-{when}")
+    assert status < 300, made
+    await asyncio.wait_for(place.proxy.held.wait(), 20)
+    pause(town, steward)
+    await holds(lambda: leads(town, other), "the other process to lead", LEASE_S + 8)
+
+    async def is_closed() -> bool:
+        job: dict[str, Any] = await town.get(other, f"node/compute/jobs/{made['job_id']}/status")
+        return bool(job["state"] == "delivered" and job["closed"])
+
+    await holds(is_closed, "the job to be delivered and settled", 40)
+    place.proxy.release()
+    assert await wake(town, steward) == FENCED, town.log(steward)[-2_000:]
+    assert "store.fenced" in town.log(steward)
+
+    jobs = await read_jobs(await town.events(), ring.node.pubkey, [seller], mint)
+    found = [job for job in jobs if (job.request.value("i") or "").startswith(when)]
+    assert len(found) == 1, "one request on the relay"
+    job = found[0]
+    assert len({payment.ys for payment in job.payments}) == 1, "one payment on the relay"
+    assert (set(job.states.values()), len(job.results)) == ({"SPENT"}, 1)
+    paid = job.payments[0].sat
+    got = await restored_balance(town.rings["seller"], town.mint, town.http) - earned
+    assert got == paid - job.claim_fee_sat == 21, "at the mint the seller has one payment more"
+    left = await restored_balance(ring, town.mint, town.http)
+    assert 0 <= had - left - paid <= 3, "and the buyer one payment and the fee of one swap less"
+    assert (await town.vendo(other, "wallet", "audit")).json["clean"]
+    assert (await town.vendo(other, "ledger", "verify")).code == 0
