@@ -1,4 +1,4 @@
-"""The bench: `python -m bench [market|relay|pool|agents|flood|query|tick ...]`; all of them if none is named.
+"""The bench: `python -m bench [market|relay|pool|agents|flood|query|tick|hibernate ...]`; all of them if none is named.
 
 Every number is a ratio to something measured in the same run, beside its durability. Exit code 1 if something could
 not be run at all, 2 with `--strict` if a promise is not kept.
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
-from bench import agent, durability, flood, market, paper, pool, query, relay, table, tick
+from bench import agent, durability, flood, hibernate, market, paper, pool, query, relay, table, tick
 from bench.process import ChildFailed
 from bench.target import Section
 
@@ -30,6 +30,7 @@ PARTS: dict[str, Part] = {
     "flood": flood.run,
     "query": query.run,
     "tick": tick.run,
+    "hibernate": hibernate.run,
 }
 NAMES = ("market", *PARTS)
 

@@ -39,6 +39,7 @@ from fs.namespace import Namespace
 from fs.service.compute import Market
 from fs.service.treasury import Treasurer
 from node import home as homes
+from node.agent.doorman import Doorman
 from node.agent.engine import Engine
 from node.agent.library import PURPOSE, Library
 from node.agent.presence import Face, Presence
@@ -158,6 +159,7 @@ class Node:
             hooks=HookDoor(self.waking.porter),
             front=self._relay_front(outside.http),
             turns=self.library.turns,
+            visit=self.roster.visit,
             elsewhere=self.sharing.elsewhere if self.sharing is not None else None,
         )
 
@@ -300,6 +302,9 @@ class Node:
             self._rules, programs, self._gone,
         )  # fmt: skip
         self.identities.on_change(self.roster.rekeyed)
+        self.engine.attend(self.roster)
+        self.doorman = Doorman(self.database, self.clock, self.roster)
+        self.roster.on_rest(self.doorman.changed)
         self.buying.on_finished(self._finished)
         self.buying.on_moved(self.waking.job_moved)
         self.wallet.on_booked(self.waking.paid)
@@ -346,7 +351,7 @@ class Node:
     def _face(self, name: str) -> Face | None:
         """What an agent shows in public; None if nothing."""
         section = self.roster.find(name)
-        if section is None or not section.public:
+        if section is None or not section.public or not self.roster.is_awake(name):
             return None
         paid = section.strangers == "pay"
         price = None if section.strangers == "none" else Msat.of_sat(section.toll_sat if paid else 0)
@@ -465,6 +470,7 @@ class Node:
             "storage": self.database.stats(),
             "messages": dict(self.messages.counts),
             "own_relay": self._own_relay_facts(),
+            "inboxes": dict(self.waking.intake.counts),
             "processes": self.company.facts() if self.company is not None else None,
             "disk": self.upkeep.disk.facts(),
             "restored": await self.upkeep.homecoming.facts(),
@@ -501,6 +507,7 @@ class Node:
             ("agents", self.engine),
             ("alarms", self.waking.alarms),
             ("messages", self.messages),
+            ("doorman", self.doorman),
             ("presence", self.presence),
             ("signing", self.signing),
             ("rotations", self.rotations),

@@ -12,7 +12,7 @@ from core.error import VendoError
 
 log = logging.getLogger(__name__)
 
-AGENTS, WORK, CHANGE = "agents", "work", "change"
+AGENTS, GIVE, WORK, CHANGE, LEFT = "agents", "give", "work", "change", "left"
 _NAMES = 200  # in one word: it has at most 8,000 bytes, and a name 31
 _MOST = 20_000
 
@@ -37,10 +37,12 @@ class Bell:
 
     def __init__(self, wire: Wire, own: Callable[[], str]) -> None:
         self._wire, self._own = wire, own
-        self._agents: dict[str, None] = {}
+        self._names: dict[str, dict[str, None]] = {AGENTS: {}, GIVE: {}}
         self._words: dict[str, None] = {}
         self._wake = asyncio.Event()
-        self._on: dict[str, list[Callable[[Sequence[str]], None]]] = {AGENTS: [], WORK: [], CHANGE: []}
+        self._on: dict[str, list[Callable[[Sequence[str]], None]]] = {
+            word: [] for word in (AGENTS, GIVE, WORK, CHANGE, LEFT)
+        }
 
     def on(self, word: str, heard: Callable[[Sequence[str]], None]) -> None:
         """Call back when another member rings this word; with names, for those that have any."""
@@ -48,8 +50,15 @@ class Bell:
 
     def agents(self, names: Iterable[str]) -> None:
         """Something waits for these agents."""
-        if len(self._agents) < _MOST:
-            self._agents.update(dict.fromkeys(names))
+        self._tell(AGENTS, names)
+
+    def give(self, names: Iterable[str]) -> None:
+        """Somebody waits for these agents themselves."""
+        self._tell(GIVE, names)
+
+    def _tell(self, word: str, names: Iterable[str]) -> None:
+        if len(self._names[word]) < _MOST:
+            self._names[word].update(dict.fromkeys(names))
             self._wake.set()
 
     def work(self) -> None:
@@ -80,15 +89,18 @@ class Bell:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            names, words = list(self._agents), list(self._words)
-            self._agents.clear()
+            told = [" ".join((self._own(), *page)) for word in self._names for page in self._pages(word)]
+            told += [f"{self._own()} {word}" for word in self._words]
             self._words.clear()
-            pages = [names[start : start + _NAMES] for start in range(0, len(names), _NAMES)]
             try:
-                await self._wire.ring([" ".join((self._own(), *page)) for page in ([AGENTS, *page] for page in pages)])
-                await self._wire.ring([f"{self._own()} {word}" for word in words])
+                await self._wire.ring(told)
             except VendoError as error:
                 log.warning("the others were not told", extra={"action": "bell_lost", "code": error.code})
+
+    def _pages(self, word: str) -> list[list[str]]:
+        names = list(self._names[word])
+        self._names[word].clear()
+        return [[word, *names[start : start + _NAMES]] for start in range(0, len(names), _NAMES)]
 
     def _heard(self, words: str) -> None:
         sender, _, rest = words.partition(" ")

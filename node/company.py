@@ -10,7 +10,7 @@ from typing import Any
 
 from core.clock import Clock
 from node.agent.shift import SharedClaims, Shift, Ticking
-from node.bell import AGENTS, Bell
+from node.bell import AGENTS, GIVE, LEFT, Bell
 from node.member import Membership
 from node.service import Service
 from node.storage.error import Fenced
@@ -46,7 +46,9 @@ class Company:
             self._leases, clock, lock=lock, lease_s=lease_s, renew_s=renew_s, about=self._about, end=end
         )
         self.bell = Bell(self._leases, lambda: self.member.place.id)
-        self.claims = SharedClaims(self._leases, self.member, clock, self._ready, self.bell.agents)
+        self.claims = SharedClaims(self._leases, self.member, clock, self._ready, self.bell.agents, self.bell.give)
+        self.bell.on(GIVE, self.claims.wanted)
+        self.bell.on(LEFT, lambda _: self.member.hurry())
         self._shift: Shift | None = None
         self._rouse: Callable[[str], Awaitable[bool]] | None = None
         self._url = ""

@@ -159,7 +159,7 @@ class TickSection(_Section):
     away_tries: int = Field(15, ge=1, le=100)
     back_off_ms: int = Field(500, ge=1, le=600_000)
     quarantine: int = Field(15, ge=1, le=10_000)
-    parallel: int = Field(64, ge=1, le=1_024)
+    parallel: int = Field(32, ge=1, le=1_024)
     open: int = Field(1_024, ge=1, le=100_000)
     commands: int = Field(4, ge=1, le=1_024)
     in_a_row: int = Field(16, ge=1, le=10_000)
@@ -501,7 +501,7 @@ tries = 5                      # so often is a trigger tried; then it is in the 
 away_tries = 15                # the same where an agent's webhook does not answer: about three hours
 back_off_ms = 500              # the wait before the second try; doubled before each more
 quarantine = 15                # so many failed ticks in a row, and the agent is set aside until it is released
-parallel = 64                  # agents that compute at once
+parallel = 32                  # agents that compute at once
 open = 1024                    # ticks at once, with those that wait for something outside
 commands = 4                   # processes of agents that are commands, at once
 in_a_row = 16                  # ticks of one agent before others that wait have a turn

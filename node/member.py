@@ -31,8 +31,8 @@ class Registry(Protocol):
     async def join(self, lock: str, about: str) -> Place:
         """Take a slot."""
 
-    async def renew(self, place: Place, about: str) -> Roll:
-        """Renew, put out who is late, take a stewardship that is free.
+    async def renew(self, place: Place, about: str, *, judge: bool = True) -> Roll:
+        """Renew, put out who is late if we may judge, take a stewardship that is free.
 
         Raises:
             Fenced: this member was put out.
@@ -69,6 +69,7 @@ class Membership:
         self._registry, self._clock, self._lock, self._about, self._end = registry, clock, lock, about, end
         self._renew_s = renew_s
         self._tenure = Tenure(lease_s)
+        self._judges_at = 0.0
         self._place: Place | None = None
         self._fence: Fence | None = None
         self._leading = asyncio.Event()
@@ -180,8 +181,11 @@ class Membership:
 
     async def _renew(self) -> None:
         asked_at = self._clock.monotonic()
+        if self._tenure.until and not self.may_act:
+            # The database was away, and for the others too: whoever is alive renews before anybody is put out
+            self._judges_at = asked_at + 2 * self._renew_s
         try:
-            self.roll = await self._registry.renew(self.place, self._words())
+            self.roll = await self._registry.renew(self.place, self._words(), judge=asked_at >= self._judges_at)
         except Fenced:
             self._apply(PutOut())
             return

@@ -17,7 +17,8 @@ from node.retention_rule import Aged, Blanked, Family, Numbered, Rule, Scale, Wa
 
 log = logging.getLogger(__name__)
 
-PAGE = 500
+PAGE = 300  # rows of one unit: it keeps the writer for some milliseconds, at a million rows too
+SMALL_PAGE = 100  # where each row is named by several columns
 FAMILIES = 100
 COUNTED = 100_000
 MARK = "retention/"
@@ -77,15 +78,16 @@ class Pieces:
         return cutoff(self._clock.millis(), days, scale, more)
 
     async def _aged(self, rule: Aged) -> bool:
-        before, page = self._before(rule), PAGE
+        page = PAGE if len(rule.key) == 1 else SMALL_PAGE
+        before, most = self._before(rule), page
         if over := await self._over(rule):
-            before, page = None, min(PAGE, over)
+            before, most = None, min(page, over)
         elif before is None:
             return False
         where: dict[str, Condition] = {**rule.where, rule.column: Within(high=before)}
-        rows = await self._unit.select(rule.table, where, order=(rule.column,), limit=page, columns=rule.key)
+        rows = await self._unit.select(rule.table, where, order=(rule.column,), limit=most, columns=rule.key)
         await self._delete(rule.table, rule.key, rows, where)
-        return len(rows) == page
+        return len(rows) == most
 
     async def _over(self, rule: Aged | Numbered) -> int:
         """How many rows there are beyond what the setting allows. Counted once in a sweep."""

@@ -15,7 +15,7 @@ from core.clock import Clock
 from core.effect import Permit
 from core.error import InvalidInput, VendoError
 from core.identifier import EffectId
-from core.unit import Delete, Insert, UnitOfWork, Update, Within, Write
+from core.unit import Insert, UnitOfWork, Update, Within, Write
 from relays.address import canonical
 from relays.error import MalformedEvent
 from relays.event import Event, parse_json
@@ -30,10 +30,6 @@ TICK_S = 0.25
 SCAN_S = 15.0
 REACH_S = 300.0
 MAX_ROUNDS = 12
-PRUNE_S = 600.0
-KEEP_MS = 7 * 86_400_000
-_PRUNE_ROWS = 500
-_PRUNE_PAUSE_S = 0.05
 _PAGE_ROWS = 2_000
 SCAN_OVERLAP_S = 5.0
 _GROUP = 1_000
@@ -268,7 +264,7 @@ class Outbox:
         return True
 
     async def _tick(self) -> None:
-        scanned = pruned = self._clock.monotonic()
+        scanned = self._clock.monotonic()
         while True:
             await self._clock.sleep(TICK_S)
             mono = self._clock.monotonic()
@@ -283,9 +279,6 @@ class Outbox:
             if mono - scanned >= SCAN_S:
                 scanned = mono
                 await self._scan()
-            if mono - pruned >= PRUNE_S:
-                pruned = mono
-                await self._prune()
 
     async def _scan(self) -> None:
         """Read more for those lanes that had more than they could hold, and what came lately without a kick."""
@@ -330,18 +323,6 @@ class Outbox:
                 last += 1
             low = last
         self._scanned_ms = self._clock.millis()
-
-    async def _prune(self) -> None:
-        """Forget what was settled a week ago: a little at a time, and all of it, or it grows faster than it goes."""
-        old = Within(None, self._clock.millis() - KEEP_MS)
-        try:
-            for state in ("sent", "refused"):
-                while rows := await self._unit.select(TABLE, {"state": state, "next_at_ms": old}, limit=_PRUNE_ROWS):
-                    keys = [{"event_id": row["event_id"], "relay": row["relay"]} for row in rows]
-                    await self._unit.commit([Delete(TABLE, key) for key in keys])
-                    await self._clock.sleep(_PRUNE_PAUSE_S)
-        except VendoError as error:
-            log.warning("The outbox was not pruned: %s", error, extra={"action": "outbox_unpruned", "code": error.code})
 
 
 def _item(row: Any) -> Item:

@@ -129,11 +129,18 @@ def _has_postgres() -> bool:
     return there or "VENDO_TEST_POSTGRES" in os.environ
 
 
+def _may_mount() -> bool:
+    from tests.disk_part import may_mount
+
+    return may_mount()
+
+
 PARTS = {
     "node": Part(_has_node, "make test-deps (root)"),
     "relays": Part(_has_relays, "make test-deps (root)"),
     "docker": Part(_has_docker, "start a Docker engine"),
     "postgres": Part(_has_postgres, "make test-deps (root)"),
+    "mount": Part(_may_mount, "run the tests as root, where file systems may be mounted"),
 }
 
 

@@ -154,7 +154,7 @@ def _installed(home: Path, name: str) -> "AnyProgram":
     from node.agent.error import NoProgram
     from node.agent.library import for_replay
 
-    found = for_replay(home).get(name)
+    found: AnyProgram | None = for_replay(home).get(name)
     if found is None:
         raise NoProgram(f"There is no program called {name!r} here.", remedy="Give its file: --program FILE")
     return found

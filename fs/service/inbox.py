@@ -142,6 +142,8 @@ def inbox_service(inbox: Inbox) -> Tree:
                     raise
         if known is not None and known["payload"] not in ("", letter.payload):  # it may have been taken from it since
             raise KeyReused
+        if known is not None and known["state"] not in ("new", "done"):
+            status = str(known["state"])
         return json_bytes({"envelope_id": envelope_id, "status": status})
 
     async def names(session: Session) -> Sequence[str]:

@@ -54,7 +54,8 @@ class AgentAlarms:
             every_ms=value.get("every_ms") or 0, cron=value.get("cron") or "",
             payload=orjson.dumps(value.get("payload") or {}).decode(),
         )  # fmt: skip
-        await alarms.afford(self._unit, alarms.TABLE, self._agent, (alarm,))
+        coming = {alarm, *alarms.staged(session, alarms.TABLE)}
+        await alarms.afford(self._unit, alarms.TABLE, self._agent, coming)
         await session.apply(writes, self._touch)
         return _alarm(alarms.row_of(writes))
 
@@ -93,7 +94,8 @@ class AgentInterests:
         """
         text = orjson.dumps(dict(pattern)).decode()
         writes = interests.watch(self._agent, interest, self._clock.now(), event, text)
-        await alarms.afford(self._unit, interests.TABLE, self._agent, (interest,), interests.MAX_INTERESTS)
+        coming = {interest, *alarms.staged(session, interests.TABLE)}
+        await alarms.afford(self._unit, interests.TABLE, self._agent, coming, interests.MAX_INTERESTS)
         await session.apply(writes)
         return _interest(alarms.row_of(writes))
 

@@ -12,6 +12,7 @@ import orjson
 
 from core.error import InvalidInput
 from core.unit import Among, Delete, Insert, Row, UnitOfWork, Update, Write
+from fs.session import Session
 from node.agent.cron import LAST_MS, Cron, read_cron
 from node.agent.inbox import envelope
 
@@ -107,6 +108,12 @@ def row_of(writes: Sequence[Write]) -> Row:
     return dict(made.row)
 
 
+def staged(session: Session, table: str) -> set[str]:
+    """Ids of the alarms, or interests, that a tick has set so far by its files."""
+    writes = (write for write in session.gathered if isinstance(write, Insert) and write.table == table)
+    return {str(write.row["id"]) for write in writes}
+
+
 async def afford(unit: UnitOfWork, table: str, agent: str, ids: Collection[str], most: int = MAX_ALARMS) -> None:
     """Whether an agent may have these besides what it has; rows that they replace do not count.
 
@@ -173,7 +180,10 @@ def envelope_id(alarm: str, due_ms: int) -> str:
 
 
 def ring(row: Row, now_ms: int, missed: int) -> Insert:
-    """The trigger itself. Times are Unix seconds; `due_ms` is the exact one."""
+    """The trigger itself. Times are Unix seconds; `due_ms` is the exact one.
+
+    Its sender is the alarm, so that each keeps an order of its own: one that fails holds back no other.
+    """
     told = {
         "alarm_id": row["id"],
         "scheduled_at": row["due_ms"] // 1000,
@@ -183,6 +193,6 @@ def ring(row: Row, now_ms: int, missed: int) -> Insert:
         "payload": orjson.loads(row["payload"]),
     }
     return envelope(
-        row["agent"], envelope_id(row["id"], row["due_ms"]), cause="alarm", source="scheduler", sender="",
+        row["agent"], envelope_id(row["id"], row["due_ms"]), cause="alarm", source="scheduler", sender=row["id"],
         payload=orjson.dumps(told).decode(), at=now_ms // 1000, or_ignore=True,
     )  # fmt: skip

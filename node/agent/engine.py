@@ -34,7 +34,8 @@ log = logging.getLogger(__name__)
 _STORE_BACK_OFF_MS = 5_000
 _TAKEN_BACK_OFF_MS = 1_000
 _LOOK_AGAIN_MS = (0, 25, 250, 2_500, 10_000)
-_MOST_CLAIMED = 256
+_MOST_CLAIMED = 64
+_BEGIN = 8
 
 
 class Claims(Protocol):
@@ -42,6 +43,13 @@ class Claims(Protocol):
 
     async def claim(self, agents: Collection[str]) -> Collection[str]:
         """Take what nobody else has; those of these that are ours now.
+
+        Raises:
+            VendoError: the database failed.
+        """
+
+    async def take(self, agent: str) -> bool:
+        """As `claim`, for somebody who waits: whoever has the agent is asked to give it back.
 
         Raises:
             VendoError: the database failed.
@@ -187,7 +195,7 @@ class Engine:
             async with hold.lock:
                 while (work := self._order.busy.get(name)) is not None:
                     await work.end()
-                if self._claims is not None and name not in await self._claims.claim([name]):
+                if self._claims is not None and not await self._claims.take(name):
                     raise AgentBusy
                 try:
                     yield
@@ -291,8 +299,12 @@ class Engine:
         if self._claims is not None:
             self._wake.set()
             return
-        while (work := self._order.take()) is not None:
+        for _ in range(_BEGIN):
+            if (work := self._order.take()) is None:
+                break
             self._begin(work)
+        else:  # others have their turn before more begin: what an agent needs is read at its beginning
+            asyncio.get_running_loop().call_soon(self._fill)
         self._watch_for_room()
 
     def _watch_for_room(self) -> None:
@@ -327,15 +339,15 @@ class Engine:
         work.task.add_done_callback(lambda task: self._ended(work, task))
 
     def _ended(self, work: Work, task: "asyncio.Task[None]") -> None:
-        self._order.drop(work)
-        agent = work.lap.agent
-        error = None if task.cancelled() else task.exception()
+        agent, error = work.lap.agent, None if task.cancelled() else task.exception()
+        if error is None and work.lap.again and not task.cancelled():
+            self._order.put_back(work)
+        else:
+            self._order.drop(work)
         if error is not None:
             log.error("an agent's task failed", exc_info=error, extra={"action": "agent_task_failed", "agent": agent})
         if error is not None or (task.cancelled() and not self._stopping):
             self._look_at(agent, self._clock.millis() + _STORE_BACK_OFF_MS)
-        elif work.lap.again:
-            self.notify(agent)
         self._fill()
 
     # ---- one agent's turn
@@ -349,6 +361,7 @@ class Engine:
         except VendoError as error:
             about = {"action": "agent_waits", "agent": lap.agent, "code": error.code}
             log.error("an agent waits for the database", extra=about)
+            lap.again = False  # whatever came meanwhile is found then
             self._look_at(lap.agent, self._clock.millis() + _STORE_BACK_OFF_MS)
         if lap.row is not None and lap.row["status"] == DORMANT and not lap.again:
             self._rest_one(lap.agent)
@@ -356,29 +369,34 @@ class Engine:
     async def _drain(self, lap: Lap) -> None:
         left = self._limits.in_a_row
         while True:
-            lap.again = False
             if await self._means.load(lap) is None:
                 return self._gone(lap)
-            rows, look_ms = await self._waiting.due(lap.agent, self._clock.millis(), PAGE)
-            if look_ms is not None:
-                self._look_at(lap.agent, look_ms)
-            if not rows:
-                if lap.again:
-                    continue
+            if not lap.page and not await self._read(lap):
                 return None
             outcome = Outcome.DONE
-            for row in rows:
+            while lap.page and outcome is Outcome.DONE:
                 if self._stopping or lap.leave or (left <= 0 and self._order.waiting):
                     lap.again = True
                     return None
                 left = left - 1 if left > 0 else self._limits.in_a_row
-                outcome = await self._tick(lap, row)
-                if outcome is not Outcome.DONE:
-                    break
+                outcome = await self._tick(lap, lap.page.pop())
+            if outcome is not Outcome.DONE:
+                lap.page.clear()  # the rest of that line must wait
             if outcome is Outcome.LIMITED:
                 return self._look_at(lap.agent, lap.until_ms)
             if outcome is Outcome.GONE:
                 return self._gone(lap)
+
+    async def _read(self, lap: Lap) -> bool:
+        """Read what may be dealt with now; whether there is anything."""
+        while True:
+            lap.again = False
+            rows, look_ms = await self._waiting.due(lap.agent, self._clock.millis(), PAGE)
+            if look_ms is not None:
+                self._look_at(lap.agent, look_ms)
+            if rows or not lap.again:
+                lap.page = rows[::-1]
+                return bool(rows)
 
     async def _tick(self, lap: Lap, envelope: Row) -> Outcome:
         if self._household is not None and lap.row is not None and lap.row["status"] == DORMANT:

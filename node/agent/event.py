@@ -31,7 +31,7 @@ class Event:
         id: the envelope's id in every inbox that it goes to, so that it comes there once.
         type: e.g. `payment.received`.
         source: what it comes from: webhook, files, market, wallet.
-        subject: what it is about: a path, an id, a name.
+        subject: what it is about: a path, an id, a name. What is about one thing keeps its order.
         data: what is known of it, without secrets.
         owner: the agent whose own thing it is; empty for the node's.
         direct: its owner is told without an interest.

@@ -51,7 +51,7 @@ class Herald:
         """The triggers, before anybody asked whether there is room."""
         return [
             envelope(
-                agent, event.id, cause="event", source=event.source, sender="",
+                agent, event.id, cause="event", source=event.source, sender=event.subject,
                 payload=orjson.dumps(event.payload(interests)).decode(), at=self._clock.now(), or_ignore=True,
             )
             for agent, interests in audience.items()

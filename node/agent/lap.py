@@ -5,7 +5,6 @@ conflicts, and it is read again. When nothing waits for the agent any more, all 
 """
 
 from dataclasses import dataclass, field
-from hashlib import sha256
 
 import orjson
 from pydantic import BaseModel
@@ -35,6 +34,7 @@ class Lap:
         bounds: what it may use.
         state: its state as the last commit left it, untouched by any code; None if it must be read from the row.
         marks: how many ids it has marked; None if nobody has counted.
+        page: triggers that may be dealt with next, in their order, the last one first.
         again: something was committed to its inbox since that was last read.
         leave: it is to end after this tick.
         since: when the tick began that runs now (the loop's clock); 0 between two.
@@ -49,6 +49,7 @@ class Lap:
     bounds: Bounds | None = None
     state: BaseModel | None = None
     marks: int | None = None
+    page: list[Row] = field(default_factory=list)
     again: bool = False
     leave: bool = False
     since: float = 0.0
@@ -97,13 +98,6 @@ class Attempt:
     def compute_us(self) -> int:
         """How long it computed, here and elsewhere, in µs."""
         return self.meter.total_ns // 1_000 + self.stage.elsewhere_us
-
-
-def tick_id(envelope: Row, began_ms: int) -> str:
-    """The id of one try of a trigger: 32 hex digits."""
-    agent, envelope_id = envelope["agent"], envelope["envelope_id"]
-    words = f"tick {agent} {len(envelope_id)} {envelope_id} {envelope['tries']} {began_ms}"  # no name has a space
-    return sha256(words.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def trigger(envelope: Row) -> Trigger:

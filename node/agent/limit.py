@@ -49,7 +49,7 @@ class TickLimits:
     """
 
     seconds: float = 30.0
-    grace_s: float = 5.0
+    grace_s: float = 2.0
     blocked_ms: int = 250
     tries: int = 5
     away_tries: int = 15
@@ -57,7 +57,7 @@ class TickLimits:
     pause_ms: int = 2_000
     full_ms: int = 60_000
     quarantine: int = 15
-    parallel: int = 64
+    parallel: int = 32
     open: int = 1_024
     in_a_row: int = 16
     state_bytes: int = 262_144

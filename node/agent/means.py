@@ -1,5 +1,6 @@
 """What ticks are made of, and the beginning of each: the agent's row, its program, its state, and a context for it."""
 
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -11,7 +12,7 @@ from fs.feed import Feed
 from node.agent.context import Context
 from node.agent.file import Files, Namespaces
 from node.agent.guard import Guard
-from node.agent.lap import LIVING, Attempt, Lap, Rows, tick_id
+from node.agent.lap import LIVING, Attempt, Lap, Rows
 from node.agent.limit import Bounds, TickLimits, bounds
 from node.agent.program import AnyProgram, Programs, program_of
 from node.agent.recording import Start
@@ -37,6 +38,22 @@ class Outcome(Enum):
     GONE = "gone"  # no more ticks for this agent, whatever waits
 
 
+class TickIds:
+    """Ids of ticks: 32 hex digits, for each try of a trigger another one. They rise, so that rows stand as they come.
+
+    Args:
+        salt: 14 hex digits that no other process has.
+    """
+
+    def __init__(self, salt: str) -> None:
+        self._salt, self._count = salt, 0
+
+    def __call__(self, now_ms: int) -> str:
+        """The next one, at a time in Unix ms."""
+        self._count = (self._count + 1) & 0xFFFFFF
+        return f"{now_ms & 0xFFFFFFFFFFFF:012x}{self._count:06x}{self._salt}"
+
+
 @dataclass(frozen=True, slots=True)
 class Means:
     """What ticks are made of; one of each per engine.
@@ -52,6 +69,7 @@ class Means:
         redactor: knows the node's own secrets.
         touch: is called when alarms have changed.
         bury: writes that make room in an agent's dead letter for one more.
+        ids: gives each tick its id.
     """
 
     unit: UnitOfWork
@@ -64,6 +82,7 @@ class Means:
     redactor: Redactor = field(default_factory=Redactor)
     touch: Callable[[], None] = lambda: None
     bury: Bury = room_enough
+    ids: "TickIds" = field(default_factory=lambda: TickIds(secrets.token_hex(7)))
 
     async def load(self, lap: Lap) -> tuple[Row, Bounds] | None:
         """The agent's row and what it may use, if it may have ticks.
@@ -83,7 +102,7 @@ class Means:
     def begin(self, envelope: Row, own: Bounds, now_ms: int) -> Attempt:
         """A tick for a trigger."""
         until_ms = now_ms + round(own.seconds * 1_000)
-        return Attempt(envelope, tick_id(envelope, now_ms), now_ms, until_ms, LiveTape(self.redactor))
+        return Attempt(envelope, self.ids(now_ms), now_ms, until_ms, LiveTape(self.redactor))
 
     def enter(self, lap: Lap, row: Row, attempt: Attempt) -> tuple[AnyProgram, Context[Any, Any]]:
         """The program, and what it is given. Runs code of the agent's (its types' validators): behind the guard.

@@ -11,6 +11,7 @@ from node.agent.lap import Lap
 
 PATIENT_S = 0.05
 """A tick that is open for longer than this waits for something outside: it takes no room."""
+_MOST_KEPT = 256
 
 
 class Work:
@@ -58,6 +59,7 @@ class Order:
         self.busy: dict[str, Work] = {}
         self._due: deque[str] = deque()
         self._queued: set[str] = set()
+        self._kept: dict[str, Lap] = {}
         self._held: dict[str, Hold] = {}
         self._parked: set[str] = set()
         self._later: list[tuple[int, str]] = []
@@ -65,7 +67,7 @@ class Order:
 
     def __len__(self) -> int:
         """How much is kept, of all agents together."""
-        tables = (self.busy, self._due, self._queued, self._held, self._parked, self._later, self._looks)
+        tables = (self.busy, self._due, self._queued, self._kept, self._held, self._parked, self._later, self._looks)
         return sum(map(len, tables))
 
     # ---- now
@@ -91,8 +93,9 @@ class Order:
         while self._due and self._room():
             agent = self._due.popleft()
             self._queued.discard(agent)
+            lap = self._kept.pop(agent, None)
             if agent not in self._held:
-                work = self.busy[agent] = Work(Lap(agent))
+                work = self.busy[agent] = Work(lap or Lap(agent))
                 return work
             self._parked.add(agent)
         return None
@@ -109,6 +112,13 @@ class Order:
         """It has no more ticks."""
         del self.busy[work.lap.agent]
         work.tell()
+
+    def put_back(self, work: Work) -> bool:
+        """It had its share, and is behind all others that wait; what is known of it is kept, of some at a time."""
+        self.drop(work)
+        if work.lap.page and not work.lap.leave and len(self._kept) < _MOST_KEPT:
+            self._kept[work.lap.agent] = work.lap
+        return self.put(work.lap.agent)
 
     # ---- held
 

@@ -160,6 +160,7 @@ class Roster:
         self._overheard: set[str] = set()  # those that hibernate and are heard in their turn
         self._guests: dict[str, None] = {}  # the one that was looked at last is the last
         self._changing = asyncio.Lock()
+        self._rested: Callable[[], None] = lambda: None
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
@@ -300,6 +301,11 @@ class Roster:
         self._hearing.detach(name)
         self._publishing.forget(name)
         self._drop(name)
+        self._rested()
+
+    def on_rest(self, callback: Callable[[], None]) -> None:
+        """Call when an agent has begun to hibernate."""
+        self._rested = callback
 
     async def overhear(self, names: Sequence[str], since: int) -> None:
         """As `node.agent.doorman.Bell`."""
@@ -434,7 +440,7 @@ class Roster:
                 await self._mark(name, {"deleted": True})
                 self._leaving.add(name)
                 await self._maker.delete(name)  # while it still has its files and its voice: for its last words
-                del self._entries[name]
+                self._entries.pop(name, None)  # it is not there any more if its end put it to sleep
             await self._leave(name)
 
     async def _mark(self, name: str, value: dict[str, Any]) -> None:
@@ -450,6 +456,7 @@ class Roster:
         self._guests.pop(name, None)
         self._overheard.discard(name)
         await self._maker.delete(name)
+        await self._keys.recall([name])
         signer = self._keys.get(name)
         if signer is not None:
             await self._publishing.withdraw(name, signer)

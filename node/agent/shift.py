@@ -8,6 +8,7 @@ one member whose turn is first; the others try a little later, and everybody loo
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from math import inf
 from typing import Protocol
 
 from core.clock import Clock
@@ -20,8 +21,10 @@ log = logging.getLogger(__name__)
 IDLE_S = 1.0
 LOOK_S = 1.0
 FOREIGN_S = 30.0
+TAKE_S, WANTED_S = 5.0, 1.0
 OTHERS_TURN_MS = 300
 _PACE_S = 0.25
+_ASK_S = 0.1
 _FOUND = 500
 
 
@@ -60,6 +63,7 @@ class SharedClaims:
         ready: makes this process ready to tick an agent that it holds; false if it cannot: the agent stands in the
             configuration of another process, or its program is not here.
         tell: tells the others that something waits for agents that one of them holds.
+        ask: asks the others for agents that one of them holds.
     """
 
     def __init__(
@@ -69,8 +73,11 @@ class SharedClaims:
         clock: Clock,
         ready: Callable[[str], Awaitable[bool]],
         tell: Callable[[Collection[str]], None],
+        ask: Callable[[Collection[str]], None],
     ) -> None:
-        self._holders, self._member, self._clock, self._ready, self._tell = holders, member, clock, ready, tell
+        self._holders, self._member, self._clock, self._ready = holders, member, clock, ready
+        self._tell, self._ask = tell, ask
+        self._wanted: dict[str, float] = {}  # agents that another member waits for, and until when
         self._held: dict[str, float | None] = {}  # since when it is idle, by the monotonic clock; None: in use
         self._foreign: dict[str, float] = {}  # agents that cannot be ticked here, and until when that is believed
 
@@ -82,6 +89,7 @@ class SharedClaims:
         """
         if not self._member.may_act:
             return set()
+        agents = [name for name in agents if not self._is_wanted(name)]
         mine = {name for name in agents if name in self._held}
         self._held.update(dict.fromkeys(mine))
         wanted = [name for name in agents if name not in mine and self.knows(name)]
@@ -104,6 +112,35 @@ class SharedClaims:
             self._tell(foreign)
         return able
 
+    async def take(self, agent: str) -> bool:
+        """As `claim`, for somebody who waits: whoever holds the agent is asked to give it back.
+
+        Raises:
+            StoreFailed: the database does not answer.
+        """
+        until = self._clock.monotonic() + TAKE_S
+        while agent not in await self.claim([agent]):
+            if not self._member.may_act or not self.knows(agent) or self._clock.monotonic() >= until:
+                return False
+            self._ask([agent])
+            await self._clock.sleep(_ASK_S)
+        return True
+
+    def wanted(self, agents: Sequence[str]) -> None:
+        """Another member waits for these: they go back as soon as nothing is to be done for them."""
+        until = self._clock.monotonic() + WANTED_S
+        for name in agents:
+            if name in self._held:
+                self._wanted[name] = until
+                if self._held[name] is not None:
+                    self._held[name] = -inf
+
+    def _is_wanted(self, agent: str) -> bool:
+        until = self._wanted.get(agent)
+        if until is not None and until <= self._clock.monotonic():
+            del self._wanted[agent]
+        return agent in self._wanted
+
     def knows(self, agent: str) -> bool:
         """Whether an agent may be ticked here, as far as is known."""
         until = self._foreign.get(agent)
@@ -114,7 +151,7 @@ class SharedClaims:
     async def release(self, agents: Collection[str]) -> None:
         """Nothing is to be done for these at the moment; others may have them in a second."""
         now = self._clock.monotonic()
-        self._held.update({name: now for name in agents if name in self._held})
+        self._held.update({name: -inf if self._is_wanted(name) else now for name in agents if name in self._held})
 
     def lost(self, agent: str) -> None:
         """A commit found that somebody else holds it."""

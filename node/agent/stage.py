@@ -1,7 +1,6 @@
 """What a tick has asked for and said, gathered until its one commit, and what may be asked for. Pure."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import orjson
@@ -49,7 +48,6 @@ class InterestWish(NamedTuple):
         return watch(agent, interest, now_ms // 1000, self.event, self.pattern)
 
 
-@dataclass(slots=True)
 class Stage:
     """What a tick has asked for so far.
 
@@ -64,18 +62,22 @@ class Stage:
         watchers: are told what became of the tick.
     """
 
-    phase: str = _OPEN
-    records: list[tuple[str, str]] = field(default_factory=list)
-    marks: dict[str, None] = field(default_factory=dict)
-    items: dict[str, str | None] = field(default_factory=dict)
-    alarms: dict[str, AlarmWish | None] = field(default_factory=dict)
-    interests: dict[str, InterestWish | None] = field(default_factory=dict)
-    dormant: bool = False
-    elsewhere_us: int = 0
-    reads: int = 0
-    calls: int = 0
-    batch: Batch | None = None
-    watchers: list[Callable[[VendoError | None], None]] = field(default_factory=list)
+    __slots__ = (
+        "alarms", "batch", "calls", "dormant", "elsewhere_us", "interests", "items", "marks", "phase", "reads",
+        "records", "watchers",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.phase = _OPEN
+        self.records: list[tuple[str, str]] = []
+        self.marks: dict[str, None] = {}
+        self.items: dict[str, str | None] = {}
+        self.alarms: dict[str, AlarmWish | None] = {}
+        self.interests: dict[str, InterestWish | None] = {}
+        self.dormant = False
+        self.elsewhere_us = self.reads = self.calls = 0
+        self.batch: Batch | None = None
+        self.watchers: list[Callable[[VendoError | None], None]] = []
 
     def tell(self, error: VendoError | None) -> None:
         """The tick was committed, or why it was not."""

@@ -2,7 +2,8 @@
 
 State is kept as JSON with the version of its form. What a tick leaves is read again before it is kept: so it fits its
 type, what the next tick starts with is what the row says, and no object that a tick has touched is seen by another.
-Types may have validators of their own: this runs an agent's code, behind the same guard as its hooks.
+Types may have validators of their own: this runs an agent's code, behind the same guard as its hooks. It is on the way
+of every tick, so it calls pydantic's validators and serializers without the methods around them.
 """
 
 from typing import Any
@@ -37,7 +38,7 @@ def loaded(program: AnyProgram, version: int, text: str) -> BaseModel:
             raise StateRefused(f"The state has version {version}, its program {program.name!r} has {program.version}.")
         if version < program.version:
             text = orjson.dumps(program.migrate(version, orjson.loads(text))).decode()
-        fresh: BaseModel = program.state_type.model_validate_json(text)
+        fresh: BaseModel = program.state_type.__pydantic_validator__.validate_json(text)
     except ValidationError as error:
         raise StateRefused(f"The state does not fit {program.name!r}: {_where(error)}.") from error
     return fresh
@@ -56,10 +57,10 @@ def kept(program: AnyProgram, state: BaseModel, most: int) -> tuple[str, BaseMod
         StateTooLarge: it has more than `most` bytes.
     """
     try:
-        text = state.model_dump_json(by_alias=True, round_trip=True, warnings="error")
-        if len(text) > most or (not text.isascii() and len(text.encode()) > most):
+        body = state.__pydantic_serializer__.to_json(state, by_alias=True, round_trip=True, warnings="error")
+        if len(body) > most:
             raise StateTooLarge(f"The state is over {most} bytes.")
-        return text, program.state_type.model_validate_json(text)
+        return body.decode(), program.state_type.__pydantic_validator__.validate_json(body)
     except ValidationError as error:
         raise StateUnsound(f"The state does not fit its type: {_where(error)}.") from error
     except (PydanticSerializationError, RecursionError, AttributeError) as error:
@@ -73,7 +74,7 @@ def configured(program: AnyProgram, text: str) -> BaseModel:
         ConfigRefused: they do not fit its program.
     """
     try:
-        config: BaseModel = program.config_type.model_validate_json(text)
+        config: BaseModel = program.config_type.__pydantic_validator__.validate_json(text)
     except ValidationError as error:
         raise ConfigRefused(f"The config does not fit {program.name!r}: {_where(error)}.") from error
     return config

@@ -7,7 +7,7 @@ whatever the trigger, is quarantined: its triggers wait, so that none is spent o
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from core.error import Conflict, Paused, VendoError
+from core.error import Conflict, Paused, StoreUncertain, VendoError
 from core.unit import Row
 from node.agent.error import (
     AgentAway,
@@ -21,6 +21,7 @@ from node.agent.error import (
 )
 from node.agent.limit import TickLimits
 from node.agent.tape import Fault
+from node.storage.error import StoreFailed, StoreFull
 
 MAX_ERROR = 1_000
 _MAX_BACK_OFF_MS = 3_600_000
@@ -31,7 +32,7 @@ class Kind(Enum):
 
     FAULT = "fault"  # the program's: it counts as a try
     CONFLICT = "conflict"  # others changed what it needs: again at once, a few times
-    PAUSED = "paused"  # the node's: it waits
+    PAUSED = "paused"  # the node's, or its database's: it waits
     FULL = "full"  # the agent keeps too much: this trigger waits
     AGENT = "agent"  # no trigger could do better: the agent is set aside
     AWAY = "away"  # the agent lives outside and does not answer: it has more tries, and is not set aside
@@ -49,7 +50,7 @@ class Failure:
     @classmethod
     def of(cls, error: VendoError) -> "Failure":
         """What an error means."""
-        if isinstance(error, Paused):
+        if isinstance(error, Paused | StoreUncertain | StoreFailed | StoreFull):
             kind = Kind.PAUSED
         elif isinstance(error, StorageFull):
             kind = Kind.FULL

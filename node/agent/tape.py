@@ -19,6 +19,7 @@ The operations, and their arguments:
     watch         id, event, pattern        told; also unwatch id
     log           kind, data as JSON        told
     hook          name                      told by whoever runs a program's hooks, before each
+    turn          count                     an act of whoever has the turn of an agent outside, as JSON
     hibernate                               told
 """
 

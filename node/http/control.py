@@ -61,6 +61,7 @@ class ControlPlane:
         front: serves `/`, if the node's own relay shares this port.
         turns: of agents that live outside.
         hooks: takes webhooks.
+        visit: has an agent's files held ready, also of one that hibernates.
         elsewhere: where several processes share the database: who is not the steward hands requests to it.
 
     Raises:
@@ -81,6 +82,7 @@ class ControlPlane:
         front: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] | None = None,
         turns: Turning | None = None,
         hooks: HookDoor | None = None,
+        visit: Callable[[str], Awaitable[object]] | None = None,
         elsewhere: Elsewhere | None = None,
     ) -> None:
         if host not in ("127.0.0.1", "::1"):
@@ -89,6 +91,7 @@ class ControlPlane:
         self._host, self._wanted_port, self._port = host, port, 0
         self._checks, self._metrics, self._front = checks or {}, metrics, front
         self._turns, self._hooks, self._elsewhere = turns, hooks, elsewhere
+        self._visit = visit
         self._stop = asyncio.Event()
         self._streams = 0
 
@@ -155,7 +158,7 @@ class ControlPlane:
         if names == ("metrics",) and request.method == "GET" and grant.reaches(OPERATORS_TREE):
             return web.Response(body=self._metrics().encode(), headers={**HEADERS, "Content-Type": CONTENT_TYPE})
         if self._elsewhere is not None and names != OWN_STATUS and not self._elsewhere.is_here(asked):
-            return await self._elsewhere.hand_over(request, grant, key)
+            return await self._elsewhere.hand_over(request, grant, key, self._stop)
         if names == ("agents",) and request.method == "GET":
             agents = await self._agents()
             return json_answer([agent for agent in agents if grant.reaches(str(agent["name"]))])
@@ -163,6 +166,8 @@ class ControlPlane:
             raise NoSuchRoute
         if not grant.reaches(names[1]):
             raise OtherAgent
+        if self._visit is not None and names[1] != OPERATORS_TREE:
+            await self._visit(names[1])
         try:
             namespace = self._namespaces(names[1])
         except KeyError as error:

@@ -6,7 +6,7 @@ over once is not handed over again.
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -24,7 +24,7 @@ FOR, KEY_HEADER = "X-Vendo-For", "Idempotency-Key"  # for whom a member asks
 SHELF = "/members/files/"
 _IN = ("Accept", "Content-Type", "Last-Event-ID")
 _OUT = ("Content-Type", "Allow", "X-File-Type", "WWW-Authenticate", "Retry-After", KEY_HEADER)
-_CONNECT_S, _ASK_S = 3.0, 5.0
+_CONNECT_S, _ASK_S, _LOOK_S = 3.0, 5.0, 1.0
 _LONGEST = 64 << 20
 
 
@@ -119,8 +119,10 @@ class Elsewhere:
             raise NoSteward("This process is not the steward any more.")
         return False
 
-    async def hand_over(self, request: web.BaseRequest, grant: Grant, key: str) -> web.StreamResponse:
-        """Have the steward answer.
+    async def hand_over(
+        self, request: web.BaseRequest, grant: Grant, key: str, stop: asyncio.Event
+    ) -> web.StreamResponse:
+        """Have the steward answer. `stop` ends what streams.
 
         Raises:
             NoSteward: there is none, or it cannot be reached from here.
@@ -142,7 +144,7 @@ class Elsewhere:
             async with self._http.request(
                 request.method, url, headers=headers, data=body, timeout=timeout, allow_redirects=False
             ) as answer:
-                return await _handed(request, answer)
+                return await _handed(request, answer, stop)
         except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
             raise NoSteward("The steward does not answer.") from error
         except aiohttp.ClientError as error:
@@ -152,7 +154,7 @@ class Elsewhere:
             ) from error
 
 
-async def _handed(request: web.BaseRequest, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+async def _handed(request: web.BaseRequest, answer: aiohttp.ClientResponse, stop: asyncio.Event) -> web.StreamResponse:
     kept = {name: answer.headers[name] for name in _OUT if name in answer.headers}
     headers = {**HEADERS, **kept}
     if "text/event-stream" not in answer.headers.get("Content-Type", ""):
@@ -160,11 +162,36 @@ async def _handed(request: web.BaseRequest, answer: aiohttp.ClientResponse) -> w
     stream = web.StreamResponse(status=answer.status, headers=headers)
     await stream.prepare(request)
     try:
-        async for chunk in answer.content.iter_any():
+        async for chunk in _chunks(request, answer, stop):
             await stream.write(chunk)
         await stream.write_eof()
-    except (ConnectionResetError, TimeoutError, aiohttp.ClientError, asyncio.CancelledError):
+    except (ConnectionResetError, TimeoutError, aiohttp.ClientError):
         if request.transport is not None:
             request.transport.abort()  # a stream that was cut is no stream that ended
-        raise
     return stream
+
+
+async def _chunks(
+    request: web.BaseRequest, answer: aiohttp.ClientResponse, stop: asyncio.Event
+) -> AsyncIterator[bytes]:
+    """What the steward sends, until it ends, this process does, or the one who asked has gone.
+
+    Raises:
+        ConnectionResetError: it did not end by itself.
+    """
+    stopping = asyncio.create_task(stop.wait())
+    reading: asyncio.Task[bytes] | None = None
+    try:
+        while not stopping.done() and request.transport is not None and not request.transport.is_closing():
+            reading = reading or asyncio.create_task(answer.content.readany())
+            await asyncio.wait({reading, stopping}, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                chunk, reading = reading.result(), None
+                if not chunk:
+                    return
+                yield chunk
+        raise ConnectionResetError
+    finally:
+        stopping.cancel()
+        if reading is not None:
+            reading.cancel()

@@ -8,7 +8,6 @@ from core.clock import Clock
 from core.unit import Insert, Row, Update
 
 TABLE = "message"
-KEPT_S = 90 * 86_400
 WRAPPED = 1059  # the kind of a row that holds a whole wrap, which nobody has opened yet
 _SHOWN = ("id", "peer", "direction", "protocol", "kind", "text", "state", "reason", "created_at")
 

@@ -13,7 +13,7 @@ from core.clock import Clock
 from core.effect import Gate, Outcome, OutcomeState
 from core.error import NotFound, VendoError
 from core.identifier import EffectId, PubKey, is_hex64
-from core.unit import Among, Delete, Insert, UnitOfWork, Update, Within
+from core.unit import Among, Insert, UnitOfWork, Update
 from fs.feed import Feed
 from fs.protocol import Record
 from fs.service.nostr import StagedMessage
@@ -28,7 +28,7 @@ from node.message.error import NoFileServer
 from node.message.history import History
 from node.message.inbound import Inbound, Taken
 from node.message.outbound import DM_PATH, FILE_PATH, REACT_PATH, Outbound
-from node.message.record import KEPT_S, TABLE, Protocol, Stamp, topic
+from node.message.record import TABLE, Protocol, Stamp, topic
 from node.message.route import Guide, Routes, Way
 from node.message.settlement import Settlement
 from node.message.shelf import Shelf
@@ -45,8 +45,6 @@ RULES_KEY = "admission/"
 _ALWAYS = 1 << 53
 _BEFORE_US_S = 3_600  # an agent's clock and its owner's may differ
 _OPERATOR_BACK_S = 7 * 86_400
-_PRUNE_S = 86_400.0
-_PRUNE_ROWS = 500
 MAX_HINTS = 64
 _HINTS_AT_ONCE = 4  # of the directory's questions: the others are for messages that are being sent
 _BREATH = 64
@@ -241,11 +239,9 @@ class Messages:
                 if self._courier is not None and not self._courier.is_running:
                     tasks.create_task(self._courier.run(stop), name="couriers")
                 taker = tasks.create_task(self._toll.run(), name="tolls") if self._toll is not None else None
-                pruner = tasks.create_task(self._prune(), name="message pruner")
                 await self._loop(stop, stopping)
-                for task in (taker, pruner):
-                    if task is not None:
-                        task.cancel()
+                if taker is not None:
+                    taker.cancel()
         finally:
             stopping.cancel()
             self._settlement.watches = False
@@ -336,30 +332,6 @@ class Messages:
             woken.cancel()
             if alarm is not None:
                 alarm.cancel()
-
-    async def _prune(self) -> None:
-        """Forget messages of three months ago, a little at a time."""
-        while True:
-            old = Within(None, self._clock.millis() - KEPT_S * 1000)
-            for agent in await self._names():
-                try:
-                    while rows := await self._unit.select(
-                        TABLE, {"agent": agent, "changed_ms": old}, limit=_PRUNE_ROWS
-                    ):
-                        keys = [{"agent": agent, "id": row["id"]} for row in rows]
-                        await self._unit.commit([Delete(TABLE, key) for key in keys])
-                except VendoError as error:
-                    log.warning("messages were not pruned", extra={"action": "prune_failed", "code": error.code})
-                    break
-            await self._clock.sleep(_PRUNE_S)
-
-    async def _names(self) -> list[str]:
-        """Everybody who may have messages, also agents that were deleted."""
-        try:
-            known = [row["name"] for row in await self._unit.select("agent")]
-        except VendoError:
-            known = []
-        return list(dict.fromkeys([*self._doors, *known]))
 
     # ---- what follows from a message
 

@@ -8,6 +8,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 Store: TypeAlias = "Database | PostgresDatabase"
 """A node's database, of either kind."""
 
+_AT_ONCE = 16  # units whose owners hear of them before others get a turn, however large their group was
+
 
 class _Waiting(NamedTuple):
     unit: Unit
@@ -45,6 +48,7 @@ class Database:
         self._readers, self._writer = readers, writer
         self._loop = asyncio.get_running_loop()
         self._waiting: list[_Waiting] = []
+        self._landing: deque[tuple[_Waiting, VendoError | None]] = deque()
         self._busy = self._armed = self._closed = False
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -103,27 +107,36 @@ class Database:
     def _landed(self, group: Sequence[_Waiting], verdicts: Verdicts) -> None:
         self._busy = False
         self._flush()  # the disk gets its next group first, then the owners of this one hear of it
-        told: list[Unit] = []
-        for (unit, done), verdict in zip(group, verdicts, strict=True):
+        done = verdicts.count(None)
+        self._units += done
+        self._groups += bool(done)
+        if done < len(group):
+            self._conflicts += sum(isinstance(verdict, Conflict) for verdict in verdicts)
+            if any(map(_is_full, verdicts)):
+                for watcher in self._when_full:
+                    watcher()
+        settling = bool(self._landing)
+        self._landing.extend(zip(group, verdicts, strict=True))
+        if not settling:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Some owners hear of their units now, the others when these have had their turn."""
+        for _ in range(min(_AT_ONCE, len(self._landing))):
+            (unit, done), verdict = self._landing.popleft()
             if verdict is None:
-                told.append(unit)
+                if self._watchers:
+                    self._tell(unit)  # before its owner runs, which is only made ready here
                 if not done.done():
                     done.set_result(None)
-            else:
-                self._conflicts += isinstance(verdict, Conflict)
-                if not done.done():
-                    done.set_exception(verdict)
-        self._groups += bool(told)
-        self._units += len(told)
-        if any(map(_is_full, verdicts)):
-            for watcher in self._when_full:
-                watcher()
+            elif not done.done():
+                done.set_exception(verdict)
+        if self._landing:
+            self._loop.call_soon(self._settle)
+            return
         self._arm()
         if not self._busy and not self._waiting:
             self._quiet.set()
-        if self._watchers:
-            for unit in told:
-                self._tell(unit)  # still before any owner runs: they were only made ready
 
     def _tell(self, unit: Unit) -> None:
         for step in unit:

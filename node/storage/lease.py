@@ -115,8 +115,13 @@ class Leases:
             raise StoreFailed("Too many processes share this database.")
         return _place(row)
 
-    async def renew(self, place: Place, about: str) -> Roll:
+    async def renew(self, place: Place, about: str, *, judge: bool = True) -> Roll:
         """Renew a lease, put out those whose lease is over, take the stewardship if it is free; who is in now.
+
+        Args:
+            place: whose.
+            about: what others are told, as JSON.
+            judge: put others out. Not right after the database was away: they could not renew any more than we.
 
         Raises:
             Fenced: this member was put out.
@@ -125,7 +130,7 @@ class Leases:
         async with self._renewing.transaction() as db:
             if await db.execute(_RENEW, place.name, place.token, self._lease_ms, about) != "UPDATE 1":
                 raise Fenced
-            out = await _put_out(db, await db.fetch(_OVER))
+            out = await _put_out(db, await db.fetch(_OVER)) if judge else ()
             await db.execute(_TAKE_OFFICE, place.id)
             return _roll(await db.fetch(_ALL), out)
 
@@ -137,7 +142,8 @@ class Leases:
         """
         async with self._renewing.transaction() as db:
             sql = "SELECT name, token FROM lease WHERE name = $1 AND token = $2 FOR UPDATE"
-            await _put_out(db, await db.fetch(sql, place.name, place.token))
+            if await _put_out(db, await db.fetch(sql, place.name, place.token)):
+                await db.execute("SELECT pg_notify($1, $2)", CHANNEL, f"{place.id} left")
 
     # ---- agents
 

@@ -1,4 +1,4 @@
-"""Statements for writes and questions at speed: what depends only on their shape is found out once and kept. Pure.
+"""Statements for writes and questions at speed: what depends only on their shape is found out once and kept.
 
 A shape is the table, the columns, and the exact type of every value. `statement` makes and checks the first of each
 shape in full; for those that follow, only the sizes of numbers and the words that stand in texts are left to look at.

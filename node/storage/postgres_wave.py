@@ -91,7 +91,7 @@ class Wave:
     @property
     def lone(self) -> bool:
         """Whether there is one write of each form."""
-        return all(len(ops) == 1 for ops in self.ops.values())
+        return all([len(ops) == 1 for ops in self.ops.values()])
 
     @property
     def chosen(self) -> dict[Form, int]:
@@ -104,10 +104,11 @@ class Wave:
 
     def params(self, forms: Iterable[Form], *, lone: bool) -> list[Any]:
         """For `together`, without the fence's."""
-        if lone:
-            return [value for form in forms for value in self.ops[form][0][1].params]
         found: list[Any] = []
         for form in forms:
+            if lone or not form.by_key:
+                found += self.ops[form][0][1].params
+                continue
             columns = zip(*[op.params for _, op in self.ops[form]], strict=True)
             found += [listed(kind, column) for kind, column in zip(form.types, columns, strict=True)]
         return found
@@ -142,9 +143,10 @@ def together(forms: tuple[Form, ...], lone: bool, fence: str) -> str:
         checks.append("(SELECT count(*) FROM own) = 1")
         base = 2
     for number, form in enumerate(forms):
-        text = form.lone(base) if lone else form.many(base)
+        alone = lone or not form.by_key  # rows that are not known by their keys: it stands alone on its table
+        text = form.lone(base) if alone else form.many(base)
         if form.rows is not None:
-            wanted = str(form.rows) if lone else f"cardinality({array(form.types[0], base + 1)})"
+            wanted = str(form.rows) if alone else f"cardinality({array(form.types[0], base + 1)})"
             checks.append(f"(SELECT count(*) FROM w{number}) = {wanted}")
             text += " RETURNING 1"
         parts.append(f"w{number} AS ({text})")

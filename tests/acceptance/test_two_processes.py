@@ -5,6 +5,7 @@ The tests share one market and run in any order: each brings up what the one bef
 
 import asyncio
 import json
+import secrets
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
@@ -16,12 +17,18 @@ import pytest
 import pytest_asyncio
 
 from cli.demo.checker import Mint, Party, read_jobs, restored_balance
+from node.storage.seat import Place as Seat
+from node.tenure import turn
+from relays.event import parse, verify
+from relays.key import Key
+from relays.nip17 import unwrap
 from tests.company_part import FENCED, LEASE_S, Proxy, company, holds, leads, pause, processes, rows, wake
 from tests.market_part import SUMMARY_21, Market, Spec
 
 pytestmark = [pytest.mark.needs("postgres"), pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
 TEXT = " ".join(f"Sentence number {n} says that two hands on one purse pay once, and not {n} times." for n in range(6))
+OWNER = Key.generate()
 AGENTS = [f"marker-{number}" for number in range(6)]
 SLOW = "slow"
 SLACK_S = 2.0  # of a busy machine
@@ -33,10 +40,12 @@ from node.agent.program import Program
 
 class Seen(BaseModel):
     messages: list[str] = []
+    events: dict[str, dict] = {}
 
 class Where(BaseModel):
     marks: str = ""
     seconds: float = 0.15
+    owner: str = ""
 
 def mark(ctx, word, trigger):
     with open(ctx.config.marks, "ab", buffering=0) as file:
@@ -47,9 +56,15 @@ class Marker(Program[Seen, Where]):
     state_type, config_type = Seen, Where
 
     async def on_trigger(self, ctx, trigger):
+        if trigger.cause == "event":
+            ctx.state.events[trigger.payload["type"]] = trigger.payload
         if trigger.cause != "message":
             return
         mark(ctx, "begin", trigger)
+        if trigger.payload.get("text") == "act":
+            await ctx.fs.call("/compute/new", b'{"kind": 5050, "input": "from a tick", "timeout_s": 5}', "job")
+            await ctx.fs.call("/identity/sign", b'{"kind": 1, "content": "signed in a tick"}', "note")
+            await ctx.fs.call(f"/nostr/dm/{ctx.config.owner}", b"written in a tick", "letter")
         await asyncio.sleep(ctx.config.seconds)
         ctx.state.messages.append(trigger.envelope_id)
         mark(ctx, "end", trigger)
@@ -117,6 +132,11 @@ class Place:
         sql = "SELECT envelope_id, count(*) FROM tick WHERE envelope_id = ANY($1) AND error = '' GROUP BY 1"
         return Counter({row[0]: row[1] for row in await rows(self.url, sql, [envelope for _, envelope in sent])})
 
+    async def told(self, agent: str) -> dict[str, Any]:
+        """The events that an agent's state has kept, by their type."""
+        found = await rows(self.url, "SELECT state FROM agent WHERE name = $1", agent)
+        return dict(json.loads(found[0][0]).get("events", {})) if found else {}
+
     async def state(self, agent: str) -> list[str]:
         """The envelopes that an agent's state has seen."""
         found = await rows(self.url, "SELECT state FROM agent WHERE name = $1", agent)
@@ -129,7 +149,12 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place
     marks = folder / "marks"
     marks.touch()
     async with company(
-        folder, Spec(_agents(marks)), {"seller": SUMMARY_21}, mint=True, proxy=proxy, programs={"marker": MARKER}
+        folder,
+        Spec(_agents(marks), owner=OWNER.npub),
+        {"seller": SUMMARY_21},
+        mint=True,
+        proxy=proxy,
+        programs={"marker": MARKER},
     ) as (town, url):
         await town.fund("one", 500)
         yield Place(town, url, proxy, marks)
@@ -168,6 +193,93 @@ async def test_ticks_are_shared_out_and_no_agent_has_two_at_once(place: Place) -
     for agent in AGENTS:
         mine = [envelope for name, envelope in sent if name == agent]
         assert [one for one in await place.state(agent) if one in mine] == mine, "each once, in the order of its sender"
+
+
+async def test_what_a_tick_asks_for_away_from_the_steward_is_done_like_anywhere(place: Place) -> None:
+    town = place.town
+    steward, other = await place.both()
+    facts = await processes(town, other)
+    pid = town.nodes[other].process.pid
+    for _ in range(6):  # on a busy machine the steward may be quicker, though it is not its turn
+        agent = next(name for name in (f"actor-{secrets.token_hex(4)}" for _ in iter(int, 1)) if _turn(name, facts))
+        config = {"marks": str(place.marks), "owner": OWNER.npub}
+        settings = {"name": agent, "program": "marker", "config": config}
+        status, made = await town.call(other, "node/agents/new", settings, agent)
+        assert status < 300, made
+        sent = [(agent, await place.send(other, agent, "act"))]
+
+        async def told(agent: str = agent) -> dict[str, Any] | None:
+            found = await place.told(agent)
+            return found if {"job.finished", "identity.signed"} <= set(found) else None
+
+        events = await holds(told, "what the tick asked for", 30)
+        if {mark[1] for mark in place.lines() if mark[2] == agent} == {pid}:
+            break
+    else:
+        raise AssertionError("no tick was ever that of the process whose turn it was")
+    assert events["job.finished"]["job"]["result"] == "from a tick"
+    signed = parse(events["identity.signed"]["event"])
+    verify(signed)
+    sql = "SELECT pubkey FROM agent WHERE name = $1"
+    assert (signed.content, signed.pubkey) == ("signed in a tick", (await rows(place.url, sql, agent))[0][0])
+
+    async def settled() -> bool:
+        sql = "SELECT path, state FROM effect WHERE caller = $1 ORDER BY path"
+        states = dict(await rows(place.url, sql, f"agent:{agent}"))
+        return len(states) == 3 and set(states.values()) == {"commit"}
+
+    await holds(settled, "its three effects to end")
+    letters = [unwrap(OWNER, event) for event in await town.wraps_to(OWNER.pubkey)]
+    assert [one.content for one in letters if one.sender == signed.pubkey] == ["written in a tick"]
+    assert len([event for event in await town.requests("one") if event.value("i") == "from a tick"]) >= 1
+    assert await place.committed(sent) == Counter({sent[0][1]: 1})
+
+
+def _turn(agent: str, facts: dict[str, Any]) -> bool:
+    """Whether an agent is first the turn of the process that told these facts."""
+    places = [Seat(int(one["id"].split(".")[0]), int(one["id"].split(".")[1])) for one in facts["members"]]
+    return turn(agent, {one.id: one.slot * 1_000_003 + one.token for one in places}) == facts["me"]
+
+
+async def test_it_is_all_one_which_process_is_asked(place: Place) -> None:
+    town = place.town
+    steward, other = await place.both()
+    assert (await town.vendo(other, "pause")).code == 0
+    for name in (steward, other):
+        refused = await town.vendo(name, "buy", "--kind", "5050", "--input", "x", "--key", f"paused-{name}")
+        assert refused.error_code == "node.paused"
+    assert (await town.vendo(other, "resume")).code == 0
+    bought = await town.vendo(other, "buy", "--kind", "5050", "--input", "asked there", "--timeout", "5")
+    assert (bought.code, bought.json["result"]) == (0, "asked there")
+    job = f"node/compute/jobs/{bought.json['job_id']}/status"
+    assert await town.get(steward, job) == await town.get(other, job)
+    facts = [await processes(town, name) for name in (steward, other)]
+    assert [one["me"] == one["steward"] for one in facts] == [True, False]
+    assert {member["pid"] for member in facts[1]["members"]} == {town.nodes[one].process.pid for one in ("one", "two")}
+    for name in (steward, other):
+        async with town.http.get(f"{town.nodes[name].said['control']}/readyz") as answer:
+            assert answer.status == 200, await answer.text()
+    watched = town.url(other, f"{AGENTS[0]}/logs/trace?watch=1&after=0")
+    async with town.http.get(watched, headers=town.headers(other)) as stream:
+        sent = [(AGENTS[0], await place.send(steward, AGENTS[0], f"watched-{time.monotonic()}"))]
+        seen = b""
+        async with asyncio.timeout(20):
+            while sent[0][1].encode() not in seen and b"event: tick" not in seen:
+                seen += await stream.content.readany()
+    await place.until_done(sent)
+
+
+async def test_one_that_is_stopped_in_order_is_followed_at_once(place: Place) -> None:
+    steward, other = await place.both()
+    sent = [
+        (agent, await place.send(other, agent, f"ordered-{time.monotonic()}")) for agent in AGENTS for _ in range(2)
+    ]
+    assert await place.town.down(steward) == 0
+    at = time.monotonic()
+    await holds(lambda: leads(place.town, other), "the other one to lead", LEASE_S + 8)
+    assert time.monotonic() - at < LEASE_S / 2, "it did not wait for the lease"
+    await place.until_done(sent)
+    assert await place.committed(sent) == Counter({envelope: 1 for _, envelope in sent})
 
 
 async def test_one_that_is_killed_is_followed_and_no_message_is_lost_or_dealt_with_twice(place: Place) -> None:

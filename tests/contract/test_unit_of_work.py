@@ -110,6 +110,22 @@ async def test_a_write_that_does_not_fit_the_schema_is_refused_and_changes_nothi
     assert await unit.select("seen") == []
 
 
+@pytest.mark.parametrize("number", [1 << 63, -(1 << 63) - 1])
+async def test_what_is_too_large_is_refused_also_after_others_of_its_shape_that_were_not(
+    unit: Base, number: int
+) -> None:
+    await unit.commit([seen("a", 1)])
+    await unit.commit([Update("seen", {"event_id": "a", "at": 1}, set={"at": 2})])
+    assert len(await unit.select("seen", {"at": 2})) == 1
+    for write in (seen("b", number), Update("seen", {"event_id": "a", "at": 2}, set={"at": number}),
+                  Update("seen", {"event_id": "a", "at": number}, set={"at": 3})):  # fmt: skip
+        with pytest.raises(BadWrite):
+            await unit.commit([write])
+    with pytest.raises(BadWrite):
+        await unit.select("seen", {"at": number})
+    assert await unit.select("seen") == [{"event_id": "a", "at": 2}]
+
+
 async def test_an_update_changes_exactly_the_rows_that_it_must(unit: Base) -> None:
     await unit.commit([seen("a", 1), seen("b", 1), seen("c", 2)])
     await unit.commit(

@@ -3,7 +3,7 @@
     GET  /<path>              a file of the agent, or a directory as JSON
     PUT  /<path>              staged
     POST /<path>              staged, or the answer of a call that has one
-    GET  /turn                trigger, state, config, times
+    GET  /turn                trigger, state, times
     PUT  /turn/state          the new state, a JSON object
     POST /turn/log            {"type", "data"}: a record for the trace
     POST /turn/seen           {"id"}: whether it was marked; /turn/mark marks it

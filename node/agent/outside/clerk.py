@@ -1,7 +1,6 @@
 """Does what is asked in a turn on the tick's own context: all of it is committed with the tick, or none. Pure."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
 from typing import Any, NamedTuple, TypeAlias
 
 import orjson
@@ -33,7 +32,7 @@ def shown(ctx: Here, trigger: Trigger) -> dict[str, Any]:
         "tick_id": ctx.tick_id,
         "now_ms": ctx.now_ms,
         "until_ms": ctx.until_ms,
-        "trigger": asdict(trigger),
+        "trigger": trigger._asdict(),
         "state": ctx.state.root,
     }
 

@@ -22,7 +22,7 @@ from node.agent.outside.turn import Asked, Door, Turn
 from node.agent.program import Program, Trigger
 
 C = TypeVar("C", bound=BaseModel)
-_MARGIN_MS = 250  # the turn ends before its tick does, so that it ends as a turn
+_MARGIN_MS, _MARGIN_PART = 250, 10  # the turn ends before its tick does, so that it ends as a turn
 
 
 def delivery_id(agent: str, envelope_id: str) -> str:
@@ -113,7 +113,8 @@ class _Sitting:
         """The next act, from whoever has the turn."""
         if self._turn is None:
             self._turn = await self._open()
-        left_ms = self._ctx.until_ms - _MARGIN_MS - self._program.clock.millis()
+        margin_ms = min(_MARGIN_MS, (self._ctx.until_ms - self._ctx.now_ms) // _MARGIN_PART)
+        left_ms = self._ctx.until_ms - margin_ms - self._program.clock.millis()
         self._asked = await self._turn.next(max(0, left_ms) / 1_000)
         return self._asked.act.to_bytes()
 

@@ -16,7 +16,8 @@ from node.agent.outside.act import ABORT, COMMIT, STATE, Act, Reply
 from node.agent.outside.error import TurnAborted, TurnBusy, TurnExpired, TurnFull, TurnOver
 
 MAX_ACTS = 1_000
-MAX_WAITING = 64
+MAX_BYTES = 8 << 20
+MAX_WAITING = 16
 _SPARE = 100  # so that a turn in which all was asked that may be can still be ended
 
 
@@ -61,7 +62,7 @@ class Turn:
     def __init__(self, agent: str, tick_id: str, state_bytes: int = 1 << 20) -> None:
         self.agent, self.tick_id, self._state_bytes = agent, tick_id, state_bytes
         self._waiting: asyncio.Queue[Asked | VendoError] = asyncio.Queue()
-        self._count = 0
+        self._count = self._bytes = 0
         self._taken: Asked | None = None
         self._left: VendoError | None = None
         self._open = True
@@ -92,6 +93,9 @@ class Turn:
         self._count += 1
         if self._count > MAX_ACTS + (_SPARE if _ends(act) else 0):
             raise TurnFull(f"A turn has at most {MAX_ACTS} requests.")
+        self._bytes += len(act.body)
+        if self._bytes > MAX_BYTES:
+            raise TurnFull(f"What is sent in a turn has at most {MAX_BYTES >> 20} MiB together.")
         if act.path == STATE and len(act.body) > self._state_bytes:
             raise BodyTooLarge(f"A state has at most {self._state_bytes} bytes.")
         if self._waiting.qsize() >= MAX_WAITING:

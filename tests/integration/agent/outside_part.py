@@ -15,7 +15,7 @@ from aiohttp import web
 from sqlmodel import SQLModel
 
 from core.clock import SystemClock
-from core.error import NotFound, Paused
+from core.error import NotFound, Paused, Unpermitted
 from core.identifier import PubKey
 from core.unit import Row
 from fs.feed import Feed
@@ -108,6 +108,7 @@ class Outskirts:
     paused: bool = False
     stop_s: float = 0.1
     asked: int = 0
+    refuses: bool = False
     receiver: Receiver = field(default_factory=Receiver)
 
     def __post_init__(self) -> None:
@@ -126,6 +127,8 @@ class Outskirts:
 
     def _leave(self) -> None:
         self.asked += 1
+        if self.refuses:
+            raise Unpermitted
 
     async def _agents(self) -> list[dict[str, Any]]:
         return []

@@ -19,7 +19,7 @@ from fs.session import Batch, Role, Session
 from node.agent.agenda import AgentAlarms
 from node.agent.alarm import MAX_ALARMS, no_alarm, set_alarm
 from node.agent.bell import LOOK_S, Alarms
-from node.agent.inbox import DONE, ended
+from node.agent.inbox import DONE, Waiting, ended
 from node.storage.chain import unsigned_seal
 from node.storage.memory import MemoryDatabase
 from tests.integration.agent.inbox_part import START, StillClock
@@ -270,6 +270,26 @@ async def test_in_a_tick_an_alarm_is_set_when_the_tick_is_committed() -> None:
     for then in batch.thens:
         then()
     assert ((await unit.select("alarm"))[0]["due_ms"], touched) == (NOW + 5, [1])
+
+
+async def test_one_tick_cannot_pass_the_bound_either() -> None:
+    unit, batch = MemoryDatabase(), Batch()
+    tick = Session("agent:a", Role.AGENT, batch=batch)
+    for number in range(MAX_ALARMS):
+        await files(unit, []).call("/alarms/new", b'{"id":"x%d","at_ms":1}' % number, tick)
+    with pytest.raises(InvalidInput):
+        await files(unit, []).call("/alarms/new", b'{"id":"more","at_ms":1}', tick)
+
+
+async def test_an_alarm_that_its_agent_fails_at_holds_back_no_other(unit: Base) -> None:
+    clock = StillClock()
+    for name in ("bad", "good"):
+        await unit.commit(set_alarm("a", name, NOW, at_ms=NOW))
+    await Alarms(unit, clock, lambda _: None).look()
+    bad = {"envelope_id": f"alarm:bad:{NOW}"}
+    await unit.commit([Update("inbox", bad, set={"tries": 1, "next_at_ms": NOW + 60_000})])
+    rows, again = await Waiting(unit).due("a", NOW)
+    assert ([row["envelope_id"] for row in rows], again) == ([f"alarm:good:{NOW}"], NOW + 60_000)
 
 
 async def test_there_is_a_bound_to_how_many_an_agent_has() -> None:

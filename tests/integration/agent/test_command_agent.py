@@ -204,6 +204,17 @@ async def test_only_so_many_commands_run_at_once_and_one_that_waits_uses_up_no_t
         assert max(counts) == 2
 
 
+async def test_one_agent_never_has_two_commands_at_once(here: Here) -> None:
+    node, _ = here
+    folder = node.folder / "running"
+    folder.mkdir()
+    await node.command_agent(*sh(f"mkdir {folder}/one || exit 9; sleep 0.05; rmdir {folder}/one"))
+    for number in range(5):
+        await node.say(f"m{number}")
+    rows = [await node.ended(f"m-m{number}") for number in range(5)]
+    assert {(row["state"], row["tries"]) for row in rows} == {("done", 0)}
+
+
 async def test_a_node_that_stops_leaves_no_command_and_the_trigger_comes_again(tmp_path: Path, mark: str) -> None:
     flag = tmp_path / "second"
     text = f"[ -e {flag} ] && exit 0; trap '' TERM; : {mark}; sleep 60 & while :; do sleep 0.05; done; : {mark}"

@@ -317,6 +317,9 @@ class Desk:
         self.told += [f"claim {name}" for name in sorted(found)]
         return found
 
+    async def take(self, agent: str) -> bool:
+        return agent in await self.claim([agent])
+
     async def release(self, agents: Collection[str]) -> None:
         self.told += [f"release {name}" for name in sorted(agents)]
 

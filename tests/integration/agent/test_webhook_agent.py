@@ -59,6 +59,7 @@ async def test_an_answer_with_a_commit_ends_the_turn_at_once(here: Here) -> None
     assert await node.state() == {"heard": 1}
     assert [body for _, body, _ in node.sent][-1] == b"hello"
     assert orjson.loads((await node.unit.select("goal", {"agent": "a"}))[0]["body"]) == {"x": 1}
+    assert node.asked == len(node.receiver.calls), "the gate was asked each time"
     assert {"kind": "x"} in await node.trace("said")
 
 
@@ -211,7 +212,7 @@ async def test_requests_of_one_turn_are_dealt_with_one_at_a_time(here: Here) -> 
     node, http = here
     await node.webhook_agent()
     turn = Holder.of(http, await node.called())
-    answers = await asyncio.gather(*(turn.ask("PUT", "/turn/state", {"n": number}) for number in range(30)))
+    answers = await asyncio.gather(*(turn.ask("PUT", "/turn/state", {"n": number}) for number in range(12)))
     assert {status for status, _ in answers} == {202}
     both = await asyncio.gather(turn.commit({"state": {"n": "a"}}), turn.commit({"state": {"n": "b"}}))
     assert both[0] == both[1]
@@ -322,6 +323,17 @@ async def test_what_is_no_answer_fails_the_tick_and_commits_nothing(here: Here, 
     assert (await node.unit.select("agent", {"name": "a"}))[0]["ticks"] == 0
 
 
+async def test_nothing_is_sent_or_started_that_the_gate_does_not_allow(here: Here) -> None:
+    node, _ = here
+    node.refuses = True
+    await node.webhook_agent()
+    await node.command_agent("/bin/touch", str(node.folder / "ran"), name="b")
+    assert (await node.tried("initialize"))["error"].startswith("gate.unpermitted")
+    assert (await node.tried("initialize", agent="b"))["error"].startswith("gate.unpermitted")
+    assert not node.receiver.calls
+    assert not (node.folder / "ran").exists()
+
+
 async def test_a_redirect_is_not_followed(here: Here) -> None:
     node, _ = here
 
@@ -341,6 +353,10 @@ async def test_an_address_inside_is_reached_only_if_the_settings_say_so(here: He
     await node.webhook_agent(url=f"https://127.0.0.1:{port}/", internal=False)
     row = await node.tried("initialize")
     assert "did not take it" in row["error"]
+    await node.webhook_agent("c", url=f"https://localhost:{port}/", internal=False)
+    async with asyncio.timeout(5):
+        while "did not take it" not in (await node.row("initialize", "c"))["error"]:
+            await asyncio.sleep(0.01)
     await node.webhook_agent("b", url=f"http://127.0.0.1:{port}/", internal=False)
     rows = await node.unit.select("agent", {"name": "b"})
     assert rows[0]["status"] == "quarantined"

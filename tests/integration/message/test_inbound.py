@@ -1,7 +1,7 @@
 """What comes in over a real relay: who is heard, in which order, and what a flood costs."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +10,17 @@ import pytest
 
 from core.clock import SystemClock
 from core.identifier import PubKey
-from core.unit import Row, Write
+from core.unit import Row, Update, Write
 from dvm.nonce import Unsigned
+from node.agent.inbox import envelope
+from node.agent.intake import Intake
+from node.agent.overflow import Overflow, Policy
 from node.message import inbound
 from node.message.admission import Mentions, Rules, Strangers
+from node.message.outbound import REACT_PATH
+from node.message.service import Reach
 from node.storage.error import StoreFull
+from node.storage.memory import MemoryDatabase
 from relays.event import Draft, Event
 from relays.key import Key
 from relays.kind import DM
@@ -388,3 +394,42 @@ async def test_what_nobody_could_have_sent_changes_nothing(relay: str) -> None:
         assert not await here.rows("message")
         await here.say(OWNER, "good morning")
         await _heard(here, 1)
+
+
+@pytest.mark.parametrize(
+    ("policy", "state", "shown"),
+    [("reject_new", None, "dropped"), ("dead_letter", "dead", "received"), ("drop_oldest", "done", "received")],
+)
+async def test_a_message_for_which_there_is_no_room_is_kept_and_not_acknowledged(
+    relay: str, policy: str, state: str | None, shown: str
+) -> None:
+    def full(pool: Any, unit: MemoryDatabase, gate: Any) -> Reach:
+        return Reach(intake=Intake(unit, SystemClock(), Overflow(1, Policy(policy))))
+
+    async with town(relay, reach=full, rules=replace(FRIENDS, acknowledge=True)) as here:
+        waits = envelope(NAME, "waits", cause="manual", source="control-plane", sender="", payload="{}", at=1)
+        later = Update("inbox", {"envelope_id": "waits"}, set={"next_at_ms": SystemClock().millis() + 600_000})
+        await here.unit.commit([waits, later])
+        await here.say(OWNER, "help")
+        (message,) = await _heard(here, 1)
+        assert message["state"] == shown
+
+        async def ended() -> str | None:
+            rows = await here.rows("inbox", envelope_id=message["id"])
+            return rows[0]["state"] if rows else None
+
+        await here.until(lambda: _is(ended, state))
+        assert here.messages.counts["full"] == (policy != "drop_oldest")
+        if policy == "drop_oldest":
+            await here.until(lambda: _acknowledged(here))
+        else:
+            await asyncio.sleep(0.2)
+            assert not await _acknowledged(here)
+
+
+async def _acknowledged(here: Town) -> bool:
+    return any(row["path"].startswith(REACT_PATH) for row in await here.rows("effect"))
+
+
+async def _is(found: Callable[[], Awaitable[str | None]], wanted: str | None) -> bool:
+    return await found() == wanted

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from core.clock import SystemClock
+from core.unit import Insert
 from node.storage.memory import MemoryDatabase
 from relays import lane, publication
 from relays.key import Key
@@ -349,48 +350,27 @@ async def test_a_relay_that_is_not_ours_and_takes_events_without_a_word_is_given
             await until(lambda: theirs.url not in outbox._lanes)
 
 
-async def test_what_was_settled_a_week_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    from core.unit import Update
-    from relays import outbox as outbox_module
-
-    monkeypatch.setattr(outbox_module, "PRUNE_S", 0.2)
+async def test_a_look_finds_what_another_process_committed_however_long_that_took() -> None:
     async with relay() as part:
         database = MemoryDatabase()
         pool = make_pool(database, part.url)
-        outbox = make_outbox(pool, database)
-        old, new = note(KEY, "old", now()), note(KEY, "new", now())
+        outbox = Outbox(pool, database, SystemClock(), lambda _: PERMIT, overlap_s=90.0)
+        other = Outbox(pool, database, SystemClock(), lambda _: PERMIT)  # of a process in which none runs
         async with serving(pool, outbox):
-            rows = [*outbox.rows(old, "effect"), *outbox.rows(new, "effect")]
-            await database.commit(rows)
-            outbox.kick(rows)
-            await settled(database, "sent", 2)
-            week_ago = (now() - 8 * 86_400) * 1000
-            await database.commit([Update("outbox", {"event_id": old.id}, {"next_at_ms": week_ago})])
-            async with asyncio.timeout(10):
-                while len(await database.select("outbox")) == 2:
-                    await asyncio.sleep(0.02)
-        assert [row["event_id"] for row in await database.select("outbox")] == [new.id]
-
-
-async def test_more_than_one_look_finds_is_forgotten_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    from core.unit import Update
-    from relays import outbox as outbox_module
-
-    monkeypatch.setattr(outbox_module, "PRUNE_S", 0.2)
-    monkeypatch.setattr(outbox_module, "_PRUNE_ROWS", 3)
-    monkeypatch.setattr(outbox_module, "_PRUNE_PAUSE_S", 0.0)
-    async with relay() as part:
-        database = MemoryDatabase()
-        pool = make_pool(database, part.url)
-        outbox = make_outbox(pool, database)
-        rows = [row for n in range(10) for row in outbox.rows(note(KEY, str(n), now()), "effect")]
-        week_ago = (now() - 8 * 86_400) * 1000
-        await database.commit(rows)
-        await database.commit([Update("outbox", {}, {"state": "sent", "next_at_ms": week_ago}, rows=None)])
-        async with serving(pool, outbox):
-            async with asyncio.timeout(10):
-                while len(await database.select("outbox")) == 10:
-                    await asyncio.sleep(0.001)
-                monkeypatch.setattr(outbox_module, "PRUNE_S", 600.0)  # there is no second look
-                while await database.select("outbox"):
-                    await asyncio.sleep(0.02)
+            await until(lambda: pool.is_up(part.url))
+            rows = other.rows(note(KEY, "x", now()), "effect")
+            aged = [
+                Insert(row.table, {**row.row, "next_at_ms": int(row.row["next_at_ms"] or 0) - 60_000}) for row in rows
+            ]
+            await database.commit(aged)
+            other.kick(aged)
+            await asyncio.sleep(0.1)
+            assert part.published == [], "the other one does not run, and nobody has looked"
+            for _ in range(5):
+                outbox.look()
+                await asyncio.sleep(0.02)
+            await settled(database, "sent")
+            for _ in range(5):
+                outbox.look()
+                await asyncio.sleep(0.02)
+        assert len(part.published) == 1

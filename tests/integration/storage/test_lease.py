@@ -11,9 +11,13 @@ import pytest
 import pytest_asyncio
 from sqlmodel import SQLModel
 
+from core.clock import SystemClock
+from core.unit import Append, Insert
+from node.storage.chain import unsigned_seal
 from node.storage.error import Fenced, StoreFailed
 from node.storage.fence import FENCE_SQL, IDLE_IN_TRANSACTION_MS
 from node.storage.lease import Leases
+from node.storage.postgres import open_postgres
 from node.storage.seat import Place
 from node.storage.table import AgentRow, InboxRow
 from tests.postgres_part import fresh_database
@@ -178,6 +182,60 @@ async def test_a_process_that_stands_still_in_a_transaction_holds_up_its_end_for
         assert await other.fetchval("SELECT count(*) FROM meta WHERE key = 'late'") == 0
         await other.close()
     stuck.terminate()
+
+
+async def test_a_late_commit_of_the_database_is_refused_and_leaves_nothing(url: str, db: Db) -> None:
+    clock = SystemClock()
+    async with leases(url, 200) as one, leases(url) as two:
+        first, second = await one.join("home-1", "{}"), await two.join("home-2", "{}")
+        mine, theirs = (
+            await open_postgres(url, seal=unsigned_seal, clock=clock),
+            await open_postgres(url, seal=unsigned_seal, clock=clock),
+        )
+        fence, told = first.fence(), list[str]()
+        fence.on_broken(lambda: told.append("broken"))
+        mine.use_fence(fence)
+        theirs.use_fence(second.fence())
+        try:
+            await mine.commit([Insert("meta", {"key": "early", "value": "1"})])
+            await asyncio.sleep(0.3)
+            assert (await two.renew(second, "{}")).put_out == (first.id,)
+            late = [Insert("meta", {"key": "late", "value": "1"}), Append("run", "begin", "e", "{}")]
+            done = await asyncio.gather(
+                mine.commit(late), mine.commit([Insert("meta", {"key": "later", "value": "1"})]),
+                theirs.commit([Insert("meta", {"key": "theirs", "value": "1"})]), return_exceptions=True,
+            )  # fmt: skip
+            assert [type(error) for error in done] == [Fenced, Fenced, type(None)]
+            assert told == ["broken"]
+            with pytest.raises(Fenced):
+                await mine.commit([Insert("meta", {"key": "latest", "value": "1"})])
+            assert {row["key"] for row in await db.fetch("SELECT key FROM meta")} == {"early", "theirs"}
+            assert await db.fetchval("SELECT count(*) FROM entry") == 0
+        finally:
+            await mine.aclose()
+            await theirs.aclose()
+
+
+async def test_commits_of_a_process_that_is_in_are_never_refused_while_it_renews(url: str) -> None:
+    async with leases(url) as one, leases(url) as two:
+        first, second = await one.join("home-1", "{}"), await two.join("home-2", "{}")
+        store = await open_postgres(url, seal=unsigned_seal, clock=SystemClock())
+        store.use_fence(first.fence())
+        stop = asyncio.Event()
+
+        async def renew() -> None:
+            while not stop.is_set():
+                await asyncio.gather(one.renew(first, "{}"), two.renew(second, "{}"))
+
+        renewing = asyncio.create_task(renew())
+        try:
+            for batch in range(20):
+                writes = ([Insert("meta", {"key": f"{batch}-{n}", "value": ""})] for n in range(20))
+                await asyncio.gather(*(store.commit(unit) for unit in writes))
+        finally:
+            stop.set()
+            await renewing
+            await store.aclose()
 
 
 async def test_a_fence_says_once_that_it_is_broken() -> None:

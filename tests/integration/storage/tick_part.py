@@ -13,11 +13,11 @@ from node.storage.database import Database
 RUN = "run"
 
 
-def agent(name: str) -> Insert:
+def agent(name: str, state: str = "0") -> Insert:
     return Insert(
         "agent",
         {
-            "name": name, "program": "p", "pubkey": "k", "status": "active", "state_version": 1, "state": "0",
+            "name": name, "program": "p", "pubkey": "k", "status": "active", "state_version": 1, "state": state,
             "created_at": 0,
         },
     )  # fmt: skip
@@ -28,7 +28,7 @@ def message(name: str, number: int) -> Insert:
         "inbox",
         {
             "agent": name, "envelope_id": f"{name} {number}", "cause": "message", "source": "s", "sender": "",
-            "payload": "x" * 500, "at": 0,
+            "payload": '{"text": "' + "x" * 500 + '"}', "at": 0,
         },
     )  # fmt: skip
 
@@ -41,9 +41,9 @@ class Agents:
         self.acknowledged: Counter[str] = Counter()
         self.codes: Counter[str] = Counter()
 
-    async def make(self) -> None:
+    async def make(self, state: str = "0") -> None:
         for name in self.names:
-            await self.base.commit([agent(name), *(message(name, number) for number in range(self._messages))])
+            await self.base.commit([agent(name, state), *(message(name, number) for number in range(self._messages))])
 
     async def _unit(self, name: str) -> tuple[str, list[Write]]:
         (row,) = await self.base.select("agent", {"name": name})

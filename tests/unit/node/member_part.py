@@ -71,12 +71,13 @@ class Table:
         self.seats[slot] = (lock, self.clock.at + self.lease_s, about)
         return Place(slot, self.tokens[slot])
 
-    async def renew(self, place: Place, about: str) -> Roll:
+    async def renew(self, place: Place, about: str, *, judge: bool = True) -> Roll:
         await self._answer()
         if place.slot not in self.seats or self.tokens[place.slot] != place.token:
             raise Fenced
         self.seats[place.slot] = (self.seats[place.slot][0], self.clock.at + self.lease_s, about)
-        out = tuple(self._out(slot) for slot, (_, end, _) in list(self.seats.items()) if end < self.clock.at)
+        late = [slot for slot, (_, end, _) in self.seats.items() if judge and end < self.clock.at]
+        out = tuple(map(self._out, late))
         if not self.steward:
             self.steward, self.term = place.id, self.term + 1
         seats = tuple(

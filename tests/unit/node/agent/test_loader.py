@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from core.error import InvalidInput
 from node.agent.error import NoProgram, ProgramBroken, ProgramTaken, ProgramUnsafe
 from node.agent.loader import GROUP, Loader
 from node.agent.program import Context, Nothing, Program, Trigger
@@ -271,6 +272,29 @@ def test_a_file_that_was_broken_and_put_right_is_taken_up(folder: Path) -> None:
     assert made.reload("counter").name == "counter"
     assert made["counter"].name == "counter"
     assert [row["problem"] for row in made.rows()] == ["", ""]
+
+
+def test_what_can_be_said_without_running_anything_is_said(folder: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    write(folder, "eager", f"open({str(mark)!r}, 'w').close()\nraise ValueError\n")
+    write(folder, "broken", "def (")
+    write(folder, "buyer")
+    write(folder, "open", mode=0o666)
+    write(folder, "twice")
+    found = loader(folder, entry("twice", "a:b")).check()
+    assert {name: error.code for name, error in found.items()} == {
+        "broken": "program.broken", "buyer": "program.taken", "open": "program.unsafe", "twice": "program.taken",
+    }  # fmt: skip
+    assert not mark.exists()
+
+
+def test_only_files_are_taken_up_while_the_node_runs(folder: Path, package: Path) -> None:
+    (package / "made_fixed.py").write_text(GOOD.format(step=2))
+    made = loader(folder, entry("installed", "made_fixed:Counter"))
+    made["installed"]
+    for name in ("installed", "buyer"):
+        with pytest.raises(InvalidInput):
+            made.reload(name)
 
 
 def test_a_file_that_comes_while_the_node_runs_is_found(folder: Path) -> None:

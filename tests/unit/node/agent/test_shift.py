@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from node.agent.shift import FOREIGN_S, IDLE_S, LOOK_S, OTHERS_TURN_MS, SharedClaims, Shift
+from node.agent.shift import FOREIGN_S, IDLE_S, LOOK_S, OTHERS_TURN_MS, TAKE_S, SharedClaims, Shift
 from node.storage.seat import Place, Roll, Seat
 from tests.unit.node.member_part import Table, TurnedClock
 
@@ -38,7 +38,8 @@ class Member:
             return name not in unknown
 
         tell = lambda names: self.told.extend(names)  # noqa: E731
-        self.claims = SharedClaims(table, self.seat, clock, ready, tell)
+        self.asked: list[str] = []
+        self.claims = SharedClaims(table, self.seat, clock, ready, tell, lambda names: self.asked.extend(names))
         self.shift = Shift(table, self.seat, self.claims, self.engine, clock, tell)
 
 
@@ -94,6 +95,36 @@ async def test_a_claim_that_comes_while_it_is_given_back_is_a_new_one() -> None:
     assert len(table.claims) == 2
     stop.set()
     await running
+
+
+async def test_whoever_waits_for_an_agent_gets_it_as_soon_as_nothing_is_to_be_done_for_it() -> None:
+    table, clock, (one, two) = members(2)
+    stop = asyncio.Event()
+    running = asyncio.create_task(one.claims.run(asyncio.Event(), stop))
+    await one.claims.claim(["anna"])
+    taking = asyncio.create_task(two.claims.take("anna"))
+    await clock.turn(0.3)
+    assert two.asked
+    assert set(two.asked) == {"anna"}
+    one.claims.wanted(["anna", "unknown"])
+    await clock.turn(0.5)
+    assert not taking.done(), "a tick runs"
+    one.claims.wanted(["anna"])
+    await one.claims.release(["anna"])
+    assert await one.claims.claim(["anna"]) == set(), "and it does not begin another one"
+    await clock.turn(0.5)
+    assert await taking
+    assert table.agents["anna"] == "1.1"
+    stop.set()
+    await running
+
+
+async def test_an_agent_that_is_never_given_back_is_not_waited_for_for_ever() -> None:
+    _, clock, (one, two) = members(2)
+    await one.claims.claim(["anna"])
+    taking = asyncio.create_task(two.claims.take("anna"))
+    await clock.turn(TAKE_S + 0.5)
+    assert not await taking
 
 
 async def test_who_is_not_sure_of_its_lease_claims_nothing() -> None:

@@ -2,10 +2,11 @@ from typing import Any
 
 import pytest
 
-from core.error import Conflict, InvalidInput, Paused
+from core.error import Conflict, InvalidInput, Paused, StoreUncertain
 from node.agent.error import ConfigRefused, NoProgram, StateRefused, StorageFull
 from node.agent.limit import TickLimits
 from node.agent.supervision import HEALS, Failure, Kind, judge, reason_code
+from node.storage.error import StoreFull
 
 LIMITS = TickLimits(tries=3, quarantine=5, back_off_ms=100, pause_ms=7, full_ms=9)
 FAULT = Failure("agent.failed", "The program raised ValueError.")
@@ -30,7 +31,11 @@ def test_an_agent_that_fails_again_and_again_is_set_aside() -> None:
     assert found[4].reason.startswith("agent.failing: 5 ticks in a row failed, the last with agent.failed: ")
 
 
-@pytest.mark.parametrize(("error", "kind", "wait"), [(Paused(), Kind.PAUSED, 7), (StorageFull(), Kind.FULL, 9)])
+@pytest.mark.parametrize(
+    ("error", "kind", "wait"),
+    [(Paused(), Kind.PAUSED, 7), (StoreFull(), Kind.PAUSED, 7), (StoreUncertain(), Kind.PAUSED, 7),
+     (StorageFull(), Kind.FULL, 9)],
+)  # fmt: skip
 def test_what_is_nobodys_fault_counts_as_no_try(error: Any, kind: Kind, wait: int) -> None:
     failure = Failure.of(error)
     assert failure.kind is kind

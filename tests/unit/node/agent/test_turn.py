@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from core.clock import SystemClock
 from core.error import InvalidInput, Paused, VendoError
+from fs.error import BodyTooLarge
 from node.agent.outside import host
-from node.agent.outside.act import ABORT, COMMIT, TURN, Act, Closing, Reply, reason_of, verdict
+from node.agent.outside.act import ABORT, COMMIT, STATE, TURN, Act, Closing, Reply, reason_of, verdict
 from node.agent.outside.error import (
     NodeStopping,
     TurnAborted,
@@ -22,7 +23,7 @@ from node.agent.outside.error import (
     WebhookFailed,
 )
 from node.agent.outside.host import PREFIX, Turns
-from node.agent.outside.turn import MAX_ACTS, MAX_WAITING, Door, Turn
+from node.agent.outside.turn import MAX_ACTS, MAX_BYTES, MAX_WAITING, Door, Turn
 
 LOOK = Act("GET", "/goals")
 END = Act("POST", COMMIT)
@@ -165,12 +166,25 @@ async def test_a_turn_is_bounded() -> None:
         (await turn.next(1)).reply(Reply(b""))
     await asyncio.gather(*waiting)
     serving = asyncio.create_task(_settled(turn))
-    for _ in range(MAX_ACTS - MAX_WAITING - 1):
+    for _ in range(MAX_ACTS - MAX_WAITING - 1):  # one more was refused
         await turn.ask(LOOK)
     with pytest.raises(TurnFull):
         await turn.ask(LOOK)
     assert b"committed" in (await turn.ask(END)).body, "it can still be ended"
     await serving
+
+
+async def test_what_is_sent_in_one_turn_is_bounded() -> None:
+    turn = Turn("a", "t1", state_bytes=10)
+    with pytest.raises(BodyTooLarge):
+        await turn.ask(Act("PUT", STATE, b"x" * 11))
+    serving = asyncio.create_task(_settled(turn))
+    body = b"x" * (1 << 20)
+    for _ in range(MAX_BYTES // len(body) - 1):
+        await turn.ask(Act("PUT", "/goals/x", body))
+    with pytest.raises(TurnFull):
+        await turn.ask(Act("PUT", "/goals/x", body))
+    serving.cancel()
 
 
 # --- all turns of a process -----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from node.config import KeySection
 from node.identity.signing import DEFAULT_KINDS, NEVER, PATH, AgentDesk, Signing
 from node.identity.view import PersonView, live_pubkey
 from relays.error import KindForbidden, SignerUnavailable
-from relays.event import parse, verify
+from relays.event import Draft, parse, verify
 from relays.presence import Profile
 from tests.gate_part import SetClock, memory, open_gate
 from tests.unit.node.identity.identity_part import RING, identities, wire
@@ -180,3 +180,29 @@ async def test_a_signature_that_failed_is_not_given_under_the_same_key_behind_th
         await stage.sign({"kind": 1, "content": "hello"})
     assert await stage.states() == ["fail"]
     verify(parse(await stage.sign({"kind": 1, "content": "hello"}, key="another")))
+
+
+async def test_what_another_process_has_in_hand_is_left_to_it_until_that_is_dead(stage):
+    staged = await stage.signing.stage("agent:a", "a", Draft(1, "x", (), stage.clock.now()), "k")
+    await stage.unit.commit(staged.writes)
+    alive = {staged.writes[0].row["id"]}
+
+    async def is_theirs(effect):
+        return effect in alive
+
+    other = Signing(
+        stage.signing._identities, stage.unit, stage.gate, stage.clock, stage.woken.append, is_theirs=is_theirs
+    )
+    await other.bury()
+    assert await stage.states() == ["begun"]
+    alive.clear()
+    await other.bury()
+    assert await stage.states() == ["fail"]
+
+
+async def test_what_a_process_has_in_hand_itself_is_not_ended_by_it(stage):
+    staged = await stage.signing.stage("agent:a", "a", Draft(1, "x", (), stage.clock.now()), "k")
+    await stage.unit.commit(staged.writes)
+    staged.then()
+    await stage.signing.bury()
+    assert await stage.states() == ["begun"]

@@ -2,9 +2,8 @@
 
 import pytest
 
-from core.unit import Among, Append, Insert, Update, Within
+from core.unit import Among, Insert, Update, Within
 from node.storage.error import BadWrite
-from node.storage.plan import compiled
 from node.storage.statement import question, step
 
 
@@ -32,11 +31,6 @@ def test_any_number_of_wanted_values_is_one_shape() -> None:
     texts = {question("seen", {"at": Among(tuple(range(k)))}, (), None)[0] for k in (1, 10, 1000)}
     assert len(texts) == 1
     assert question("seen", {"at": Among((None, 1))}, (), None)[0] not in texts
-
-
-def test_entries_wait_for_their_place() -> None:
-    entry = Append("r", "begin", "e", "{}")
-    assert compiled([entry]) == (entry,)
 
 
 def test_bytes_and_texts_with_a_nul_are_bound_one_by_one_in_few_texts() -> None:
