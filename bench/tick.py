@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import tick_long
+from bench.process import ChildFailed
 from bench.target import Section, Target, quantile, ratio
 from bench.tick_engine import through_engine
 from bench.tick_floor import Ground, SqliteGround
@@ -23,7 +24,6 @@ AGENTS, GROUP = 1_000, 64
 SLOWER_S = 0.001
 _QUICK = 20  # how many times less is done if one round is asked for
 Say = Callable[[str], None]
-Make = Callable[[Path], Ground]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +157,26 @@ def _slow(ground: Ground, found: _Rounds) -> Section:
     return section
 
 
-async def run(rounds: int, folder: Path, say: Say, make: Make = SqliteGround, kind: str = "sqlite") -> list[Section]:
-    """All of it; a twentieth of the long counts if one round is asked for."""
-    ground = make(folder)
+async def run(rounds: int, folder: Path, say: Say) -> list[Section]:
+    """All of it on SQLite; a twentieth of the long counts if one round is asked for."""
+    return await on(SqliteGround(folder), "sqlite", rounds, folder, say)
+
+
+async def run_postgres(rounds: int, folder: Path, say: Say) -> list[Section]:
+    """The same on PostgreSQL, with a server of the bench's own.
+
+    Raises:
+        ChildFailed: there is no PostgreSQL on this machine.
+    """
+    from bench.tick_postgres import PostgresGround, is_there  # without its driver there is still SQLite
+
+    if not is_there():
+        raise ChildFailed("there is no PostgreSQL on this machine; scripts/test-postgres.sh installs it")
+    return await on(PostgresGround(), "postgres", rounds, folder, say)
+
+
+async def on(ground: Ground, kind: str, rounds: int, folder: Path, say: Say) -> list[Section]:
+    """All of it on one kind of database; `kind` is what `bench.tick_drain` calls it."""
     sections = [_fast(ground, await _rounds(ground, FAST, rounds, 0.0, say))]
     try:
         with ground.slowed(SLOWER_S):

@@ -7,16 +7,19 @@ the same two processors.
 
 import asyncio
 import time
+from typing import NoReturn
 
 import asyncpg
 
 from bench.tick_floor import Store
-from bench.tick_row import EVENT, LETTER, NOW, RELAY, STATE, fill, messages, names
+from bench.tick_row import EVENT, LETTER, NOW, RELAY, STATE, fill, mark, messages, names
 from bench.tick_row import agent as agent_row
 from core.clock import Clock, SystemClock
 from node.storage.chain import Seal, unsigned_seal
 from node.storage.database import open_database
-from tests.postgres_part import fresh_database
+from tests.postgres_part import fresh_database, is_there
+
+__all__ = ["PostgresGround", "is_there"]
 
 _LOAD = """SELECT a.name, a.version, a.epoch, a.state, i.n, i.envelope_id, i.payload FROM agent a CROSS JOIN LATERAL
     (SELECT n, envelope_id, payload FROM inbox WHERE agent = a.name AND state = 'new' ORDER BY priority, n LIMIT 1) i
@@ -41,12 +44,16 @@ SELECT (SELECT count(*) FROM a) + (SELECT count(*) FROM i)"""
 class PostgresGround:
     """A database of a server that the bench starts for itself, in the mode in which a node opens it."""
 
-    name = "PostgreSQL"
+    name, short = "PostgreSQL", "fsync on"
     durability = "fsync, full_page_writes and synchronous_commit on: one flush of the log before a commit returns"
     grouped = 0.5
 
     def __init__(self) -> None:
         self._url = ""
+
+    def slowed(self, seconds: float) -> NoReturn:
+        """As `Ground.slowed`."""
+        raise NotImplementedError("A server's own fsync cannot be slowed from here.")
 
     async def open(self, seal: Seal, clock: Clock) -> Store:
         """As `Ground.open`."""
@@ -74,7 +81,7 @@ class PostgresGround:
             begun = time.perf_counter()
             mine = [every[number % agents] for number in range(first, min(first + group, ticks))]
             loaded = await load.fetch(mine)
-            ids = [f"{number:064x}" for number in range(first - 1, first + len(loaded))]
+            ids = [mark("tick", number) for number in range(first - 1, first + len(loaded))]
             columns = [list(column) for column in zip(*[(r[0], r[1], r[2], r[4], r[5]) for r in loaded], strict=True)]
             agent, version, epoch, n, envelope = columns
             numbers = range(first, first + len(loaded))

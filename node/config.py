@@ -479,10 +479,10 @@ nip05_domain = ""              # agents are then NAME@domain (NIP-05), once the 
 name = "agent"                 # a-z, 0-9 and -; `vendo send agent "summarize: ..."`
 program = "buyer"              # turns a DM into a job and its result into the answer
 config = {{}}                    # its program's own settings: {{ name = "value" }}
-# tick_seconds = 30.0          # its own limits instead of those of [tick]; 0 is none, as there
-# ticks_per_minute = 6000
-# compute_s_per_day = 3600
-# storage_mb = 100
+# tick_seconds = 30.0          # its own limits, instead of those of [tick]: how long one of its ticks may take
+# ticks_per_minute = 6000      # its ticks; 0 is no limit, here and below
+# compute_s_per_day = 3600     # its code, in all, per day (UTC)
+# storage_mb = 100             # what it keeps
 about = ""                     # shown to others in its profile
 public = true                  # publish its profile, relay lists and, if strangers may write, an announcement
 contacts = []                  # npubs that may write to it besides the owner

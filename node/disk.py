@@ -154,7 +154,7 @@ class Disk:
 
 def writers_of(home: Path | None, database: str | Path) -> list[Path]:
     """The places on whose file systems a node writes, as far as they are on this machine."""
-    places = [] if home is None else [home]
+    places = [] if home is None else [home.absolute()]
     if isinstance(database, Path):
-        places.append(database.parent)
+        places.append(database.absolute().parent)
     return places

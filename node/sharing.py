@@ -62,6 +62,11 @@ def shared(node: "Node", company: "Company", programs: Mapping[str, Any], http: 
         node.outbox.look()
         node.feed.pulse()
 
+    async def follow() -> None:
+        await household.follow()
+        if not company.leads:
+            await node.discovery.resume()  # who sells what, for the ticks here
+
     async def take_over() -> None:
         await node.gate.reopen()
         await node.take_up()
@@ -73,7 +78,7 @@ def shared(node: "Node", company: "Company", programs: Mapping[str, Any], http: 
         parts=lambda: [part for part in node.all_parts if part[0] not in (*EVERYWHERE, *DOOR)],
         adopt=[node.gate.adopt, node.buying.adopt, node.messages.adopt, look],
         bury=[node.messages.bury, node.signing.bury],
-        follow=household.follow,
+        follow=follow,
     )
     token = node.keyring.derive("member").hex()
     elsewhere = Elsewhere(company, lambda: steward.is_ready, token, http, node.messages.shelved)

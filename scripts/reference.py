@@ -16,6 +16,7 @@ from core.error import VendoError
 from dvm import buyer, seller
 from dvm.job import State
 from fs.tree import File, Folder
+from node import tenure
 from node.config import TEMPLATE, Config
 from node.mount import Parts, agent_namespace, operator_namespace
 from wallet import payment
@@ -169,6 +170,13 @@ def machines() -> str:
         for row in payment.TRANSITIONS
         for place in sorted(row.states, key=lambda one: one.value)
     ]
+    places = [
+        *((state.value, "Granted as steward" if steward else "Granted", rule.to.value)
+          for (state, steward), rule in tenure.GRANTS.items()),
+        *((state.value, "Looked, too late", rule.to.value) for state, rule in tenure.LATE.items()),
+        *((state.value, "PutOut", rule.to.value) for state, rule in tenure.PUT_OUT.items()),
+        *((state.value, "Left", rule.to.value) for state, rule in tenure.LEFT.items()),
+    ]  # fmt: skip
     lines = [
         "# State machines\n",
         "Each diagram is drawn from the table that the code runs. An event that has no arrow changes nothing.\n",
@@ -176,6 +184,7 @@ def machines() -> str:
         *_edges("The money of that job", funds),
         *_edges("A job that we sell", sale),
         *_edges("A wallet operation", saga),
+        *_edges("A process among others on one database", places),
     ]
     return MADE + "\n".join(lines)
 

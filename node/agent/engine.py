@@ -283,9 +283,10 @@ class Engine:
     async def _finish(self) -> None:
         tasks = [work.task for work in self._order.busy.values() if work.task is not None]
         try:
-            if tasks:
+            if tasks and not self._is_ending():
                 await asyncio.wait(tasks)
         finally:
+            self._means.guard.hurry()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

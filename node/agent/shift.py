@@ -101,15 +101,29 @@ class SharedClaims:
         return mine
 
     async def _readied(self, taken: Collection[str]) -> set[str]:
-        """Those of these that can be ticked here; the others are given back, and not asked for again for a while."""
-        able = {name for name in taken if await self._ready(name)}
+        """Those of these that can be ticked here; the others are given back.
+
+        One that cannot be ticked in this process at all is not asked for again for a while.
+        """
+        names = list(taken)
+        found = await asyncio.gather(*map(self._ready, names), return_exceptions=True)
+        able: set[str] = set()
+        for name, result in zip(names, found, strict=True):
+            if result is True:
+                able.add(name)
+            elif result is False:
+                self._foreign[name] = self._clock.monotonic() + FOREIGN_S
+            elif isinstance(result, VendoError):
+                log.warning(
+                    "an agent cannot be made ready",
+                    extra={"action": "agent_unready", "agent": name, "code": result.code},
+                )
+            else:
+                raise result
         self._held.update(dict.fromkeys(able))
-        foreign = [name for name in taken if name not in able]
-        if foreign:
-            until = self._clock.monotonic() + FOREIGN_S
-            self._foreign.update(dict.fromkeys(foreign, until))
-            await self._holders.release(self._member.place, foreign)
-            self._tell(foreign)
+        if others := [name for name in names if name not in able]:
+            await self._holders.release(self._member.place, others)
+            self._tell(others)
         return able
 
     async def take(self, agent: str) -> bool:

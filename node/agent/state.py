@@ -57,7 +57,7 @@ def kept(program: AnyProgram, state: BaseModel, most: int) -> tuple[str, BaseMod
         StateTooLarge: it has more than `most` bytes.
     """
     try:
-        body = state.__pydantic_serializer__.to_json(state, by_alias=True, round_trip=True, warnings="error")
+        body = state.__pydantic_serializer__.to_json(state, by_alias=True, round_trip=True, warnings=False)
         if len(body) > most:
             raise StateTooLarge(f"The state is over {most} bytes.")
         return body.decode(), program.state_type.__pydantic_validator__.validate_json(body)

@@ -110,10 +110,11 @@ class _Rows:
     def find(self, where: Mapping[str, Condition]) -> list[int]:
         candidates: Collection[int] | None = None
         for column, wanted in where.items():
-            if column in self._index and not isinstance(wanted, Among | Within):
-                bucket = self._index[column].get(wanted, {})
-                if candidates is None or len(bucket) < len(candidates):
-                    candidates = bucket
+            if column in self._index and not isinstance(wanted, Within):
+                values = set(wanted.values) if isinstance(wanted, Among) else (wanted,)
+                found = [number for value in values for number in self._index[column].get(value, ())]
+                if candidates is None or len(found) < len(candidates):
+                    candidates = found
         return sorted(
             number for number in (self.rows if candidates is None else candidates) if _matches(self.rows[number], where)
         )

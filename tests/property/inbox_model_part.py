@@ -188,6 +188,37 @@ class Mortal:
         await asyncio.Event().wait()
 
 
+class StepClock:
+    """Time that the test moves, in whole milliseconds. Who sleeps wakes when it has passed."""
+
+    def __init__(self) -> None:
+        self.ms = 1_767_225_600_000
+        self._sleeping: list[tuple[int, asyncio.Event]] = []
+
+    def now(self) -> int:
+        return self.ms // 1_000
+
+    def millis(self) -> int:
+        return self.ms
+
+    def monotonic(self) -> float:
+        return self.ms / 1_000
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds <= 0:
+            return await asyncio.sleep(0)
+        woken = asyncio.Event()
+        self._sleeping.append((self.ms + round(seconds * 1_000), woken))
+        await woken.wait()
+
+    def advance(self, ms: int) -> None:
+        self.ms += ms
+        due = [one for one in self._sleeping if one[0] <= self.ms]
+        self._sleeping = [one for one in self._sleeping if one[0] > self.ms]
+        for _, woken in due:
+            woken.set()
+
+
 class _Jump(selectors.SelectSelector):
     """Moves the loop's time on instead of waiting for a timer; waits for threads where there is none."""
 

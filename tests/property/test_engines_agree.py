@@ -53,6 +53,8 @@ BY_KEY: st.SearchStrategy[Write] = st.one_of(
     st.builds(lambda name, at: Update("seen", {"event_id": name}, set={"at": at}), NAMES, NUMBERS),
     st.builds(lambda name, at: Update("seen", {"event_id": name, "at": at}, rows=1), NAMES, NUMBERS),
     st.builds(lambda name: Delete("seen", {"event_id": name}, rows=1), NAMES),
+    st.builds(lambda name, id, ignore: Insert("mark", {"agent": name, "id": id}, ignore), NAMES, NAMES, st.booleans()),
+    st.builds(lambda run: Append(run, "begin", "e", "{}"), NAMES),
 )  # fmt: skip
 ANY: st.SearchStrategy[Write] = st.one_of(
     st.builds(lambda where, at, rows: Update("seen", where, set={"at": at}, rows=rows), SEEN, NUMBERS, ROWS),
@@ -74,7 +76,6 @@ ANY: st.SearchStrategy[Write] = st.one_of(
         lambda name, add, ceiling: Update("budget", {"name": name}, add={"held": add}, ceiling=ceiling),
         NAMES, SMALL, CEILING,
     ),
-    st.builds(lambda name, id, ignore: Insert("mark", {"agent": name, "id": id}, ignore), NAMES, NAMES, st.booleans()),
     st.builds(lambda agent, id: Delete("mark", {"agent": agent, "id": id}), NAMES, NAMES),
     st.builds(
         lambda row, more, ignore: Insert("inbox", {**TRIGGER, **row, **more}, ignore),
@@ -86,11 +87,12 @@ ANY: st.SearchStrategy[Write] = st.one_of(
     ),
     st.builds(lambda where, rows: Update("inbox", where, set={"tries": 1}, rows=rows), INBOX, ROWS),
     st.builds(lambda where, rows: Delete("inbox", where, rows=rows), INBOX, ROWS),
-    st.builds(lambda run: Append(run, "begin", "e", "{}"), NAMES),
 )  # fmt: skip
+BOTH = BY_KEY | ANY
 GROUPS = st.lists(
-    st.lists(st.lists(BY_KEY | BY_KEY | ANY, min_size=1, max_size=4), min_size=1, max_size=8), min_size=1, max_size=3
-)
+    st.one_of(*(st.lists(st.lists(some, min_size=1, max_size=3), min_size=3, max_size=9) for some in (BY_KEY, BOTH))),
+    min_size=1, max_size=3,
+)  # fmt: skip
 Verdict = tuple[str, Any] | None
 
 

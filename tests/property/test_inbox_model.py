@@ -29,7 +29,6 @@ from node.agent.mailbox import AgentInbox
 from node.agent.overflow import Overflow
 from node.agent.program import Context, Nothing, Program, Trigger
 from node.storage.chain import unsigned_seal
-from tests.integration.agent.inbox_part import StillClock
 from tests.property.inbox_model_part import (
     BACK_OFF_MS,
     QUARANTINE,
@@ -39,6 +38,7 @@ from tests.property.inbox_model_part import (
     ModelAgent,
     Mortal,
     Overflowed,
+    StepClock,
     numbers,
 )
 from tests.unit_part import ENGINES
@@ -119,7 +119,7 @@ class InboxMachine(RuleBasedStateMachine):
     def begin(self, depth: int, policy: str, dead: int) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="vendo-inbox-"))
         self.loop = HastyLoop()
-        self.clock, self.program, self.number = StillClock(), Doer(), numbers()
+        self.clock, self.program, self.number = StepClock(), Doer(), numbers()
         self.overflow = Overflow().changed({"max_depth": depth, "policy": policy, "dead_letter_max": dead})
         self.model = {name: ModelAgent(depth, policy, dead) for name in AGENTS}
         self.task: asyncio.Task[None] | None = None
@@ -266,7 +266,7 @@ class InboxMachine(RuleBasedStateMachine):
         """Time passes; nobody tells the engine."""
 
         self.settle()
-        self.do(self._passes(ms / 1_000))
+        self.do(self._passes(ms))
         self._compare()
 
     @rule()
@@ -281,7 +281,7 @@ class InboxMachine(RuleBasedStateMachine):
         dead = self.model[agent].where("dead")
         chosen = dead if every or not dead else [dead[pick % len(dead)]]
         inbox = AgentInbox(agent, self.unit, self.clock, self.engine.notify, self.intake)
-        self.do(self._passes(0.001))  # so that ids of ticks differ from those of the tries before
+        self.do(self._passes(1))  # so that ids of ticks differ from those of the tries before
         self._compare()
         for one in chosen:
             self.model[agent].replay(one.id) if replay else self.model[agent].discard(one.id)
@@ -297,8 +297,8 @@ class InboxMachine(RuleBasedStateMachine):
         self.do(act())
         self._compare()
 
-    async def _passes(self, seconds: float) -> None:
-        await self.clock.advance(seconds)
+    async def _passes(self, ms: int) -> None:
+        self.clock.advance(ms)
         await self._quiet()
 
     @rule(agent=st.sampled_from(AGENTS), word=st.sampled_from(["hibernate", "wake", "stop", "start", "release"]))

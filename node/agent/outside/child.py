@@ -41,10 +41,12 @@ class Said:
         """
         self._open += chunk
         if b"\n" in chunk:
-            *whole, rest = bytes(self._open).split(b"\n")
-            for line in whole:
-                self._line(line)
+            whole, _, rest = bytes(self._open).rpartition(b"\n")
             self._open = bytearray(rest)
+            *lines, others = [*whole.split(b"\n", MAX_LINES), b""][: MAX_LINES + 1]
+            for line in lines:
+                self._line(line)
+            self._pass_over(others)
         if len(self._open) > MAX_LINE:
             raise CommandFailed(f"The command wrote a line of more than {MAX_LINE >> 10} KiB.")
 
@@ -63,6 +65,13 @@ class Said:
         if raw := raw.strip():
             self._hand_on()
             self.last = raw
+
+    def _pass_over(self, lines: bytes) -> None:
+        """Many lines, of which only the last matters: a loop over millions would hold up the node."""
+        if lines := lines.rstrip():
+            self._hand_on()
+            self.count += lines.count(b"\n")
+            self.last = lines.rpartition(b"\n")[2].strip()
 
     def _hand_on(self) -> None:
         if self.last:

@@ -6,11 +6,14 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from node.agent.outside.child import MAX_LINES, Child, Ended
+from node.agent.outside.child import MAX_LINES, Child, Ended, Said
 from node.agent.outside.error import CommandFailed
 
 PATH = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
@@ -141,6 +144,20 @@ async def test_a_line_without_an_end_is_not_taken(tmp_path: Path) -> None:
     async with child(sh("head -c 3000000 /dev/zero | tr '\\0' x"), tmp_path) as made:
         with pytest.raises(CommandFailed, match="a line"):
             await made.talk(b"", print)
+
+
+@given(count=st.integers(0, 400), cuts=st.lists(st.integers(0, 3_000), max_size=20), end=st.sampled_from([b"", b"\n"]))
+def test_lines_are_the_same_in_whatever_pieces_they_come(count: int, cuts: list[int], end: bytes) -> None:
+    words = b"\n".join(b"line %d" % number for number in range(count)) + end
+    heard: list[str] = []
+    said, places = Said(heard.append), sorted({0, *(cut for cut in cuts if cut < len(words)), len(words)})
+    for begin, stop in pairwise(places):
+        said.feed(words[begin:stop])
+    said.end()
+    assert said.last == (b"line %d" % (count - 1) if count else b"")
+    said.flush()
+    more = [f"({count - MAX_LINES} more lines)"] if count > MAX_LINES else []
+    assert heard == [f"line {number}" for number in range(min(count, MAX_LINES))] + more
 
 
 async def test_of_many_lines_the_first_and_the_last_are_kept(tmp_path: Path) -> None:

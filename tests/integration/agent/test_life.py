@@ -1,6 +1,7 @@
 """What agents are but for their ticks, whose turn it is, and that nothing is forgotten between."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -273,6 +274,26 @@ async def test_ticks_that_began_are_finished_when_the_engine_stops() -> None:
         await begun.wait()
     assert (await bench.state("a"))["seen"] == ["initialize", "m1"]
     assert (await bench.inbox("a"))["m2"]["state"] == "new"
+
+
+async def test_an_engine_that_is_told_to_end_at_once_waits_for_no_code_that_will_not() -> None:
+    begun = asyncio.Event()
+
+    async def act(ctx: Here, trigger: Trigger) -> None:
+        begun.set()
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+
+    bench = Bench(programs={"scripted": Scripted(act)}, limits=TickLimits(seconds=60, grace_s=0.1))
+    await bench.engine.create("a", "scripted", PUBKEY)
+    running = asyncio.create_task(bench.engine.run(asyncio.Event(), asyncio.Event()))
+    await begun.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(running, 5)
+    assert (await bench.inbox("a"))["initialize"]["state"] == "new"
+    assert (await bench.row("a"))["failures"] == 0
 
 
 async def test_a_database_that_fails_for_a_while_costs_no_try(monkeypatch: pytest.MonkeyPatch) -> None:

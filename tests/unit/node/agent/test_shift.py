@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from node.agent.shift import FOREIGN_S, IDLE_S, LOOK_S, OTHERS_TURN_MS, TAKE_S, SharedClaims, Shift
+from node.storage.error import StoreFailed
 from node.storage.seat import Place, Roll, Seat
 from tests.unit.node.member_part import Table, TurnedClock
 
@@ -30,11 +31,20 @@ class Noted:
 class Member:
     """One process: its claims, its shift, and what it was told to do."""
 
-    def __init__(self, table: Table, clock: TurnedClock, slot: int, unknown: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        table: Table,
+        clock: TurnedClock,
+        slot: int,
+        unknown: Collection[str] = (),
+        broken: Collection[str] = (),
+    ) -> None:
         self.seat = Seated(Place(slot, 1))
         self.engine, self.told = Noted(), []
 
         async def ready(name: str) -> bool:
+            if name in broken:
+                raise StoreFailed
             return name not in unknown
 
         tell = lambda names: self.told.extend(names)  # noqa: E731
@@ -152,6 +162,13 @@ async def test_agents_that_cannot_be_ticked_here_are_left_to_others() -> None:
     assert one.engine.later == []
     await clock.turn(FOREIGN_S, 1.0)
     assert one.claims.knows("anna"), "its program may be here by now"
+
+
+async def test_an_agent_that_cannot_be_made_ready_now_is_given_back_and_the_others_are_not_held_up() -> None:
+    table, _, (one,) = members(1, broken=["anna"])
+    assert await one.claims.claim(["anna", "bert"]) == {"bert"}
+    assert (table.agents, one.claims.held) == ({"anna": "", "bert": "0.1"}, 1)
+    assert one.claims.knows("anna"), "it may be asked for again at once"
 
 
 async def test_alone_everything_is_ones_own_turn() -> None:

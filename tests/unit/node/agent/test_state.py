@@ -102,7 +102,7 @@ def _broken() -> list[Any]:
 
     return [
         left(title=7), left(pages=-1), left(pages="many"), left(seen=object()), left(since=loop), left(share=math.nan),
-        left(title="\ud800"), left(raw="x"), None, {}, "a state",
+        left(title="\ud800"), left(raw=object()), None, {}, "a state",
     ]  # fmt: skip
 
 
