@@ -17,7 +17,8 @@ from typing import Any
 import aiohttp
 
 from core.unit import Insert, Write
-from node import app
+from node import app, launch
+from node.agent import library
 from node.agent.buyer import Buyer
 from node.storage.database import Database
 
@@ -90,11 +91,11 @@ def main() -> int:
             watch(database)
             super().__init__(config, keyring, database, *rest, **named)
 
-    app.Node = Watched  # type: ignore[misc]
-    app.Buyer = Quiet  # type: ignore[attr-defined]
+    launch.Node = Watched  # type: ignore[misc]
+    library.Buyer = Quiet  # type: ignore[attr-defined,misc]
     count_requests()
     time_collections()
-    code = app.serve(home)
+    code = launch.serve(home)
     file.write_text(json.dumps({"arrived": arrived, "requests": requests, "pauses": pauses}), encoding="utf-8")
     return code
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from core.identifier import derived_id
 from core.unit import Append, Insert, Update, Write
-from node import app
+from node import app, launch
 from wallet.journal import Account, postings
 
 HZ = 100
@@ -67,8 +67,8 @@ def main() -> int:
         def parts(self) -> list[tuple[str, Any]]:
             return [*super().parts, ("payer", Payer(self, file))]
 
-    app.Node = Paying  # type: ignore[misc]
-    return app.serve(home)
+    launch.Node = Paying  # type: ignore[misc]
+    return launch.serve(home)
 
 
 if __name__ == "__main__":

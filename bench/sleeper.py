@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from node import app
+from node import app, launch
 from node.agent.inbox import envelope
 
 REST_S, WAIT_S, BETWEEN_S = 3.0, 5.0, 0.02
@@ -80,8 +80,8 @@ def main() -> int:
         def all_parts(self) -> list[tuple[str, Any]]:
             return [*super().all_parts, ("bench", Alarm(self, names))]
 
-    app.Node = Woken  # type: ignore[misc]
-    return app.serve(home)
+    launch.Node = Woken  # type: ignore[misc]
+    return launch.serve(home)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,10 @@
 Everything that performs effects is made here and handed the one gate; nothing else makes any of it.
 """
 
-import asyncio
-import gc
-import json
 import logging
 import os
-import signal
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -38,7 +32,6 @@ from fs.feed import Feed
 from fs.namespace import Namespace
 from fs.service.compute import Market
 from fs.service.treasury import Treasurer
-from node import home as homes
 from node.agent.doorman import Doorman
 from node.agent.engine import Engine
 from node.agent.library import PURPOSE, Library
@@ -47,10 +40,9 @@ from node.agent.redactor import Redactor
 from node.agent.roster import Roster
 from node.agent.view import BudgetView, LedgerView, agents
 from node.collector import Collector
-from node.config import AgentSection, Config, load
+from node.config import AgentSection, Config
 from node.error import ConfigInvalid
 from node.gate.gate import NodeGate
-from node.gate.ledger import ledger_seal
 from node.gate.limits import Limits
 from node.hosting import settings_of
 from node.household import Announcing
@@ -60,12 +52,10 @@ from node.http.hook import HookDoor
 from node.http.metric import relay_metrics, upkeep_metrics
 from node.http.token import Tokens
 from node.identity.pairing import Pairings
-from node.identity.passphrase import shield
 from node.identity.registry import Identities
 from node.identity.rotation import Rotations
 from node.identity.signing import AgentDesk, Signing
 from node.identity.view import NODE, KeyView, PersonView, live_pubkey
-from node.line import LineFormatter
 from node.message.admission import Rules, read_rules
 from node.message.blossom import Blossom
 from node.message.service import OPERATOR, Messages, Reach
@@ -75,13 +65,11 @@ from node.mount import Parts, agent_namespace, operator_namespace
 from node.overview import RelayOverview
 from node.relay import OwnRelay
 from node.service import Service as Running
-from node.service import serve as run_services
-from node.sharing import CLOCKS_DIFFER_S, join, shared
-from node.storage.database import Database, Store, open_database
+from node.sharing import CLOCKS_DIFFER_S, shared
+from node.storage.database import Database, Store
 from node.toll import CashuToll
 from node.upkeep import upkeep_of
 from node.waking import Waking
-from node.workshop import workshop
 from relays.address import canonical
 from relays.bunker import Wire
 from relays.credential import Credentials
@@ -94,7 +82,6 @@ from relays.presence import Profile
 from relays.signer import Signer
 from wallet.cashu.mint import connect
 from wallet.fx import Fixed, Fx, Oracle
-from wallet.leftover import leftover
 from wallet.wallet import Wallet
 
 if TYPE_CHECKING:
@@ -104,14 +91,14 @@ log = logging.getLogger(__name__)
 
 _NAMESPACES = 256  # agents whose files are held ready: they are views, made in a millisecond, of 50 KB each
 _SOON_MS = 5  # a commit that others are about to make
-_SWITCH_S = 0.0005  # a busy loop would else keep the database's writer thread waiting up to 5 ms for its turn
 
 
 @dataclass(frozen=True, slots=True)
 class Outside:
     """What a node needs and does not own: connections to mints, and processes for heavy work.
 
-    `retired` are mints that are off the list and still hold money of ours; `files` is where agents' files lie.
+    `retired` are mints that are off the list and still hold money of ours; `files` is where agents' files lie. No
+    record of an agent shows any of `secrets`.
     """
 
     http: aiohttp.ClientSession
@@ -119,6 +106,7 @@ class Outside:
     retired: Sequence[str] = ()
     files: Path | None = None
     home: Path | None = None
+    secrets: Sequence[str] = ()
 
 
 class Node:
@@ -137,7 +125,8 @@ class Node:
         self.company = company  # where several processes share the database
         self.feed = Feed()
         self.gate = NodeGate(database, self.clock, _limits(config), keyring.node.pubkey, shared=company)
-        self._redactor = Redactor([keyring.words, token])  # what agents' records never show, however they came by it
+        # what agents' records never show, however they came by it
+        self._redactor = Redactor([keyring.words, token, *outside.secrets])
         self._build_relays()
         self._build_identities(outside.http)
         self._build_money(outside)
@@ -314,7 +303,12 @@ class Node:
             lambda agent: sorted(self.messages.rules(agent).contacts) if agent in self.roster else (),
         )  # fmt: skip
         self.signing = Signing(
-            self.identities, self.database, self.gate, self.clock, self.notify, self.config.keys.agent_kinds,
+            self.identities,
+            self.database,
+            self.gate,
+            self.clock,
+            self.notify,
+            self.config.keys.agent_kinds,
             self.gate.is_theirs,
         )
         self._parted = self._parts()
@@ -587,89 +581,3 @@ def _service(section: Any, providers: Mapping[str, Provider]) -> Service:
         known = ", ".join(f"{one.name} ({', '.join(map(str, sorted(one.kinds)))})" for one in providers.values())
         raise ConfigInvalid(f"[[sell]] kind {section.kind}: {section.provider!r} does not do it. There are: {known}.")
     return Service(section.kind, Msat(section.price_msat), provider, section.eta_s, section.max_parallel)
-
-
-async def _serve(home: Path, config: Config, keyring: Keyring, lock: homes.Lock) -> int:
-    stop, started = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with AsyncExitStack() as stack:
-        where = homes.database_of(home, config.storage)
-        os.environ.pop(homes.PASSWORD_VARIABLE, None)  # nothing that is started from now on gets it
-        seal, unsafe = ledger_seal(keyring.node), config.storage.unsafe
-        database = await open_database(where, seal=seal, clock=SystemClock(), unsafe=unsafe)
-        stack.push_async_callback(database.aclose)
-        company = await join(database, where, config, home, lock, stack)
-        http = await stack.enter_async_context(aiohttp.ClientSession())
-        executor = workshop()
-        stack.callback(executor.shutdown, wait=False, cancel_futures=True)
-        retired = await leftover(database, config.node.mints)
-        outside = Outside(http, executor, retired, home / "files", home)
-        node = Node(config, keyring, database, outside, homes.read_token(home), company)
-        await node.prepare()
-        announcing = asyncio.create_task(_announce(home, node, started))
-        announcing.add_done_callback(lambda task: None if task.cancelled() or task.exception() is None else stop.set())
-        try:
-            await run_services(node.parts, stop, started=started)
-        finally:
-            announcing.cancel()
-            await asyncio.wait([announcing])
-            homes.clear_control(home)
-        if not announcing.cancelled():
-            announcing.result()  # a node that could not say where it listens has failed
-    return 0
-
-
-def _settle() -> None:
-    """What was made until now stays as long as the node: the garbage collector need not look at it again and again.
-
-    With 10,000 agents each full collection held up everything, messages and payments too, for more than half a second.
-    """
-    gc.collect()
-    gc.freeze()
-
-
-async def _announce(home: Path, node: Node, started: asyncio.Event) -> None:
-    await started.wait()
-    _settle()
-    homes.write_control(home, node.control.url)
-    if node.company is not None:
-        node.company.listens(node.control.url)
-    line = {
-        "npub": node.keyring.node.npub,
-        "control": node.control.url,
-        "relays": list(node.config.node.relays),
-        "pid": os.getpid(),
-    }
-    if node.own_relay is not None:
-        line["own_relay"] = node.own_relay.url
-    print(json.dumps(line), flush=True)  # noqa: T201 - the one line that says the node is ready
-
-
-def _log_to_stderr(known: Sequence[str]) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter(known))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    # Says with a traceback what is no HTTP, whoever sent it; our own faults are told by the control plane.
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
-
-
-def serve(home: Path) -> int:
-    """Run the node of a home directory until SIGTERM or SIGINT; the exit code.
-
-    Raises:
-        HomeMissing: there is none.
-        ConfigInvalid: its configuration is wrong.
-        AlreadyRunning: another process runs it.
-    """
-    config, keyring = load(home), homes.open_keyring(home)
-    shield()
-    _log_to_stderr([keyring.words, homes.read_token(home)])
-    # Python puts the working directory before everything else for the processes that it starts with `-c`: a folder
-    # `multiprocessing` in it would be run in the workshop's place.
-    os.environ["PYTHONSAFEPATH"] = "1"
-    sys.setswitchinterval(_SWITCH_S)
-    with homes.Lock(home) as lock:
-        return asyncio.run(_serve(home, config, keyring, lock))

@@ -63,7 +63,8 @@ class Company:
         return self.member.fence
 
     async def aclose(self) -> None:
-        """End the connections."""
+        """Leave, if that was not done in order, and end the connections."""
+        await self.member.leave()
         await self._leases.aclose()
 
     def employ(self, engine: Ticking, rouse: Callable[[str], Awaitable[bool]]) -> None:

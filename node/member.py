@@ -17,7 +17,7 @@ from node.error import LeaseUnsure
 from node.storage.error import Fenced
 from node.storage.fence import Fence
 from node.storage.seat import Place, Roll
-from node.tenure import Effect, Event, Granted, Left, Looked, PutOut, Tenure, step
+from node.tenure import Effect, Event, Granted, Left, Looked, PutOut, State, Tenure, step
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +177,7 @@ class Membership:
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
-        await self._leave()
+        await self.leave()
 
     async def _renew(self) -> None:
         asked_at = self._clock.monotonic()
@@ -213,7 +213,10 @@ class Membership:
             await self._clock.sleep(max(_SOONEST_S, self._tenure.until - self._clock.monotonic()))
             self._apply(Looked(self._clock.monotonic()))
 
-    async def _leave(self) -> None:
+    async def leave(self) -> None:
+        """Give the place back, so that the others need not wait; nothing if it was given back, or taken, before."""
+        if self._tenure.state in (State.OUT, State.ENDED):
+            return
         try:
             await self._registry.leave(self.place)
         except VendoError as error:

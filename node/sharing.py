@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from core.clock import SystemClock
+from core.identifier import PubKey
 from node import home as homes
 from node.config import Config
+from node.gate.error import ForeignLedger
 from node.household import Household
 from node.http.elsewhere import Elsewhere
 from node.service import Part, Service
@@ -86,16 +88,26 @@ def shared(node: "Node", company: "Company", programs: Mapping[str, Any], http: 
 
 
 async def join(
-    database: Store, where: str | Path, config: Config, home: Path, lock: homes.Lock, stack: AsyncExitStack
+    database: Store,
+    where: str | Path,
+    config: Config,
+    home: Path,
+    lock: homes.Lock,
+    node: PubKey,
+    stack: AsyncExitStack,
 ) -> "Company | None":
     """Take a place among the processes of this database, if it can be shared. Each transaction shows it from then on.
 
     Raises:
+        ForeignLedger: it is the database of another node.
         StoreFailed: the database does not answer.
     """
     section = config.processes
     if not is_postgres(where) or isinstance(database, Database):
         return None
+    known = await database.select("meta", {"key": "node"})
+    if known and known[0]["value"] != node:  # before a stranger stands among the others, or even leads them
+        raise ForeignLedger
     from node.company import Company  # a node on a file does without the driver
 
     def end(error: Fenced) -> None:

@@ -48,7 +48,7 @@ async def company(
 
     With a `proxy` everybody talks to the mint through it. `programs` are files `agents/NAME.py` of both processes.
     """
-    url = await fresh_database()
+    url = await fresh_database(bare=True)  # which no other test is given while this one lasts
     async with market(folder, {}, mint=mint) as town:
         if proxy is not None:
             town.mint = await proxy.start(town.mint)

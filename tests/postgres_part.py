@@ -2,7 +2,7 @@
 
     url = await fresh_database()               # empty, with vendo's newest schema
     url = await fresh_database(bare=True)      # with nothing in it, not even tables
-    async with own_server(tmp_path) as server: # one that may be killed
+    with own_server(tmp_path) as server:       # one that may be killed
         server.kill(); server.start()
 
 The server is Debian's, started here with full durability in a temporary folder, behind a socket in that folder; the
@@ -19,8 +19,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -104,6 +104,11 @@ class Server:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._process is not None
+
     def url(self, name: str = "postgres", *, host: str = "", user: str = "vendo") -> str:
         """Where a database is; `host` is another way to it (`127.0.0.1:1234`), e.g. through a proxy."""
         return f"postgresql://{user}@{host}/{name}" if host else f"postgresql://{user}@/{name}?host={self.folder}"
@@ -165,19 +170,17 @@ class Server:
         self._process = None
 
 
-@asynccontextmanager
-async def own_server(folder: Path, *settings: str) -> AsyncIterator[Server]:
-    """A server that is one test's alone, and runs."""
+@contextmanager
+def own_server(folder: Path, *settings: str) -> Iterator[Server]:
+    """A server that is a test's alone, and runs."""
     place = Path(tempfile.mkdtemp(prefix="vendo-pg-"))  # a socket's path is short
-    server = await asyncio.to_thread(Server, place)
+    server = Server(place)
     try:
         server.start(*settings)
         yield server
     finally:
         server.stop()
-        log = place / "log"
-        if log.exists():
-            shutil.copy(log, folder / "postgres.log")
+        shutil.copy(place / "log", folder / "postgres.log")
         shutil.rmtree(place, ignore_errors=True)
 
 

@@ -115,6 +115,6 @@ def _join(out: Output, home: Path, beside: Path, port: int | None) -> None:
 def up(home: HomeOption, json_mode: JsonOption = False) -> int:
     """Run the node until SIGTERM; prints one JSON line when it is ready."""
     del json_mode  # the line is JSON either way
-    from node.app import serve
+    from node.launch import serve
 
     return serve(home)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -125,6 +126,7 @@ class _Bench:
         """
         import asyncio
 
+        from node.agent.redactor import Redactor, secrets_in
         from node.agent.replay import UNCLEAR, Comparison, TimeOver, replay
 
         if isinstance(recording, _Unread):
@@ -132,7 +134,8 @@ class _Bench:
         program = self._program(recording.start.program)
         try:
             with _limit(self._seconds + 1.0):  # for code that never awaits
-                return asyncio.run(replay(recording, program, seconds=self._seconds))
+                own = Redactor(secrets_in(os.environ))
+                return asyncio.run(replay(recording, program, seconds=self._seconds, redactor=own))
         except TimeOver:
             note = f"It took longer than {self._seconds:g} s."
             changed = program.digest != recording.start.code

@@ -13,7 +13,7 @@ from core.error import Conflict, InvalidInput, KeyReused
 from core.identifier import derived_id
 from fs.error import NoSuchFile
 from fs.session import Session
-from fs.tree import File, Folder, Tree, json_bytes, json_object, json_reader
+from fs.tree import Call, File, Folder, Tree, json_bytes, json_object, json_reader
 
 MAX_MESSAGE = 262_144
 PEEKED = 100
@@ -21,6 +21,7 @@ MAX_REPLY_TO = 200
 MOST_URGENT, LEAST_URGENT = -100, 100
 _FIELDS = frozenset({"text", "priority", "expires_at", "seq", "reply_to"})
 _LAST = (1 << 53) - 1
+_ONE = "one envelope, as JSON"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +107,8 @@ def read_letter(body: bytes) -> Letter:
     if not text.strip():
         raise InvalidInput("The message is empty.")
     reply_to = more.get("reply_to", "")
-    if type(reply_to) is not str or len(reply_to) > MAX_REPLY_TO:
-        raise InvalidInput(f"reply_to is an envelope id of at most {MAX_REPLY_TO} characters.")
+    if type(reply_to) is not str or len(reply_to) > MAX_REPLY_TO or not (reply_to.isascii() and reply_to.isprintable()):
+        raise InvalidInput(f"reply_to is an envelope id of at most {MAX_REPLY_TO} printable ASCII characters.")
     return Letter(
         text,
         _whole(more, "priority", MOST_URGENT, LEAST_URGENT) or 0,
@@ -128,23 +129,7 @@ def _whole(value: Mapping[str, Any], name: str, low: int, high: int) -> int | No
 
 def inbox_service(inbox: Inbox) -> Tree:
     """The service at `/inbox`."""
-
-    async def post(body: bytes, session: Session) -> bytes:
-        letter = read_letter(body)
-        envelope_id = derived_id(session.caller, "/inbox", session.effect_key())
-        known, status = await inbox.find(envelope_id), "queued"
-        if known is None:
-            try:
-                status = await inbox.leave(session, envelope_id, letter)
-            except Conflict:
-                known = await inbox.find(envelope_id)
-                if known is None:
-                    raise
-        if known is not None and known["payload"] not in ("", letter.payload):  # it may have been taken from it since
-            raise KeyReused
-        if known is not None and known["state"] not in ("new", "done"):
-            status = str(known["state"])
-        return json_bytes({"envelope_id": envelope_id, "status": status})
+    post = _post(inbox)
 
     async def names(session: Session) -> Sequence[str]:
         return await inbox.names("new")
@@ -157,7 +142,7 @@ def inbox_service(inbox: Inbox) -> Tree:
         async def read(session: Session) -> bytes:
             return json_bytes(await inbox.find(name))
 
-        return File("one envelope, as JSON", read=read)
+        return File(_ONE, read=read)
 
     async def everything(session: Session) -> bytes:
         return json_bytes(await inbox.peek("new", PEEKED))
@@ -175,19 +160,29 @@ def inbox_service(inbox: Inbox) -> Tree:
         'What waits for the agent: read it to see the first 100. POST text here, or {"text": ..., "priority": ..., '
         '"expires_at": ..., "seq": ..., "reply_to": ...}, to leave a message.'
     )
-    return Tree(
-        Folder(
-            about,
-            files,
-            names,
-            find,
-            "<envelope id>",
-            "one envelope, as JSON",
-            read=everything,
-            call=post,
-            max_bytes=MAX_MESSAGE,
-        )
-    )
+    more: dict[str, Any] = {"read": everything, "call": post, "max_bytes": MAX_MESSAGE}
+    return Tree(Folder(about, files, names, find, "<envelope id>", _ONE, **more))
+
+
+def _post(inbox: Inbox) -> Call:
+    async def post(body: bytes, session: Session) -> bytes:
+        letter = read_letter(body)
+        envelope_id = derived_id(session.caller, "/inbox", session.effect_key())
+        known, status = await inbox.find(envelope_id), "queued"
+        if known is None:
+            try:
+                status = await inbox.leave(session, envelope_id, letter)
+            except Conflict:
+                known = await inbox.find(envelope_id)
+                if known is None:
+                    raise
+        if known is not None and known["payload"] not in ("", letter.payload):  # it may have been taken from it since
+            raise KeyReused
+        if known is not None and known["state"] not in ("new", "done"):
+            status = str(known["state"])
+        return json_bytes({"envelope_id": envelope_id, "status": status})
+
+    return post
 
 
 def _overflow(inbox: Inbox) -> File:

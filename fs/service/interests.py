@@ -61,6 +61,20 @@ def interests_service(interests: Interests) -> Tree:
         files = {"delete": File("take it away", call=delete)}
         return Folder("One interest; reading it gives it as JSON.", files, read=read)
 
+    set_one = (
+        'be told of events: {"id": ..., "event": "payment.received", "pattern": {"data.amount": {"min": 1000}}}; '
+        "`payment.*` is every type that begins so, `*` all; one of this id is replaced"
+    )
+    files: dict[str, File | Folder] = {
+        "new": File(set_one, call=new),
+        "sees": _sees(interests),
+    }
+    about = "What the agent wants to be told of."
+    one = "one interest, as JSON; in it `delete`"
+    return Tree(Folder(about, files, names, find, "<id>", one, found_are_folders=True))
+
+
+def _sees(interests: Interests) -> File:
     async def sees() -> Any:
         return {"events": _SEES[await interests.sees_all()]}
 
@@ -73,26 +87,7 @@ def interests_service(interests: Interests) -> Tree:
         await interests.grant(session, value == "all")
 
     about = (
-        'be told of events: {"id": ..., "event": "payment.received", "pattern": {"data.amount": {"min": 1000}}}; '
-        "`payment.*` is every type that begins so, `*` all; one of this id is replaced"
+        'whose events it may be told of: its "own", or "all", which are the node\'s and other agents\' too; '
+        "its operator writes it"
     )
-    files: dict[str, File | Folder] = {
-        "new": File(about, call=new),
-        "sees": File(
-            'whose events it may be told of: its "own", or "all", which are the node\'s and other agents\' too; '
-            "its operator writes it",
-            read=json_reader(sees),
-            write=let_see,
-        ),
-    }
-    return Tree(
-        Folder(
-            "What the agent wants to be told of.",
-            files,
-            names,
-            find,
-            "<id>",
-            "one interest, as JSON; in it `delete`",
-            found_are_folders=True,
-        )
-    )
+    return File(about, read=json_reader(sees), write=let_see)

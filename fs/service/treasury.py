@@ -154,7 +154,10 @@ class Treasurer:
         stopping = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
-                await self._look()
+                try:
+                    await self._look()
+                except VendoError as error:
+                    log.warning("payments are not looked at", extra={"action": "treasury_waits", "code": error.code})
                 resting = asyncio.create_task(self._clock.sleep(_LOOK_S))
                 await asyncio.wait({resting, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 resting.cancel()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from core.error import InvalidInput
 from core.unit import Condition, Row, Update, Value, Write
 from node.agent import reel
 from node.agent.estate import settle
@@ -32,8 +33,13 @@ class Farewell:
             then()
 
 
-async def say_farewell(means: Means, row: Row) -> Farewell:
+async def say_farewell(means: Means, row: Row, *, silent: bool = False) -> Farewell:
     """Run an agent's `on_terminate`; what to commit then. What failed is only written down.
+
+    Args:
+        means: what ticks are made of.
+        row: the agent's.
+        silent: leave the hook out: what it asks for cannot be committed.
 
     Raises:
         VendoError: the database failed.
@@ -41,13 +47,18 @@ async def say_farewell(means: Means, row: Row) -> Farewell:
     own, now_ms, name = bounds(row["limits"], means.limits), means.clock.millis(), row["name"]
     lap = Lap(name, row, bounds=own)
     attempt = means.begin(_envelope(name, now_ms), own, now_ms)
-    failure = await means.guard.run(_last_hook(means, lap, row, attempt), name, own.seconds, attempt.meter)
+    failure: Failure | None = None
+    if not silent:
+        failure = await means.guard.run(_last_hook(means, lap, row, attempt), name, own.seconds, attempt.meter)
     attempt.stage.close()
     changed: dict[str, Value] = {"status": DELETED, "reason": ""}
     found = Farewell()
     if failure is None and lap.program is not None and attempt.text:
-        changed |= {"state": attempt.text, "state_version": lap.program.version}
-        found = await _asked(means, lap, attempt)
+        try:
+            found = await _asked(means, lap, attempt)
+            changed |= {"state": attempt.text, "state_version": lap.program.version}
+        except InvalidInput as error:
+            failure = Failure.of(error)
     same: dict[str, Condition] = {"name": name, "version": row["version"], "epoch": row["epoch"]}
     return Farewell(
         [

@@ -1,7 +1,8 @@
 """Webhooks in: whether a call is authentic, which delivery it is, and what it says. Pure.
 
 * `hmac`: `X-Hub-Signature-256: sha256=<hex>` over the body, as GitHub signs. With `X-Vendo-Timestamp` (Unix seconds)
-  the signature is over `<timestamp>.<body>`, and the call is taken for five minutes and once.
+  the signature is over `<timestamp>.<body>`, and the call is taken for five minutes and once. `X-Vendo-Signature`, the
+  name under which nodes sign what they send, means the same.
 * `hmac-timestamp`: the same, and the timestamp must be there.
 * `token`: `Authorization: Bearer <secret>`.
 

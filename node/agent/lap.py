@@ -33,6 +33,7 @@ class Lap:
         program: its code, once that is known to be there.
         bounds: what it may use.
         state: its state as the last commit left it, untouched by any code; None if it must be read from the row.
+        config: its settings, if there is nothing in them that code could change.
         marks: how many ids it has marked; None if nobody has counted.
         page: triggers that may be dealt with next, in their order, the last one first.
         again: something was committed to its inbox since that was last read.
@@ -48,6 +49,7 @@ class Lap:
     program: AnyProgram | None = None
     bounds: Bounds | None = None
     state: BaseModel | None = None
+    config: BaseModel | None = None
     marks: int | None = None
     page: list[Row] = field(default_factory=list)
     again: bool = False
@@ -64,7 +66,7 @@ class Lap:
 
     def forget(self) -> None:
         """Somebody else has changed the row."""
-        self.row = self.program = self.bounds = self.state = self.marks = None
+        self.row = self.program = self.bounds = self.state = self.config = self.marks = None
 
 
 @dataclass(slots=True)
@@ -117,14 +119,10 @@ def trigger(envelope: Row) -> Trigger:
 def tick_row(attempt: Attempt, version: int, code: str, now_ms: int, error: str) -> Insert:
     """The record of a tick that has ended. `version` is that of the agent's row when it began."""
     envelope, stage = attempt.envelope, attempt.stage
-    usage = {
-        "compute_us": attempt.compute_us,
-        "longest_us": attempt.meter.longest_ns // 1_000,
-        "reads": stage.reads,
-        "calls": stage.calls,
-        "records": len(stage.records),
-        "state_bytes": len(attempt.text),
-    }
+    usage = (
+        f'{{"compute_us":{attempt.compute_us},"longest_us":{attempt.meter.longest_ns // 1_000},"reads":{stage.reads},'
+        f'"calls":{stage.calls},"records":{len(stage.records)},"state_bytes":{len(attempt.text)}}}'
+    )
     row: Row = {
         "id": attempt.tick_id,
         "agent": envelope["agent"],
@@ -136,7 +134,7 @@ def tick_row(attempt: Attempt, version: int, code: str, now_ms: int, error: str)
         "tries": envelope["tries"],
         "version": version,
         "code": code,
-        "usage": orjson.dumps(usage).decode(),
+        "usage": usage,
     }
     return Insert("tick", row)
 

@@ -214,17 +214,17 @@ class Lifecycle:
     async def delete(self, name: str) -> None:
         """End an agent for good: its `on_terminate` runs, within the time of a tick, and its alarms go.
 
-        Whoever calls this sees to it that no tick of it runs. What waits for it stays, and is dealt with by nobody. One
-        that is deleted already, or never was, stays so.
+        Whoever calls this sees to it that no tick of it runs. What waits for it is given up. One that is deleted
+        already, or never was, stays so.
 
         Raises:
             VendoError: the database failed.
         """
-        for _ in range(_TRIES):
+        for count in range(_TRIES):
             rows = await self._unit.select("agent", {"name": name})
             if not rows or rows[0]["status"] == DELETED:
                 return
-            farewell = await say_farewell(self._means, rows[0])
+            farewell = await say_farewell(self._means, rows[0], silent=count > 1)
             try:
                 await self._unit.commit(farewell.writes)
             except Conflict:

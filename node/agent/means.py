@@ -120,8 +120,12 @@ class Means:
         state, lap.state = lap.state, None  # whatever happens now, no other tick sees this object
         if state is None:
             state = loaded(program, row["state_version"], row["state"])
-        ctx = self.context(lap.agent, attempt, attempt.stage, attempt.tape, state, configured(program, row["config"]))
-        return program, ctx
+        config = lap.config
+        if config is None:
+            config = configured(program, row["config"])
+            if not program.config_type.model_fields:  # nothing in it can be changed, so ticks may share it
+                lap.config = config
+        return program, self.context(lap.agent, attempt, attempt.stage, attempt.tape, state, config)
 
     def context(
         self, agent: str, attempt: Attempt, stage: Stage, tape: Tape, state: Any, config: Any

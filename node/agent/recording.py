@@ -8,7 +8,7 @@ A failed tick is recorded as well: it is the one that its owner wants to see aga
     unit.commit([..., *writes(start, tape, end, at_ms)])      # node/agent/reel.py
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from node.agent.tape import Answer, Body, Step
@@ -66,6 +66,11 @@ class End(NamedTuple):
     def failed(cls, code: str, message: str, *, late: bool = False) -> "End":
         """A tick of which nothing but its failure was committed."""
         return cls(0, "", code, message, late)
+
+    def cleaned(self, clean: Callable[[str], str]) -> "End":
+        """With texts as they are kept."""
+        state = clean(self.state) if isinstance(self.state, str) else self.state
+        return self._replace(state=state, message=clean(self.message))
 
 
 class Recording(NamedTuple):

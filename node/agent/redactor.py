@@ -6,7 +6,7 @@ way: so a secret that is only passed on compares as the same.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -16,6 +16,8 @@ from node.gate.redaction import scrub, suspicious
 SHORT = 1_000
 HANDLE = "[redacted secret]"
 _BEGINNING = 200
+_MIN_SETTING = 8
+_SECRET_WORDS = frozenset({"KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "CREDENTIALS"})
 _MIN_SECRET = 4  # what is shorter is no secret, and would tear every text to pieces
 
 
@@ -30,6 +32,15 @@ def shortened(text: str) -> str:
         return text
     raw = text.encode()
     return f"{text[:_BEGINNING]}… ({len(raw)} bytes, sha256 {digest_of(raw)})"
+
+
+def secrets_in(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Values of environment variables that are secrets by their names, as programs' keys for others often are."""
+    return tuple(
+        value
+        for name, value in environ.items()
+        if len(value) >= _MIN_SETTING and not _SECRET_WORDS.isdisjoint(name.upper().split("_"))
+    )
 
 
 class Redactor:

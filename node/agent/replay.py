@@ -89,17 +89,20 @@ def _no_files(agent: str) -> Namespace:
     return Namespace([])
 
 
-async def replay(recording: Recording, program: AnyProgram, *, seconds: float = 30.0) -> Comparison:
+async def replay(
+    recording: Recording, program: AnyProgram, *, seconds: float = 30.0, redactor: Redactor = _CLEAN
+) -> Comparison:
     """Run a recorded tick with a program, and compare.
 
     Args:
         recording: with its large bodies.
         program: the one that was recorded, or a changed one.
         seconds: how long it may take. Code that never awaits is not ended by this.
+        redactor: knows secrets that the program has from elsewhere, and that were not recorded.
     """
     start, end = recording.start, recording.end
     changed = program.digest != start.code
-    tape = ReplayTape(recording.steps, cut=recording.cut or end.code == _OUT_OF_TIME)
+    tape = ReplayTape(recording.steps, cut=recording.cut or end.code == _OUT_OF_TIME, redactor=redactor)
     gone = _gone(recording)
     if gone:
         return Comparison(start.tick_id, UNCLEAR, 0, changed, None, gone)
@@ -112,7 +115,7 @@ async def replay(recording: Recording, program: AnyProgram, *, seconds: float = 
         return Comparison(start.tick_id, UNCLEAR, tape.position, changed, None, f"It took longer than {seconds:g} s.")
     except Stopped as why:
         return _stopped(recording, why, found, tape.position, changed)
-    return _ended(recording, found, tape.position, changed)
+    return _ended(recording, found.cleaned(redactor.text), tape.position, changed)
 
 
 def _gone(recording: Recording) -> str:
@@ -220,7 +223,7 @@ def _told(end: End) -> str:
 
 
 def _states(expected: End, found: End) -> tuple[Difference | None, str]:
-    after = _CLEAN.text(str(found.state))
+    after = str(found.state)
     if not isinstance(expected.state, Body):
         return in_text("state", expected.state, after), ""
     if expected.state.digest == digest_of(after.encode()):

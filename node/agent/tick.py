@@ -22,6 +22,7 @@ from node.agent.program import AnyProgram
 from node.agent.recording import End
 from node.agent.state import kept
 from node.agent.supervision import Failure, Kind
+from node.storage.error import BadWrite
 
 _CONFLICTS = 5
 _AGAIN = Failure("store.conflict", "Others changed what this tick needs, again and again.")
@@ -128,6 +129,8 @@ class TickRunner:
             done = True
         except Conflict as error:
             return Failure(error.code, error.message, Kind.CONFLICT)
+        except BadWrite as error:
+            return Failure.of(error)  # it would be refused again and again
         except StoreUncertain:
             if not await self._unit.count("tick", {"id": attempt.tick_id}, limit=1):
                 raise

@@ -19,6 +19,7 @@ _AT_ONCE = 64
 _BODY_S = 10.0
 _RETRY_S = 30
 _DELIVERY = ("X-Vendo-Delivery", "X-GitHub-Delivery", "Idempotency-Key")
+_SIGNATURE = ("X-Hub-Signature-256", "X-Vendo-Signature")
 _LABEL = ("X-Vendo-Event", "X-GitHub-Event", "X-Gitlab-Event")
 _MAX_LABEL = 100
 
@@ -75,7 +76,7 @@ class HookDoor:
         return Call(
             body,
             content_type=_one(request, "Content-Type"),
-            signature=_one(request, "X-Hub-Signature-256"),
+            signature=_signature(request),
             timestamp=_stamp(request),
             authorization=_one(request, "Authorization"),
             delivery=next((found for name in _DELIVERY if (found := _one(request, name)) is not None), None),
@@ -86,6 +87,11 @@ class HookDoor:
 def _one(request: web.BaseRequest, name: str) -> str | None:
     """A header that is there once; who sends it twice means either, and so none."""
     found = request.headers.getall(name, [])
+    return found[0] if len(found) == 1 else None
+
+
+def _signature(request: web.BaseRequest) -> str | None:
+    found = [one for name in _SIGNATURE for one in request.headers.getall(name, [])]
     return found[0] if len(found) == 1 else None
 
 

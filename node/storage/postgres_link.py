@@ -8,21 +8,26 @@ import asyncpg
 from core.error import InvalidInput, StoreUncertain, VendoError
 from node.storage.address import check_url, shown, without_password
 from node.storage.error import BadWrite, StoreFailed, StoreFull, Unreachable, UnsafeServer
+from node.storage.fence import IDLE_IN_TRANSACTION_MS
 
 Link: TypeAlias = asyncpg.Connection
 
 OLDEST = 13
 _CONNECT_S = 10.0
 _STATEMENTS = 256  # prepared texts that a connection keeps
-# What a session of ours may do to others: a lock that somebody holds too long fails one group, and a process that
-# stands still in the middle of a transaction loses it before it holds up those who take its place.
+# Plans are made once and kept, so that they must not depend on how small a table was at that time: what has an index is
+# found by it. A lock that somebody holds too long fails one group. A process that stands still in the middle of a
+# transaction loses it, before it holds up those who take its place.
 _SETTINGS = {
     "application_name": "vendo",
     "synchronous_commit": "on",
     "jit": "off",
     "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
     "lock_timeout": "20s",
-    "idle_in_transaction_session_timeout": "2s",
+    "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_MS}ms",
     "default_transaction_isolation": "read committed",
     "timezone": "UTC",
 }
@@ -125,7 +130,8 @@ def uncertain(error: BaseException) -> StoreUncertain:
 
 def is_verdict(error: BaseException) -> bool:
     """Whether one statement was refused and the session lives on: then its transaction is certainly not committed."""
-    return _by_driver(error) or (isinstance(error, asyncpg.PostgresError) and error.severity_en in (None, "ERROR"))
+    said = isinstance(error, asyncpg.PostgresError) and error.severity_en == "ERROR"  # the driver makes errors of its own
+    return said or _by_driver(error)
 
 
 def is_misfit(error: BaseException) -> bool:

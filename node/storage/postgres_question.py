@@ -63,8 +63,9 @@ def _select(
     wanted = columns or tuple(about.kinds)
     beside = [name for name in dict.fromkeys(key.removeprefix("-") for key in order) if name not in wanted]
     names = ", ".join(f't."{column}"' for column in (*wanted, *beside))
+    loose = _loose(about, shape)
     text = f'SELECT {"DISTINCT " * distinct}{names} FROM "{table}" AS t{after_where(conditions)}'
-    text += _order(about, order, "t") + f" LIMIT {{{len(types) - 1}}}" * limited
+    text += _order(loose, order, "t") + f" LIMIT {{{len(types) - 1}}}" * limited
     lone = text.format(*(f"${k}::{kind}" for k, kind in enumerate(types, 1)))
     many = ""
     if types and not any(sort == "any" for _, sort, _, _ in shape):
@@ -73,19 +74,25 @@ def _select(
         inner = text.format(*(f"r.{slot}" for slot in slots))
         many = (
             f"SELECT r.i, a.* FROM unnest({arrays}) WITH ORDINALITY AS r({', '.join(slots)}, i) "
-            f"CROSS JOIN LATERAL ({inner}) AS a{_order(about, order, 'a', before='r.i')}"
+            f"CROSS JOIN LATERAL ({inner}) AS a{_order(loose, order, 'a', before='r.i')}"
         )
     texts = [at for at, column in enumerate(wanted) if about.kinds[column] is str]
-    loose = about.nullable.intersection(wanted[at] for at in texts)
-    return Ask(lone, many, wanted, tuple(types), None if loose else tuple(texts))
+    whole = not about.nullable.intersection(wanted[at] for at in texts)
+    return Ask(lone, many, wanted, tuple(types), tuple(texts) if whole else None)
 
 
-def _order(about: TableFacts, order: Sequence[str], alias: str, before: str = "") -> str:
+def _loose(about: TableFacts, shape: Shape) -> set[str]:
+    """The columns in which a row that is found may have null."""
+    compared = {column for column, sort, _, null in shape if sort != "null" and not null}
+    return {*about.nullable} - {about.counter} - compared
+
+
+def _order(loose: set[str], order: Sequence[str], alias: str, before: str = "") -> str:
     keys = [before] if before else []
     for name in order:
         column = name.removeprefix("-")
-        # null comes before everything else, as in SQLite; said only where there may be one, since indexes differ
-        nulls = column in about.nullable
+        # null comes before everything else, as in SQLite; said only where one may be found, since indexes differ
+        nulls = column in loose
         key = f'{alias}."{column}"'
         keys.append(f"{key} DESC{' NULLS LAST' * nulls}" if name != column else f"{key}{' NULLS FIRST' * nulls}")
     return f" ORDER BY {', '.join(keys)}" if keys else ""

@@ -35,6 +35,7 @@ class Form:
         rows: how many of them it must touch; None for any number.
         proposed: an insert that gives way to a row that is there.
         counter: which parameter is the number that the row has chosen.
+        numbered: whether rows of the table get numbers.
     """
 
     table: str
@@ -46,6 +47,7 @@ class Form:
     rows: int | None = None
     proposed: bool = False
     counter: int | None = None
+    numbered: bool = False
 
     def lone(self, base: int) -> str:
         """For one write, with parameters from number `base` + 1 on."""
@@ -123,6 +125,7 @@ def _filler(table: str, or_ignore: bool, chosen: bool) -> _Filler:
         condition=" OR ".join(f'EXISTS (SELECT FROM "{table}" AS t WHERE {one})' for one in taken) or "false",
         proposed=or_ignore,
         counter=places.get(about.counter or "") if chosen else None,
+        numbered=about.counter is not None,
     )
     return _Filler(form, tuple((column, about.defaults.get(column)) for column in columns), keys)
 

@@ -24,6 +24,7 @@ class _Touched:
 
     Attributes:
         only: the one form of all its writes there; None if there are several.
+        insert: the form of rows that come, if these are numbered: with two forms they would not be in their order.
         closed: it touches rows that are not known by their keys.
         finder: the unique key by which rows are found.
         sorts: of the writes.
@@ -31,6 +32,7 @@ class _Touched:
     """
 
     only: Form | None
+    insert: Form | None
     closed: bool
     finder: int | None
     sorts: set[str]
@@ -48,6 +50,8 @@ class _Touched:
 
     def _fits(self, form: Form) -> bool:
         if form.is_insert:
+            if form.numbered and self.insert not in (None, form):
+                return False
             # a row that goes, or a number that is chosen, may be in the way of one that comes
             return DELETE not in self.sorts and (CHOSEN not in (form.sort, *self.sorts) or self.sorts == {form.sort})
         if CHOSEN in self.sorts or (form.sort == DELETE and self.sorts != {DELETE}):
@@ -67,7 +71,7 @@ class Wave:
         form = op.form
         touched = self._tables.get(form.table)
         if touched is None:
-            touched = _Touched(form, not form.by_key, form.finder, {form.sort})
+            touched = _Touched(form, form if form.is_insert else None, not form.by_key, form.finder, {form.sort})
             self._tables[form.table] = touched
         elif not touched.takes(op):
             return False
@@ -75,6 +79,7 @@ class Wave:
             touched.only = None
             touched.sorts.add(form.sort)
             touched.finder = form.finder if touched.finder is None else touched.finder
+            touched.insert = form if form.is_insert else touched.insert
         for key in op.keys:
             touched.keys[key] = form.proposed
         ops = self.ops.get(form)

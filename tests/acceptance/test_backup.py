@@ -2,12 +2,11 @@
 
 import asyncio
 import json
-import os
 import signal
 from pathlib import Path
 
 from node import home
-from tests.market_part import SUMMARY_21, Market, Ran, Spec, market, run, until, vendo
+from tests.market_part import SUMMARY_21, Market, Ran, Spec, market, until, vendo
 
 TEXT = (
     "The market opened early. Sellers came from the hills with bread and cheese. Buyers came from the town with coins. "
@@ -139,36 +138,3 @@ async def test_what_waited_and_what_was_said_meanwhile_is_not_acted_upon(tmp_pat
         assert (await town.balance("buyer"))["live"] == truth
         dead = await town.get("buyer", "agent/inbox/deadletter")
         assert "backup.waited" in json.dumps(dead)
-
-
-async def test_a_backup_goes_through_a_pipe_and_comes_out_of_one(tmp_path):
-    async with market(tmp_path, {"one": Spec()}, mint=False) as town:
-        command = (
-            f'"$PY" -m cli.main backup - --home {town.homes["one"]} '
-            f'| "$PY" -m cli.main restore - --home {tmp_path / "two"} --json'
-        )
-        ran = await run("sh", "-c", command, env={**os.environ, "PY": __import__("sys").executable})
-        assert ran.code == 0, ran
-        assert (tmp_path / "two" / "keys.json").exists()
-        assert not list(tmp_path.glob(".vendo-restore-*"))
-        assert home.open_keyring(tmp_path / "two").words == town.rings["one"].words
-
-
-async def test_a_backup_that_fails_leaves_no_file_and_one_that_was_there_stays(tmp_path):
-    async with market(tmp_path, {"one": Spec()}, mint=False) as town:
-        target = tmp_path / "backup"
-        target.write_text("the old one")
-        config = town.homes["one"] / "config.toml"
-        text = config.read_text()
-        config.write_text("this is no TOML")
-        ran = await town.vendo("one", "backup", str(target))
-        assert (ran.code, ran.error_code) == (78, "config.invalid")
-        assert target.read_text() == "the old one"
-        config.write_text(text)
-        inside = await town.vendo("one", "backup", str(town.homes["one"] / "backup"))
-        assert inside.error_code == "input.invalid"
-        assert sorted(path.name for path in tmp_path.glob(".backup*")) == []
-        assert (await town.vendo("one", "backup", str(target))).code == 0
-        assert target.stat().st_mode & 0o777 == 0o600
-        running = await vendo("restore", str(target), "--home", str(town.homes["one"]), "--replace", "--json")
-        assert (running.code, running.error_code) == (75, "node.running")

@@ -131,7 +131,9 @@ def test_any_text_is_a_rule_whose_times_rise_or_is_refused(text: str, at_ms: int
 plain = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
 value = plain | st.text(max_size=8)
 names = st.text("abcxyz", min_size=1, max_size=4)
-data = st.recursive(value, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=4))
+data = st.recursive(
+    value, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=4), max_leaves=8
+)
 body = st.dictionaries(names, data, max_size=6)
 
 

@@ -20,9 +20,11 @@ from node.agent.agenda import AgentAlarms
 from node.agent.alarm import MAX_ALARMS, no_alarm, set_alarm
 from node.agent.bell import LOOK_S, Alarms
 from node.agent.inbox import DONE, Waiting, ended
+from node.agent.program import Trigger
 from node.storage.chain import unsigned_seal
 from node.storage.memory import MemoryDatabase
 from tests.integration.agent.inbox_part import START, StillClock
+from tests.unit.node.agent.agent_part import Bench, Here, Scripted
 from tests.unit_part import ENGINES, EVERY, Base
 
 NOW = START * 1_000
@@ -218,6 +220,28 @@ async def test_many_alarms_cost_one_timer_and_are_fired_in_the_order_of_their_ti
     assert {row["agent"] for row in first} == {"first", *(f"a{number}" for number in range(255))}
     assert await unit.count("alarm") == 99_000
     await unit.aclose()
+
+
+async def test_an_alarm_that_an_agent_sets_in_a_tick_wakes_it_out_of_hibernation(unit: Base) -> None:
+    woke: list[dict[str, Any]] = []
+
+    async def act(ctx: Here, trigger: Trigger) -> None:
+        if trigger.cause == "initialize":
+            ctx.set_alarm("tea", after_ms=50, payload={"pot": 1})
+            ctx.hibernate()
+        else:
+            woke.append({"cause": trigger.cause, "sender": trigger.sender, **trigger.payload["payload"]})
+
+    bench = Bench(unit=unit, programs={"scripted": Scripted(act)})
+    alarms = Alarms(unit, SystemClock(), bench.engine.notify)
+    async with bench.running("a"):
+        await bench.until_row("a", lambda row: row["status"] == "dormant")
+        assert woke == []
+        async with asyncio.timeout(5):
+            while not woke:
+                await alarms.look()
+                await asyncio.sleep(0.01)
+    assert woke == [{"cause": "alarm", "sender": "tea", "pot": 1}]
 
 
 # --- as files

@@ -16,6 +16,7 @@ from node.agent.error import ConfigRefused, ProgramFailed, TickOver
 from node.agent.limit import Own, TickLimits
 from node.agent.program import Context, Nothing, Program, Trigger
 from node.storage.chain import unsigned_seal
+from node.storage.memory import MemoryDatabase
 from tests.unit.node.agent.agent_part import PUBKEY, QUICK, Bench, Here, Scripted, effect_tree, remember
 from tests.unit_part import ENGINES, EVERY, Base
 
@@ -169,6 +170,31 @@ async def test_a_last_hook_that_fails_or_never_ends_keeps_no_agent_alive(unit: B
     assert errors["a"].startswith("agent.failed")
     assert errors["b"].startswith("agent.too_slow")
     assert not await unit.select("item")
+
+
+class Clinging(Writer):
+    async def on_terminate(self, ctx: Context[Diary, Pen]) -> None:
+        if ctx.config.colour == "red":
+            for number in range(1_000):
+                ctx.set_alarm(f"a{number}", after_ms=1_000)
+        await ctx.fs.call("/do/new", b"x")
+
+
+async def test_no_last_wish_keeps_an_agent_alive() -> None:
+    """What it asks for can never be committed: it is deleted without it."""
+    bench = writer(MemoryDatabase())
+    bench.programs["scripted"] = Clinging()
+    never = Update("meta", {"key": "is not there"}, {"value": "x"})
+    bench.services["/do"] = effect_tree([], lambda _: [never], lambda: None)
+    alarm = {"agent": "b", "id": "x", "kind": "once", "due_ms": 1 << 50, "created_at": 1}
+    await bench.unit.commit([Insert("alarm", alarm)])
+    await bench.engine.create("b", "scripted", PUBKEY, {"colour": "red"})
+    async with bench.running("a") as engine:
+        for name in ("a", "b"):
+            await bench.idle(name)
+            await engine.delete(name)
+            assert (await bench.row(name))["status"] == "deleted"
+            assert not await bench.unit.select("alarm", {"agent": name})
 
 
 async def test_values_are_kept_beside_the_state_and_listed_by_their_beginning(unit: Base) -> None:

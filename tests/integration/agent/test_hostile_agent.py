@@ -60,8 +60,8 @@ async def failed(act: Act, code: str = "agent.failed") -> Bench:
 
 @pytest.mark.parametrize(
     "error",
-    [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError(), BaseExceptionGroup("x", [SystemExit()]),
-     RecursionError(), MemoryError(), AssertionError(), StopIteration()],
+    [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError(), RecursionError(), MemoryError(),
+     AssertionError(), StopIteration(), BaseExceptionGroup("x", [SystemExit()])],
     ids=lambda error: type(error).__name__,
 )  # fmt: skip
 async def test_exceptions_of_all_kinds(error: BaseException) -> None:
@@ -326,6 +326,18 @@ async def test_tasks_that_outlive_their_tick_change_nothing() -> None:
     assert (await bench.state("a"))["seen"] == ["initialize", "m1"]
     assert not await bench.unit.select("meta", {"key": "late"})
     assert not [one for one in await bench.trace("a").recent(50) if one["type"] == "late"]
+
+
+async def test_writes_that_no_database_takes_fail_like_anything_else() -> None:
+    bench = Bench()
+    bench.services["/do"] = effect_tree([], lambda _: [Insert("meta", {"key": "x", "nothing": 1})], lambda: None)
+
+    async def act(ctx: Here, trigger: Trigger) -> None:
+        await ctx.fs.call("/do/new", b"x")
+
+    bench = await shown(act, bench)
+    row = (await bench.inbox("bad"))["evil"]
+    assert (row["state"], row["error"].partition(":")[0]) == ("dead", "store.bad_write")
 
 
 async def test_edits_of_a_failed_tick_are_nowhere_in_memory_either() -> None:

@@ -21,6 +21,7 @@ from node.agent.herald import Herald
 from node.agent.hook import MAX_CALL
 from node.agent.intake import Intake
 from node.agent.interest import watch
+from node.agent.outside.webhook import signature
 from node.agent.overflow import Overflow, Policy
 from node.agent.porter import AgentHooks, Porter
 from node.http.control import ControlPlane
@@ -263,6 +264,11 @@ async def test_a_signed_timestamp_lets_a_call_in_for_five_minutes_and_once(schem
         hook = await one.hook(scheme)
         fresh = one.signed(hook, body, START)
         assert (await one.call(hook, body, **fresh, X_Vendo_Delivery="1"))[0] == 202
+        twice = {**fresh, "X-Vendo-Signature": fresh["X-Hub-Signature-256"]}
+        assert (await one.call(hook, body, **twice))[0] == 404, "two signatures are none"
+        ours = signature(one.secret_of(hook), START, b"ours")
+        named = {"X-Vendo-Signature": ours, "X-Vendo-Timestamp": str(START)}
+        assert (await one.call(hook, b"ours", **named, Content_Type="text/plain"))[0] == 202, "as a node signs"
         assert (await one.call(hook, body, **fresh, X_Vendo_Delivery="forged"))[0] == 200, "another id on the same call"
         for at in (START - 301, START + 301, 0):
             assert (await one.call(hook, b"{}", **one.signed(hook, b"{}", at)))[0] == 404

@@ -1,0 +1,119 @@
+"""Running the node of a home directory: from its lock to its last breath."""
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aiohttp
+
+from core.clock import SystemClock
+from node import home as homes
+from node.agent.redactor import secrets_in
+from node.app import Node, Outside
+from node.config import Config, load
+from node.gate.ledger import ledger_seal
+from node.identity.passphrase import shield
+from node.line import LineFormatter
+from node.service import serve as run_services
+from node.sharing import join
+from node.storage.database import open_database
+from node.workshop import workshop
+from relays.key import Keyring
+from wallet.leftover import leftover
+
+log = logging.getLogger(__name__)
+
+_SWITCH_S = 0.0005  # a busy loop would else keep the database's writer thread waiting up to 5 ms for its turn
+
+
+async def _serve(home: Path, config: Config, keyring: Keyring, lock: homes.Lock) -> int:
+    stop, started = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        where = homes.database_of(home, config.storage)
+        os.environ.pop(homes.PASSWORD_VARIABLE, None)  # nothing that is started from now on gets it
+        seal, unsafe = ledger_seal(keyring.node), config.storage.unsafe
+        database = await open_database(where, seal=seal, clock=SystemClock(), unsafe=unsafe)
+        stack.push_async_callback(database.aclose)
+        company = await join(database, where, config, home, lock, keyring.node.pubkey, stack)
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        executor = workshop()
+        stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+        retired = await leftover(database, config.node.mints)
+        outside = Outside(http, executor, retired, home / "files", home, secrets_in(os.environ))
+        node = Node(config, keyring, database, outside, homes.read_token(home), company)
+        await node.prepare()
+        announcing = asyncio.create_task(_announce(home, node, started))
+        announcing.add_done_callback(lambda task: None if task.cancelled() or task.exception() is None else stop.set())
+        try:
+            await run_services(node.parts, stop, started=started)
+        finally:
+            announcing.cancel()
+            await asyncio.wait([announcing])
+            homes.clear_control(home)
+        if not announcing.cancelled():
+            announcing.result()  # a node that could not say where it listens has failed
+    return 0
+
+
+def _settle() -> None:
+    """What was made until now stays as long as the node: the garbage collector need not look at it again and again.
+
+    With 10,000 agents each full collection held up everything, messages and payments too, for more than half a second.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+async def _announce(home: Path, node: Node, started: asyncio.Event) -> None:
+    await started.wait()
+    _settle()
+    homes.write_control(home, node.control.url)
+    if node.company is not None:
+        node.company.listens(node.control.url)
+    line = {
+        "npub": node.keyring.node.npub,
+        "control": node.control.url,
+        "relays": list(node.config.node.relays),
+        "pid": os.getpid(),
+    }
+    if node.own_relay is not None:
+        line["own_relay"] = node.own_relay.url
+    print(json.dumps(line), flush=True)  # noqa: T201 - the one line that says the node is ready
+
+
+def _log_to_stderr(known: Sequence[str]) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter(known))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # Says with a traceback what is no HTTP, whoever sent it; our own faults are told by the control plane.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+
+
+def serve(home: Path) -> int:
+    """Run the node of a home directory until SIGTERM or SIGINT; the exit code.
+
+    Raises:
+        HomeMissing: there is none.
+        ConfigInvalid: its configuration is wrong.
+        AlreadyRunning: another process runs it.
+    """
+    config, keyring = load(home), homes.open_keyring(home)
+    shield()
+    _log_to_stderr([keyring.words, homes.read_token(home)])
+    # Python puts the working directory before everything else for the processes that it starts with `-c`: a folder
+    # `multiprocessing` in it would be run in the workshop's place.
+    os.environ["PYTHONSAFEPATH"] = "1"
+    sys.setswitchinterval(_SWITCH_S)
+    with homes.Lock(home) as lock:
+        return asyncio.run(_serve(home, config, keyring, lock))

@@ -1,0 +1,94 @@
+"""Which index PostgreSQL takes with plans that are made once and kept, by its own account and on tables of any size."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+
+from core.unit import Among, Condition, Delete, Insert, Update, Within, Write
+from node.storage.postgres_link import Link, close, connect
+from node.storage.postgres_question import count_question, question
+from node.storage.postgres_statement import op
+from node.storage.postgres_wave import sieve, together, waves_of
+from tests.postgres_part import fresh_database
+
+pytestmark = pytest.mark.needs("postgres")
+
+
+@pytest.fixture
+async def link() -> AsyncIterator[Link]:
+    found = await connect(await fresh_database())
+    yield found
+    await close(found)
+
+
+def literal(value: Any) -> str:
+    if isinstance(value, list):
+        return f"ARRAY[{', '.join(map(literal, value))}]"
+    return str(value) if isinstance(value, int) else f"'{value}'"
+
+
+async def plan(link: Link, text: str, params: list[Any]) -> str:
+    await link.execute(f"PREPARE q AS {text}")
+    given = f"({', '.join(map(literal, params))})" if params else ""
+    rows = await link.fetch(f"EXPLAIN (COSTS OFF) EXECUTE q{given}")
+    await link.execute("DEALLOCATE q")
+    return "\n".join(row[0] for row in rows)
+
+
+QUESTIONS = [
+    ("inbox", {"agent": "a", "state": "new"}, ["priority", "n"], "inbox_new"),
+    ("inbox", {"agent": Among(("a", "b")), "state": "new"}, [], "inbox_new"),
+    ("inbox", {"agent": Among(tuple(f"{k}" for k in range(99))), "state": "new"}, [], "inbox_new"),
+    ("inbox", {"agent": "a", "state": "dead"}, ["n"], "inbox_dead"),
+    ("inbox", {"agent": "a", "envelope_id": "x"}, [], "inbox_agent_envelope_id_key"),
+    ("inbox", {"ended_at": Within(high=9)}, ["ended_at"], "inbox_ended"),
+    ("agent", {"status": "dormant", "name": Within("m")}, ["name"], "agent_status"),
+    ("alarm", {"due_ms": Within(high=9)}, ["due_ms"], "ix_alarm_due_ms"),
+    ("interest", {"event": Among(("x", "*"))}, [], "interest_event"),
+    ("tick", {"agent": "a"}, ["-n"], "tick_agent"),
+    ("entry", {"run": "r"}, ["-seq"], "entry_run_seq_key"),
+    ("outbox", {"state": "pending", "next_at_ms": Within(high=9)}, ["next_at_ms"], "outbox_due"),
+]
+
+
+@pytest.mark.parametrize(("table", "where", "order", "index"), QUESTIONS)
+async def test_the_index_for_a_question_is_found_and_its_order_needs_no_sorting(
+    link: Link, table: str, where: Mapping[str, Condition], order: list[str], index: str
+) -> None:
+    asked = question(table, where, order, 10)
+    found = await plan(link, asked.ask.lone, list(asked.params))
+    assert index in found
+    assert "Seq Scan" not in found
+    assert not (order and "Sort" in found)
+    counted = count_question(table, where, 10)
+    assert "Seq Scan" not in await plan(link, counted.ask.lone, list(counted.params))
+    if asked.ask.many:
+        assert index in await plan(link, asked.ask.many, asked.ask.together([asked.params, asked.params]))
+
+
+ROW = {"agent": "a", "envelope_id": "1", "cause": "m", "source": "", "sender": "", "payload": "", "at": 0}
+CHANGES: list[tuple[Write, str]] = [
+    (Update("agent", {"name": "a", "version": 1, "epoch": 0}, set={"state": "{}"}, add={"version": 1}), "agent_pkey"),
+    (Update("inbox", {"n": 1, "state": "new"}, set={"state": "done", "ended_at": 5}), "inbox_pkey"),
+    (Update("inbox", {"agent": "a", "envelope_id": "1"}, set={"tries": 1}), "inbox_agent_envelope_id_key"),
+    (Delete("item", {"agent": "a", "key": "k"}, rows=1), "item_pkey"),
+    (Update("budget", {"name": "day"}, add={"held": 5}, ceiling=(("held", "spent"), "ceiling")), "budget_pkey"),
+    (Insert("inbox", ROW), "inbox_agent_envelope_id_key"),
+]
+
+
+@pytest.mark.parametrize(("write", "index"), CHANGES, ids=[index for _, index in CHANGES])
+async def test_the_row_of_a_write_is_found_by_its_key_alone_and_among_many(
+    link: Link, write: Write, index: str
+) -> None:
+    assert isinstance(write, Insert | Update | Delete)
+    (wave,) = waves_of([(0, [op(write, 0)])])
+    for lone in (True, False):
+        if not isinstance(write, Insert):
+            found = await plan(link, together(wave.forms, lone, ""), wave.params(wave.forms, lone=lone))
+            assert index in found
+            assert "Seq Scan" not in found
+    found = await plan(link, sieve(wave.forms, ""), wave.params(wave.forms, lone=False))
+    assert index in found
+    assert "Seq Scan" not in found
