@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from core.clock import Clock
-from node.agent.shift import SharedClaims, Shift, Ticking
+from node.agent.claim import SharedClaims
+from node.agent.shift import Shift, Ticking
 from node.bell import AGENTS, GIVE, LEFT, Bell
 from node.member import Membership
 from node.service import Service

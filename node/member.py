@@ -166,14 +166,18 @@ class Membership:
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         """Renew until `stop`; then leave, so that the others need not wait."""
         ready.set()
+        failing = False
         watching = asyncio.create_task(self._watch(), name="lease watch")
         try:
             while not stop.is_set():
                 await self._rest(stop)
                 try:
                     await self._renew()
+                    failing = False
                 except VendoError as error:
-                    log.warning("the lease was not renewed", extra={"action": "lease_waits", "code": error.code})
+                    if not failing:  # once, and not at each try
+                        log.warning("the lease was not renewed", extra={"action": "lease_waits", "code": error.code})
+                    failing = True
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
@@ -229,7 +233,9 @@ class Membership:
         self._tenure, effects = step(self._tenure, event)
         for effect in effects:
             told = {"action": f"lease_{effect.value}", "member": self.place.id}
-            if effect is Effect.LEAD:
+            if effect is Effect.ACT and isinstance(event, Granted):
+                log.info("the lease holds", extra=told)
+            elif effect is Effect.LEAD:
                 log.info("this process is the steward now", extra=told)
                 self._leading.set()
             elif effect is Effect.HOLD and not isinstance(event, Left):

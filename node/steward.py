@@ -52,6 +52,7 @@ class Steward:
         self._company, self._clock, self._prepare, self._parts = company, clock, prepare, parts
         self._adopt, self._bury, self._follow = adopt, bury, follow
         self.is_ready = False
+        self._failing: set[Task] = set()
         self._wake = asyncio.Event()
         self._someone_died = self._something_changed = False
         self._followed = clock.monotonic()
@@ -117,10 +118,11 @@ class Steward:
     async def _guarded(self, task: Task) -> None:
         try:
             await task()
+            self._failing.discard(task)
         except VendoError as error:  # what is not found now is found a second later
-            log.warning(
-                "what others have done was not looked at", extra={"action": "steward_waits", "code": error.code}
-            )
+            if task not in self._failing:
+                log.warning("others' work is not looked at", extra={"action": "steward_waits", "code": error.code})
+            self._failing.add(task)
 
     async def _rest(self, *events: asyncio.Event) -> None:
         """Until the next look: a second later, when the bell rings, or at one of these events."""

@@ -61,7 +61,7 @@ class Outbox:
         self._settled: list[Update] = []
         self._ended: dict[tuple[str, str], float] = {}  # of late, by event and relay: a scan may still see it pending
         self._wake = asyncio.Event()
-        self._running = self._asked = False
+        self._running = self._asked = self._unread = False
         self._scanned_ms = 0
         self._jitter = random.SystemRandom().uniform
         pool.on_up(self._on_up)
@@ -294,8 +294,11 @@ class Outbox:
                 found = await self._unit.select(TABLE, where, order=("next_at_ms",), limit=limit)
                 lane.add(_item(row) for row in found)
                 lane.overflow = lane.overflow or len(found) == limit
+            self._unread = False
         except VendoError as error:
-            log.error("The outbox was not read: %s", error, extra={"action": "outbox_unread", "code": error.code})
+            if not self._unread:  # once, and not at each look
+                log.error("The outbox was not read: %s", error, extra={"action": "outbox_unread", "code": error.code})
+            self._unread = True
         for lane in list(self._lanes.values()):
             self._pump(lane)
 

@@ -39,7 +39,7 @@ _BEGIN = 8
 
 
 class Claims(Protocol):
-    """Which agents this process may tick, where several share a database: `node.agent.shift.SharedClaims`."""
+    """Which agents this process may tick, where several share a database: `node.agent.claim.SharedClaims`."""
 
     async def claim(self, agents: Collection[str]) -> Collection[str]:
         """Take what nobody else has; those of these that are ours now.

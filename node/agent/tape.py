@@ -147,19 +147,23 @@ class LiveTape:
 
     def tell(self, op: str, *args: Argument) -> None:
         """See `Tape`."""
-        if self._begin(op, args) >= 0:
-            self.steps[-1] = Step(op, self.steps[-1].args)
+        if len(self.steps) >= MAX_STEPS:
+            self.cut = True
+            return
+        self.steps.append(Step(op, self._kept(args)))
 
     def _begin(self, op: str, args: tuple[Argument, ...]) -> int:
         """The step's place. It is taken when the step begins, so that steps that overlap have one order in any run."""
         if len(self.steps) >= MAX_STEPS:
             self.cut = True
             return -1
-        self.kept += sum(map(len, args))
-        if self.kept > MAX_KEPT:
-            args = canonical(args, self.redactor)
-        self.steps.append(Step(op, args, None))
+        self.steps.append(Step(op, self._kept(args), None))
         return len(self.steps) - 1
+
+    def _kept(self, args: tuple[Argument, ...]) -> tuple[Argument, ...]:
+        for arg in args:
+            self.kept += len(arg)
+        return args if self.kept <= MAX_KEPT else canonical(args, self.redactor)
 
     def _end(self, at: int, answer: bytes | Fault) -> None:
         if at < 0:

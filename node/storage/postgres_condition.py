@@ -84,6 +84,19 @@ def finder_of(about: TableFacts, shape: Shape) -> int | None:
     return next((number for number, key in enumerate(about.unique) if equal.issuperset(key)), None)
 
 
+def by_key_alone(about: TableFacts, shape: Shape, finder: int | None, conditions: list[str]) -> list[str]:
+    """The same conditions, with only those of the key in a form for which an index may be taken.
+
+    A plan that was made on a small table would else read all of an index over some of the rows for one of them.
+    """
+    if finder is None:
+        return conditions
+    names = [column for column, *_ in shape]
+    ours = [text for column, text in zip(names, conditions, strict=False) if column in about.unique[finder]]
+    rest = [text for text in conditions if text not in ours]
+    return [*ours, f"COALESCE({' AND '.join(rest)}, false)"] if rest else ours
+
+
 def after_where(conditions: Iterable[str]) -> str:
     """All of these, as a statement's end."""
     text = " AND ".join(conditions)

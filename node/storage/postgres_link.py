@@ -130,7 +130,9 @@ def uncertain(error: BaseException) -> StoreUncertain:
 
 def is_verdict(error: BaseException) -> bool:
     """Whether one statement was refused and the session lives on: then its transaction is certainly not committed."""
-    said = isinstance(error, asyncpg.PostgresError) and error.severity_en == "ERROR"  # the driver makes errors of its own
+    said = (
+        isinstance(error, asyncpg.PostgresError) and error.severity_en == "ERROR"
+    )  # the driver makes errors of its own
     return said or _by_driver(error)
 
 

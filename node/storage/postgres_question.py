@@ -7,7 +7,15 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from core.unit import Condition, Row, Value
-from node.storage.postgres_condition import Shape, after_where, all_bound, conditions_of, shape_of
+from node.storage.postgres_condition import (
+    Shape,
+    after_where,
+    all_bound,
+    by_key_alone,
+    conditions_of,
+    finder_of,
+    shape_of,
+)
 from node.storage.postgres_text import array, is_plain, listed, read
 from node.storage.schema import TableFacts, facts
 
@@ -59,6 +67,7 @@ def _select(
 ) -> Ask:
     about = facts(table)
     conditions, types = conditions_of(shape, about, 0)
+    conditions = by_key_alone(about, shape, finder_of(about, shape), conditions)
     types += ["bigint"] * limited
     wanted = columns or tuple(about.kinds)
     beside = [name for name in dict.fromkeys(key.removeprefix("-") for key in order) if name not in wanted]

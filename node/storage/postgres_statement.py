@@ -12,7 +12,16 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 from core.unit import Among, Append, Condition, Delete, Insert, Update, Value
-from node.storage.postgres_condition import TYPES, Shape, after_where, all_bound, conditions_of, finder_of, shape_of
+from node.storage.postgres_condition import (
+    TYPES,
+    Shape,
+    after_where,
+    all_bound,
+    by_key_alone,
+    conditions_of,
+    finder_of,
+    shape_of,
+)
 from node.storage.postgres_text import array, bound
 from node.storage.schema import TableFacts, facts
 
@@ -175,13 +184,15 @@ def _update_form(
             return f"{own} + {changed[column]}" if column in added else own
 
         conditions.append(f"({after(most)} IS NULL OR {' + '.join(map(after, parts))} <= {after(most)})")
+    finder = _one_row(about, shape, changed, rows)
+    conditions = by_key_alone(about, shape, finder, conditions)
     return Form(
         table=table,
         sort=UPDATE,
         types=(*types, *more),
         text=f'UPDATE "{table}" AS t SET {", ".join(changes)}{{from_}}{after_where(conditions)}',
         condition=" AND ".join(conditions) or "true",
-        finder=_one_row(about, shape, changed, rows),
+        finder=finder,
         rows=rows,
     )
 
@@ -190,13 +201,15 @@ def _update_form(
 def _delete_form(table: str, shape: Shape, rows: int | None) -> Form:
     about = facts(table)
     conditions, types = conditions_of(shape, about, 0)
+    finder = _one_row(about, shape, (), rows)
+    conditions = by_key_alone(about, shape, finder, conditions)
     return Form(
         table=table,
         sort=DELETE,
         types=tuple(types),
         text=f'DELETE FROM "{table}" AS t{{from_}}{after_where(conditions)}',
         condition=" AND ".join(conditions) or "true",
-        finder=_one_row(about, shape, (), rows),
+        finder=finder,
         rows=rows,
     )
 

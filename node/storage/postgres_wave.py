@@ -96,7 +96,7 @@ class Wave:
     @property
     def lone(self) -> bool:
         """Whether there is one write of each form."""
-        return all([len(ops) == 1 for ops in self.ops.values()])
+        return all(len(ops) == 1 for ops in self.ops.values())
 
     @property
     def chosen(self) -> dict[Form, int]:

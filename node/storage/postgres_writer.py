@@ -7,6 +7,7 @@ near COMMIT, or a connection that is lost there, is not: its units may or may no
 """
 
 import logging
+import time
 from collections.abc import Sequence
 
 import asyncpg
@@ -43,6 +44,7 @@ _PATIENCE_S = 60.0  # for one answer
 _TRIES = 5  # of a group that was in another process's way
 _SIFTS = 3
 _LEAST_GROUP, _MOST_GROUP = 64, 512
+_PROBE = 16  # of so many full groups one is timed in steps
 _HEADS = """SELECT DISTINCT ON (run) run, seq, id, raw FROM entry WHERE run = ANY($1::text[]) ORDER BY run, seq DESC"""
 
 Verdicts = list[VendoError | None]
@@ -60,7 +62,7 @@ class _Refused(Exception):
 class PostgresWriter:
     """Owns the writing connection. One group at a time.
 
-    `largest` is the number of units to put into a group. `fence`, if there is one, is shown in every transaction.
+    `largest` is the number of units to put into a group: it grows while the disk takes longer than the rows. `fence`, if there is one, is shown in every transaction.
     """
 
     def __init__(self, url: str, seal: Seal, clock: Clock, *, unsafe: bool = False) -> None:
@@ -71,6 +73,7 @@ class PostgresWriter:
         self._chain = Chain(seal, clock, self._newest.get)
         self._known: set[str] = set()
         self._link: Link | None = None
+        self._full = 0  # groups that were as large as may be
 
     async def start(self) -> None:
         """Open the connection.
@@ -147,7 +150,7 @@ class PostgresWriter:
                 return
             waves = waves_of(sealed)
             try:
-                await self._all_at_once(link, waves)
+                await self._all_at_once(link, waves, in_steps=self._is_due(len(sealed)))
             except _Refused:
                 self._chain.give_back()
                 if not await self._sift(link, waves, units, verdicts):
@@ -195,22 +198,37 @@ class PostgresWriter:
                 ops.append(step)
         return ops
 
-    async def _all_at_once(self, link: Link, waves: Sequence[Wave]) -> None:
+    def _is_due(self, units: int) -> bool:
+        """Whether this group goes in steps, so that its rows and its COMMIT are timed: one full group of many."""
+        self._full += units >= self.largest
+        return units >= self.largest and self._full % _PROBE == 1
+
+    async def _all_at_once(self, link: Link, waves: Sequence[Wave], *, in_steps: bool) -> None:
         """Commit them, or nothing.
 
         Raises:
             _Refused: a write does not fit.
         """
-        if len(waves) == 1 and not waves[0].chosen:
+        if len(waves) == 1 and not waves[0].chosen and not in_steps:
             await self._statement(link, waves[0])
             return
         await self._begin(link)
+        began = time.perf_counter()
         try:
             for wave in waves:
                 await self._run(link, wave)
         except FAILED as error:
             raise await self._rolled_back(link, error) from error
+        applied = time.perf_counter()
         await self._commit(link)
+        if in_steps:
+            self._fit(applied - began, time.perf_counter() - applied)
+
+    def _fit(self, rows_s: float, disk_s: float) -> None:
+        if disk_s > rows_s:
+            self.largest = min(self.largest * 2, _MOST_GROUP)
+        else:
+            self.largest = max(self.largest // 2, _LEAST_GROUP)
 
     async def _statement(self, link: Link, wave: Wave) -> None:
         """A wave as a transaction of its own."""

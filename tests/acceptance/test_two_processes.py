@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from cli.demo.checker import Mint, Party, read_jobs, restored_balance
-from node.agent.shift import IDLE_S
+from node.agent.claim import IDLE_S
 from node.gate.verify import verify_rows
 from node.storage.seat import Place as Seat
 from node.tenure import turn

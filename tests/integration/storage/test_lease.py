@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -13,14 +14,16 @@ from sqlmodel import SQLModel
 
 from core.clock import SystemClock
 from core.unit import Append, Insert
+from node.member import Membership
 from node.storage.chain import unsigned_seal
 from node.storage.error import Fenced, StoreFailed
 from node.storage.fence import FENCE_SQL, IDLE_IN_TRANSACTION_MS
 from node.storage.lease import Leases
+from node.storage.migration import migrate_postgres
 from node.storage.postgres import open_postgres
 from node.storage.seat import Place
 from node.storage.table import AgentRow, InboxRow
-from tests.postgres_part import fresh_database
+from tests.postgres_part import fresh_database, own_server
 
 pytestmark = [pytest.mark.needs("postgres"), pytest.mark.timeout(60)]
 LONG = 60_000
@@ -328,3 +331,37 @@ async def test_members_hear_what_is_rung_also_after_their_connection_broke(url: 
             return "c" in heard
 
         await _until(hears_again)
+
+
+async def test_a_database_that_is_away_for_longer_than_a_lease_puts_nobody_out(tmp_path: Path) -> None:
+    with own_server(tmp_path) as server:
+        url = server.url()
+        await migrate_postgres(url)
+        ends: list[Fenced] = []
+        stop, tasks, made = asyncio.Event(), [], []
+        for number in range(3):
+            lines = Leases(url, 1_000)
+            member = Membership(
+                lines, SystemClock(), lock=f"home-{number}", lease_s=1.0, renew_s=0.2, about=dict, end=ends.append
+            )
+            await member.join()
+            made.append((member, lines))
+            tasks.append(asyncio.create_task(member.run(asyncio.Event(), stop)))
+        await asyncio.sleep(0.5)
+        before = [member.place.id for member, _ in made]
+        server.kill()
+        await asyncio.sleep(2.0)
+        assert not any(member.may_act for member, _ in made)
+        server.start()
+
+        async def are_back() -> bool:
+            return all(member.may_act and len(member.others()) == 2 for member, _ in made)
+
+        await _until(are_back, 15)
+        await asyncio.sleep(1.5)
+        assert all(member.may_act for member, _ in made)
+        assert ([member.place.id for member, _ in made], ends) == (before, [])
+        assert [member.leads for member, _ in made] == [True, False, False]
+        stop.set()
+        await asyncio.gather(*tasks)
+        await asyncio.gather(*(lines.aclose() for _, lines in made))

@@ -41,7 +41,7 @@ QUESTIONS = [
     ("inbox", {"agent": Among(("a", "b")), "state": "new"}, [], "inbox_new"),
     ("inbox", {"agent": Among(tuple(f"{k}" for k in range(99))), "state": "new"}, [], "inbox_new"),
     ("inbox", {"agent": "a", "state": "dead"}, ["n"], "inbox_dead"),
-    ("inbox", {"agent": "a", "envelope_id": "x"}, [], "inbox_agent_envelope_id_key"),
+    ("inbox", {"agent": "a", "envelope_id": "x", "state": "new"}, [], "inbox_agent_envelope_id_key"),
     ("inbox", {"ended_at": Within(high=9)}, ["ended_at"], "inbox_ended"),
     ("agent", {"status": "dormant", "name": Within("m")}, ["name"], "agent_status"),
     ("alarm", {"due_ms": Within(high=9)}, ["due_ms"], "ix_alarm_due_ms"),

@@ -13,7 +13,7 @@ from core.unit import Insert, Update
 from node.agent.error import NotRecorded, RecordingDamaged, RecordingNewer
 from node.agent.notation import INLINE, decode, encode
 from node.agent.recording import End, Recording
-from node.agent.redactor import Redactor, digest_of
+from node.agent.redactor import Redactor, digest_of, secrets_in
 from node.agent.reel import blob_body, load, writes
 from node.agent.tape import Body, LiveTape, Step
 from node.storage.memory import MemoryDatabase
@@ -197,3 +197,23 @@ async def test_a_text_that_is_no_unicode_is_written_down_too(odd: str) -> None:
     tape.tell("log", odd, "{}")
     body, _ = encode(Recording(start_of(), tuple(tape.steps), End.failed("agent.failed", odd)), tape.redactor)
     assert decode(body).steps[0].args == tuple(tape.redactor.argument(arg) for arg in (odd, "{}"))
+
+
+def test_settings_whose_names_say_so_are_secrets() -> None:
+    environ = {
+        "OPENAI_API_KEY": "abcdefgh1",
+        "VENDO_PASSPHRASE": "abcdefgh2",
+        "DB_PASSWORD": "abcdefgh3",
+        "token": "abcdefgh4",
+        "KEYBOARD": "a-long-layout",
+        "PASSENGERS": "a-long-list",
+        "SSH_AUTH_SOCK": "/run/a/long/path",
+        "PIN_TOKEN": "1234",
+    }
+    assert secrets_in(environ) == ("abcdefgh1", "abcdefgh2", "abcdefgh3", "abcdefgh4")
+
+
+def test_a_secret_that_holds_another_is_taken_out_as_a_whole() -> None:
+    redactor = Redactor(["battery", "horse battery staple"]).knowing(["staple"])
+    assert redactor.text("horse battery staple, battery, staple") == ", ".join(["[redacted secret]"] * 3)
+    assert redactor.knowing(["battery"]) is redactor

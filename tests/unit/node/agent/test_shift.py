@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from node.agent.shift import FOREIGN_S, IDLE_S, LOOK_S, OTHERS_TURN_MS, TAKE_S, SharedClaims, Shift
+from node.agent.claim import FOREIGN_S, IDLE_S, TAKE_S, SharedClaims
+from node.agent.shift import LOOK_S, OTHERS_TURN_MS, Shift
 from node.storage.error import StoreFailed
 from node.storage.seat import Place, Roll, Seat
 from tests.unit.node.member_part import Table, TurnedClock
