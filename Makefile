@@ -23,7 +23,7 @@ READY := $(if $(wildcard .venv/dev.stamp),.venv/dev.stamp,.venv/run.stamp)
 SEED ?= $(shell printf '%d' 0x$$(git rev-parse --short=7 HEAD 2>/dev/null || echo 0))
 WORKERS ?= 2
 
-.PHONY: help install install-dev demo test test-deps test-bare lint audit bench torture reference lock clean ci
+.PHONY: help install install-dev demo test test-deps test-postgres test-bare lint audit bench torture reference lock clean ci
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -40,6 +40,10 @@ test: install-dev ## the tests: make test ARGS='tests/unit -k money'
 
 test-deps: .tool/uv.stamp ## what the interop tests need (root, Debian)
 	@PYTHON="$(PYTHON)" sh scripts/test-deps.sh
+
+test-postgres: install-dev ## only the tests that need PostgreSQL, which is installed if it is missing (root, Debian)
+	@sh scripts/test-postgres.sh
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal --hypothesis-seed=$(SEED) --randomly-seed=$(SEED) --part=postgres $(ARGS)
 
 test-bare: ## proves `make demo` on a bare Debian, in a chroot (root, Debian)
 	@sh scripts/test-bare.sh $(ARGS)

@@ -1,4 +1,8 @@
-"""Durable ticks of a trivial agent through the store alone: load, commit with a signed ledger entry, no engine."""
+"""Durable ticks of a trivial agent through the store alone: load, commit with a signed ledger entry, no engine.
+
+As the engine does, a turn loads the agent and some of its messages, and then knows the row from one commit to the next:
+each commit compares the row's version, so that it would conflict if anybody else had changed it.
+"""
 
 import asyncio
 import gc
@@ -19,7 +23,7 @@ from relays.key import Key
 
 _PROBE_S = 0.005
 _AGENT, _FIRST = ("state", "version", "epoch"), ("priority", "n")
-PAGE = 64  # messages that are read at once, as the engine does
+IN_A_ROW = 16  # ticks of a turn, as many as an agent has in the engine while others wait
 
 
 @dataclass(slots=True)
@@ -46,9 +50,8 @@ async def lateness(into: list[float]) -> None:
         into.append(time.perf_counter() - due)
 
 
-async def tick(store: Store, name: str, envelope: Row, serial: int) -> None:
-    """One tick of an agent for what waits for it."""
-    (agent,) = await store.select("agent", {"name": name, "status": "active"}, columns=_AGENT)
+async def tick(store: Store, name: str, agent: Row, envelope: Row, serial: int) -> None:
+    """One tick of an agent for what waits for it; its row is changed as the commit changes it."""
     now = time.time_ns() // 1_000_000
     state = orjson.loads(agent["state"])
     await store.commit(
@@ -78,6 +81,13 @@ async def tick(store: Store, name: str, envelope: Row, serial: int) -> None:
             Append("bench", "begin", mark("effect", serial), ENTRY_BODY),
         ]
     )  # fmt: skip
+    agent["version"] += 1
+
+
+async def turn(store: Store, name: str) -> tuple[Row, list[Row]]:
+    """The agent, and what waits for it."""
+    (agent,) = await store.select("agent", {"name": name, "status": "active"}, columns=_AGENT)
+    return agent, await store.select("inbox", {"agent": name, "state": "new"}, order=_FIRST, limit=IN_A_ROW)
 
 
 async def measured(store: Store, ticks: int, work: Callable[[list[float]], Awaitable[None]]) -> Run:
@@ -105,11 +115,13 @@ async def through_store(ground: Ground, ticks: int, agents: int) -> Run:
 
     async def one(name: str, took: list[float]) -> None:
         begun = time.perf_counter()
-        while page := await store.select("inbox", {"agent": name, "state": "new"}, order=_FIRST, limit=PAGE):
-            for envelope in page:
-                await tick(store, name, envelope, next(serial))
+        agent, waiting = await turn(store, name)
+        while waiting:
+            for envelope in waiting:
+                await tick(store, name, agent, envelope, next(serial))
                 took.append(time.perf_counter() - begun)
                 begun = time.perf_counter()
+            agent, waiting = await turn(store, name)
 
     async def all_of_them(took: list[float]) -> None:
         await asyncio.gather(*(one(name, took) for name in every))

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 FOLLOW_S = 30.0  # what the bell did not say is found then
-_PACE_S = 0.02  # between two looks, however often the bell rings
+_PACE_S = 0.1  # between two looks, however often the bell rings
 
 Task = Callable[[], Awaitable[None]]
 
@@ -80,6 +80,7 @@ class Steward:
             ready.set()
         while not leading.is_set() and not stop.is_set():
             await self._rest(leading, stop)
+            self._wake.clear()
             await self._follow_others()
         if stop.is_set():
             return

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs what some tests need besides Python: Node.js with foreign Nostr clients, foreign relays from PyPI, npm and
-# the Go module proxy, NIP-44's official vectors, and debootstrap for test-bare. Everything is pinned by hash in
-# tests/interop/. Debian, root if a package is missing. Run again it finds everything there and is done at once.
+# Installs what some tests need besides Python: PostgreSQL, Node.js with foreign Nostr clients, foreign relays from PyPI,
+# npm and the Go module proxy, NIP-44's official vectors, and debootstrap for test-bare. What is not Debian's is pinned
+# by hash in tests/interop/. Debian, root if a package is missing. Run again it finds everything there and is done at once.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -37,6 +37,7 @@ if [ -n "$wanted" ]; then
     # shellcheck disable=SC2086  # one word per package
     apt-get install -qq -y --no-install-recommends $wanted >/dev/null
 fi
+sh scripts/test-postgres.sh
 
 # Foreign clients, and @nostr-relay/core, whose better-sqlite3 is compiled here: its own installer would fetch a binary
 # from outside the registry.
@@ -93,4 +94,4 @@ if [ -n "$compiling" ]; then
     wait "$compiling" || fail "better-sqlite3 does not compile here"
     touch "$peer/node_modules/.stamp"
 fi
-echo "test-deps: node $(node --version), $(find $peer/node_modules -maxdepth 1 -type d | wc -l) packages of npm, relays from PyPI, khatru"
+echo "test-deps: node $(node --version), $(find $peer/node_modules -maxdepth 1 -type d | wc -l) packages of npm, relays from PyPI, khatru, PostgreSQL"

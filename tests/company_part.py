@@ -24,7 +24,7 @@ from node import home
 from tests.market_part import Market, Spec, market, until, vendo
 from tests.postgres_part import fresh_database
 
-LEASE_S, RENEW_S = 4.0, 0.5
+LEASE_S, RENEW_S = 5.0, 0.5
 PLAIN = Spec()
 FENCED = os.EX_TEMPFAIL
 _QUICK = {

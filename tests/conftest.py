@@ -144,6 +144,18 @@ PARTS = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--part", choices=sorted(PARTS), help="only tests that need this part")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    part = config.getoption("--part")
+    if part is not None:
+        kept = [item for item in items if any(part in marker.args for marker in item.iter_markers("needs"))]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
 @cache
 def _is_there(name: str) -> bool:
     return PARTS[name].is_there()

@@ -123,6 +123,13 @@ class Server:
         with (self._data / "postgresql.conf").open("a", encoding="utf-8") as config:
             config.write(text + "\n")
 
+    def ask_for_passwords(self, user: str) -> None:
+        """Let nobody in as this user without a password, from now on."""
+        rules = self._data / "pg_hba.conf"
+        rules.write_text(f"local all {user} scram-sha-256\n{rules.read_text()}")
+        os.kill(self.pid, signal.SIGHUP)
+        time.sleep(0.2)
+
     def start(self, *settings: str) -> None:
         """Start it, and wait until it takes connections. Blocks: it would end with the thread that started it."""
         more = [word for setting in settings for word in ("-c", setting)]
@@ -144,11 +151,11 @@ class Server:
             return False
         return len(lines) > 7 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
 
-    def stop(self) -> None:
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop it as an operator does. Blocks."""
         if self._process is None:
             return
-        self._process.send_signal(signal.SIGINT)
+        self._process.send_signal(how)
         try:
             self._process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
@@ -179,7 +186,7 @@ def own_server(folder: Path, *settings: str) -> Iterator[Server]:
         server.start(*settings)
         yield server
     finally:
-        server.stop()
+        server.stop(signal.SIGQUIT)  # at once: nobody will look at it again
         shutil.copy(place / "log", folder / "postgres.log")
         shutil.rmtree(place, ignore_errors=True)
 
@@ -191,7 +198,7 @@ def shared_server() -> Server:
     server = Server(place)
 
     def end() -> None:
-        server.stop()
+        server.stop(signal.SIGQUIT)
         shutil.rmtree(place, ignore_errors=True)
 
     atexit.register(end)
@@ -216,7 +223,8 @@ DECLARE one record; filled boolean;
 BEGIN
     PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid();
-    FOR one IN SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version' LOOP
+    FOR one IN SELECT tablename AS name FROM pg_tables
+        WHERE schemaname = 'public' AND tablename <> 'alembic_version' LOOP
         EXECUTE format('SELECT EXISTS (SELECT FROM %I)', one.name) INTO filled;
         IF filled THEN EXECUTE format('DELETE FROM %I', one.name); END IF;
     END LOOP;

@@ -20,12 +20,12 @@ from fs.feed import Feed
 from node.agent.error import AgentBusy
 from node.agent.guard import Guard
 from node.agent.inbox import PAGE, Waiting
-from node.agent.lap import DORMANT, Lap
+from node.agent.lap import ACTIVE, DORMANT, Lap
 from node.agent.lifecycle import Lifecycle
 from node.agent.limit import Own, TickLimits
 from node.agent.means import Bury, Means, Outcome, room_enough
 from node.agent.order import PATIENT_S, Order, Work
-from node.agent.program import Namespaces, Programs
+from node.agent.program import AnyProgram, Namespaces, Programs
 from node.agent.redactor import Redactor
 from node.agent.tick import TickRunner
 
@@ -173,6 +173,22 @@ class Engine:
     async def release(self, name: str) -> str:
         """As `Lifecycle.release`."""
         return await self._lives.release(name)
+
+    def fits(self, code: AnyProgram, config: str, version: int, state: str) -> None:
+        """As `Lifecycle.fits`."""
+        self._lives.fits(code, config, version, state)
+
+    async def freeze(self, name: str) -> str:
+        """As `Lifecycle.freeze`, of an agent that is held."""
+        return await self._lives.freeze(name)
+
+    async def thaw(self, name: str, to: str = ACTIVE) -> str:
+        """As `Lifecycle.thaw`."""
+        status = await self._lives.thaw(name, to)
+        if self._household is not None and to != DORMANT:
+            await self._household.rouse(name)
+        self.notify(name)
+        return status
 
     async def delete(self, name: str) -> None:
         """As `Lifecycle.delete`, when its tick has ended.

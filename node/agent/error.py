@@ -183,7 +183,7 @@ class RecordingDamaged(VendoError):
 
     code = "recording.damaged"
     status = 422
-    remedy = "Replay another tick; `vendo doctor` checks the database."
+    remedy = "Replay another tick."
 
 
 class RecordingNewer(VendoError):

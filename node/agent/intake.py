@@ -206,11 +206,13 @@ class Intake:
             self.counts["rejected"] += 1
             raise InboxFull(agent=agent)
         self._say_full(room, agent, overflow)
-        if overflow.policy is Policy.DROP_OLDEST and (oldest := await self._oldest(agent, room.doomed)) is not None:
+        # Before the database is asked: who lands while it answers is not in the answer, and would not be here any more
+        doomed, dying = frozenset(room.doomed), room.dying
+        if overflow.policy is Policy.DROP_OLDEST and (oldest := await self._oldest(agent, doomed)) is not None:
             self.counts[DROPPED] += 1
             drop = Update(TABLE, {"n": oldest, "state": NEW}, set=self._dropped(), rows=None)
             return _Verdict((drop, row), dropped=oldest)
-        if overflow.policy is Policy.DEAD_LETTER and await self._dead(agent) + room.dying < overflow.dead_letter_max:
+        if overflow.policy is Policy.DEAD_LETTER and await self._dead(agent) + dying < overflow.dead_letter_max:
             self.counts[DEAD] += 1
             return _Verdict((Insert(TABLE, {**row.row, "state": DEAD, "error": NO_ROOM}, row.or_ignore),), dead=True)
         self.counts[DROPPED] += 1
@@ -226,7 +228,7 @@ class Intake:
     def _dropped(self) -> dict[str, Value]:
         return {"state": DROPPED, "ended_at": self._clock.now(), "error": NO_ROOM}
 
-    async def _oldest(self, agent: str, but: set[int]) -> int | None:
+    async def _oldest(self, agent: str, but: frozenset[int]) -> int | None:
         """The one that has waited longest among the least urgent, of those that may be dropped."""
         below: int | None = None
         while True:
@@ -238,7 +240,7 @@ class Intake:
             if (found := await self._first(agent, below, but)) is not None:
                 return found
 
-    async def _first(self, agent: str, priority: int, but: set[int]) -> int | None:
+    async def _first(self, agent: str, priority: int, but: frozenset[int]) -> int | None:
         after = 0
         while True:
             where: dict[str, Condition] = {"agent": agent, "state": NEW, "priority": priority, "n": Within(after + 1)}

@@ -17,7 +17,7 @@ from node.agent.error import AgentStatus
 from node.agent.farewell import say_farewell
 from node.agent.guard import attempted
 from node.agent.inbox import envelope
-from node.agent.lap import ACTIVE, DELETED, DORMANT, LIVING, QUARANTINED, STOPPED
+from node.agent.lap import ACTIVE, DELETED, DORMANT, FROZEN, LIVING, QUARANTINED, STOPPED
 from node.agent.limit import Own, bounds
 from node.agent.log import record, topic
 from node.agent.means import Means
@@ -58,7 +58,15 @@ class Lifecycle:
         """
         bounds((own or Own()).to_json(), self._means.limits)
         code, text = program_of(self._means.programs, program), config_text(dict(config or {}))
-        failure = attempted(lambda: _begin(code, text), program)
+        self.fits(code, text, NONE, "{}")
+
+    def fits(self, code: AnyProgram, config: str, version: int, state: str) -> None:
+        """Whether an agent of this code can go on with these settings and this state.
+
+        Raises:
+            ConfigRefused, StateRefused, ProgramFailed: as `check`.
+        """
+        failure = attempted(lambda: _begin(code, config, version, state), code.name)
         if failure is not None:
             raise failure.error()
 
@@ -180,6 +188,26 @@ class Lifecycle:
         """
         return await self._turn(name, ACTIVE, (QUARANTINED,))
 
+    async def freeze(self, name: str) -> str:
+        """No more ticks, and nobody hears it, until `thaw`: it goes on elsewhere. Its status before.
+
+        Raises:
+            NotFound, AgentStatus.
+        """
+        rows = await self._unit.select("agent", {"name": name}, columns=("status",))
+        before = str(rows[0]["status"]) if rows else ""
+        await self._turn(name, FROZEN, (ACTIVE, DORMANT, STOPPED, QUARANTINED))
+        self._slept(name)
+        return before
+
+    async def thaw(self, name: str, to: str = ACTIVE) -> str:
+        """End that. Whoever calls it knows that it does not go on elsewhere too.
+
+        Raises:
+            NotFound, AgentStatus.
+        """
+        return await self._turn(name, to, (FROZEN,))
+
     async def _turn(self, name: str, to: str, allowed: Collection[str]) -> str:
         """Give an agent another status. One that has it already keeps it."""
         for _ in range(_TRIES):
@@ -224,7 +252,8 @@ class Lifecycle:
             rows = await self._unit.select("agent", {"name": name})
             if not rows or rows[0]["status"] == DELETED:
                 return
-            farewell = await say_farewell(self._means, rows[0], silent=count > 1)
+            silent = count > 1 or rows[0]["status"] == FROZEN  # who lives on elsewhere says no last words here
+            farewell = await say_farewell(self._means, rows[0], silent=silent)
             try:
                 await self._unit.commit(farewell.writes)
             except Conflict:
@@ -235,7 +264,7 @@ class Lifecycle:
         raise Conflict("Others change this agent's row again and again.")
 
 
-def _begin(program: AnyProgram, config: str) -> None:
+def _begin(program: AnyProgram, config: str, version: int, state: str) -> None:
     """An agent's first step: its settings, and a state to begin with."""
     configured(program, config)
-    loaded(program, NONE, "{}")
+    loaded(program, version, state)

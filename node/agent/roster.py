@@ -11,6 +11,7 @@ and `visit` looks at it without waking it.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 from core.clock import Clock
 from core.error import InvalidInput, NotFound, VendoError
 from core.identifier import PubKey
-from core.unit import Among, Condition, Delete, Insert, Row, UnitOfWork, Update, Within, Write
+from core.unit import Among, Condition, Delete, Insert, Row, UnitOfWork, Update, Value, Within, Write
 from node.agent.limit import Own
 from node.config import AgentSection
 from node.error import AgentConfigured, AgentTaken
@@ -33,8 +34,9 @@ log = logging.getLogger(__name__)
 
 KEY, PENDING = "agent/", "pending/"
 _PENDING_END = "pending0"  # the text right after all that begin with `pending/`
-LIVING = ("active", "stopped", "quarantined", "frozen")  # whose settings and keys are held ready
-_RESERVED = ("list", "new")  # files of the operator's /agents
+LIVING = ("active", "stopped", "quarantined")  # whose settings and keys are held ready
+_ASLEEP = Among(("dormant", "frozen"))
+_RESERVED = ("list", "new", "import")  # files of the operator's /agents
 MAX_AGENTS = 1_000_000
 MAX_AWAKE = 20_000
 GUESTS = 64  # agents that hibernate and are looked at
@@ -157,6 +159,7 @@ class Roster:
         self._entries = {one.name: Entry(one, True) for one in configured}
         self._made: dict[str, int] = {}
         self._leaving: set[str] = set()
+        self._silent: set[str] = set()  # of those, who lives on elsewhere and takes nothing back
         self._overheard: set[str] = set()  # those that hibernate and are heard in their turn
         self._guests: dict[str, None] = {}  # the one that was looked at last is the last
         self._changing = asyncio.Lock()
@@ -192,6 +195,7 @@ class Roster:
         async for name, saved in self._saved([*made, *unfinished]):
             if saved.get("deleted"):
                 self._leaving |= {name} if name in unfinished else set()
+                self._silent |= {name} if saved.get("silent") else set()
             elif name not in self._entries:
                 self._entries[name] = Entry(AgentSection.model_validate(saved["section"]), False)
         asleep = await self._dormant(list(self._entries))
@@ -219,7 +223,7 @@ class Roster:
         found: set[str] = set()
         for begin in range(0, len(names), _PAGE):
             page = Among(tuple(names[begin : begin + _PAGE]))
-            where: dict[str, Condition] = {"status": "dormant", "name": page}
+            where: dict[str, Condition] = {"status": _ASLEEP, "name": page}
             found |= {row["name"] for row in await self._unit.select("agent", where, columns=("name",))}
         return found
 
@@ -399,17 +403,60 @@ class Roster:
         return await self.show(section.name)
 
     async def _begin(self, section: AgentSection) -> None:
+        await self._unit.commit(await self._record(section))
+        entry = self._entries[section.name] = Entry(section, False)
+        await self._finish(entry)
+
+    async def _record(self, section: AgentSection) -> list[Write]:
+        """What writes a new agent down.
+
+        Raises:
+            AgentTaken: there is, or was, one of this name; or there are too many.
+        """
         if len(self._made) >= MAX_AWAKE or await self._unit.count("agent", limit=MAX_AGENTS) >= MAX_AGENTS:
             raise AgentTaken(f"A node has at most {MAX_AGENTS} agents, and {MAX_AWAKE} of them awake.")
         taken = await self._unit.select("agent", {"name": section.name})
         saved = await self._unit.select("meta", {"key": KEY + section.name})
-        if taken or saved:
-            raise AgentTaken(f"There was an agent {section.name!r} before.")
-        value = orjson.dumps({"section": section.model_dump(mode="json")}).decode()
+        if taken or saved or section.name in self._entries:
+            raise AgentTaken(f"There is, or was, an agent {section.name!r}.")
         pending = Insert("meta", {"key": PENDING + section.name, "value": "1"}, or_ignore=True)
-        await self._unit.commit([Insert("meta", {"key": KEY + section.name, "value": value}), pending])
-        entry = self._entries[section.name] = Entry(section, False)
-        await self._finish(entry)
+        return [Insert("meta", {"key": KEY + section.name, "value": _saved_text(section)}), pending]
+
+    @asynccontextmanager
+    async def arriving(self, section: AgentSection) -> AsyncIterator[Sequence[Write]]:
+        """Let an agent in that was elsewhere. Its rows are committed within the block, with these; then it is heard.
+
+        Raises:
+            InvalidInput: it cannot have this name.
+            AgentTaken: there is, or was, one of this name; or there are too many.
+        """
+        if section.name in _RESERVED:
+            raise InvalidInput(f"{section.name!r} is no name for an agent.")
+        async with self._changing:
+            yield await self._record(section)
+            entry = self._entries[section.name] = Entry(section, False)
+            await self._finish(entry)
+
+    @asynccontextmanager
+    async def returning(self, section: AgentSection) -> AsyncIterator[tuple[AgentSection, Sequence[Write]]]:
+        """The same for one that is frozen here: what it is made of from now on, and the writes to commit with its rows.
+
+        Raises:
+            NotFound: there is none.
+        """
+        name = section.name
+        async with self._changing:
+            if not await self.visit(name):
+                raise NotFound("There is no agent with this name.")
+            known = self._entries[name]
+            if known.configured:
+                section = known.section
+                yield section, ()
+            else:
+                saved: dict[str, Value] = {"value": _saved_text(section)}
+                yield section, [Update("meta", {"key": KEY + name}, saved)]
+                self._entries[name] = Entry(section, False)
+            await self.rouse(name)
 
     async def _finish(self, entry: Entry) -> None:
         """What is left to do once the row is there; again if it failed half way."""
@@ -437,7 +484,11 @@ class Roster:
             if entry is not None:
                 if entry.configured:
                     raise AgentConfigured
-                await self._mark(name, {"deleted": True})
+                gone: dict[str, Any] = {"deleted": True}
+                if await self._unit.count("agent", {"name": name, "status": "frozen"}, limit=1):
+                    self._silent.add(name)
+                    gone["silent"] = True
+                await self._mark(name, gone)
                 self._leaving.add(name)
                 await self._maker.delete(name)  # while it still has its files and its voice: for its last words
                 self._entries.pop(name, None)  # it is not there any more if its end put it to sleep
@@ -459,7 +510,8 @@ class Roster:
         await self._keys.recall([name])
         signer = self._keys.get(name)
         if signer is not None:
-            await self._publishing.withdraw(name, signer)
+            if name not in self._silent:
+                await self._publishing.withdraw(name, signer)
             await self._keys.retire(name)
         self._gone(name)
         await self._mark(name, {"deleted": True, "done": True})
@@ -501,6 +553,10 @@ class Roster:
             if len(rows) < _PAGE:
                 return found
             low = rows[-1]["name"] + "\0"
+
+
+def _saved_text(section: AgentSection) -> str:
+    return orjson.dumps({"section": section.model_dump(mode="json")}).decode()
 
 
 _SHOWN = ("name", "pubkey", "status", "ticks")

@@ -2,18 +2,15 @@
 
 import re
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 
 from core.error import VendoError
 from core.identifier import PubKey
 from node import config
-from node.backup.archive import Part, Source
+from node.backup.archive import Part
 from node.backup.error import BackupDamaged, BackupForged, BackupUnsafe
 from node.backup.manifest import (
     MANIFEST,
-    MAX_MANIFEST,
-    MAX_SIGNATURE,
     SIGNATURE,
     NodeManifest,
     PartFacts,
@@ -21,7 +18,9 @@ from node.backup.manifest import (
     read_manifest,
     unlisted,
 )
-from node.backup.take import CONFIG_PART, EVENTS, FOLDERS, KEYS_PART, TABLES
+from node.backup.part import TABLES
+from node.backup.reader import read_through
+from node.backup.take import CONFIG_PART, EVENTS, FOLDERS, KEYS_PART
 from node.identity.keystore import Locked, Plain, parse_keys
 from node.storage.error import NewerSchema
 from node.storage.migration import revisions
@@ -60,27 +59,17 @@ def check(path: Path, room: int, node: PubKey | None = None) -> Checked:
         BackupRoom: there is not enough room for it.
         ConfigInvalid: its configuration is not valid here.
     """
-    found: list[PartFacts] = []
-    held: dict[str, bytes] = {}
-    limits = {CONFIG_PART: MAX_CONFIG, KEYS_PART: _MAX_KEYS, MANIFEST: MAX_MANIFEST, SIGNATURE: MAX_SIGNATURE}
-    with path.open("rb") as file:
-        for part in Source(file, room).parts():
-            if MANIFEST in held and part.name != SIGNATURE:
-                raise BackupUnsafe(f"{part.name} comes behind the list of parts.")
-            digest = sha256()
-            if part.name in limits:
-                held[part.name] = part.read(limits[part.name])
-                digest.update(held[part.name])
-            else:
-                check_name(part)
-                for piece in part.pieces():
-                    digest.update(piece)
-            found.append(PartFacts(name=part.name, size=part.size, sha256=digest.hexdigest()))
+    limits = {CONFIG_PART: MAX_CONFIG, KEYS_PART: _MAX_KEYS}
+
+    def place(part: Part) -> int | None:
+        if part.name not in limits:
+            check_name(part)
+        return limits.get(part.name)
+
+    found, held = read_through(path, room, place)
     if missing := [name for name in limits if name not in held]:
         raise BackupDamaged(f"It has no {missing[0]}.")
-    if [part.name for part in found[-2:]] != [MANIFEST, SIGNATURE]:
-        raise BackupDamaged("Its list of parts is not at its end.")
-    return _judged(found[:-2], held, node)
+    return _judged(found, held, node)
 
 
 def owner_of(keys: Locked | Plain) -> PubKey:

@@ -104,6 +104,31 @@ class NodeManifest(Manifest):
     relay_events: _Count
 
 
+class AgentManifest(Manifest):
+    """Of one agent.
+
+    Attributes:
+        name: of the agent, where it came from.
+        pubkey: its key there; the archive holds no key.
+        frozen: it does not go on there.
+        program: what it runs; `code` is the digest of that, empty if it was not there, `code_version` its own.
+        state_version: of its state.
+        mounts: the services that it had.
+        tables: by name.
+    """
+
+    kind: Literal["agent"]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+    pubkey: _Hex64
+    frozen: bool
+    program: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,40}$")]
+    code: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+    code_version: _Count
+    state_version: _Count
+    mounts: Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=100)]
+    tables: Mapping[_Name, TableFacts]
+
+
 def read_manifest(raw: bytes, model: type[_M], kind: str) -> _M:
     """A manifest, checked.
 

@@ -1,6 +1,5 @@
 """Reading a backup for the second time: every part to its place in a folder that nobody uses yet."""
 
-import base64
 import os
 import secrets
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from node.backup.archive import Part, Source
 from node.backup.check import EVENT_PART, MAX_CHUNK, MAX_CONFIG, TABLE_PART, Checked, check_name
 from node.backup.error import BackupDamaged, BackupUnsafe
 from node.backup.manifest import MANIFEST, MAX_MANIFEST, SIGNATURE, PartFacts
+from node.backup.part import read_row
 from node.backup.take import CONFIG_PART, KEYS_PART, Tell
 from node.home import DATABASE, TOKEN
 from node.hosting import FILE as RELAY_FILE
@@ -142,7 +142,7 @@ class Unpacking:
         kinds = [kind for _, kind in columns]
         lines = body.splitlines()
         try:
-            rows = (_row(line, kinds) for line in lines)
+            rows = (read_row(line, kinds) for line in lines)
             self._load.add(table, columns, (row for row in rows if not _is_past(table, row)))
         except (InvalidInput, ValueError) as error:
             raise BackupDamaged(f"A row of the table {table} cannot be read: {str(error)[:200]}.") from error
@@ -176,16 +176,6 @@ class Unpacking:
 def _is_past(table: str, row: Sequence[Any]) -> bool:
     """What a copy does not keep: that it was itself restored before, and which ledger runs its processes wrote."""
     return table == "meta" and (row[0] in (RESTORED, "run") or str(row[0]).startswith("run/"))
-
-
-def _row(line: bytes, kinds: Sequence[str]) -> tuple[Any, ...]:
-    values = orjson.loads(line)
-    if not isinstance(values, list) or len(values) != len(kinds):
-        raise ValueError("a line is no row")
-    return tuple(
-        base64.b64decode(value, validate=True) if kind == "bytes" and isinstance(value, str) else value
-        for kind, value in zip(kinds, values, strict=True)
-    )
 
 
 def _with_database(text: str, url: str | None) -> str:

@@ -37,7 +37,8 @@ from node.gate.writ import Writ, operator_writ
 _log = logging.getLogger(__name__)
 
 _OPEN = ("begun", "unknown")
-_OVERLAP = 500
+_GAP_S = 60.0
+_NEAR = 200  # numbers below the newest that may still be on their way when this process begins to read
 _BEGUN = 4_096  # effects that another process goes on with are known here for so long
 _ERRORS: dict[Reason, type[VendoError]] = {
     Reason.INVALID: InvalidInput,
@@ -122,6 +123,7 @@ class NodeGate:
         self._permits: dict[EffectId, Permit] = {}
         self._state = NodeState(unit, clock, node, shared.slot if shared is not None else 0)
         self._read = 0  # of the ledger's entries, when others write there too
+        self._gaps: dict[int, float] = {}  # numbers below that were not there, and since when
         self._begun: deque[EffectId] = deque()
         self.days = Standing(unit, clock, self._state)
 
@@ -143,6 +145,8 @@ class NodeGate:
         """Read anew which effects are open: this process drives them from now on. Answers as `open_effects`."""
         newest = await self._unit.select("entry", order=("-n",), limit=1, columns=("n",))
         self._read = int(newest[0]["n"]) if newest else 0
+        since = self._clock.monotonic()
+        self._gaps = dict.fromkeys(range(max(1, self._read - _NEAR), self._read), since)
         found = await self.open_effects()
         self._open |= {EffectId(row["id"]) for row in found}
         self._begun.clear()
@@ -151,15 +155,22 @@ class NodeGate:
     async def adopt(self) -> None:
         """Learn what other processes have begun and ended since the last time.
 
-        Entries get their numbers before they are committed, so some may come after later ones: a stretch of those that
-        were read is read again, own ones too, so that what has ended does not seem to be begun.
+        Entries get their numbers before they are committed, so one may come after later ones: numbers that were left
+        out are asked for again, until nobody can be about to use them any more. Asked for last and told first: whoever
+        sees the end of an effect sees its beginning.
         """
-        where = {"n": Within(self._read - _OVERLAP)}
-        found = await self._unit.select("entry", where, order=("n",), columns=("n", "run", "type", "effect_id"))
-        for row in found:
-            self._told(Append(row["run"], row["type"], row["effect_id"], ""))
-        if found:
-            self._read = int(found[-1]["n"])
+        names, now = ("n", "type", "effect_id"), self._clock.monotonic()
+        fresh = await self._unit.select("entry", {"n": Within(self._read + 1)}, order=("n",), columns=names)
+        gaps = tuple(self._gaps)
+        late = await self._unit.select("entry", {"n": Among(gaps)}, order=("n",), columns=names) if gaps else []
+        for row in (*late, *fresh):
+            self._told(Append("", row["type"], row["effect_id"], ""))
+        came = {int(row["n"]) for row in late}
+        self._gaps = {n: since for n, since in self._gaps.items() if n not in came and now - since < _GAP_S}
+        if fresh:
+            there = {int(row["n"]) for row in fresh}
+            before, self._read = self._read, max(there)
+            self._gaps |= {n: now for n in range(before + 1, self._read) if n not in there}
 
     async def is_theirs(self, effect: EffectId) -> bool:
         """Whether another process, which is alive, began an effect."""

@@ -12,7 +12,7 @@ import orjson
 from core.unit import Append, Row
 from node.gate.redaction import scrub
 from node.storage.chain import Head, Seal
-from relays.event import Draft, tags
+from relays.event import Draft
 from relays.key import Key
 from relays.kind import LEDGER_ENTRY
 
@@ -22,8 +22,8 @@ _MAX_BODY = 4_000
 
 def entry_tags(run: str, seq: int, prev: str, type_: str, effect_id: str) -> tuple[tuple[str, ...], ...]:
     """The tags of the entry at this place."""
-    chained = [("e", prev, "", "prev")] if prev else []
-    return tags([("r", run), ("s", str(seq)), *chained, ("t", type_), ("k", effect_id)])
+    first, last = (("r", run), ("s", str(seq))), (("t", type_), ("k", effect_id))
+    return (*first, ("e", prev, "", "prev"), *last) if prev else (*first, *last)
 
 
 def ledger_seal(key: Key) -> Seal:

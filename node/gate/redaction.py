@@ -18,7 +18,7 @@ _FORMS = re.compile(
             r"(?P<wallet>nostr\+walletconnect://[^\s\"'\\]+)",  # NIP-47: holds a secret key
             r"(?P<bunker>bunker://[^\s\"'\\]+)",  # NIP-46: holds a secret
             r"(?P<bearer>(?<=bearer )[A-Za-z0-9._~+/-]{8,}=*)",
-            r"(?P<api>(?:\b|(?<=\\[bfnrt])|(?<=\\u[0-9a-f]{4}))sk-[A-Za-z0-9_-]{16,})",  # in JSON, `\n` stands before it
+            r"(?P<api>(?:\b|(?<=\\[bfnrt])|(?<=\\u[0-9a-f]{4}))sk-[A-Za-z0-9_-]{16,})",  # behind `\n` in JSON too
             r"(?P<turn>vendo_turn_[A-Za-z0-9_-]{20,})",  # a turn of an external agent
             r"(?P<webhook>whsec_[A-Za-z0-9+/_-]{20,}={0,2})",  # signs what is sent to one
         )
@@ -35,10 +35,7 @@ def suspicious(text: str, known: Iterable[str] = ()) -> bool:
     for mark in _MARKS:  # a plain loop: this runs in every tick
         if mark in lower:
             return True
-    for secret in known:
-        if secret and secret in text:
-            return True
-    return False
+    return any(secret in text for secret in known if secret)
 
 
 def scrub(text: str, known: Iterable[str] = ()) -> str:

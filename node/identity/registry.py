@@ -7,6 +7,7 @@ while to open what is still sent to them, and a rotation that has begun has its 
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -199,7 +200,8 @@ class Identities(Mapping[str, Signer]):
             asleep: set[str] = set()
             if rows:
                 between = Within(rows[0]["name"], rows[-1]["name"] + "\0")
-                found = await self._unit.select("agent", {"status": "dormant", "name": between}, columns=("name",))
+                where = {"status": Among(("dormant", "frozen")), "name": between}
+                found = await self._unit.select("agent", where, columns=("name",))
                 asleep = {row["name"] for row in found} - {row["name"] for row in rows if row["state"] == "next"}
             if names := list(dict.fromkeys(row["name"] for row in rows if row["name"] not in asleep)):
                 yield names
@@ -248,16 +250,22 @@ class Identities(Mapping[str, Signer]):
             InvalidInput: the name is not a-z, 0-9 and -, or is the operator's own.
             IdentityExists: the name, or the key, is there already.
         """
+        async with self.coming(name, source) as (_, write):
+            await self._unit.commit([write])
+        return self._active[name].signer
+
+    @asynccontextmanager
+    async def coming(self, name: str, source: Source | None = None) -> AsyncIterator[tuple[PubKey, Write]]:
+        """As `add`, for somebody who commits the write together with others, within the block."""
         async with self._changing:
             await self.recall([name])
             if name in self._active:
                 raise IdentityExists(f"There is an identity {name!r} already.")
             made, write = self._made(name, source or Derived(), "active")
             await self._unheld(made.signer.pubkey)
-            await self._unit.commit([write])
+            yield made.signer.pubkey, write
             self._install(made)
         self._tell(name)
-        return made.signer
 
     async def retire(self, name: str) -> None:
         """Give up a name: none of its keys signs or decrypts here any more. The words still make the derived ones.

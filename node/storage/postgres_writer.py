@@ -62,7 +62,7 @@ class _Refused(Exception):
 class PostgresWriter:
     """Owns the writing connection. One group at a time.
 
-    `largest` is the number of units to put into a group: it grows while the disk takes longer than the rows. `fence`, if there is one, is shown in every transaction.
+    `largest` is the number of units to put into a group: it grows while the disk takes longer than the rows.
     """
 
     def __init__(self, url: str, seal: Seal, clock: Clock, *, unsafe: bool = False) -> None:

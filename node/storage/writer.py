@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 _IDLE_S = 2.0  # of the thread's own waiting: after it the write-ahead log is emptied into the file
 _BUSY_MS = 5_000
 _LEAST_GROUP, _MOST_GROUP = 64, 512
+_DISK_SHARE = 1 / 3  # of the time for a group's rows: while COMMIT takes longer than that, groups grow
 _CAREFUL_GROUPS = 16  # after one in which a unit did not fit
 _NEWEST = "SELECT seq, id, raw FROM entry WHERE run = ? ORDER BY seq DESC LIMIT 1"
 
@@ -73,8 +74,8 @@ def broken(error: sqlite3.Error) -> VendoError:
 class Writer:
     """Owns the writing connection. `send` and `stop` are for the loop's thread, the rest runs in its own.
 
-    `largest` is the number of units to put into a group: it grows while the disk takes longer than the rows, so
-    that a slow disk gets large groups and a fast one does not hold up the loop.
+    `largest` is the number of units to put into a group: it grows while the disk costs much beside the rows, so that
+    a slow disk gets large groups, and on a fast one nobody waits for many others.
     """
 
     def __init__(self, path: Path, seal: Seal, clock: Clock) -> None:
@@ -183,7 +184,7 @@ class Writer:
         return verdicts
 
     def _fit(self, rows_s: float, disk_s: float) -> None:
-        if disk_s > rows_s:
+        if disk_s > rows_s * _DISK_SHARE:
             self.largest = min(self.largest * 2, _MOST_GROUP)
         else:
             self.largest = max(self.largest // 2, _LEAST_GROUP)

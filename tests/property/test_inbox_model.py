@@ -427,11 +427,11 @@ class SqliteMachine(InboxMachine):
 
 TestOnMemory, TestOnSqlite = MemoryMachine.TestCase, SqliteMachine.TestCase
 TestOnMemory.settings = settings(
-    max_examples=2_000 if TORTURE else 30,
+    max_examples=1_000 if TORTURE else 30,
     stateful_step_count=20,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 TestOnSqlite.settings = settings(
-    max_examples=300 if TORTURE else 5, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=150 if TORTURE else 5, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )

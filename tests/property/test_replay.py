@@ -1,14 +1,17 @@
 """Any tick replays the same; and whatever is changed in a program is found where it first shows."""
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from node.agent.recording import Recording
 from node.agent.replay import DIFFERENT, SAME, replay
 from tests.unit.node.agent.replay_part import Act, Script, Scripted, acts, last_acts, recorded, scripts
 
+MOST = min(settings.default.max_examples, 3_000)
 
+
+@settings(max_examples=MOST)
 @given(scripts)
 async def test_a_tick_that_reads_calls_and_draws_replays_the_same(script: Script) -> None:
     recording = await recorded(Scripted(script))
@@ -33,6 +36,7 @@ def changed(draw: st.DrawFn, script: Script) -> Script:
     return (*before, *other, act, *after[1:])
 
 
+@settings(max_examples=MOST)
 @given(scripts.flatmap(lambda script: st.tuples(st.just(script), changed(script))))
 async def test_a_change_of_a_program_is_found_at_its_first_difference(pair: tuple[Script, Script]) -> None:
     before, after = pair

@@ -3,15 +3,18 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
 from contextlib import closing
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 
 from core.clock import SystemClock
 from core.error import Conflict, InvalidInput, NotFound
-from core.unit import Insert, Update
+from core.unit import Insert, Row, Update, Write
 from node.agent.error import InboxFull
 from node.agent.inbox import DEAD, DONE, Waiting, ended, envelope
 from node.agent.intake import Intake
@@ -178,6 +181,45 @@ async def test_the_bound_holds_whatever_arrives_at_once(unit: Base) -> None:
         assert found.count(kept) == 20
         assert found.count("dead") == (5 if policy is Policy.DEAD_LETTER else 0)
         assert len(found) == 60, "nothing is lost in silence"
+
+
+class Late(MemoryDatabase):
+    """A database whose answers are old when they come: others commit between the reading and the answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._draw = Random(4)  # the same each time
+
+    async def _wait(self, most: int = 6) -> None:
+        for _ in range(self._draw.randrange(most)):
+            await asyncio.sleep(0)
+
+    async def commit(self, writes: Iterable[Write]) -> None:
+        await self._wait(40)
+        await super().commit(writes)
+
+    async def select(self, *asked: Any, **more: Any) -> list[Row]:
+        found = await super().select(*asked, **more)
+        await self._wait()
+        return found
+
+    async def count(self, *asked: Any, **more: Any) -> int:
+        found = await super().count(*asked, **more)
+        await self._wait()
+        return found
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+async def test_the_bound_holds_also_where_answers_are_old_when_they_come(policy: Policy) -> None:
+    unit = Late()
+    for round_ in range(20):
+        one = desk(unit, max_depth=10, policy=policy, dead_letter_max=3)
+        rows = [letter(f"a{round_}", f"m{number}", f"s{number % 3}") for number in range(60)]
+        await asyncio.gather(*(one.arrive(row) for row in rows), return_exceptions=True)
+        found = list((await one.states(f"a{round_}")).values())
+        assert found.count("new") == 10, f"round {round_}: {Counter(found)}"
+        assert found.count("dead") == (3 if policy is Policy.DEAD_LETTER else 0)
+        assert len(found) == (10 if policy is Policy.REJECT_NEW else 60)
 
 
 async def test_two_processes_pass_the_bound_by_a_share_at_most(unit: Base) -> None:

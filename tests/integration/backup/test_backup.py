@@ -12,7 +12,7 @@ import pytest
 from core.clock import SystemClock
 from core.unit import Insert, Update
 from node import home
-from node.backup import take as taking
+from node.backup import part
 from node.backup.error import BackupMoved
 from node.gate.ledger import ledger_seal
 from node.storage.database import open_database
@@ -79,11 +79,15 @@ async def test_links_and_pipes_among_the_files_are_left_out_and_said(tmp_path):
     (folder / "link").symlink_to(tmp_path / "secret")
     (folder / "folder").symlink_to(tmp_path)
     os.mkfifo(folder / "pipe")
-    (folder / "half.part").write_text("half")
+    (tmp_path / "h" / "files").mkdir()
+    (tmp_path / "h" / "files" / "half.part").write_text("half")
+    (tmp_path / "h" / "work" / "tool").mkdir(parents=True)
+    (tmp_path / "h" / "work" / "tool" / "own.part").write_text("whole")
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "x.pyc").write_text("x")
     manifest = await take_to(tmp_path / "h", ring, tmp_path / "b")
-    assert not [name for name in parts_of(tmp_path / "b") if name.startswith("agents/")]
+    names = [name for name in parts_of(tmp_path / "b") if name.startswith(("agents/", "files/", "work/"))]
+    assert names == ["work/tool/own.part"]
     said = "\n".join(manifest.left_out)
     assert "agents/link" in said
     assert "agents/folder" in said
@@ -194,7 +198,7 @@ async def test_a_file_that_grows_or_shrinks_while_it_is_read_is_noticed(tmp_path
         os.truncate(tmp_path / "h/agents/mine.py", 1)
         return read(handle, count)
 
-    monkeypatch.setattr(taking.os, "read", shrinking)
+    monkeypatch.setattr(part.os, "read", shrinking)
     with pytest.raises(BackupMoved):
         await take_to(tmp_path / "h", ring, tmp_path / "b")
 

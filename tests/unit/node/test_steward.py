@@ -123,7 +123,7 @@ async def test_another_one_is_ready_at_once_and_begins_when_it_is_made_steward()
         assert not made.steward.is_ready
         assert "prepare" not in made.told
         made.company.member.leading.set()
-        await made.clock.turn(0.2)
+        await made.clock.turn(0.4)
         assert made.told[:3] == ["prepare", "outbox starts", "wallet starts"]
         assert made.steward.is_ready
 
@@ -134,7 +134,7 @@ async def test_it_looks_once_a_second_and_at_once_when_the_bell_rings() -> None:
         assert 8 <= made.count("adopt") <= 12
         before = made.count("adopt too")
         made.company.rings(WORK)
-        await made.clock.turn(0.1)
+        await made.clock.turn(0.25)
         assert made.count("adopt too") == before + 1
 
 
@@ -150,7 +150,7 @@ async def test_alone_it_does_not_look() -> None:
 async def test_what_one_left_that_was_put_out_is_ended_once() -> None:
     async with bench(leads=True) as made:
         made.company.member.dies("1.1")
-        await made.clock.turn(0.2)
+        await made.clock.turn(0.4)
         assert made.count("bury") == 1
         await made.clock.turn(5 * LOOK_S, 0.1)
         assert made.count("bury") == 1
@@ -160,7 +160,7 @@ async def test_what_one_left_that_was_put_out_is_ended_once() -> None:
 async def test_changes_of_agents_are_followed_when_they_are_told_of_and_now_and_then(leads: bool) -> None:
     async with bench(leads=leads) as made:
         made.company.rings(CHANGE)
-        await made.clock.turn(0.2)
+        await made.clock.turn(0.4)
         assert made.count("follow") == 1
         await made.clock.turn(FOLLOW_S + 2 * LOOK_S, 0.2)
         assert made.count("follow") == 2
@@ -172,3 +172,11 @@ async def test_a_look_that_fails_is_tried_again_and_ends_nothing() -> None:
         assert made.count("adopt") >= 3
         assert made.count("adopt too") == made.count("adopt")
         assert made.steward.is_ready
+
+
+async def test_one_that_does_not_lead_rests_when_the_bell_has_rung_for_the_steward() -> None:
+    async with bench() as made:
+        made.company.rings(WORK)
+        await made.clock.turn(2 * LOOK_S, 0.1)
+        assert not made.steward._wake.is_set()
+        assert made.told == []

@@ -33,7 +33,8 @@ def test_a_message_is_text_or_an_object_with_a_text(body: bytes, read: Letter) -
         b"", b" \n", b"\xff", b"{", b"{}", b'{"text":1}', b'{"text":""}', b'{"text":"x","to":"y"}',
         b'{"text":"x","priority":101}', b'{"text":"x","priority":-101}', b'{"text":"x","priority":true}',
         b'{"text":"x","priority":"1"}', b'{"text":"x","priority":1.0}', b'{"text":"x","seq":-1}',
-        b'{"text":"x","seq":9007199254740992}', b'{"text":"x","expires_at":1e9}', b'{"text":"x","reply_to":1}', b'{"text":"x","reply_to":"\\u0000"}',
+        b'{"text":"x","seq":9007199254740992}', b'{"text":"x","expires_at":1e9}', b'{"text":"x","reply_to":1}',
+        b'{"text":"x","reply_to":"\\u0000"}',
         b'{"text":"x","reply_to":"' + b"x" * 201 + b'"}',
     ],
 )  # fmt: skip

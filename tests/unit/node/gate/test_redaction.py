@@ -37,3 +37,9 @@ def test_what_is_public_stays() -> None:
 def test_known_secrets_are_found_by_value() -> None:
     words = new_words()
     assert words not in scrub(f"seed: {words}.", [words, ""])
+
+
+@pytest.mark.parametrize("before", [r"key:\n", r"\t", r"\u000b", "key: ", ""])
+def test_a_key_is_found_behind_an_escape_of_json_too(before: str) -> None:
+    assert "abcdefghijklmnop" not in scrub(f'{{"text":"{before}sk-abcdefghijklmnopqrst"}}')
+    assert scrub("a risk-abcdefghijklmnopqrst") == "a risk-abcdefghijklmnopqrst"

@@ -210,3 +210,28 @@ async def test_many_effects_of_a_process_that_does_not_lead_are_not_kept_for_eve
     effects = [await _begin(gate, f"k{number}") for number in range(25)]
     assert sum(effect in gate._open for effect in effects) == 10
     gate.permit(effects[-1])
+
+
+async def test_an_entry_that_comes_after_later_ones_is_not_missed(base: MemoryDatabase, clock: SetClock) -> None:
+    one, _ = await _gate(base, clock, 0, leads=True)
+    two, _ = await _gate(base, clock, 1)
+    late, soon = await _begin(two, "late"), await _begin(two, "soon")
+    held = one._unit.select
+
+    async def without(table: str, *args: Any, **more: Any) -> Any:
+        rows = await held(table, *args, **more)
+        return [row for row in rows if table != "entry" or row["effect_id"] != late]
+
+    one._unit.select = without  # type: ignore[method-assign]  # its transaction is still under way
+    await one.adopt()
+    one.permit(soon)
+    with pytest.raises(Unpermitted):
+        one.permit(late)
+    one._unit.select = held  # type: ignore[method-assign]  # now it is committed
+    await one.adopt()
+    one.permit(late)
+    clock.at += 61
+    await _begin(two, "more")
+    await one.adopt()
+    await one.adopt()
+    assert one._gaps == {}, "and what never comes is not asked for for ever"
