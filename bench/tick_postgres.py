@@ -17,7 +17,7 @@ from bench.tick_row import agent as agent_row
 from core.clock import Clock, SystemClock
 from node.storage.chain import Seal, unsigned_seal
 from node.storage.database import open_database
-from tests.postgres_part import fresh_database, is_there
+from tests.postgres_part import drop, fresh_database, is_there
 
 __all__ = ["PostgresGround", "is_there"]
 
@@ -57,6 +57,8 @@ class PostgresGround:
 
     async def open(self, seal: Seal, clock: Clock) -> Store:
         """As `Ground.open`."""
+        if self._url:
+            await drop(self._url)
         self._url = await fresh_database()
         return await open_database(self._url, seal=seal, clock=clock)
 

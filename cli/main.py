@@ -20,6 +20,7 @@ from cli.command import (
     key,
     ledger,
     market,
+    move,
     operation,
     relay,
     replay,
@@ -49,6 +50,9 @@ app.add_typer(wallet.app, name="wallet")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(relay.app, name="relay")
 app.add_typer(key.app, name="key")
+agent.app.command("export")(move.export)
+agent.app.command("import")(move.bring)
+agent.app.command("thaw")(move.thaw)
 app.add_typer(agent.app, name="agent")
 app.add_typer(inbox.app, name="inbox")
 app.add_typer(hook.app, name="hook")

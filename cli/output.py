@@ -67,6 +67,7 @@ _BY_STATUS = {
     502: ExitCode.UNAVAILABLE,
     503: ExitCode.UNAVAILABLE,
     504: ExitCode.TEMPORARY,
+    507: ExitCode.TEMPORARY,
 }
 
 

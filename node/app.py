@@ -68,6 +68,7 @@ from node.service import Service as Running
 from node.sharing import CLOCKS_DIFFER_S, shared
 from node.storage.database import Database, Store
 from node.toll import CashuToll
+from node.transit import transit_of
 from node.upkeep import upkeep_of
 from node.waking import Waking
 from relays.address import canonical
@@ -311,6 +312,12 @@ class Node:
             self.config.keys.agent_kinds,
             self.gate.is_theirs,
         )
+        self.transit = transit_of(
+            self.database, self.clock, outside.home, self.keyring.node,
+            (self.engine, self.roster, self.identities, programs),
+            lambda: [one.path for one in agent_namespace(self._parted, "", self.messages).mounts],
+            self.waking.alarms.touch, self.upkeep.disk,
+        )  # fmt: skip
         self._parted = self._parts()
         operator = operator_namespace(self._parted, self.messages, self.roster)
         self._namespaces: dict[str, Namespace] = {OPERATOR: operator}
@@ -412,6 +419,7 @@ class Node:
             limits=self.config.tick.limits(),
             waking=self.waking,
             upkeep=self.upkeep,
+            transit=self.transit,
         )
 
     def _person(self, name: str) -> PersonView:

@@ -9,7 +9,7 @@ from core.unit import UnitOfWork
 from dvm.buying import Buying
 from fs.feed import Feed
 from fs.namespace import Access, Mount, Namespace
-from fs.service.agents import Roster, agents_service
+from fs.service.agents import Roster, Transit, agents_service
 from fs.service.alarms import alarms_service
 from fs.service.compute import Market, compute_service
 from fs.service.containers import containers_service
@@ -66,6 +66,7 @@ class Parts:
     limits: TickLimits
     waking: Waking
     upkeep: Upkeep
+    transit: Transit
 
 
 def operator_namespace(parts: Parts, messages: Messages, roster: Roster) -> Namespace:
@@ -93,7 +94,7 @@ def operator_namespace(parts: Parts, messages: Messages, roster: Roster) -> Name
                 Access.ADMIN,
                 "the relays, and your own messages",
             ),
-            Mount("/agents", agents_service(roster), Access.ADMIN, "which agents there are"),
+            Mount("/agents", agents_service(roster, parts.transit), Access.ADMIN, "which agents there are"),
             Mount("/programs", programs_service(parts.library), Access.ADMIN, "what agents can be"),
             Mount("/market", market_service(parts.services, parts.sales), Access.ADMIN, "what is sold"),
             Mount("/ledger", ledger_service(parts.ledger), Access.ADMIN, "every effect, signed"),

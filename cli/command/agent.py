@@ -23,11 +23,12 @@ def show(home: HomeOption, json_mode: JsonOption = False) -> None:
     answer = Client.open(home).get(f"{_AGENTS}/list")
     Output(json_mode=json_mode).rows(
         answer,
-        ("name", "program", "strangers", "public", "ticks", "from", "npub"),
+        ("name", "program", "status", "strangers", "public", "ticks", "from", "npub"),
         (
             (
                 row["name"],
                 row["program"],
+                row["status"],
                 row["strangers"],
                 "yes" if row["public"] else "no",
                 row["ticks"],

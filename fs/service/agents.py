@@ -29,8 +29,21 @@ class Roster(Protocol):
         """Take one away."""
 
 
-def agents_service(roster: Roster) -> Tree:
-    """The service at `/agents`."""
+class Transit(Protocol):
+    """Agents that leave and come: `node.transit.Transit`."""
+
+    async def export(self, name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Write one into an archive."""
+
+    async def bring(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Make one of an archive."""
+
+    async def thaw(self, name: str) -> Mapping[str, Any]:
+        """Let one go on that was frozen."""
+
+
+def agents_service(roster: Roster, transit: Transit | None = None) -> Tree:
+    """The service at `/agents`; without `transit` no agent leaves or comes."""
 
     async def listing() -> Any:
         return list(await roster.list_agents())
@@ -56,10 +69,32 @@ def agents_service(roster: Roster) -> Tree:
             "settings": File("what is known of it", read=json_reader(show)),
             "delete": File("delete it, and take back what it has published", call=delete),
         }
-        return Folder("One agent.", files)
+        return Folder("One agent.", files if transit is None else files | _moving(name, transit))
 
     files: dict[str, File | Folder] = {
         "list": File("all agents, as JSON", read=json_reader(listing)),
         "new": File("make an agent: its settings as in [[agent]], as JSON", call=add),
     }
+    if transit is not None:
+        files["import"] = _importing(transit)
     return Tree(Folder("The agents.", files, names, find, "<name>", "one agent", found_are_folders=True))
+
+
+def _moving(name: str, transit: Transit) -> dict[str, File | Folder]:
+    async def export(body: bytes, session: Session) -> bytes:
+        return json_bytes(await transit.export(name, json_object(body) if body.strip() else {}))
+
+    async def thaw(body: bytes, session: Session) -> bytes:
+        return json_bytes(await transit.thaw(name))
+
+    return {
+        "export": File('freeze it and write it into HOME/transfer: {"keep_running": false}', call=export),
+        "thaw": File("let it go on here, if it was frozen", call=thaw),
+    }
+
+
+def _importing(transit: Transit) -> File:
+    async def bring(body: bytes, session: Session) -> bytes:
+        return json_bytes(await transit.bring(json_object(body)))
+
+    return File('make an agent of what is in HOME/transfer: {"transfer": ..., "clone": null}', call=bring)

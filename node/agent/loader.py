@@ -139,6 +139,11 @@ class Loader(Mapping[str, AnyProgram]):
 
     # ---- for the operator
 
+    def file_of(self, name: str) -> Path | None:
+        """The file of a program, if it is one and the only one of this name."""
+        found = self._found(name)
+        return Path(found[0].where) if len(found) == 1 and found[0].kind == _FILE else None
+
     def reload(self, name: str) -> AnyProgram:
         """Take a changed file up, or one that was put right. What runs now ends with the code it began with.
 

@@ -436,6 +436,7 @@ class Roster:
             yield await self._record(section)
             entry = self._entries[section.name] = Entry(section, False)
             await self._finish(entry)
+            await self._hearing.recall([section.name])
 
     @asynccontextmanager
     async def returning(self, section: AgentSection) -> AsyncIterator[tuple[AgentSection, Sequence[Write]]]:

@@ -7,7 +7,9 @@ VendoError
 ├── BackupNewer       backup.newer      422  a newer vendo made it
 ├── BackupTarget      backup.target     409  what is to be made is there already
 ├── BackupRoom        backup.room       507  there is not enough room on the disk
-└── BackupMoved       backup.moved      409  a file changed while it was read
+├── BackupMoved       backup.moved      409  a file changed while it was read
+├── CodeDiffers       agent.code_differs   409  an agent's program here is not the one that it had
+└── MountMissing      agent.mount_missing  409  an agent had services that this node does not have
 """
 
 from core.error import Conflict, Unavailable, VendoError
@@ -65,3 +67,17 @@ class BackupMoved(Conflict):
 
     code = "backup.moved"
     remedy = "Try again."
+
+
+class CodeDiffers(Conflict):
+    """The agent's program here is not the one that it had."""
+
+    code = "agent.code_differs"
+    remedy = "Look at what it would run here; if you want that, say --accept-code."
+
+
+class MountMissing(Conflict):
+    """The agent had services that this node does not have."""
+
+    code = "agent.mount_missing"
+    remedy = "Take a node of the same version, with the same services."

@@ -27,6 +27,11 @@ from node.backup.manifest import Kind, TableFacts
 from node.config import AgentSection
 from node.message.admission import read_rules
 
+AGENT_PART = "agent.json"
+SHELF, WORK, PROGRAM = "files", "work", "program"
+RUNS_ITS_SETTINGS = frozenset({"command"})
+"""Programs whose settings say what runs on this machine: they are code, whatever the digest of the program is."""
+
 MOST_ROWS = 200_000
 ENDED_DAYS = 14
 MOST_ENDED = 50_000

@@ -1,30 +1,26 @@
-"""The node's database on SQLite: the loop's side. Units are gathered here and handed to the writer in groups.
-
-There is no timer: a flush runs after every task that is ready now has had its turn, and while a group is on its
-way to the disk the next one fills. So a lone unit waits for nobody, and groups grow by themselves under load.
-"""
+"""The node's database on SQLite, and the way to either kind: `open_database`."""
 
 import asyncio
 import os
 import sqlite3
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from core.clock import Clock
-from core.error import Conflict, InvalidInput, StoreUncertain, Unavailable, VendoError
-from core.unit import Append, Condition, Row, Write
+from core.error import InvalidInput, Unavailable
+from core.unit import Condition, Row, Write
 from node.storage.address import is_postgres
 from node.storage.chain import Seal
-from node.storage.error import NotOurDatabase, StoreFull
+from node.storage.error import NotOurDatabase
+from node.storage.group import Grouped, Landed, Unit, Verdicts
 from node.storage.migration import migrate
 from node.storage.plan import asked, compiled
 from node.storage.reader import Readers
 from node.storage.snapshot import copy
-from node.storage.statement import Unit, count_question
-from node.storage.writer import Group, Verdicts, Writer, broken
+from node.storage.statement import count_question
+from node.storage.writer import Group, Writer, broken
 
 if TYPE_CHECKING:
     from node.storage.postgres import PostgresDatabase
@@ -32,37 +28,14 @@ if TYPE_CHECKING:
 Store: TypeAlias = "Database | PostgresDatabase"
 """A node's database, of either kind."""
 
-_AT_ONCE = 16  # units whose owners hear of them before others get a turn, however large their group was
 
-
-class _Waiting(NamedTuple):
-    unit: Unit
-    done: "asyncio.Future[None]"
-
-
-class Database:
+class Database(Grouped):
     """`core.unit.UnitOfWork` on one SQLite file. Made by `open_database`."""
 
     def __init__(self, path: Path, readers: Readers, writer: Writer) -> None:
+        super().__init__()
         self.path = path
         self._readers, self._writer = readers, writer
-        self._loop = asyncio.get_running_loop()
-        self._waiting: list[_Waiting] = []
-        self._landing: deque[tuple[_Waiting, VendoError | None]] = deque()
-        self._busy = self._armed = self._closed = False
-        self._quiet = asyncio.Event()
-        self._quiet.set()
-        self._watchers: list[Callable[[Append], None]] = []
-        self._when_full: list[Callable[[], None]] = []
-        self._groups = self._units = self._conflicts = 0
-
-    def on_entry(self, watcher: Callable[[Append], None]) -> None:
-        """Have every ledger entry told once it is durable, before the `commit` that brought it returns."""
-        self._watchers.append(watcher)
-
-    def on_full(self, watcher: Callable[[], None]) -> None:
-        """Have it called whenever a group met a full disk, before its COMMIT or in it."""
-        self._when_full.append(watcher)
 
     async def commit(self, writes: Iterable[Write]) -> None:
         """As `UnitOfWork.commit`. A waiter that is cancelled does not undo its unit.
@@ -75,74 +48,17 @@ class Database:
             BadWrite: a write does not fit the schema.
             Unavailable: the database is closed.
         """
-        if self._closed:
-            raise Unavailable("The database is closed.")
-        unit = compiled(writes)
-        if not unit:
-            return
-        done: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.append(_Waiting(unit, done))
-        self._quiet.clear()
-        self._arm()
-        await done
+        await self._committed(compiled(writes))
 
-    def _arm(self) -> None:
-        if self._waiting and not self._busy and not self._armed:
-            self._armed = True
-            self._loop.call_soon(self._flush)
+    @property
+    def _largest(self) -> int:
+        return self._writer.largest
 
-    def _flush(self) -> None:
-        self._armed = False
-        if not self._waiting or self._busy:
-            return
-        most = self._writer.largest
-        group, self._waiting = self._waiting[:most], self._waiting[most:]
-        self._busy = True
+    def _send(self, units: list[Unit], landed: Landed) -> None:
+        def told(verdicts: Verdicts) -> None:  # in the writer's thread: one call for the group, not one for each unit
+            self._loop.call_soon_threadsafe(landed, verdicts)
 
-        def landed(verdicts: Verdicts) -> None:  # in the writer's thread: one call for the group, not one for each unit
-            self._loop.call_soon_threadsafe(self._landed, group, verdicts)
-
-        self._writer.send(Group([waiting.unit for waiting in group], landed))
-
-    def _landed(self, group: Sequence[_Waiting], verdicts: Verdicts) -> None:
-        self._busy = False
-        self._flush()  # the disk gets its next group first, then the owners of this one hear of it
-        done = verdicts.count(None)
-        self._units += done
-        self._groups += bool(done)
-        if done < len(group):
-            self._conflicts += sum(isinstance(verdict, Conflict) for verdict in verdicts)
-            if any(map(_is_full, verdicts)):
-                for watcher in self._when_full:
-                    watcher()
-        settling = bool(self._landing)
-        self._landing.extend(zip(group, verdicts, strict=True))
-        if not settling:
-            self._settle()
-
-    def _settle(self) -> None:
-        """Some owners hear of their units now, the others when these have had their turn."""
-        for _ in range(min(_AT_ONCE, len(self._landing))):
-            (unit, done), verdict = self._landing.popleft()
-            if verdict is None:
-                if self._watchers:
-                    self._tell(unit)  # before its owner runs, which is only made ready here
-                if not done.done():
-                    done.set_result(None)
-            elif not done.done():
-                done.set_exception(verdict)
-        if self._landing:
-            self._loop.call_soon(self._settle)
-            return
-        self._arm()
-        if not self._busy and not self._waiting:
-            self._quiet.set()
-
-    def _tell(self, unit: Unit) -> None:
-        for step in unit:
-            if isinstance(step, Append):
-                for watcher in self._watchers:
-                    watcher(step)
+        self._writer.send(Group(units, told))
 
     async def select(
         self,
@@ -188,22 +104,13 @@ class Database:
         finally:
             given_up.set()
 
-    def stats(self) -> dict[str, int]:
-        """Counts since it was opened: groups that reached the disk, units in them, units that conflicted."""
-        return {"groups": self._groups, "units": self._units, "conflicts": self._conflicts}
-
     async def aclose(self) -> None:
         """Refuse new units, wait until those under way are durable, close the file. May be called twice."""
         if self._closed:
             return
-        self._closed = True
-        await self._quiet.wait()
+        await self._drained()
         await asyncio.to_thread(self._writer.stop)
         self._readers.close()
-
-
-def _is_full(verdict: VendoError | None) -> bool:
-    return isinstance(verdict, StoreFull) or (isinstance(verdict, StoreUncertain) and "full" in verdict.context)
 
 
 def database_path(where: str | Path) -> Path:

@@ -1,57 +1,31 @@
-"""The node's database on PostgreSQL: the loop's side, as `node.storage.database` is for SQLite.
-
-Units are gathered and written in groups by one connection; questions are gathered and asked over others. There is no
-timer: while one group is on its way to the server the next one fills.
-"""
+"""The node's database on PostgreSQL. One connection writes, others are asked; no thread is needed for either."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
 
 from core.clock import Clock
-from core.error import Conflict, StoreUncertain, Unavailable
-from core.unit import Append, Condition, Row, Write
+from core.error import StoreUncertain
+from core.unit import Condition, Row, Write
 from node.storage.chain import Seal
-from node.storage.error import StoreFull
 from node.storage.fence import Fence
+from node.storage.group import Grouped, Landed, Unit, Verdicts
 from node.storage.migration import migrate_postgres
 from node.storage.postgres_plan import asked, compiled
 from node.storage.postgres_question import count_question
 from node.storage.postgres_reader import PostgresReader
-from node.storage.postgres_statement import Unit
-from node.storage.postgres_writer import PostgresWriter, Verdicts
+from node.storage.postgres_writer import PostgresWriter
 
 _log = logging.getLogger(__name__)
 
 
-class _Waiting(NamedTuple):
-    unit: Unit
-    done: "asyncio.Future[None]"
-
-
-class PostgresDatabase:
+class PostgresDatabase(Grouped):
     """`core.unit.UnitOfWork` on one PostgreSQL database, which others may share. Made by `open_postgres`."""
 
     def __init__(self, reader: PostgresReader, writer: PostgresWriter) -> None:
+        super().__init__()
         self._reader, self._writer = reader, writer
-        self._loop = asyncio.get_running_loop()
-        self._waiting: list[_Waiting] = []
-        self._busy: asyncio.Task[Verdicts] | None = None
-        self._armed = self._closed = False
-        self._quiet = asyncio.Event()
-        self._quiet.set()
-        self._watchers: list[Callable[[Append], None]] = []
-        self._when_full: list[Callable[[], None]] = []
-        self._groups = self._units = self._conflicts = 0
-
-    def on_entry(self, watcher: Callable[[Append], None]) -> None:
-        """Have every ledger entry of this process told once it is durable, before its `commit` returns."""
-        self._watchers.append(watcher)
-
-    def on_full(self, watcher: Callable[[], None]) -> None:
-        """Have it called whenever a group was refused because the disk is full."""
-        self._when_full.append(watcher)
+        self._tasks: set[asyncio.Task[Verdicts]] = set()
 
     def use_fence(self, fence: Fence | None) -> None:
         """Show this in every transaction from now on."""
@@ -69,68 +43,28 @@ class PostgresDatabase:
             BadWrite: a write does not fit the schema.
             Unavailable: the database is closed.
         """
-        if self._closed:
-            raise Unavailable("The database is closed.")
-        unit = compiled(writes)
-        if not unit:
-            return
-        done: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.append(_Waiting(unit, done))
-        self._quiet.clear()
-        self._arm()
-        await done
+        await self._committed(compiled(writes))
 
-    def _arm(self) -> None:
-        if self._waiting and self._busy is None and not self._armed:
-            self._armed = True
-            self._loop.call_soon(self._flush)
+    @property
+    def _largest(self) -> int:
+        return self._writer.largest
 
-    def _flush(self) -> None:
-        self._armed = False
-        if not self._waiting or self._busy is not None:
-            return
-        most = self._writer.largest
-        group, self._waiting = self._waiting[:most], self._waiting[most:]
-        self._busy = self._loop.create_task(self._writer.apply([waiting.unit for waiting in group]))
-        self._busy.add_done_callback(lambda task: self._landed(group, task))
+    def _send(self, units: list[Unit], landed: Landed) -> None:
+        def ended(task: "asyncio.Task[Verdicts]") -> None:
+            self._tasks.discard(task)
+            landed(self._verdicts(task, len(units)))
 
-    def _landed(self, group: Sequence[_Waiting], task: "asyncio.Task[Verdicts]") -> None:
-        self._busy = None
-        verdicts = self._verdicts(group, task)
-        self._flush()  # the server gets its next group first, then the owners of this one hear of it
-        self._groups += any(verdict is None for verdict in verdicts)
-        for (_, done), verdict in zip(group, verdicts, strict=True):
-            self._units += verdict is None
-            self._conflicts += isinstance(verdict, Conflict)
-            if done.done():
-                continue
-            if verdict is None:
-                done.set_result(None)
-            else:
-                done.set_exception(verdict)
-        if isinstance(verdicts[0], StoreFull):  # the engine refuses a whole group
-            for watcher in self._when_full:
-                watcher()
-        self._arm()
-        if self._busy is None and not self._waiting:
-            self._quiet.set()
-        for (unit, _), verdict in zip(group, verdicts, strict=True):
-            if verdict is None:
-                self._tell(unit)  # still before any owner runs: they were only made ready
+        task = self._loop.create_task(self._writer.apply(units))
+        self._tasks.add(task)
+        task.add_done_callback(ended)
 
-    def _verdicts(self, group: Sequence[_Waiting], task: "asyncio.Task[Verdicts]") -> Verdicts:
+    def _verdicts(self, task: "asyncio.Task[Verdicts]", units: int) -> Verdicts:
         if not task.cancelled() and task.exception() is None:
             return task.result()
         self._writer.drop()  # it stopped somewhere in the middle
         if not task.cancelled():
             _log.error("the writer failed", exc_info=task.exception(), extra={"action": "writer_failed"})
-        return [StoreUncertain("The writer of the database failed.") for _ in group]
-
-    def _tell(self, unit: Unit) -> None:
-        for step in unit:
-            if isinstance(step, Append):
-                for watcher in self._watchers:
-                    watcher(step)
+        return [StoreUncertain("The writer of the database failed.")] * units
 
     async def select(
         self,
@@ -159,16 +93,11 @@ class PostgresDatabase:
         """
         return await self._reader.number(count_question(table, where or {}, limit))
 
-    def stats(self) -> dict[str, int]:
-        """Counts since it was opened: groups that reached the disk, units in them, units that conflicted."""
-        return {"groups": self._groups, "units": self._units, "conflicts": self._conflicts}
-
     async def aclose(self) -> None:
         """Refuse new units, wait until those under way are durable, end the sessions. May be called twice."""
         if self._closed:
             return
-        self._closed = True
-        await self._quiet.wait()
+        await self._drained()
         await self._writer.stop()
         await self._reader.stop()
 

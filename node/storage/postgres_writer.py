@@ -19,6 +19,7 @@ from node.storage.address import shown
 from node.storage.chain import Chain, Seal
 from node.storage.error import NewerSchema, StoreFailed, clash, missed
 from node.storage.fence import FENCE_SQL, Fence
+from node.storage.group import Unit, Verdicts
 from node.storage.migration import check_revision
 from node.storage.postgres_link import (
     FAILED,
@@ -33,7 +34,7 @@ from node.storage.postgres_link import (
     uncertain,
 )
 from node.storage.postgres_plan import entry_op
-from node.storage.postgres_statement import Op, Unit
+from node.storage.postgres_statement import Op
 from node.storage.postgres_text import read, written
 from node.storage.postgres_wave import FENCED, Wave, judged, sieve, together, waves_of
 from node.storage.schema import facts
@@ -44,10 +45,10 @@ _PATIENCE_S = 60.0  # for one answer
 _TRIES = 5  # of a group that was in another process's way
 _SIFTS = 3
 _LEAST_GROUP, _MOST_GROUP = 64, 512
+_DISK_SHARE = 1 / 3  # of the time for a group's rows: while COMMIT takes longer than that, groups grow
 _PROBE = 16  # of so many full groups one is timed in steps
 _HEADS = """SELECT DISTINCT ON (run) run, seq, id, raw FROM entry WHERE run = ANY($1::text[]) ORDER BY run, seq DESC"""
 
-Verdicts = list[VendoError | None]
 Sealed = list[tuple[int, list[Op]]]
 
 
@@ -225,7 +226,7 @@ class PostgresWriter:
             self._fit(applied - began, time.perf_counter() - applied)
 
     def _fit(self, rows_s: float, disk_s: float) -> None:
-        if disk_s > rows_s:
+        if disk_s > rows_s * _DISK_SHARE:
             self.largest = min(self.largest * 2, _MOST_GROUP)
         else:
             self.largest = max(self.largest // 2, _LEAST_GROUP)

@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 from core.clock import Clock
 from core.error import StoreUncertain, VendoError
 from core.unit import Append, Row, Value
 from node.storage.chain import Chain, Seal
 from node.storage.error import BadWrite, StoreFailed, StoreFull, clash, missed
+from node.storage.group import Verdicts
 from node.storage.statement import ENTRY_COLUMNS, ENTRY_SQL, Unit, is_unique_clash
 
 _log = logging.getLogger(__name__)
@@ -33,8 +33,6 @@ _CAREFUL_GROUPS = 16  # after one in which a unit did not fit
 _NEWEST = "SELECT seq, id, raw FROM entry WHERE run = ? ORDER BY seq DESC LIMIT 1"
 
 _ENTRY: Callable[[Row], tuple[Value, ...]] = operator.itemgetter(*ENTRY_COLUMNS)
-
-Verdicts: TypeAlias = list[VendoError | None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,17 @@
 """The loop's side of the SQLite database, where the contract suite does not look."""
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from core.clock import SystemClock
-from core.error import InvalidInput, NotFound
+from core.error import Conflict, InvalidInput, NotFound
 from core.unit import Append, Insert, Row
 from node.storage.archive import read_entries
 from node.storage.chain import Head, unsigned_seal
-from node.storage.database import database_path, open_database
+from node.storage.database import Database, database_path, open_database
 from node.storage.error import BadWrite, NotOurDatabase, StoreFailed
 
 
@@ -81,3 +82,47 @@ def test_a_file_without_a_ledger_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.db").touch()
     with pytest.raises(NotOurDatabase):
         read_entries(tmp_path / "empty.db")
+
+
+async def test_the_owners_of_a_large_group_are_told_in_parts_and_in_order(tmp_path: Path) -> None:
+    base = await open_database(tmp_path / "n.db", seal=unsigned_seal, clock=SystemClock())
+    assert isinstance(base, Database)
+    base._writer.largest = 512
+    turn, told = 0, list[tuple[int, int]]()
+
+    async def owner(number: int) -> None:
+        await base.commit([Insert("seen", {"event_id": f"{number}", "at": number})])
+        told.append((turn, number))
+
+    owners = asyncio.gather(*map(owner, range(300)))
+    while not owners.done():
+        turn += 1
+        await asyncio.sleep(0)
+    assert base.stats()["groups"] == 1
+    assert [number for _, number in told] == list(range(300))
+    assert max(Counter(when for when, _ in told).values()) <= 16
+    await base.aclose()
+
+
+async def test_a_group_with_one_that_conflicts_is_applied_again_without_it_and_the_next_ones_with_care(
+    tmp_path: Path,
+) -> None:
+    base = await open_database(tmp_path / "n.db", seal=unsigned_seal, clock=SystemClock())
+    assert isinstance(base, Database)
+
+    async def group(first: int) -> list[BaseException | None]:
+        rows = [Insert("seen", {"event_id": f"{first + number % 9}", "at": 0}) for number in range(10)]
+        units = [base.commit([row, Append("r", "begin", row.row["event_id"], "{}")]) for row in rows]  # type: ignore[arg-type]  # texts
+        return await asyncio.gather(*units, return_exceptions=True)
+
+    assert base._writer._careful == 0
+    verdicts = await group(0)
+    assert [type(verdict) for verdict in verdicts] == [type(None)] * 9 + [Conflict]
+    assert base._writer._careful == 16
+    for number in range(1, 20):
+        assert sum(verdict is None for verdict in await group(100 * number)) == 9
+    entries = await base.select("entry", order=["seq"])
+    assert [entry["seq"] for entry in entries] == list(range(180))
+    assert [entry["prev"] for entry in entries] == ["", *(entry["id"] for entry in entries[:-1])]
+    assert base.stats() == {"groups": 20, "units": 180, "conflicts": 20}
+    await base.aclose()
