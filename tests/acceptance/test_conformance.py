@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from core.clock import SystemClock
+from core.error import Conflict
 from fs.error import AccessDenied
 from fs.namespace import Access, Mount, Namespace
 from fs.service.inbox import inbox_service
@@ -20,6 +21,8 @@ from node.agent.mailbox import AgentInbox
 from node.agent.overflow import Overflow
 from node.agent.program import Trigger
 from node.storage.chain import unsigned_seal
+from node.storage.memory import MemoryDatabase
+from tests.move_part import OTHER_WORDS, Port
 from tests.unit.node.agent.agent_part import PUBKEY, Bench, Here, Scripted, remember
 from tests.unit_part import ENGINES, EVERY, Base
 
@@ -264,3 +267,45 @@ async def test_watch_semantics(unit: Base) -> None:
         assert await asyncio.wait_for(anext(resumed), 5) == first, "from a cursor on nothing is left out or twice"
         for one in (*live, past, resumed):
             await one.aclose()  # type: ignore[attr-defined]  # a watch is an async generator
+
+
+async def test_export_import_roundtrip(unit: Base, tmp_path: Path) -> None:
+    """What an agent is travels whole: to another node, back to its own, and into a clone, which is another agent."""
+    source = Port(unit, tmp_path / "source")
+    await source.settle()
+    before, stored = await source.all_of(), (await source.rows("agent"))[0]["stored"]
+    manifest = await source.export(tmp_path / "a.vendo")
+    assert (await source.rows("agent"))[0]["status"] == "frozen", "it does not go on in two places"
+
+    target = Port(MemoryDatabase(), tmp_path / "target", words=OTHER_WORDS)
+    told = await target.bring(tmp_path / "a.vendo")
+    assert (told["status"], told["same_key"], told["code"], told["waiting"]) == ("active", False, "same", 1)
+    ended = [row for row in before["inbox"] if ("state", "done") in row]
+    moved = await target.all_of()
+    assert moved | {"inbox": [], "message": []} == before | {"inbox": [], "message": []}
+    assert [row for row in moved["inbox"] if ("state", "new") in row] == [
+        row for row in before["inbox"] if ("state", "new") in row
+    ]
+    assert len(moved["inbox"]) == len(ended) + 1, "and the names of what is over, so that it is not done again"
+    assert [dict(row)["text"] for row in moved["message"]] == ["hello"], "what is on its way stays with its node"
+    row = (await target.rows("agent"))[0]
+    assert row["stored"] == stored
+    assert row["pubkey"] == target.keys["a"].pubkey != manifest.pubkey
+    async with target.bench.running():
+        with pytest.raises(Conflict):
+            await target.bench.put("a", "m1", "anna")  # known: it was dealt with at the source
+        await target.bench.idle("a")
+    assert (await target.bench.state("a"))["seen"] == ["initialize", "m1", "m2"]
+
+    back = await source.bring(tmp_path / "a.vendo")
+    assert (back["status"], back["same_key"]) == ("active", True)
+    assert await source.all_of() == before
+    twin = await source.bring(tmp_path / "a.vendo", clone="b")
+    assert (twin["name"], twin["same_key"], twin["waiting"]) == ("b", False, 0)
+    like = await source.all_of("b")
+    assert not like["inbox"]
+    assert not like["message"]
+    for table in ("agent", "item", "goal", "mark", "interest"):
+        assert like[table] == before[table], table
+    ids = {row["id"] for name in "ab" for row in await source.rows("hook", name)}
+    assert len(ids) == 2, "each has a hook of its own, with a secret of its own"

@@ -93,7 +93,7 @@ async def test_what_becomes_of_a_message_can_be_read_and_watched(relay: str) -> 
 
 async def test_the_files_show_messages_and_let_only_the_operator_change_who_is_heard(relay: str) -> None:
     async with town(relay) as here:
-        namespace = here.engine._runner._namespaces(NAME)
+        namespace = here.engine._means.namespaces(NAME)
         agent = Session(f"agent:{NAME}", Role.AGENT, "key", unit=here.unit)
         operator = Session("operator", Role.OPERATOR, "key", unit=here.unit)
         await namespace.call(f"/nostr/dm/{npub(OWNER.pubkey)}", b"hello", agent)
