@@ -63,7 +63,7 @@ bench: install-dev ## ratios to what is measured in the same run: make bench ARG
 
 torture: install-dev ## the full counts of the property and crash tests (up to an hour)
 	@$(BIN)/pytest -n $(WORKERS) --hypothesis-profile=torture --hypothesis-seed=$(SEED) --timeout=3600 tests/property \
-		tests/integration/relays/test_kill.py tests/contract/test_pool.py $(ARGS)
+		tests/integration/relays/test_kill.py tests/integration/agent/test_kill.py tests/contract/test_pool.py $(ARGS)
 
 reference: install-dev ## the reference pages that are made from the code
 	@PYTHONPATH=. $(BIN)/python scripts/reference.py

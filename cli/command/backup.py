@@ -55,7 +55,7 @@ def _check_target(file: Path, home: Path) -> None:
         return
     inside = file.absolute().resolve()
     root = home.absolute().resolve()
-    if inside.parent == root or any((root / folder) in inside.parents for folder in ("agents", "files")):
+    if inside.parent == root or any((root / folder) in inside.parents for folder in ("agents", "files", "work")):
         raise InvalidInput(f"{file} is among the node's own files.", remedy="Choose a place outside of the home.")
 
 

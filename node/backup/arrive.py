@@ -149,7 +149,8 @@ class Arrival:
     # ---- who
 
     async def _whom(self, luggage: Luggage, wish: Wish) -> _Whom:
-        manifest, name = luggage.manifest, wish.clone or luggage.manifest.name
+        manifest = luggage.manifest
+        name = manifest.name if wish.clone is None else wish.clone
         if wish.clone is None and not manifest.frozen:
             raise AgentStatus(
                 "It goes on where it came from, so only a clone can be made of this.",

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -93,18 +94,34 @@ async def _check(url: str, sent: set[int]) -> None:
         await base.aclose()
 
 
+@pytest.fixture
+def start() -> Iterator[Callable[[str, int, int], Child]]:
+    made: list[Child] = []
+
+    def begin(url: str, first: int, count: int) -> Child:
+        made.append(Child(url, first, count))
+        return made[-1]
+
+    yield begin
+    for one in made:
+        one.process.kill()
+        one.process.wait()
+
+
 @pytest.mark.timeout(3_600 if TORTURE else 240)
 @pytest.mark.parametrize("engine", ["sqlite", pytest.param("postgres", marks=pytest.mark.needs("postgres"))])
-async def test_nothing_acknowledged_is_lost_and_nothing_happens_twice(engine: str, tmp_path: Path) -> None:
+async def test_nothing_acknowledged_is_lost_and_nothing_happens_twice(
+    engine: str, tmp_path: Path, start: Callable[[str, int, int], Child]
+) -> None:
     url = str(tmp_path / "node.db") if engine == "sqlite" else await fresh_database(str(tmp_path))
     chance, sent = random.Random(), set()
     for turn in range(KILLS[engine]):
-        child = Child(url, turn * 4 * LANE, LANE)
+        child = start(url, turn * 4 * LANE, LANE)
         assert child.ready.wait(START_S), child.fault()
         time.sleep(chance.uniform(0.0, 0.6))
         assert child.process.poll() is None, child.fault()
         sent |= set(child.kill())
-    last = Child(url, 0, 0)
+    last = start(url, 0, 0)
     assert last.idle.wait(END_S), last.fault()
     assert last.end() == []
     assert sent
