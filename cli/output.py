@@ -38,6 +38,8 @@ class ExitCode(IntEnum):
 
 # The longest prefix of an error's code decides; without one, its HTTP status.
 _BY_CODE = {
+    "agent.code_differs": ExitCode.REFUSED,
+    "agent.mount_missing": ExitCode.UNAVAILABLE,
     "budget.": ExitCode.REFUSED,
     "cli.system": ExitCode.CONFIG,
     "config.": ExitCode.CONFIG,

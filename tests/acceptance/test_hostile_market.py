@@ -116,7 +116,9 @@ async def test_a_strangers_dm_costs_nothing(town: Market) -> None:
     assert await _calm(town) == held
     assert await _replies(town, stranger) == []
     assert stranger.pubkey not in json.dumps(await town.get("buyer", "agent/inbox"))
-    assert await town.get("buyer", "agent/inbox/count") == {"new": 0, "dead": 0}
+    counts = await town.get("buyer", "agent/inbox/count")
+    assert set(counts.values()) == {0}, counts
+    assert {"new", "dead"} <= counts.keys()
     assert (await town.vendo("buyer", "ledger", "verify")).code == 0
 
 

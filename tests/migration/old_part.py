@@ -13,7 +13,8 @@ Rows = dict[str, tuple[tuple[str, ...], list[tuple[Any, ...]]]]
 """Table → columns, rows."""
 
 _TEXTS = {
-    "state": "new", "status": "active", "source": "nostr", "payload": '{"created_at": 77, "text": "hé\\u0001"}', "value": "{}",
+    "state": "new", "status": "active", "source": "nostr", "payload": '{"created_at": 77, "text": "hé\\u0001"}',
+    "value": "{}",
 }  # fmt: skip
 
 

@@ -121,7 +121,7 @@ async def test_only_what_is_frozen_is_thawed(source):
 @pytest.mark.parametrize("status", ["active", "dormant", "stopped", "quarantined"])
 async def test_an_export_that_fails_leaves_the_agent_as_it_was(source, status):
     await source.unit.commit([Update("agent", {"name": "a"}, {"status": status})])
-    with open("/dev/full", "wb", buffering=0) as full, pytest.raises(OSError, match="No space left"):
+    with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(OSError, match="No space left"):
         await source.departure.export(SECTION, full)
     assert (await source.rows("agent"))[0]["status"] == status
 

@@ -228,7 +228,8 @@ def test_too_many_parts_are_refused(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"not gzip", gzip.compress(b"", mtime=0), gzip.compress(b"x" * 600, mtime=0), b"\x1f\x8b", b"PK\3\4" * 99]
+    "raw",
+    [b"", b"not gzip", gzip.compress(b"", mtime=0), gzip.compress(b"x" * 600, mtime=0), b"\x1f\x8b", b"PK\3\4" * 99],
 )
 def test_what_is_no_archive_is_refused(raw):
     with pytest.raises((BackupDamaged, BackupUnsafe)):
