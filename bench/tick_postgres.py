@@ -26,8 +26,9 @@ _LOAD = """SELECT a.name, a.version, a.epoch, a.state, i.n, i.envelope_id, i.pay
     WHERE a.name = ANY($1::text[])"""
 _TICK = f"""WITH r AS (
     SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::bigint[],
-        $8::text[]) AS r(agent, version, epoch, n, tick, envelope, seq, prev)),
-a AS (UPDATE agent SET state = $9, state_version = 1, last_tick_at = {NOW}, last_cause = 'message',
+        $8::text[], $9::text[], $10::text[], $11::text[])
+        AS r(agent, version, epoch, n, tick, envelope, seq, prev, state, letter, event)),
+a AS (UPDATE agent SET state = r.state, state_version = 1, last_tick_at = {NOW}, last_cause = 'message',
     version = agent.version + 1, ticks = ticks + 1
     FROM r WHERE agent.name = r.agent AND agent.version = r.version AND agent.epoch = r.epoch RETURNING 1),
 i AS (UPDATE inbox SET state = 'done', payload = '', ended_at = {NOW}
@@ -35,9 +36,9 @@ i AS (UPDATE inbox SET state = 'done', payload = '', ended_at = {NOW}
 t AS (INSERT INTO tick (id, agent, envelope_id, cause, at_ms, duration_ms, error, tries, version, code, usage)
     SELECT r.tick, r.agent, r.envelope, 'message', {NOW}000, 1, '', 0, r.version, '', '{{}}' FROM r),
 o AS (INSERT INTO outbox (event_id, relay, raw, effect_id, state, tries, next_at_ms, reason)
-    SELECT r.tick, '{RELAY}', $10, 'bench', 'pending', 0, 0, '' FROM r),
+    SELECT r.tick, '{RELAY}', r.letter, 'bench', 'pending', 0, 0, '' FROM r),
 e AS (INSERT INTO entry (run, seq, id, prev, type, effect_id, raw)
-    SELECT 'floor', r.seq, r.tick, r.prev, 'begin', r.tick, $11 FROM r)
+    SELECT 'floor', r.seq, r.tick, r.prev, 'begin', r.tick, r.event FROM r)
 SELECT (SELECT count(*) FROM a) + (SELECT count(*) FROM i)"""
 
 
@@ -88,7 +89,15 @@ class PostgresGround:
             agent, version, epoch, n, envelope = columns
             numbers = range(first, first + len(loaded))
             done = await tick.fetchval(
-                agent, version, epoch, n, ids[1:], envelope, numbers, ids[:-1], STATE, LETTER, EVENT
+                agent,
+                version,
+                epoch,
+                n,
+                ids[1:],
+                envelope,
+                numbers,
+                ids[:-1],
+                *([text] * len(loaded) for text in (STATE, LETTER, EVENT)),
             )
             if done != 2 * len(mine):
                 raise RuntimeError("the floor lost an agent or a message")

@@ -68,7 +68,7 @@ from node.service import Service as Running
 from node.sharing import CLOCKS_DIFFER_S, shared
 from node.storage.database import Database, Store
 from node.toll import CashuToll
-from node.transit import transit_of
+from node.transit import Transit, transit_of
 from node.upkeep import upkeep_of
 from node.waking import Waking
 from relays.address import canonical
@@ -287,7 +287,7 @@ class Node:
         )  # fmt: skip
         company = self.company
         publishing = self.presence if company is None else Announcing(self.presence, lambda: company.leads)
-        self.roster = Roster(
+        self.roster: Roster = Roster(
             self.database, self.clock, self.identities, self.engine, self.messages, publishing, self.config.agent,
             self._rules, programs, self._gone,
         )  # fmt: skip
@@ -312,13 +312,13 @@ class Node:
             self.config.keys.agent_kinds,
             self.gate.is_theirs,
         )
-        self.transit = transit_of(
+        self.transit: Transit = transit_of(
             self.database, self.clock, outside.home, self.keyring.node,
             (self.engine, self.roster, self.identities, programs),
-            lambda: [one.path for one in agent_namespace(self._parted, "", self.messages).mounts],
+            self._mounts,
             self.waking.alarms.touch, self.upkeep.disk,
         )  # fmt: skip
-        self._parted = self._parts()
+        self._parted: Parts = self._parts()
         operator = operator_namespace(self._parted, self.messages, self.roster)
         self._namespaces: dict[str, Namespace] = {OPERATOR: operator}
 
@@ -330,7 +330,8 @@ class Node:
             reach = replace(reach, is_theirs=theirs, ask=self._file_elsewhere, on_rules=self.company.changed)
         if outside.files is not None:
             blossom = Blossom(section.blossom, self.clock, section.max_file_mb << 20)
-            reach = replace(reach, blossom=blossom, shelf=Shelf(outside.files, section.files_mb << 20))
+            shelf = Shelf(outside.files, section.files_mb << 20, self.upkeep.disk.check)
+            reach = replace(reach, blossom=blossom, shelf=shelf)
         self.messages = Messages(
             self.pool, self.outbox, self.gate, self.database, JoinedVoices(operator, self.identities),
             {OPERATOR: Rules()}, self.clock, self.notify, self.feed, reach,
@@ -381,6 +382,10 @@ class Node:
             oldest = next(one for one in self._namespaces if one != OPERATOR)
             del self._namespaces[oldest]
         return found
+
+    def _mounts(self) -> list[str]:
+        """The services that an agent has."""
+        return [one.path for one in agent_namespace(self._parted, "", self.messages).mounts]
 
     def _parts(self) -> Parts:
         day = self.gate.limits.per_day

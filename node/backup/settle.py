@@ -1,4 +1,4 @@
-"""The writes that make an agent of what an archive holds. Pure."""
+"""The writes that make an agent of what an archive holds."""
 
 import secrets
 

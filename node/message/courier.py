@@ -185,6 +185,7 @@ class Courier:
 
     async def _fetch_once(self, taken: Taken) -> None:
         message = read_file_message(taken.rumor)
+        self.shelf.check()
         stored = await self._blossom.download(message.urls, self._blossom.max_bytes)
         data = await asyncio.to_thread(decrypt_file, message, stored)
         ox = sha256(data).hexdigest()

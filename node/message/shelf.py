@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from core.error import Unavailable
@@ -18,10 +18,11 @@ class Shelf:
     Args:
         folder: where; it is made when the first file comes.
         quota: bytes of all incoming files together.
+        check: raises if nothing is to be written now: the disk is nearly full.
     """
 
-    def __init__(self, folder: Path, quota: int) -> None:
-        self._folder, self._quota = folder, quota
+    def __init__(self, folder: Path, quota: int, check: Callable[[], None] = lambda: None) -> None:
+        self._folder, self._quota, self.check = folder, quota, check
         self._lock = asyncio.Lock()
 
     async def put(self, agent: str, ox: str, data: bytes) -> None:
@@ -31,6 +32,7 @@ class Shelf:
             FileRefused: it is larger than all that may be kept.
             Unavailable: the disk does not take it.
         """
+        self.check()
         if len(data) > self._quota:
             raise FileRefused(f"At most {self._quota} bytes of files are kept.")
         async with self._lock:
@@ -51,6 +53,7 @@ class Shelf:
         Raises:
             Unavailable: the disk does not take it.
         """
+        self.check()
         await self._kept(self._folder / _OUTGOING / x, stored)
 
     async def held(self, x: str) -> bytes | None:

@@ -1,10 +1,11 @@
 """Writes and questions for PostgreSQL at speed: what depends only on their shape is found out once and kept. Pure.
 
-A shape is the table, the columns, and the exact type of every value. `postgres_statement` and `postgres_question` make
-and check the first of each shape in full; for those that follow, only the sizes of numbers, the letters of texts and
-the words that stand in statements are left to look at. Conditions with more than one value have no plan.
+A shape is the table, the columns, and which values are null. `postgres_statement` and `postgres_question` make and
+check the first of each shape in full; for those that follow, only the sizes of numbers, the letters of texts and the
+words that stand in statements are left to look at. Conditions with more than one value have no plan.
 """
 
+import struct
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -13,19 +14,12 @@ from typing import Any, TypeAlias
 from core.unit import Among, Append, Condition, Delete, Insert, Row, Update, Within, Write
 from node.storage.postgres_question import Ask, Question, question
 from node.storage.postgres_statement import Form, Op, Unit, op
-from node.storage.postgres_text import is_plain, written
-from node.storage.schema import LEAST, MOST, MOST_ADDED, facts
+from node.storage.postgres_text import is_plain, picked, written
+from node.storage.schema import MOST_ADDED, facts
 
 _MOST_PLANS, _MOST_WORDS = 4_096, 256
 _Values: TypeAlias = tuple[Any, ...]
 _Pick: TypeAlias = Callable[[_Values], _Values]
-
-
-def _pick(places: Sequence[int]) -> _Pick:
-    """What takes these out of a tuple."""
-    if len(places) > 1:
-        return itemgetter(*places)
-    return (lambda values: (values[places[0]],)) if places else (lambda _: ())
 
 
 @dataclass(slots=True)
@@ -33,29 +27,47 @@ class _Plan:
     """What is left to do for one shape.
 
     Attributes:
-        sizes: numbers among its values: where, and the least and the greatest that fit.
+        numbers: takes out its numbers, which `packed` refuses if one is none or is too large.
         texts: takes out its texts.
+        bytes: where bytes are.
+        added: where numbers are that are added.
         words: takes out the words of literal columns.
-        tail: more values behind its own.
+        tail: more values behind its own: defaults, then the numbers of the unique keys.
         bound: takes out what is bound.
-        keys: for each row that it touches, which unique key names it, and what takes that out.
+        keys: takes out the keys of the rows that it touches, each behind the number of the unique key.
         made: the form for the words that were seen, and so checked.
     """
 
-    sizes: tuple[tuple[int, int, int], ...]
+    numbers: _Pick
+    packed: Callable[..., bytes]
     texts: _Pick
+    bytes: tuple[int, ...]
+    added: range
     words: _Pick
     bound: _Pick
     tail: _Values = ()
-    keys: tuple[tuple[int, _Pick], ...] = ()
+    keys: tuple[_Pick, ...] = ()
     made: dict[_Values, Any] = field(default_factory=dict)
 
     def find(self, values: _Values) -> Any:
         """The form for these values; None if they must be looked at in full."""
-        for at, least, most in self.sizes:
-            if not least <= values[at] <= most:
+        try:
+            self.packed(*self.numbers(values))
+            if not is_plain(self.texts(values)):
                 return None
-        return self.made.get(self.words(values)) if is_plain(self.texts(values)) else None
+        except (struct.error, TypeError):
+            return None
+        for at in self.bytes:
+            if not isinstance(values[at], bytes):
+                return None
+        for at in self.added:
+            if not -MOST_ADDED <= values[at] <= MOST_ADDED:
+                return None
+        return self.made.get(self.words(values))
+
+    def fits(self, values: _Values) -> bool:
+        """Whether it speaks of values of these types: the same columns may be given conditions of another kind."""
+        return not any(isinstance(value, Among | Within) for value in values)
 
     def learn(self, values: _Values, form: Form | Ask) -> None:
         """These values were found to fit."""
@@ -65,10 +77,17 @@ class _Plan:
     def op(self, form: Form, values: _Values, position: int) -> Op:
         """The write."""
         whole = values + self.tail
-        return Op(form, self.bound(whole), tuple([(number, *pick(whole)) for number, pick in self.keys]), position)
+        return Op(form, self.bound(whole), tuple([pick(whole) for pick in self.keys]), position)
 
 
 _plans: dict[Hashable, _Plan] = {}
+
+
+def _known(key: tuple[Hashable, ...], values: _Values) -> tuple[tuple[Hashable, ...], _Plan | None]:
+    """The plan for a shape, and the name under which it is kept: nulls are told only where there are some."""
+    if None in values:
+        key = (*key, tuple([value is None for value in values]))
+    return key, _plans.get(key)
 
 
 def _keep(key: Hashable, plan: _Plan) -> _Plan:
@@ -79,13 +98,23 @@ def _keep(key: Hashable, plan: _Plan) -> _Plan:
 
 
 def _plan(values: _Values, words: Sequence[int], bound: Sequence[int], added: range = range(0), **more: Any) -> _Plan:
-    sizes = [
-        (at, -MOST_ADDED, MOST_ADDED) if at in added else (at, LEAST, MOST)
-        for at, value in enumerate(values)
-        if isinstance(value, int)
-    ]
-    texts = [at for at, value in enumerate(values) if isinstance(value, str)]
-    return _Plan(tuple(sizes), _pick(texts), _pick(words), _pick(bound), **more)
+    numbers = [at for at, value in enumerate(values) if isinstance(value, int)]
+    return _Plan(
+        numbers=picked(numbers),
+        packed=struct.Struct(f"={len(numbers)}q").pack,
+        texts=picked([at for at, value in enumerate(values) if isinstance(value, str)]),
+        bytes=tuple(at for at, value in enumerate(values) if isinstance(value, bytes)),
+        added=added,
+        words=picked(words),
+        bound=picked(bound),
+        **more,
+    )
+
+
+def _key_picks(keys: Sequence[tuple[int, Sequence[int]]], behind: int) -> tuple[_Values, tuple[_Pick, ...]]:
+    """What stands at the end of the tail, from place `behind` on, and what takes the keys out."""
+    picks = tuple(picked([behind + at, *places]) for at, (_, places) in enumerate(keys))
+    return tuple(number for number, _ in keys), picks
 
 
 def _single(values: _Values) -> bool:
@@ -113,17 +142,18 @@ def _insert_plan(write: Insert, values: _Values) -> _Plan:
     order = (*given, *absent)
     whole = {**dict(zip(given, values, strict=True)), **{column: about.defaults.get(column) for column in absent}}
     tail = tuple(about.defaults.get(column) for column in absent)
-    keys = tuple(
-        (number, _pick([order.index(column) for column in key]))
+    keys = [
+        (number, [order.index(column) for column in key])
         for number, key in enumerate(about.unique)
         if all(whole.get(column) is not None for column in key)
-    )
+    ]
+    numbers, picks = _key_picks(keys, len(order))
     return _plan(
         values,
         _words(write.table, given, values),
         [order.index(column) for column in columns],
-        tail=tail,
-        keys=keys,
+        tail=tail + numbers,
+        keys=picks,
     )
 
 
@@ -135,12 +165,13 @@ def _change_plan(write: Update | Delete, values: _Values, form: Form) -> _Plan |
     compared = _words(write.table, write.where, write.where.values(), first)
     words = _words(write.table, changes[:replaced], values[:replaced]) + compared
     names = list(write.where)
-    keys: tuple[tuple[int, _Pick], ...] = ()
+    keys: list[tuple[int, list[int]]] = []
     if form.finder is not None:
         unique = facts(write.table).unique[form.finder]
-        keys = ((form.finder, _pick([first + names.index(column) for column in unique])),)
+        keys = [(form.finder, [first + names.index(column) for column in unique])]
     bound = [*range(first), *_compared(write.where, first, compared)]
-    return _plan(values, words, bound, range(replaced, first), keys=keys)
+    numbers, picks = _key_picks(keys, len(values))
+    return _plan(values, words, bound, range(replaced, first), tail=numbers, keys=picks)
 
 
 def planned(write: Insert | Update | Delete, position: int) -> Op:
@@ -152,15 +183,15 @@ def planned(write: Insert | Update | Delete, position: int) -> Op:
     values: _Values
     if isinstance(write, Insert):
         values = tuple(write.row.values())
-        key: Hashable = (Insert, write.table, write.or_ignore, tuple(write.row), tuple(map(type, values)))
+        shape: tuple[Hashable, ...] = (Insert, write.table, write.or_ignore, tuple(write.row))
     elif isinstance(write, Update):
         values = (*write.set.values(), *write.add.values(), *write.where.values())
         columns = (tuple(write.set), tuple(write.add), tuple(write.where))
-        key = (Update, write.table, columns, tuple(map(type, values)), write.ceiling, write.rows)
+        shape = (Update, write.table, columns, write.ceiling, write.rows)
     else:
         values = tuple(write.where.values())
-        key = (Delete, write.table, tuple(write.where), tuple(map(type, values)), write.rows)
-    plan = _plans.get(key)
+        shape = (Delete, write.table, tuple(write.where), write.rows)
+    key, plan = _known(shape, values)
     if plan is not None and (form := plan.find(values)) is not None:
         return plan.op(form, values, position)
     made = op(write, position)
@@ -169,7 +200,8 @@ def planned(write: Insert | Update | Delete, position: int) -> Op:
         if plan is None:
             return made
         _keep(key, plan)
-    plan.learn(values, made.form)
+    if plan.fits(values):
+        plan.learn(values, made.form)
     return made
 
 
@@ -191,6 +223,7 @@ def _step(write: Write, position: int) -> Op | Append:
 
 _ENTRY = tuple(column for column in facts("entry").kinds if column != facts("entry").counter)
 _entry_values: Callable[[Row], _Values] = itemgetter(*_ENTRY)
+_entry_plans: list[tuple[_Plan, Form]] = []
 
 
 def entry_op(row: Row, position: int) -> Op:
@@ -199,7 +232,16 @@ def entry_op(row: Row, position: int) -> Op:
     Raises:
         BadWrite: it does not fit the schema.
     """
-    return planned(Insert("entry", dict(zip(_ENTRY, _entry_values(row), strict=True))), position)
+    values = _entry_values(row)
+    if not _entry_plans:
+        write = Insert("entry", dict(zip(_ENTRY, values, strict=True)))
+        form = op(write, 0).form
+        _entry_plans.append((_insert_plan(write, values), form))
+        _entry_plans[0][0].learn(values, form)
+    plan, form = _entry_plans[0]
+    if plan.find(values) is form:
+        return plan.op(form, values, position)
+    return op(Insert("entry", dict(zip(_ENTRY, values, strict=True))), position)
 
 
 def asked(
@@ -236,5 +278,6 @@ def asked(
             return made
         words = _words(table, where, values)
         plan = _keep(key, _plan(values, words, _compared(where, 0, words)))
-    plan.learn(values, made.ask)
+    if plan.fits(values):
+        plan.learn(values, made.ask)
     return made

@@ -1,7 +1,7 @@
 """Questions as PostgreSQL's SQL. Pure. Many questions of one shape can be asked as one."""
 # ruff: noqa: S608 - names and words that the schema knows; values are bound
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from node.storage.postgres_condition import (
     finder_of,
     shape_of,
 )
-from node.storage.postgres_text import array, is_plain, listed, read
+from node.storage.postgres_text import array, is_plain, listed, picked, read
 from node.storage.schema import TableFacts, facts
 
 _SHAPES = 2048
@@ -32,14 +32,14 @@ class Ask:
             cannot be asked together.
         columns: of the answer's rows.
         types: of the parameters.
-        texts: where texts are among them; None if one may be null.
+        texts: takes the texts out of a row; None if one may be null.
     """
 
     lone: str
     many: str
     columns: tuple[str, ...]
     types: tuple[str, ...] = ()
-    texts: tuple[int, ...] | None = ()
+    texts: Callable[[Any], tuple[str, ...]] | None = None
 
     def together(self, params: Iterable[tuple[Any, ...]]) -> list[Any]:
         """The parameters of `many` for these questions."""
@@ -49,7 +49,7 @@ class Ask:
     def rows(self, answer: Sequence[Sequence[Any]]) -> list[Row]:
         """The answer's rows, as they were before they were written."""
         columns, texts = self.columns, self.texts
-        if texts is not None and is_plain([row[at] for row in answer for at in texts]):
+        if texts is not None and is_plain(["".join(texts(row)) for row in answer]):
             return [dict(zip(columns, row, strict=False)) for row in answer]  # behind them stands what orders them
         return [{column: read(value) for column, value in zip(columns, row, strict=False)} for row in answer]
 
@@ -87,7 +87,7 @@ def _select(
         )
     texts = [at for at, column in enumerate(wanted) if about.kinds[column] is str]
     whole = not about.nullable.intersection(wanted[at] for at in texts)
-    return Ask(lone, many, wanted, tuple(types), tuple(texts) if whole else None)
+    return Ask(lone, many, wanted, tuple(types), picked(texts) if whole else None)
 
 
 def _loose(about: TableFacts, shape: Shape) -> set[str]:

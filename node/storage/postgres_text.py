@@ -4,7 +4,8 @@ Its texts hold no NUL, and ours may: a stranger's words, a relay's reason. So NU
 it are written as two characters each, in a way that keeps the order of any two texts by their bytes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 from core.unit import Value
@@ -69,3 +70,10 @@ def read(value: Any) -> Any:
     if isinstance(value, str) and _MARK in value:
         return value.replace("\x01\x01", "\0").replace("\x01\x02", _MARK)
     return value
+
+
+def picked(places: Sequence[int]) -> Callable[[Any], tuple[Any, ...]]:
+    """What takes the values at these places out of a row."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return (lambda values: (values[places[0]],)) if places else (lambda _: ())

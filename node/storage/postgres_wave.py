@@ -38,15 +38,13 @@ class _Touched:
     sorts: set[str]
     keys: dict[tuple[Any, ...], bool] = field(default_factory=dict)
 
-    def takes(self, op: Op) -> bool:
+    def takes(self, form: Form, keys: tuple[tuple[Any, ...], ...]) -> bool:
         """Whether one more write leaves it open in which order they are applied."""
-        form, keys = op.form, self.keys
-        if form is not self.only:
-            if self.closed or not form.by_key or not self._fits(form):
-                return False
-        elif self.closed:
+        if self.closed or (form is not self.only and not (form.by_key and self._fits(form))):
             return False
-        return all(key not in keys or (form.proposed and keys[key]) for key in op.keys)
+        if self.keys.keys().isdisjoint(keys):
+            return True
+        return form.proposed and all(self.keys.get(key, True) for key in keys)
 
     def _fits(self, form: Form) -> bool:
         if form.is_insert:
@@ -68,24 +66,24 @@ class Wave:
 
     def takes(self, unit: int, op: Op) -> bool:
         """Add a write; false if it must come later."""
-        form = op.form
+        form, _, keys, _ = op
         touched = self._tables.get(form.table)
         if touched is None:
             touched = _Touched(form, form if form.is_insert else None, not form.by_key, form.finder, {form.sort})
             self._tables[form.table] = touched
-        elif not touched.takes(op):
+        elif not touched.takes(form, keys):
             return False
         elif form is not touched.only:
             touched.only = None
             touched.sorts.add(form.sort)
             touched.finder = form.finder if touched.finder is None else touched.finder
             touched.insert = form if form.is_insert else touched.insert
-        for key in op.keys:
+        for key in keys:
             touched.keys[key] = form.proposed
-        ops = self.ops.get(form)
-        if ops is None:
-            ops = self.ops[form] = []
-        ops.append((unit, op))
+        if form in self.ops:
+            self.ops[form].append((unit, op))
+        else:
+            self.ops[form] = [(unit, op)]
         return True
 
     @property

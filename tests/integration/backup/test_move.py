@@ -22,7 +22,7 @@ from node.storage.error import StoreFull
 from node.storage.memory import MemoryDatabase
 from tests.integration.backup.home_part import parts_of
 from tests.move_part import OTHER_WORDS, SECTION, Port, busy
-from tests.unit.node.agent.agent_part import Here
+from tests.unit.node.agent.agent_part import Here, Scripted
 
 FILE = """
 from pydantic import BaseModel
@@ -105,6 +105,28 @@ async def test_a_frozen_agent_has_no_tick_until_it_is_thawed_not_even_after_a_re
         assert await engine.thaw("a") == "active"
         await source.bench.idle("a")
     assert (await source.bench.state("a"))["seen"] == ["initialize", "m1", "m2"]
+
+
+class Talker(Scripted):
+    """Says something at its end."""
+
+    def __init__(self) -> None:
+        super().__init__(busy)
+        self.said: list[str] = []
+
+    async def on_terminate(self, ctx: Here) -> None:
+        self.said.append(ctx.agent)
+
+
+async def test_who_is_deleted_while_frozen_says_no_last_words_here(tmp_path):
+    talker = Talker()
+    port = Port(MemoryDatabase(), tmp_path / "h", programs={"scripted": talker})
+    for name in ("a", "b"):
+        await port.bench.engine.create(name, "scripted", (await port.keys.add(name)).pubkey)
+    await port.export(tmp_path / "x")
+    for name in ("a", "b"):
+        await port.bench.engine.delete(name)
+    assert talker.said == ["b"]
 
 
 async def test_only_what_is_frozen_is_thawed(source):

@@ -12,6 +12,7 @@ import pytest
 
 from core.clock import SystemClock
 from core.unit import Write
+from node.error import DiskLow
 from node.message.admission import Rules, Strangers
 from node.message.blossom import Blossom
 from node.message.error import FileRefused, NoFileServer
@@ -286,6 +287,25 @@ async def test_a_disk_that_is_full_for_a_moment_loses_no_file(
         await here.until(lambda: server.asked)
         await asyncio.sleep(0.05)
         (tmp_path / "files").unlink()
+        await here.until(lambda: _ended(here, "received"))
+
+
+async def test_nothing_is_fetched_while_the_disk_is_nearly_full_and_it_is_later(
+    relay: str, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.message.courier._AGAIN_S", 0.02)
+    low = True
+
+    def check() -> None:
+        if low:
+            raise DiskLow
+
+    made = _reach(tmp_path / "files", server.url)
+    async with town(relay, reach=lambda *_: replace(made(), shelf=Shelf(tmp_path / "files", 1 << 20, check))) as here:
+        await _send(here, OWNER, _draft(server))
+        await asyncio.sleep(0.5)
+        assert not server.asked
+        low = False
         await here.until(lambda: _ended(here, "received"))
 
 

@@ -11,6 +11,7 @@ from node.agent.inbox import envelope
 from node.agent.intake import Intake
 from node.disk import LOOK_S, REFUSED_S, Disk, free_bytes, writers_of
 from node.error import DiskLow
+from node.message.shelf import Shelf
 from tests.gate_part import SetClock, intent, memory, open_gate
 from tests.wallet_part import HandClock
 
@@ -172,3 +173,16 @@ async def test_messages_from_outside_are_refused_and_what_the_node_says_itself_i
 
 def letter(source: str):
     return envelope("a", f"e-{source}", cause="message", source=source, sender="", payload="{}", at=1)
+
+
+async def test_no_file_is_kept_and_none_is_fetched_while_the_disk_is_nearly_full(tmp_path):
+    places = Places(home=99 * MB, data=999 * MB)
+    disk, _ = disk_of(places)
+    shelf = Shelf(tmp_path / "files", 1 << 20, disk.check)
+    await shelf.put("a", "ab" * 32, b"before")
+    await disk.look()
+    for keep in (shelf.put("a", "cd" * 32, b"x"), shelf.hold("ef" * 32, b"x")):
+        with pytest.raises(DiskLow):
+            await keep
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["ab" * 32]
+    assert await shelf.get("a", "ab" * 32) == b"before", "what is there is there"
