@@ -58,7 +58,7 @@ lint: install-dev ## style, types, import contracts, known vulnerabilities
 audit: install-dev ## known vulnerabilities of what is installed, and those accepted, with reasons
 	@$(BIN)/python scripts/audit.py --verbose $(ARGS)
 
-bench: install-dev ## ratios to what is measured in the same run: make bench ARGS="relay pool agents flood query tick market"
+bench: install-dev ## ratios to what is measured in the same run: make bench ARGS="relay pool agents flood query tick postgres market"
 	@$(BIN)/python -m bench $(ARGS)
 
 torture: install-dev ## the full counts of the property and crash tests (up to an hour)

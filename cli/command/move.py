@@ -108,6 +108,11 @@ def _within(file: Path, home: Path) -> Iterator[str]:
     """The archive in the node's folder, by the name that it has there."""
     if not (file == _STANDARD or file.is_file()):
         raise NotFound(f"There is no file {file}.")
+    size = 0 if file == _STANDARD else file.stat().st_size
+    if size > shutil.disk_usage(home).free:
+        from node.backup.error import BackupRoom
+
+        raise BackupRoom(f"{file} has {size >> 20} MiB, and there is less room in {home}.")
     transfer, folder = secrets.token_hex(16), home / TRANSFER
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / transfer

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from core.unit import Among, Append, Condition, Delete, Insert, Row, Update, Within, Write
 from node.storage.postgres_question import Ask, Question, question
-from node.storage.postgres_statement import Form, Op, Unit, op
+from node.storage.postgres_statement import Form, Op, Unit, given_columns, op
 from node.storage.postgres_text import is_plain, picked, written
 from node.storage.schema import MOST_ADDED, facts
 
@@ -77,9 +77,13 @@ class _Plan:
     def op(self, form: Form, values: _Values, position: int) -> Op:
         """The write."""
         whole = values + self.tail
-        return Op(form, self.bound(whole), tuple([pick(whole) for pick in self.keys]), position)
+        keys = (self.keys[0](whole),) if len(self.keys) == 1 else tuple([pick(whole) for pick in self.keys])
+        return _made(Op, (form, self.bound(values), keys, position))
 
 
+_made: Callable[[type[Op], tuple[Any, ...]], Op] = (
+    tuple.__new__
+)  # a NamedTuple makes itself so, behind a frame of its own
 _plans: dict[Hashable, _Plan] = {}
 
 
@@ -134,27 +138,19 @@ def _compared(where: Mapping[str, Condition], first: int, words: Sequence[int]) 
 
 
 def _insert_plan(write: Insert, values: _Values) -> _Plan:
-    about = facts(write.table)
-    given = tuple(write.row)
-    chosen = about.counter is not None and write.row.get(about.counter) is not None
-    columns = [column for column in about.kinds if chosen or column != about.counter]
-    absent = [column for column in columns if column not in given]
-    order = (*given, *absent)
-    whole = {**dict(zip(given, values, strict=True)), **{column: about.defaults.get(column) for column in absent}}
-    tail = tuple(about.defaults.get(column) for column in absent)
+    about, names = facts(write.table), list(write.row)
+    absent = [column for column in about.kinds if column not in write.row and column != about.counter]
+    order = [*names, *absent]
+    whole = (*values, *(about.defaults.get(column) for column in absent))
+    there = {column for column, value in zip(order, whole, strict=True) if value is not None}
     keys = [
         (number, [order.index(column) for column in key])
         for number, key in enumerate(about.unique)
-        if all(whole.get(column) is not None for column in key)
+        if there.issuperset(key)
     ]
     numbers, picks = _key_picks(keys, len(order))
-    return _plan(
-        values,
-        _words(write.table, given, values),
-        [order.index(column) for column in columns],
-        tail=tail + numbers,
-        keys=picks,
-    )
+    bound = [names.index(column) for column in given_columns(about, write.row)]
+    return _plan(values, _words(write.table, names, values), bound, tail=whole[len(names) :] + numbers, keys=picks)
 
 
 def _change_plan(write: Update | Delete, values: _Values, form: Form) -> _Plan | None:
@@ -211,14 +207,17 @@ def compiled(writes: Iterable[Write]) -> Unit:
     Raises:
         BadWrite: a write does not fit the schema.
     """
-    return tuple([_step(write, position) for position, write in enumerate(writes)])
+    return tuple(
+        [
+            _entry(write) if isinstance(write, Append) else planned(write, position)
+            for position, write in enumerate(writes)
+        ]
+    )
 
 
-def _step(write: Write, position: int) -> Op | Append:
-    if isinstance(write, Append):
-        written(write.run)  # by which its place is looked up
-        return write
-    return planned(write, position)
+def _entry(write: Append) -> Append:
+    written(write.run)  # by which its place is looked up
+    return write
 
 
 _ENTRY = tuple(column for column in facts("entry").kinds if column != facts("entry").counter)

@@ -28,7 +28,7 @@ class Ask:
 
     Attributes:
         lone: the text for one of them.
-        many: the text for any number of them, with arrays; its rows begin with the question's number. Empty if they
+        many: the text for any number of them, with arrays; its rows end with the question's number. Empty if they
             cannot be asked together.
         columns: of the answer's rows.
         types: of the parameters.
@@ -50,7 +50,7 @@ class Ask:
         """The answer's rows, as they were before they were written."""
         columns, texts = self.columns, self.texts
         if texts is not None and is_plain(["".join(texts(row)) for row in answer]):
-            return [dict(zip(columns, row, strict=False)) for row in answer]  # behind them stands what orders them
+            return [dict(zip(columns, row, strict=False)) for row in answer]  # what is behind them orders them
         return [{column: read(value) for column, value in zip(columns, row, strict=False)} for row in answer]
 
 
@@ -82,7 +82,7 @@ def _select(
         slots = [f"p{k}" for k in range(len(types))]
         inner = text.format(*(f"r.{slot}" for slot in slots))
         many = (
-            f"SELECT r.i, a.* FROM unnest({arrays}) WITH ORDINALITY AS r({', '.join(slots)}, i) "
+            f"SELECT a.*, r.i FROM unnest({arrays}) WITH ORDINALITY AS r({', '.join(slots)}, i) "
             f"CROSS JOIN LATERAL ({inner}) AS a{_order(loose, order, 'a', before='r.i')}"
         )
     texts = [at for at, column in enumerate(wanted) if about.kinds[column] is str]

@@ -5,6 +5,7 @@ are busy the next ones gather. A connection that was lost is made anew, and what
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from node.storage.postgres_question import Ask, Question
 _PATIENCE_S = 60.0  # for one answer
 _TOGETHER = 256
 _AT_ONCE = 500  # rows unpacked before others get a turn
+_TURN = 16  # answers that are heard before others get a turn
 _SETTINGS = {"application_name": "vendo reader", "default_transaction_read_only": "on"}
 
 
@@ -29,10 +31,11 @@ class PostgresReader:
     """As many connections as there is use for, `most` of them."""
 
     def __init__(self, url: str, most: int = 2) -> None:
-        self._url = url
+        self._url, self._loop = url, asyncio.get_running_loop()
         self._waiting: dict[Ask, list[_Waiting]] = {}
         self._idle: list[Link | None] = [None] * most  # None: not opened yet, or lost
         self._busy: set[asyncio.Task[None]] = set()
+        self._landing: deque[tuple[_Waiting, list[Any]]] = deque()
         self._armed = self._closed = False
 
     async def stop(self) -> None:
@@ -71,18 +74,17 @@ class PostgresReader:
     async def _answer(self, asked: Question) -> list[Any]:
         if self._closed:
             raise Unavailable("The database is closed.")
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[list[Any]] = loop.create_future()
+        done: asyncio.Future[list[Any]] = self._loop.create_future()
         self._waiting.setdefault(asked.ask, []).append(_Waiting(asked.params, done))
         if not self._armed:
             self._armed = True
-            loop.call_soon(self._send)
+            self._loop.call_soon(self._send)
         return await done
 
     def _send(self) -> None:
         self._armed = False
         for _ in range(min(len(self._waiting), len(self._idle))):
-            task = asyncio.get_running_loop().create_task(self._work(self._idle.pop()))
+            task = self._loop.create_task(self._work(self._idle.pop()))
             self._busy.add(task)
             task.add_done_callback(self._busy.discard)
 
@@ -119,10 +121,20 @@ class PostgresReader:
                 _refuse(ones, certain(error))
                 return None
             return await self._ask(None, ask, ones)  # it was lost while nobody asked
-        for one, answer in zip(ones, answers, strict=True):
+        settling = bool(self._landing)
+        self._landing.extend(zip(ones, answers, strict=True))
+        if not settling:
+            self._settle()
+        return link
+
+    def _settle(self) -> None:
+        """Some of those who asked hear of it now, the others when these have had their turn."""
+        for _ in range(min(_TURN, len(self._landing))):
+            one, answer = self._landing.popleft()
             if not one.done.done():
                 one.done.set_result(answer)
-        return link
+        if self._landing:
+            self._loop.call_soon(self._settle)
 
 
 async def _answers(link: Link, ask: Ask, params: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
@@ -131,7 +143,7 @@ async def _answers(link: Link, ask: Ask, params: Sequence[tuple[Any, ...]]) -> l
         return [await link.fetch(ask.lone, *params[0], timeout=_PATIENCE_S)]
     answers: list[list[Any]] = [[] for _ in params]
     for row in await link.fetch(ask.many, *ask.together(params), timeout=_PATIENCE_S):
-        answers[row[0] - 1].append(row[1:])
+        answers[row[-1] - 1].append(row)
     return answers
 
 

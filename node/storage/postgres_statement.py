@@ -105,52 +105,53 @@ Unit: TypeAlias = tuple[Op | Append, ...]
 # --- inserts
 
 
-class _Filler(NamedTuple):
-    """How a row becomes parameters: its columns with their defaults, and where the unique keys are among them."""
-
-    form: Form
-    columns: tuple[tuple[str, Value], ...]
-    keys: tuple[tuple[int, tuple[int, ...]], ...]
-
-
 @lru_cache(_SHAPES)
-def _filler(table: str, or_ignore: bool, chosen: bool) -> _Filler:
+def _insert_form(table: str, given: tuple[str, ...], or_ignore: bool, chosen: bool) -> Form:
+    """What is not given stands in the text, as the table's default."""
     about = facts(table)
-    columns = [column for column in about.kinds if chosen or column != about.counter]
-    places = {column: place for place, column in enumerate(columns)}
-    keys = tuple(
-        (number, tuple(places[column] for column in key))
-        for number, key in enumerate(about.unique)
-        if all(column in places for column in key)
-    )
-    names = ", ".join(f'"{column}"' for column in columns)
-    values = ", ".join(f"{{{place}}}" for place in places.values())
-    taken = [" AND ".join(f't."{columns[place]}" = {{{place}}}' for place in key) for _, key in keys]
-    form = Form(
+    values = {column: _literal(about.defaults.get(column)) for column in about.kinds if column != about.counter}
+    values |= {column: f"{{{place}}}" for place, column in enumerate(given)}
+    names = ", ".join(f'"{column}"' for column in values)
+    keys = [key for key in about.unique if all(column in values for column in key)]
+    taken = [" AND ".join(f't."{column}" = {values[column]}' for column in key) for key in keys]
+    return Form(
         table=table,
         sort=CHOSEN if chosen else INSERT,
-        types=tuple(TYPES[about.kinds[column]] for column in columns),
-        text=f'INSERT INTO "{table}" ({names}) SELECT {values}{{from_}}{" ON CONFLICT DO NOTHING" * or_ignore}',
+        types=tuple(TYPES[about.kinds[column]] for column in given),
+        text=f'INSERT INTO "{table}" ({names}) SELECT {", ".join(values.values())}{{from_}}'
+        + " ON CONFLICT DO NOTHING" * or_ignore,
         condition=" OR ".join(f'EXISTS (SELECT FROM "{table}" AS t WHERE {one})' for one in taken) or "false",
         proposed=or_ignore,
-        counter=places.get(about.counter or "") if chosen else None,
+        counter=given.index(about.counter or "") if chosen else None,
         numbered=about.counter is not None,
     )
-    return _Filler(form, tuple((column, about.defaults.get(column)) for column in columns), keys)
+
+
+def _literal(value: Value) -> str:
+    """A default of ours in the text of a form."""
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''").replace("{", "{{").replace("}", "}}") + "'"
+    return "NULL" if value is None else str(value)
+
+
+def given_columns(about: TableFacts, row: Mapping[str, Value]) -> tuple[str, ...]:
+    """What is bound of a new row, in the order of the table: all that it names but a number that it leaves open."""
+    return tuple(
+        column for column in about.kinds if column in row and (column != about.counter or row[column] is not None)
+    )
 
 
 def _insert(write: Insert, position: int) -> Op:
-    about = facts(write.table)
-    about.check_insert(write.row)
-    chosen = about.counter is not None and write.row.get(about.counter) is not None
-    form, columns, keys = _filler(write.table, write.or_ignore, chosen)
-    params = tuple([bound(write.row.get(column, default)) for column, default in columns])
-    touched = []
-    for number, places in keys:
-        values = [params[place] for place in places]
+    about, row = facts(write.table), write.row
+    about.check_insert(row)
+    given = given_columns(about, row)
+    form = _insert_form(write.table, given, write.or_ignore, about.counter in given)
+    keys = []
+    for number, key in enumerate(about.unique):
+        values = [bound(row.get(column, about.defaults.get(column))) for column in key]
         if None not in values:  # a null is equal to nothing
-            touched.append((number, *values))
-    return Op(form, params, tuple(touched), position)
+            keys.append((number, *values))
+    return Op(form, tuple([bound(row[column]) for column in given]), tuple(keys), position)
 
 
 # --- updates and deletes

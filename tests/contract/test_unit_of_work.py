@@ -240,6 +240,14 @@ async def test_entries_follow_each_other_in_their_runs_and_a_refused_unit_leaves
         assert [entry["effect_id"] for entry in entries] == [f"e{k}" for k in range(30) if k % 3 != 1]
 
 
+async def test_a_write_about_entries_finds_those_that_were_appended_before_it_in_its_group(unit: Base) -> None:
+    before = [unit.commit([Append("r", "begin", f"e{k}", "{}")]) for k in range(6)]
+    after = [unit.commit([Append("other", "begin", f"e{k}", "{}")]) for k in range(6)]
+    change = unit.commit([Delete("entry", {"run": "r"}, rows=6), Delete("entry", {"run": "other"}, rows=0)])
+    await asyncio.gather(*before, change, *after)
+    assert [entry["run"] for entry in await unit.select("entry")] == ["other"] * 6
+
+
 async def test_each_entry_is_told_once_when_it_is_durable_and_before_its_commit_returns(unit: Base) -> None:
     told: list[str] = []
     unit.on_entry(lambda entry: told.append(entry.effect_id))

@@ -9,10 +9,13 @@ import pytest
 from core.clock import SystemClock
 from core.error import Conflict, InvalidInput, NotFound
 from core.unit import Append, Insert, Row
+from node.gate.ledger import ledger_seal
 from node.storage.archive import read_entries
 from node.storage.chain import Head, unsigned_seal
 from node.storage.database import Database, database_path, open_database
 from node.storage.error import BadWrite, NotOurDatabase, StoreFailed
+from relays.event import parse_json, verify
+from relays.key import Key
 
 
 def test_a_path_or_an_sqlite_url_names_the_file() -> None:
@@ -125,4 +128,31 @@ async def test_a_group_with_one_that_conflicts_is_applied_again_without_it_and_t
     assert [entry["seq"] for entry in entries] == list(range(180))
     assert [entry["prev"] for entry in entries] == ["", *(entry["id"] for entry in entries[:-1])]
     assert base.stats() == {"groups": 20, "units": 180, "conflicts": 20}
+    await base.aclose()
+
+
+async def test_entries_that_are_signed_beside_the_rows_are_whole_and_in_order_whatever_conflicts(
+    tmp_path: Path,
+) -> None:
+    key = Key(b"\x07" * 32)
+    base = await open_database(tmp_path / "n.db", seal=ledger_seal(key), clock=SystemClock())
+
+    async def one(number: int) -> None:
+        row = Insert("seen", {"event_id": f"{number % 80}", "at": number})
+        body = "\ud800" if number == 41 else "{}"  # cannot be signed
+        await base.commit([Append("r", "begin", f"{number}", body), row, Append("q", "begin", f"{number}", "{}")])
+
+    verdicts = await asyncio.gather(*map(one, range(100)), return_exceptions=True)
+    kept = [number for number, verdict in enumerate(verdicts) if verdict is None]
+    assert kept == [number for number in range(80) if number != 41]
+    assert {type(verdict) for verdict in verdicts[80:]} == {Conflict}
+    for run in ("r", "q"):
+        entries = await base.select("entry", {"run": run}, order=["seq"])
+        events = [parse_json(entry["raw"]) for entry in entries]
+        for event in events:
+            verify(event)
+        assert [event.id for event in events] == [entry["id"] for entry in entries]
+        assert [event.value("e") for event in events] == [None, *(event.id for event in events[:-1])]
+        assert [event.value("k") for event in events] == [str(number) for number in kept]
+        assert [event.value("s") for event in events] == [str(seq) for seq in range(len(kept))]
     await base.aclose()
