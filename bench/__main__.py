@@ -1,4 +1,4 @@
-"""The bench: `python -m bench [market|relay|pool|agents|flood|query|tick|postgres|hibernate ...]`; all if none is.
+"""The bench: `python -m bench [market|relay|pool|agents|flood|query|tick|postgres|…]`; all of them if none is named.
 
 Every number is a ratio to something measured in the same run, beside its durability. Exit code 1 if something could
 not be run at all, 2 with `--strict` if a promise is not kept.
