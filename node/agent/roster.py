@@ -418,7 +418,7 @@ class Roster:
         taken = await self._unit.select("agent", {"name": section.name})
         saved = await self._unit.select("meta", {"key": KEY + section.name})
         if taken or saved or section.name in self._entries:
-            raise AgentTaken(f"There is, or was, an agent {section.name!r}.")
+            raise AgentTaken(f"There is an agent {section.name!r}, or was one before.")
         pending = Insert("meta", {"key": PENDING + section.name, "value": "1"}, or_ignore=True)
         return [Insert("meta", {"key": KEY + section.name, "value": _saved_text(section)}), pending]
 

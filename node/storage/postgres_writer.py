@@ -17,7 +17,7 @@ from core.error import VendoError
 from core.unit import Append, Row
 from node.storage.address import shown
 from node.storage.chain import Chain, Seal
-from node.storage.error import NewerSchema, StoreFailed, clash, missed
+from node.storage.error import StoreFailed, clash, missed
 from node.storage.fence import FENCE_SQL, Fence
 from node.storage.group import Unit, Verdicts
 from node.storage.migration import check_revision
@@ -102,6 +102,8 @@ class PostgresWriter:
                 self._forget()
                 verdicts = [None] * len(units)
             except VendoError as error:
+                if self._link is not None and self._link.is_in_transaction():
+                    self.drop()
                 self._forget()
                 reason = error
                 break
@@ -129,7 +131,7 @@ class PostgresWriter:
             try:
                 await check_server(link, unsafe=self._unsafe)
                 if not await check_revision(link, shown(self._url)):
-                    raise NewerSchema(f"{shown(self._url)} was put back to an older schema.")
+                    raise StoreFailed(f"{shown(self._url)} has an older schema now.", remedy="Start the node again.")
             except FAILED as error:
                 link.terminate()
                 raise certain(error) from error

@@ -15,7 +15,7 @@ from core.unit import Append, Delete, Insert, Row, Update, Within
 from node.storage.address import shown, with_password
 from node.storage.archive import read_entries, read_identities
 from node.storage.chain import Head, Seal, unsigned_seal
-from node.storage.error import BadWrite, NotOurDatabase, Unreachable
+from node.storage.error import BadWrite, NewerSchema, NotOurDatabase, StoreFailed, Unreachable
 from node.storage.postgres import PostgresDatabase, open_postgres
 from node.storage.postgres_link import describe
 from tests.postgres_part import fresh_database, own_server
@@ -294,3 +294,45 @@ async def test_a_unit_of_one_write_that_matches_nothing_is_a_conflict() -> None:
         with pytest.raises(Conflict) as caught:
             await base.commit([Delete("seen", {"event_id": "none"}, rows=1)])
         assert caught.value.context == {"table": "seen", "write": 0}
+
+
+async def test_a_seal_that_refuses_in_the_middle_of_a_transaction_leaves_none_open() -> None:
+    refusing = False
+
+    def seal(head: Head, entry: Append) -> Row:
+        if refusing and entry.body == "bad":
+            raise BadWrite("no")
+        return unsigned_seal(head, entry)
+
+    async with opened(await fresh_database(), seal) as base:
+        step = base._writer._steps
+
+        async def refused(*args: object) -> object:
+            nonlocal refusing
+            refusing = True
+            return await step(*args)  # type: ignore[arg-type]
+
+        base._writer._steps = refused  # type: ignore[method-assign]
+        unit = [seen("a"), seen("a"), Append("r", "begin", "e", "bad")]
+        with pytest.raises(BadWrite):
+            await base.commit(unit)
+        await base.commit([seen("b"), Append("r", "begin", "e", "good")])
+        assert [row["event_id"] for row in await base.select("seen")] == ["b"]
+        assert [row["seq"] for row in await base.select("entry")] == [0]
+
+
+async def test_a_schema_that_changes_beneath_a_node_stops_its_writes_at_the_next_connect() -> None:
+    url = await fresh_database(bare=True)
+    async with opened(url) as base:
+        await base.commit([seen("a")])
+        admin = await asyncpg.connect(url)
+        await admin.execute("UPDATE alembic_version SET version_num = '9999'")
+        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'vendo'")
+        await asyncio.sleep(0.1)
+        with pytest.raises(NewerSchema):
+            await base.commit([seen("b")])
+        await admin.execute("UPDATE alembic_version SET version_num = '0001'")
+        with pytest.raises(StoreFailed):
+            await base.commit([seen("b")])
+        await admin.close()
+        assert await base.count("seen") == 1
