@@ -33,6 +33,18 @@ _LAST_ACCOUNT = (1 << 31) - 1
 _HARDENED = 1 << 31
 _NOSTR_PATH = "m/44'/1237'"  # NIP-06
 DIGEST_BYTES = 32
+_AT_ONCE = 64  # signatures for which randomness is fetched together: asking each time lets other threads in between
+_fresh: list[bytes] = []
+
+
+def _auxiliary() -> bytes:
+    """32 random bytes for one signature (BIP-340, "Default Signing")."""
+    try:
+        return _fresh.pop()  # in one step, so no two threads get the same
+    except IndexError:
+        block = os.urandom(32 * _AT_ONCE)
+        _fresh.extend(block[at : at + 32] for at in range(32, len(block), 32))
+        return block[:32]
 
 
 class Key:
@@ -115,7 +127,7 @@ class Key:
         if len(hashed) != DIGEST_BYTES:
             raise ValueError("a digest has 32 bytes")
         signature = ffi.new("unsigned char[64]")
-        if not lib.secp256k1_schnorrsig_sign32(GLOBAL_CONTEXT.ctx, signature, hashed, self._pair, os.urandom(32)):
+        if not lib.secp256k1_schnorrsig_sign32(GLOBAL_CONTEXT.ctx, signature, hashed, self._pair, _auxiliary()):
             raise ValueError("libsecp256k1 did not sign")
         return bytes(ffi.buffer(signature))
 

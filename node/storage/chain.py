@@ -6,8 +6,7 @@ leaves no gap and two units of one group follow each other.
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import orjson
 
@@ -15,8 +14,7 @@ from core.clock import Clock
 from core.unit import Append, Row
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The place for one more entry: its number in the run, the id of the entry before it ("" for the first).
 
     `at` is its time in Unix seconds, never before the time of the entry before it.

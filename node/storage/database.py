@@ -14,7 +14,7 @@ from core.unit import Condition, Row, Write
 from node.storage.address import is_postgres
 from node.storage.chain import Seal
 from node.storage.error import NotOurDatabase
-from node.storage.group import Grouped, Landed, Unit, Verdicts
+from node.storage.group import Grouped, Taken, Verdicts
 from node.storage.migration import migrate
 from node.storage.plan import asked, compiled
 from node.storage.reader import Readers
@@ -54,11 +54,18 @@ class Database(Grouped):
     def _largest(self) -> int:
         return self._writer.largest
 
-    def _send(self, units: list[Unit], landed: Landed) -> None:
-        def told(verdicts: Verdicts) -> None:  # in the writer's thread: one call for the group, not one for each unit
-            self._loop.call_soon_threadsafe(landed, verdicts)
+    def _send(self, group: Taken) -> None:
+        self._writer.send(self._group(group))
 
-        self._writer.send(Group(units, told))
+    def _group(self, group: Taken) -> Group:
+        def told(verdicts: Verdicts, busy: bool) -> None:  # one call for the group, not one for each unit
+            self._loop.call_soon_threadsafe(group.landed, verdicts, busy)
+
+        return Group(group.units, told, self._following)
+
+    def _following(self) -> Group | None:
+        group = self._take()
+        return None if group is None else self._group(group)
 
     async def select(
         self,

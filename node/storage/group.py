@@ -8,6 +8,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from core.error import Conflict, StoreUncertain, Unavailable, VendoError
@@ -18,7 +19,8 @@ Unit: TypeAlias = tuple[Any, ...]
 """What a writer takes: a step for each write, ledger entries as they are."""
 Verdicts: TypeAlias = list[VendoError | None]
 """For each unit of a group None, or what is wrong with it."""
-Landed: TypeAlias = Callable[[Verdicts], None]
+Landed: TypeAlias = Callable[[Verdicts, bool], None]
+"""Told, in the loop, what became of a group, and whether the writer has taken the next one already."""
 
 _AT_ONCE = 16  # units whose owners hear of them before others get a turn, however large their group was
 
@@ -28,12 +30,19 @@ class _Waiting(NamedTuple):
     done: "asyncio.Future[None]"
 
 
+class Taken(NamedTuple):
+    """A group that is the writer's now."""
+
+    units: list[Unit]
+    landed: Landed
+
+
 class Grouped(ABC):
     """Gathers units and hands them to a writer, one group at a time. Made in the loop in which it is used."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[_Waiting] = []
+        self._waiting: deque[_Waiting] = deque()
         self._landing: deque[tuple[_Waiting, VendoError | None]] = deque()
         self._busy = self._armed = self._closed = False
         self._quiet = asyncio.Event()
@@ -60,7 +69,7 @@ class Grouped(ABC):
         """How many units the next group may have."""
 
     @abstractmethod
-    def _send(self, units: list[Unit], landed: Landed) -> None:
+    def _send(self, group: Taken) -> None:
         """Hand a group to the writer, which tells by `landed`, in the loop, what became of it."""
 
     async def _committed(self, unit: Unit) -> None:
@@ -87,15 +96,26 @@ class Grouped(ABC):
 
     def _flush(self) -> None:
         self._armed = False
-        if not self._waiting or self._busy:
+        if self._busy:
             return
-        most = self._largest
-        group, self._waiting = self._waiting[:most], self._waiting[most:]
-        self._busy = True
-        self._send([waiting.unit for waiting in group], lambda verdicts: self._landed(group, verdicts))
+        group = self._take()
+        if group is not None:
+            self._busy = True
+            self._send(group)
 
-    def _landed(self, group: Sequence[_Waiting], verdicts: Verdicts) -> None:
-        self._busy = False
+    def _take(self) -> Taken | None:
+        """The next group; None if nobody waits. For the loop, and for a writer's thread while that is busy.
+
+        A writer that takes it itself need not wait until the loop gets round to handing it over.
+        """
+        waiting = self._waiting
+        group = [waiting.popleft() for _ in range(min(len(waiting), self._largest))]
+        if not group:
+            return None
+        return Taken([one.unit for one in group], partial(self._landed, group))
+
+    def _landed(self, group: Sequence[_Waiting], verdicts: Verdicts, busy: bool) -> None:
+        self._busy = busy
         self._flush()  # the disk gets its next group first, then the owners of this one hear of it
         done = verdicts.count(None)
         self._units += done

@@ -27,6 +27,7 @@ class _Plan:
         bound: which values are bound, in this order; None if all are, as they come.
         tail: what is bound after them.
         columns: of a question's rows.
+        single: whether it touches one row at most.
         texts: the text for the words that were seen, and so checked.
     """
 
@@ -35,6 +36,7 @@ class _Plan:
     bound: tuple[int, ...] | None = None
     tail: tuple[Value, ...] = ()
     columns: tuple[str, ...] = ()
+    single: bool = True
     texts: dict[_Values, str] = field(default_factory=dict)
 
     def text(self, values: _Values) -> str | None:
@@ -88,16 +90,17 @@ def _write_plan(write: Insert | Update | Delete, values: _Values) -> _Plan | Non
         return _Plan(words=_words(write.table, columns, values), tail=defaults)
     if not _single(values):
         return None
+    single = facts(write.table).finds_one(write.where)
     if isinstance(write, Delete):
         words = _words(write.table, write.where, values)
-        return _Plan(words=words, bound=_bound(write.where, 0, words))
+        return _Plan(words=words, bound=_bound(write.where, 0, words), single=single)
     if write.ceiling is not None:
         return None
     replaced, first = len(write.set), len(write.set) + len(write.add)
     compared = _words(write.table, write.where, write.where.values(), first)
     words = _words(write.table, write.set, write.set.values()) + compared
     bound = (*range(first), *_bound(write.where, first, compared))
-    return _Plan(tuple(range(replaced, first)), words, None if len(bound) == len(values) else bound)
+    return _Plan(tuple(range(replaced, first)), words, None if len(bound) == len(values) else bound, single=single)
 
 
 def planned(write: Insert | Update | Delete, position: int) -> Step:
@@ -123,7 +126,7 @@ def planned(write: Insert | Update | Delete, position: int) -> Step:
         key = (kind, table, *where, *map(type, values))
     plan = _plans.get(key)
     if plan is not None and (text := plan.text(values)) is not None:
-        return Step(text, plan.params(values), rows, table, position)
+        return Step(text, plan.params(values), rows, table, position, plan.single)
     made = step(write, position)
     if plan is None and (plan := _write_plan(write, values)) is not None:
         _keep(key, plan)

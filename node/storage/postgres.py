@@ -9,11 +9,11 @@ from core.error import StoreUncertain
 from core.unit import Condition, Row, Write
 from node.storage.chain import Seal
 from node.storage.fence import Fence
-from node.storage.group import Grouped, Landed, Unit, Verdicts
+from node.storage.group import Grouped, Taken, Verdicts
 from node.storage.migration import migrate_postgres
 from node.storage.postgres_plan import asked, compiled
 from node.storage.postgres_question import count_question
-from node.storage.postgres_reader import PostgresReader
+from node.storage.postgres_reader import AT_ONCE, PostgresReader, unpacked
 from node.storage.postgres_writer import PostgresWriter
 
 _log = logging.getLogger(__name__)
@@ -49,12 +49,12 @@ class PostgresDatabase(Grouped):
     def _largest(self) -> int:
         return self._writer.largest
 
-    def _send(self, units: list[Unit], landed: Landed) -> None:
+    def _send(self, group: Taken) -> None:
         def ended(task: "asyncio.Task[Verdicts]") -> None:
             self._tasks.discard(task)
-            landed(self._verdicts(task, len(units)))
+            group.landed(self._verdicts(task, len(group.units)), False)
 
-        task = self._loop.create_task(self._writer.apply(units))
+        task = self._loop.create_task(self._writer.apply(group.units))
         self._tasks.add(task)
         task.add_done_callback(ended)
 
@@ -82,7 +82,9 @@ class PostgresDatabase(Grouped):
             BadWrite: the question does not fit the schema.
             Unavailable: the database failed or is closed.
         """
-        return await self._reader.rows(asked(table, where or {}, order, limit, columns, distinct))
+        question = asked(table, where or {}, order, limit, columns, distinct)
+        answer = await self._reader.ask(question)
+        return question.ask.rows(answer) if len(answer) <= AT_ONCE else await unpacked(question.ask, answer)
 
     async def count(self, table: str, where: Mapping[str, Condition] | None = None, *, limit: int | None = None) -> int:
         """As `UnitOfWork.count`.
@@ -91,7 +93,7 @@ class PostgresDatabase(Grouped):
             BadWrite: the question does not fit the schema.
             Unavailable: the database failed or is closed.
         """
-        return await self._reader.number(count_question(table, where or {}, limit))
+        return int((await self._reader.ask(count_question(table, where or {}, limit)))[0][0])
 
     async def aclose(self) -> None:
         """Refuse new units, wait until those under way are durable, end the sessions. May be called twice."""

@@ -17,7 +17,7 @@ from node.storage.postgres_question import Ask, Question
 
 _PATIENCE_S = 60.0  # for one answer
 _TOGETHER = 256
-_AT_ONCE = 500  # rows unpacked before others get a turn
+AT_ONCE = 500  # rows unpacked before others get a turn
 _TURN = 16  # answers that are heard before others get a turn
 _SETTINGS = {"application_name": "vendo reader", "default_transaction_read_only": "on"}
 
@@ -49,29 +49,12 @@ class PostgresReader:
         for link in self._idle:
             await close(link)
 
-    async def rows(self, asked: Question) -> list[Row]:
-        """The whole answer.
+    def ask(self, asked: Question) -> "asyncio.Future[list[Any]]":
+        """The whole answer; it fails with BadWrite or Unavailable.
 
         Raises:
-            BadWrite: a value cannot be looked up.
-            Unavailable: the database failed or is closed.
+            Unavailable: this is closed.
         """
-        found = await self._answer(asked)
-        rows = asked.ask.rows(found[:_AT_ONCE])
-        for begin in range(_AT_ONCE, len(found), _AT_ONCE):
-            await asyncio.sleep(0)
-            rows += asked.ask.rows(found[begin : begin + _AT_ONCE])
-        return rows
-
-    async def number(self, asked: Question) -> int:
-        """The one number that is asked for.
-
-        Raises:
-            BadWrite, Unavailable: as `rows`.
-        """
-        return int((await self._answer(asked))[0][0])
-
-    async def _answer(self, asked: Question) -> list[Any]:
         if self._closed:
             raise Unavailable("The database is closed.")
         done: asyncio.Future[list[Any]] = self._loop.create_future()
@@ -79,7 +62,7 @@ class PostgresReader:
         if not self._armed:
             self._armed = True
             self._loop.call_soon(self._send)
-        return await done
+        return done
 
     def _send(self) -> None:
         self._armed = False
@@ -151,3 +134,12 @@ def _refuse(ones: Iterable[_Waiting], error: VendoError) -> None:
     for one in ones:
         if not one.done.done():
             one.done.set_exception(error)
+
+
+async def unpacked(ask: Ask, answer: Sequence[Any]) -> list[Row]:
+    """The rows of a long answer; others get their turn meanwhile."""
+    rows: list[Row] = []
+    for begin in range(0, len(answer), AT_ONCE):
+        rows += ask.rows(answer[begin : begin + AT_ONCE])
+        await asyncio.sleep(0)
+    return rows

@@ -193,13 +193,10 @@ class PostgresWriter:
             self._chain.give_back()  # and all entries anew, without that unit's
 
     def _seal(self, unit: Unit) -> list[Op]:
-        ops = []
-        for position, step in enumerate(unit):
-            if isinstance(step, Append):
-                ops.append(entry_op(self._chain.append(step), position))
-            else:
-                ops.append(step)
-        return ops
+        return [
+            entry_op(self._chain.append(step), position) if isinstance(step, Append) else step
+            for position, step in enumerate(unit)
+        ]
 
     def _is_due(self, units: int) -> bool:
         """Whether this group goes in steps, so that its rows and its COMMIT are timed: one full group of many."""

@@ -106,6 +106,11 @@ class TableFacts:
                 if value is not None:
                     self.check(column, value)
 
+    def finds_one(self, where: Mapping[str, Condition]) -> bool:
+        """Whether no two rows can meet these conditions, since they give a unique key whole."""
+        given = {column for column, value in where.items() if not isinstance(value, Among | Within | None)}
+        return any(given.issuperset(key) for key in self.unique)
+
     def check_question(self, order: Sequence[str], columns: Sequence[str], distinct: bool) -> None:
         """Check what is asked for.
 

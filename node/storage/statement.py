@@ -4,8 +4,10 @@ Only column names that the schema knows reach a text, so nothing from outside ca
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 import orjson
@@ -20,13 +22,47 @@ ENTRY_COLUMNS = ("run", "seq", "id", "prev", "type", "effect_id", "raw")
 
 
 class Step(NamedTuple):
-    """One statement of a unit. `rows` is how many rows it must touch, None for any number."""
+    """One statement of a unit.
+
+    Attributes:
+        rows: how many rows it must touch, None for any number.
+        single: whether it cannot touch more than one.
+    """
 
     sql: str
     params: tuple[Value, ...]
     rows: int | None
     table: str
     position: int
+    single: bool
+
+
+@dataclass(slots=True)
+class Batch:
+    """One statement for many rows. `rows`: how many they must touch in all, None for any number."""
+
+    sql: str
+    rows: int | None
+    params: list[tuple[Value, ...]]
+
+
+def batches(steps: Iterable[Step]) -> Iterator[Batch]:
+    """The same writes, those with one text together. What is written to one table keeps its order.
+
+    Nothing but that order matters: no statement writes to one table and reads another. Only where each row's
+    statement touches one row at most does the sum of all tell whether each touched its own.
+    """
+    tables: dict[str, list[Batch]] = {}
+    for sql, params, rows, table, _, single in steps:
+        of_table = tables.setdefault(table, [])
+        last = of_table[-1] if of_table else None
+        if last is None or last.sql != sql or (last.rows is None) != (rows is None) or not (single or rows is None):
+            of_table.append(Batch(sql, rows, [params]))
+            continue
+        last.params.append(params)
+        if last.rows is not None and rows is not None:
+            last.rows += rows
+    return chain.from_iterable(tables.values())
 
 
 Unit: TypeAlias = tuple[Step | Append, ...]
@@ -153,17 +189,17 @@ def step(write: Insert | Update | Delete, position: int) -> Step:
         about.check_insert(write.row)
         sql, defaults = insert_sql(write.table, tuple(write.row), write.or_ignore)
         params = (*write.row.values(), *defaults)
-        return Step(sql, params, None if write.or_ignore else 1, write.table, position)
+        return Step(sql, params, None if write.or_ignore else 1, write.table, position, True)
     if isinstance(write, Update):
         about.check_update(write)
         shape, given = _where(about, write.where)
         sql, again = _update_sql(write.table, shape, tuple(write.set), tuple(write.add), write.ceiling)
         changed = {**write.set, **write.add}
         params = (*changed.values(), *given, *(changed[column] for column in again))
-        return Step(sql, params, write.rows, write.table, position)
+        return Step(sql, params, write.rows, write.table, position, about.finds_one(write.where))
     about.check_where(write.where)
     shape, given = _where(about, write.where)
-    return Step(_delete_sql(write.table, shape), given, write.rows, write.table, position)
+    return Step(_delete_sql(write.table, shape), given, write.rows, write.table, position, about.finds_one(write.where))
 
 
 ENTRY_SQL, _ = insert_sql("entry", ENTRY_COLUMNS, False)

@@ -21,7 +21,7 @@ from core.unit import Append, Row, Value
 from node.storage.chain import Chain, Seal
 from node.storage.error import BadWrite, StoreFailed, StoreFull, clash, missed
 from node.storage.group import Verdicts
-from node.storage.statement import ENTRY_COLUMNS, ENTRY_SQL, Unit, is_unique_clash
+from node.storage.statement import ENTRY_COLUMNS, ENTRY_SQL, Step, Unit, batches, is_unique_clash
 
 _log = logging.getLogger(__name__)
 
@@ -32,15 +32,17 @@ _DISK_SHARE = 1 / 3  # of the time for a group's rows: while COMMIT takes longer
 _CAREFUL_GROUPS = 16  # after one in which a unit did not fit
 _NEWEST = "SELECT seq, id, raw FROM entry WHERE run = ? ORDER BY seq DESC LIMIT 1"
 
+_MISFITS = (OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.ProgrammingError)  # of values
 _ENTRY: Callable[[Row], tuple[Value, ...]] = operator.itemgetter(*ENTRY_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Units that share a COMMIT, and whom to tell (called in the writer's thread)."""
+    """Units that share a COMMIT, whom to tell, and where the next group is. Both are called in the writer's thread."""
 
     units: Sequence[Unit]
-    landed: Callable[[Verdicts], None]
+    landed: Callable[[Verdicts, bool], None]
+    following: "Callable[[], Group | None]"
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -52,7 +54,12 @@ def connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(
         where, uri=True, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=_BUSY_MS / 1000
     )
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-16384", "temp_store=MEMORY"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "cache_size=-16384",
+        "temp_store=MEMORY",
+    ):
         db.execute(f"PRAGMA {pragma}")
     return db
 
@@ -120,13 +127,22 @@ class Writer:
             if group is None:
                 break
             written = True
-            verdicts = self._outcome(group.units)
-            try:
-                group.landed(verdicts)
-            except RuntimeError:  # the loop was closed without aclose: nobody waits any more
+            if not self._work(group):
                 break
         if self._db is not None:
             self._db.close()
+
+    def _work(self, first: Group) -> bool:
+        """Apply groups until nobody waits; false if the loop is gone."""
+        group: Group | None = first
+        while group is not None:
+            verdicts, following = self._outcome(group.units), group.following()
+            try:
+                group.landed(verdicts, following is not None)
+            except RuntimeError:  # the loop was closed without aclose: nobody waits any more
+                return False
+            group = following
+        return True
 
     def _outcome(self, units: Sequence[Unit]) -> Verdicts:
         try:
@@ -195,15 +211,29 @@ class Writer:
         if self._careful:
             self._careful -= 1
             return None
-        for unit in units:
-            if self._verdict(db, unit) is not None:
-                self._careful = _CAREFUL_GROUPS
-                db.execute("ROLLBACK")
-                self._chain.give_back()
-                db.execute("BEGIN IMMEDIATE")
-                return None
+        if not self._together(db, units):
+            self._careful = _CAREFUL_GROUPS
+            db.execute("ROLLBACK")
+            self._chain.give_back()
+            db.execute("BEGIN IMMEDIATE")
+            return None
         self._chain.keep()
         return [None] * len(units)
+
+    def _together(self, db: sqlite3.Connection, units: Sequence[Unit]) -> bool:
+        """Apply them table by table, many rows at a call; false if something did not fit."""
+        try:
+            steps = [self._sealed(step) if isinstance(step, Append) else step for unit in units for step in unit]
+            for batch in batches(steps):
+                touched = db.executemany(batch.sql, batch.params).rowcount
+                if batch.rows is not None and touched != batch.rows:
+                    return False
+        except (*_MISFITS, sqlite3.IntegrityError, VendoError):
+            return False
+        return True
+
+    def _sealed(self, entry: Append, position: int = 0) -> Step:
+        return Step(ENTRY_SQL, _ENTRY(self._chain.append(entry)), 1, "entry", position, True)
 
     def _carefully(self, db: sqlite3.Connection, units: Sequence[Unit]) -> Verdicts:
         """Each unit behind a savepoint of its own; those that do not fit are left out. Engine errors go up."""
@@ -224,7 +254,7 @@ class Writer:
         """Apply a unit; None if it fits. Errors of the engine itself go up: they end the group."""
         try:
             return self._steps(db, unit)
-        except (OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.ProgrammingError) as error:
+        except _MISFITS as error:
             return BadWrite(f"A value cannot be stored: {type(error).__name__}.")
         except VendoError as error:  # from the seal
             return error
@@ -232,11 +262,7 @@ class Writer:
     def _steps(self, db: sqlite3.Connection, unit: Unit) -> VendoError | None:
         execute = db.execute
         for position, step in enumerate(unit):
-            if isinstance(step, Append):
-                sql, params, table = ENTRY_SQL, _ENTRY(self._chain.append(step)), "entry"
-                rows: int | None = 1
-            else:
-                sql, params, rows, table, _ = step
+            sql, params, rows, table, *_ = self._sealed(step, position) if isinstance(step, Append) else step
             try:
                 touched = execute(sql, params).rowcount
             except sqlite3.IntegrityError as error:
