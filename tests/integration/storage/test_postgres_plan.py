@@ -4,8 +4,12 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
+from core.clock import SystemClock
 from core.unit import Among, Condition, Delete, Insert, Update, Within, Write
+from node.storage.chain import unsigned_seal
+from node.storage.database import open_database
 from node.storage.postgres_link import Link, close, connect
 from node.storage.postgres_question import count_question, question
 from node.storage.postgres_statement import op
@@ -15,9 +19,36 @@ from tests.postgres_part import fresh_database
 pytestmark = pytest.mark.needs("postgres")
 
 
+STATES = ("new", "dead", "done")
+
+
+def many(number: int) -> list[Write]:
+    """Rows of many agents: what belongs to one of them is a small part, and the planner is to know that."""
+    mine = {"agent": f"a{number % 200}", "envelope_id": f"e{number}", "cause": "message"}
+    state = STATES[number % 3]
+    ended = {"ended_at": number} if state == "done" else {}
+    letter = {"source": "", "sender": "", "payload": "", "at": number, "state": state}
+    return [
+        Insert("tick", {"id": f"t{number}", "at_ms": number, "duration_ms": 1, **mine}),
+        Insert("inbox", {**mine, **letter, **ended}),
+    ]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def filled() -> str:
+    url = await fresh_database()
+    base = await open_database(url, seal=unsigned_seal, clock=SystemClock())
+    await base.commit([write for number in range(2_000) for write in many(number)])
+    await base.aclose()
+    link = await connect(url)
+    await link.execute("ANALYZE tick, inbox")
+    await close(link)
+    return url
+
+
 @pytest.fixture
-async def link() -> AsyncIterator[Link]:
-    found = await connect(await fresh_database())
+async def link(filled: str) -> AsyncIterator[Link]:
+    found = await connect(filled)
     yield found
     await close(found)
 
