@@ -18,8 +18,8 @@ import aiohttp
 
 from core.unit import Insert, Write
 from node import app, launch
-from node.agent import library
 from node.agent.buyer import Buyer
+from node.agent.load import library
 from node.storage.database import Database
 
 arrived: list[tuple[float, str]] = []

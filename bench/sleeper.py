@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from node import app, launch
-from node.agent.inbox import envelope
+from node.agent.inbox.row import envelope
 
 REST_S, WAIT_S, BETWEEN_S = 3.0, 5.0, 0.02
 

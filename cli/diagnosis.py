@@ -18,8 +18,8 @@ import aiohttp
 
 from core.error import VendoError
 from node import config
-from node.agent.library import for_replay
-from node.agent.loader import FOLDER
+from node.agent.load.library import for_replay
+from node.agent.load.loader import FOLDER
 from node.home import CONTROL, KEYS, TOKEN, Lock, database_of
 from node.identity.keystore import Locked, read_keys
 from node.storage.address import shown

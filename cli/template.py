@@ -10,7 +10,7 @@ from pathlib import Path
 from core.error import Conflict, InvalidInput
 from node.error import HomeMissing
 
-AGENTS = "agents"  # as node.agent.loader names it, and a test holds them equal: importing it would cost a second
+AGENTS = "agents"  # as node.agent.load.loader names it, and a test holds them equal: importing it would cost a second
 KINDS = ("python", "webhook", "command")
 _SAMPLES = Path(__file__).with_name("sample")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")

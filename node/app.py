@@ -33,11 +33,11 @@ from fs.namespace import Namespace
 from fs.service.compute import Market
 from fs.service.treasury import Treasurer
 from node.agent.doorman import Doorman
-from node.agent.engine import Engine
-from node.agent.library import PURPOSE, Library
+from node.agent.load.library import PURPOSE, Library
 from node.agent.presence import Face, Presence
-from node.agent.redactor import Redactor
+from node.agent.replay.redactor import Redactor
 from node.agent.roster import Roster
+from node.agent.tick.engine import Engine
 from node.agent.view import BudgetView, LedgerView, agents
 from node.collector import Collector
 from node.config import AgentSection, Config
@@ -45,7 +45,6 @@ from node.error import ConfigInvalid
 from node.gate.gate import NodeGate
 from node.gate.limits import Limits
 from node.hosting import settings_of
-from node.household import Announcing
 from node.http.control import ControlPlane
 from node.http.front import RelayFront
 from node.http.hook import HookDoor
@@ -65,7 +64,8 @@ from node.mount import Parts, agent_namespace, operator_namespace
 from node.overview import RelayOverview
 from node.relay import OwnRelay
 from node.service import Service as Running
-from node.sharing import CLOCKS_DIFFER_S, shared
+from node.share.household import Announcing
+from node.share.sharing import CLOCKS_DIFFER_S, shared
 from node.storage.database import Database, Store
 from node.toll import CashuToll
 from node.transit import Transit, transit_of
@@ -86,7 +86,7 @@ from wallet.fx import Fixed, Fx, Oracle
 from wallet.wallet import Wallet
 
 if TYPE_CHECKING:
-    from node.company import Company
+    from node.share.company import Company
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from core.error import InvalidInput
 from core.money import MICRO, MicroUsd, Money, Msat
-from node.agent.limit import Own, TickLimits
-from node.agent.overflow import MOST_DEAD, MOST_DEPTH, Overflow, Policy
+from node.agent.inbox.overflow import MOST_DEAD, MOST_DEPTH, Overflow, Policy
+from node.agent.tick.limit import Own, TickLimits
 from node.error import ConfigInvalid, HomeMissing
 from node.hosting import RelaySection
 from node.storage.address import OWN_FILE, check_database, has_password

@@ -15,14 +15,14 @@ import aiohttp
 
 from core.clock import SystemClock
 from node import home as homes
-from node.agent.redactor import secrets_in
+from node.agent.replay.redactor import secrets_in
 from node.app import Node, Outside
 from node.config import Config, load
 from node.gate.ledger import ledger_seal
 from node.identity.passphrase import shield
 from node.line import LineFormatter
 from node.service import serve as run_services
-from node.sharing import join
+from node.share.sharing import join
 from node.storage.database import open_database
 from node.workshop import workshop
 from relays.key import Keyring

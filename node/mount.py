@@ -29,8 +29,8 @@ from fs.service.treasury import Treasurer
 from fs.service.upkeep import upkeep_service
 from fs.service.wallet import wallet_service
 from node.agent.goal import AgentGoals
-from node.agent.limit import TickLimits
 from node.agent.log import AgentLog
+from node.agent.tick.limit import TickLimits
 from node.agent.view import AgentView
 from node.message.service import OPERATOR, AgentMessenger, Messages
 from node.upkeep import Upkeep

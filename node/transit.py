@@ -20,10 +20,10 @@ from core.error import InvalidInput, NotFound, Unavailable
 from core.identifier import PubKey
 from core.unit import Among, UnitOfWork
 from dvm.job import ENDED, State
-from node.agent.engine import Engine
-from node.agent.inbox import AGENT_CALLER
-from node.agent.loader import Loader
+from node.agent.inbox.row import AGENT_CALLER
+from node.agent.load.loader import Loader
 from node.agent.roster import Roster
+from node.agent.tick.engine import Engine
 from node.backup.arrive import Arrival, Wish
 from node.backup.depart import HISTORY, Departure
 from node.backup.manifest import AgentManifest, seal_draft

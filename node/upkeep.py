@@ -11,7 +11,7 @@ from node.backup.copy import Homecoming, Jobs, Ledger, Money
 from node.backup.manifest import seal_draft_of
 from node.config import Config
 from node.disk import Disk, writers_of
-from node.retention import Retention
+from node.retention.service import Retention
 from node.service import Service
 from relays.key import Key
 

@@ -8,15 +8,15 @@ from core.identifier import EffectId
 from core.unit import UnitOfWork, Write
 from fs.namespace import Changed
 from fs.session import Session, Then
-from node.agent.agenda import AgentAlarms, AgentInterests
-from node.agent.bell import Alarms
-from node.agent.event import Event
-from node.agent.herald import Herald
-from node.agent.inbox import agent_of
-from node.agent.intake import Intake
-from node.agent.mailbox import AgentInbox
-from node.agent.news import file_changed, job_ended, job_moved, paid
-from node.agent.porter import AgentHooks, Porter
+from node.agent.inbox.intake import Intake
+from node.agent.inbox.mailbox import AgentInbox
+from node.agent.inbox.row import agent_of
+from node.agent.wake.agenda import AgentAlarms, AgentInterests
+from node.agent.wake.bell import Alarms
+from node.agent.wake.event import Event
+from node.agent.wake.herald import Herald
+from node.agent.wake.news import file_changed, job_ended, job_moved, paid
+from node.agent.wake.porter import AgentHooks, Porter
 from node.config import InboxSection
 from wallet.model import OperationView
 

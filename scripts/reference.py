@@ -16,9 +16,9 @@ from core.error import VendoError
 from dvm import buyer, seller
 from dvm.job import State
 from fs.tree import File, Folder
-from node import tenure
 from node.config import TEMPLATE, Config
 from node.mount import Parts, agent_namespace, operator_namespace
+from node.share import tenure
 from wallet import payment
 
 FOLDERS = ("core", "relays", "wallet", "dvm", "fs", "node", "cli")

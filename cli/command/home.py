@@ -103,7 +103,7 @@ def init(
 
 def _join(out: Output, home: Path, beside: Path, port: int | None) -> None:
     """`vendo init --join`: a home for one more process of a node."""
-    from node.offshoot import join
+    from node.share.offshoot import join
 
     made = join(home, beside, port or 0)
     out.answer({"home": str(home), "beside": str(beside)})

@@ -20,8 +20,8 @@ from core.error import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from node.agent.program import AnyProgram
-    from node.agent.recording import Recording
-    from node.agent.replay import Comparison
+    from node.agent.replay.recording import Recording
+    from node.agent.replay.rerun import Comparison
 
 _TOLD = 25
 _MARK = {"same": "same", "different": "DIFFERENT", "unclear": "unclear"}
@@ -78,7 +78,7 @@ def replay(
 
 
 def _decoded(body: bytes) -> "Recording":
-    from node.agent.notation import decode
+    from node.agent.replay.notation import decode
 
     return decode(body)
 
@@ -126,8 +126,8 @@ class _Bench:
         """
         import asyncio
 
-        from node.agent.redactor import Redactor, secrets_in
-        from node.agent.replay import UNCLEAR, Comparison, TimeOver, replay
+        from node.agent.replay.redactor import Redactor, secrets_in
+        from node.agent.replay.rerun import UNCLEAR, Comparison, TimeOver, replay
 
         if isinstance(recording, _Unread):
             return Comparison(recording.tick_id, UNCLEAR, 0, False, None, recording.message)
@@ -142,7 +142,7 @@ class _Bench:
             return Comparison(recording.start.tick_id, UNCLEAR, 0, changed, None, note)
 
     def _program(self, name: str) -> "AnyProgram":
-        from node.agent.source import load_source
+        from node.agent.load.source import load_source
 
         if name not in self._programs:
             if self._file is not None:
@@ -155,7 +155,7 @@ class _Bench:
 def _installed(home: Path, name: str) -> "AnyProgram":
     """The program that agents of a home run under this name."""
     from node.agent.error import NoProgram
-    from node.agent.library import for_replay
+    from node.agent.load.library import for_replay
 
     found: AnyProgram | None = for_replay(home).get(name)
     if found is None:
@@ -166,7 +166,7 @@ def _installed(home: Path, name: str) -> "AnyProgram":
 @contextmanager
 def _limit(seconds: float) -> Iterator[None]:
     """Ends even code that never awaits: it is told again and again, and in the end the command ends with it."""
-    from node.agent.replay import TimeOver
+    from node.agent.replay.rerun import TimeOver
 
     if threading.current_thread() is not threading.main_thread():  # only there can code be interrupted
         yield

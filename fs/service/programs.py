@@ -10,7 +10,7 @@ from fs.tree import File, Folder, Tree, json_bytes, json_object, json_reader
 
 
 class Programs(Protocol):
-    """The node's programs: `node.agent.library.Library`."""
+    """The node's programs: `node.agent.load.library.Library`."""
 
     def rows(self) -> Sequence[Mapping[str, Any]]:
         """All of them."""

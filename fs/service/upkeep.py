@@ -10,7 +10,7 @@ from fs.tree import File, Folder, Tree, json_bytes, json_object, json_reader
 
 
 class Keeping(Protocol):
-    """Retention: `node.retention.Retention`."""
+    """Retention: `node.retention.service.Retention`."""
 
     async def run_once(self, *, dry: bool) -> Mapping[str, Any]:
         """A bounded piece of it: per table how many rows went, and whether more is left."""

@@ -25,18 +25,18 @@ from core.unit import Row
 from fs.feed import Feed
 from fs.namespace import Access, Mount, Namespace
 from fs.protocol import FileService
-from node.agent.bell import Alarms
-from node.agent.guard import Guard
-from node.agent.inbox import DONE, Waiting, envelope
-from node.agent.lap import LIVING, Lap
+from node.agent.inbox.row import DONE, Waiting, envelope
 from node.agent.lifecycle import INITIALIZE, Lifecycle
-from node.agent.limit import Own, TickLimits
-from node.agent.means import Means
+from node.agent.load.source import load_file
 from node.agent.program import AnyProgram
-from node.agent.source import load_file
 from node.agent.stand import BenchClock, Tick, surroundings
 from node.agent.state import loaded
-from node.agent.tick import TickRunner
+from node.agent.tick.guard import Guard
+from node.agent.tick.lap import LIVING, Lap
+from node.agent.tick.limit import Own, TickLimits
+from node.agent.tick.means import Means
+from node.agent.tick.runner import TickRunner
+from node.agent.wake.bell import Alarms
 from node.storage.memory import MemoryDatabase
 
 NAME = "agent"

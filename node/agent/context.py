@@ -1,7 +1,7 @@
 """What a program has in one tick: its state, its files, its own memory, and ways to ask for more.
 
 All of it goes through the tick's tape, so that a recorded tick can be run again. What is asked for is only gathered
-(`node/agent/stage.py`); the tick's one commit does it, or nothing of it. Pure.
+(`node/agent/tick/stage.py`); the tick's one commit does it, or nothing of it. Pure.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,11 +13,11 @@ from pydantic import BaseModel
 
 from core.error import InvalidInput, VendoError
 from core.identifier import PubKey, derived_id
-from node.agent.alarm import check_id
 from node.agent.file import Files, Namespaces
 from node.agent.memory import Keep, Memory
-from node.agent.stage import MAX_RECORD_BYTES, MAX_RECORDS, AlarmWish, InterestWish, Stage, ask, json_text, named
-from node.agent.tape import Fetch, Tape
+from node.agent.replay.tape import Fetch, Tape
+from node.agent.tick.stage import MAX_RECORD_BYTES, MAX_RECORDS, AlarmWish, InterestWish, Stage, ask, json_text, named
+from node.agent.wake.alarm import check_id
 from relays.key import npub
 
 __all__ = ["C", "Context", "Files", "Keep", "Memory", "Namespaces", "S", "Stage"]
@@ -139,7 +139,7 @@ class Context(Generic[S, C]):
             at_ms: Unix ms; once, or the first time with `every_ms`.
             after_ms: the same, counted from now.
             every_ms: again and again, at least a second apart.
-            cron: by the clock, as `node.agent.cron.read_cron` takes it.
+            cron: by the clock, as `node.agent.wake.cron.read_cron` takes it.
             payload: what the trigger says.
 
         Raises:
@@ -168,7 +168,7 @@ class Context(Generic[S, C]):
         Args:
             interest: its id; another one of this id is replaced.
             event: a type, e.g. `payment.received`, the beginning of one with `.*`, or `*`.
-            pattern: what the event's fields must be, as `node/agent/interest.py` has it.
+            pattern: what the event's fields must be, as `node/agent/wake/interest.py` has it.
 
         Raises:
             InvalidInput: a value that is none.

@@ -5,17 +5,17 @@ from dataclasses import dataclass, field
 
 from core.error import InvalidInput
 from core.unit import Condition, Row, Update, Value, Write
-from node.agent import reel
-from node.agent.estate import settle
-from node.agent.harvest import harvest
-from node.agent.lap import DELETED, Attempt, Lap, tick_row
-from node.agent.limit import bounds
 from node.agent.log import record
-from node.agent.means import Means
 from node.agent.program import Program
-from node.agent.recording import End
+from node.agent.replay import reel
+from node.agent.replay.recording import End
 from node.agent.state import kept
-from node.agent.supervision import Failure
+from node.agent.tick.harvest import harvest
+from node.agent.tick.lap import DELETED, Attempt, Lap, tick_row
+from node.agent.tick.limit import bounds
+from node.agent.tick.means import Means
+from node.agent.tick.supervision import Failure
+from node.agent.wake.estate import settle
 
 TERMINATE = "terminate"
 

@@ -9,8 +9,8 @@ from core.identifier import derived_id
 from fs.namespace import Namespace
 from fs.protocol import Stat
 from fs.session import Batch, Role, Session
-from node.agent.stage import Stage
-from node.agent.tape import Tape
+from node.agent.replay.tape import Tape
+from node.agent.tick.stage import Stage
 
 Namespaces: TypeAlias = Callable[[str], Namespace]
 

@@ -15,15 +15,15 @@ from core.identifier import PubKey
 from core.unit import Condition, Insert, Row, Update, Value
 from node.agent.error import AgentStatus
 from node.agent.farewell import say_farewell
-from node.agent.guard import attempted
-from node.agent.inbox import envelope
-from node.agent.lap import ACTIVE, DELETED, DORMANT, FROZEN, LIVING, QUARANTINED, STOPPED
-from node.agent.limit import Own, bounds
+from node.agent.inbox.row import envelope
 from node.agent.log import record, topic
-from node.agent.means import Means
 from node.agent.program import AnyProgram, program_of
 from node.agent.state import NONE, config_text, configured, loaded
-from node.agent.supervision import HEALS, Failure, reason_code
+from node.agent.tick.guard import attempted
+from node.agent.tick.lap import ACTIVE, DELETED, DORMANT, FROZEN, LIVING, QUARANTINED, STOPPED
+from node.agent.tick.limit import Own, bounds
+from node.agent.tick.means import Means
+from node.agent.tick.supervision import HEALS, Failure, reason_code
 
 log = logging.getLogger(__name__)
 

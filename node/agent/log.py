@@ -9,9 +9,9 @@ import orjson
 from core.unit import Among, Condition, Insert, Row, UnitOfWork, Within
 from fs.feed import Feed
 from fs.protocol import Record
-from node.agent import reel
 from node.agent.error import NotRecorded, RecordingDamaged, RecordingNewer
-from node.agent.transcript import transcript
+from node.agent.replay import reel
+from node.agent.replay.transcript import transcript
 
 PAGE = 200
 _LOOK_AGAIN_S = 15.0
@@ -73,7 +73,7 @@ class AgentLog:
 
         Raises:
             NotRecorded: there is none.
-            RecordingDamaged, RecordingNewer: as `node.agent.reel.load`.
+            RecordingDamaged, RecordingNewer: as `node.agent.replay.reel.load`.
         """
         return reel.whole(await reel.load(self._unit, self._agent, tick_id))
 

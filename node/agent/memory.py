@@ -4,8 +4,8 @@ from typing import Any, Protocol
 
 import orjson
 
-from node.agent.stage import MAX_ITEM_BYTES, Stage, ask, json_text, named
-from node.agent.tape import Tape
+from node.agent.replay.tape import Tape
+from node.agent.tick.stage import MAX_ITEM_BYTES, Stage, ask, json_text, named
 
 
 class Keep(Protocol):

@@ -22,7 +22,7 @@ from core.clock import Clock
 from core.error import InvalidInput, NotFound, VendoError
 from core.identifier import PubKey
 from core.unit import Among, Condition, Delete, Insert, Row, UnitOfWork, Update, Value, Within, Write
-from node.agent.limit import Own
+from node.agent.tick.limit import Own
 from node.config import AgentSection
 from node.error import AgentConfigured, AgentTaken
 from node.message.admission import Rules
@@ -67,7 +67,7 @@ class Keys(Voices, Protocol):
 
 
 class Maker(Protocol):
-    """Where agents live: `node.agent.engine.Engine`."""
+    """Where agents live: `node.agent.tick.engine.Engine`."""
 
     def check(self, program: str, config: Mapping[str, Any] | None = None, own: Own | None = None) -> None:
         """Whether an agent can be made of these.

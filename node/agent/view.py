@@ -8,7 +8,7 @@ import orjson
 from core.clock import Clock
 from core.error import NotFound
 from core.unit import Among, Row, UnitOfWork
-from node.agent.limit import TickLimits, bounds, shown
+from node.agent.tick.limit import TickLimits, bounds, shown
 
 _COUNTED = 1_000
 

@@ -18,10 +18,10 @@ from core.error import InvalidInput, Unavailable
 from core.identifier import PubKey
 from core.unit import Row, UnitOfWork, Write
 from node.agent.error import AgentStatus
-from node.agent.inbox import NEW
-from node.agent.lap import FROZEN
+from node.agent.inbox.row import NEW
 from node.agent.program import AnyProgram, Programs
 from node.agent.state import config_text
+from node.agent.tick.lap import FROZEN
 from node.backup.customs import Luggage, examine
 from node.backup.error import MountMissing
 from node.backup.luggage import SHELF, WORK
@@ -35,7 +35,7 @@ from relays.signer import Signer
 
 
 class Lives(Protocol):
-    """Where agents live: `node.agent.engine.Engine`."""
+    """Where agents live: `node.agent.tick.engine.Engine`."""
 
     def fits(self, code: AnyProgram, config: str, version: int, state: str) -> None:
         """Whether an agent of this code can go on with these settings and this state."""

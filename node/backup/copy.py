@@ -26,10 +26,10 @@ import orjson
 from core.clock import Clock
 from core.error import InvalidInput, VendoError
 from core.unit import Condition, Delete, Insert, Row, UnitOfWork, Update, Within, Write
-from node.agent.alarm import TABLE as ALARMS
-from node.agent.alarm import following, ring
-from node.agent.inbox import DEAD, NEW
-from node.agent.inbox import TABLE as INBOX
+from node.agent.inbox.row import DEAD, NEW
+from node.agent.inbox.row import TABLE as INBOX
+from node.agent.wake.alarm import TABLE as ALARMS
+from node.agent.wake.alarm import following, ring
 from node.backup.unpack import RESTORED
 
 log = logging.getLogger(__name__)

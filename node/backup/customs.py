@@ -9,7 +9,7 @@ import orjson
 
 from core.identifier import PubKey, is_hex64
 from core.unit import Row
-from node.agent.source import MAX_SOURCE
+from node.agent.load.source import MAX_SOURCE
 from node.backup.archive import Part
 from node.backup.check import MAX_CHUNK
 from node.backup.error import BackupDamaged, BackupForged, BackupRoom, BackupUnsafe

@@ -20,10 +20,10 @@ from core.error import NotFound
 from core.identifier import PubKey
 from core.unit import Among, Condition, Row, UnitOfWork, Within
 from node.agent.error import AgentStatus, NoProgram
-from node.agent.inbox import DEAD, NEW
-from node.agent.lap import DELETED, FROZEN
+from node.agent.inbox.row import DEAD, NEW
+from node.agent.load.source import safe_source
 from node.agent.program import Programs
-from node.agent.source import safe_source
+from node.agent.tick.lap import DELETED, FROZEN
 from node.backup.luggage import (
     AGENT_PART,
     ENDED_DAYS,
@@ -55,7 +55,7 @@ _PAGE = 500
 
 
 class Lives(Protocol):
-    """Where agents live: `node.agent.engine.Engine`."""
+    """Where agents live: `node.agent.tick.engine.Engine`."""
 
     def hold(self, name: str) -> AbstractAsyncContextManager[None]:
         """No tick of it runs within."""

@@ -16,12 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from core.error import InvalidInput
 from core.identifier import is_hex64
 from core.unit import Row
-from node.agent.alarm import CRON, EVERY, MAX_ALARMS, MAX_PAYLOAD, MOST_MISSED, ONCE, SHORTEST_MS, check_id
-from node.agent.cron import LAST_MS, read_cron
-from node.agent.hook import MAX_HOOKS, Scheme, check_name
-from node.agent.inbox import DEAD, DISCARDED, DONE, DROPPED, EXPIRED, NEW
-from node.agent.interest import MAX_INTERESTS, check_type, watch
-from node.agent.overflow import Overflow
+from node.agent.inbox.overflow import Overflow
+from node.agent.inbox.row import DEAD, DISCARDED, DONE, DROPPED, EXPIRED, NEW
+from node.agent.wake.alarm import CRON, EVERY, MAX_ALARMS, MAX_PAYLOAD, MOST_MISSED, ONCE, SHORTEST_MS, check_id
+from node.agent.wake.cron import LAST_MS, read_cron
+from node.agent.wake.hook import MAX_HOOKS, Scheme, check_name
+from node.agent.wake.interest import MAX_INTERESTS, check_type, watch
 from node.backup.error import BackupDamaged
 from node.backup.manifest import Kind, TableFacts
 from node.config import AgentSection

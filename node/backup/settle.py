@@ -6,11 +6,11 @@ import orjson
 
 from core.identifier import PubKey
 from core.unit import Delete, Insert, Row, Update, Value, Write
-from node.agent.harvest import size, text_size
-from node.agent.inbox import envelope
-from node.agent.lap import ACTIVE, FROZEN, QUARANTINED, STOPPED
+from node.agent.inbox.row import envelope
 from node.agent.lifecycle import INITIALIZE
 from node.agent.state import config_text
+from node.agent.tick.harvest import size, text_size
+from node.agent.tick.lap import ACTIVE, FROZEN, QUARANTINED, STOPPED
 from node.backup.customs import Luggage
 from node.backup.luggage import TABLES
 from node.config import AgentSection

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.agent.error import NoProgram
+from node.agent.load.source import load_source
 from node.agent.program import AnyProgram, Programs, program_of
-from node.agent.source import load_source
 from node.backup.customs import Luggage
 from node.backup.error import CodeDiffers
 from node.backup.luggage import RUNS_ITS_SETTINGS
 
-PROGRAMS = "agents"  # the folder, as `node.agent.loader.FOLDER`
+PROGRAMS = "agents"  # the folder, as `node.agent.load.loader.FOLDER`
 
 
 @dataclass(frozen=True, slots=True)

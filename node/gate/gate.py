@@ -57,7 +57,7 @@ class LedgerUnit(UnitOfWork, Protocol):
 
 
 class Shared(Protocol):
-    """This process among others that share its database: `node.company.Company`."""
+    """This process among others that share its database: `node.share.company.Company`."""
 
     @property
     def slot(self) -> int:

@@ -29,7 +29,7 @@ _LONGEST = 64 << 20
 
 
 class Peers(Protocol):
-    """The processes that share the database: `node.company.Company`."""
+    """The processes that share the database: `node.share.company.Company`."""
 
     @property
     def leads(self) -> bool:

@@ -8,8 +8,8 @@ from aiohttp import web
 from core.error import VendoError
 from fs.tree import json_bytes
 from node.agent.error import HookBusy, HookUnknown, InboxFull
-from node.agent.hook import MAX_CALL, Call
-from node.agent.porter import QUEUED, Porter
+from node.agent.wake.hook import MAX_CALL, Call
+from node.agent.wake.porter import QUEUED, Porter
 from node.http.error import MethodNotAllowed, TooManyCalls, TooSlow
 from node.http.guard import HEADERS, problem, read_body
 

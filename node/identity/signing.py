@@ -18,7 +18,7 @@ from core.error import Conflict, VendoError
 from core.identifier import EffectId, EventId, PubKey
 from core.unit import UnitOfWork, Write
 from fs.service.identity import StagedSignature
-from node.agent.inbox import envelope
+from node.agent.inbox.row import envelope
 from node.identity.registry import Identities
 from relays.error import KindForbidden
 from relays.event import Draft, Event, Tags, digest

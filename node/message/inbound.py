@@ -18,8 +18,8 @@ from core.identifier import PubKey
 from core.unit import Condition, UnitOfWork, Within, Write
 from dvm.admission import Meter
 from node.agent.error import InboxFull
-from node.agent.inbox import envelope
-from node.agent.intake import Intake
+from node.agent.inbox.intake import Intake
+from node.agent.inbox.row import envelope
 from node.message.admission import Door, Verdict, unfit, work_of
 from node.message.ear import Ear, Listener
 from node.message.fairness import Bucket, FairQueue

@@ -17,7 +17,7 @@ from core.unit import Among, Insert, UnitOfWork, Update
 from fs.feed import Feed
 from fs.protocol import Record
 from fs.service.nostr import StagedMessage
-from node.agent.intake import Intake
+from node.agent.inbox.intake import Intake
 from node.collector import Collector
 from node.message.admission import Door, Rules, read_rules
 from node.message.afar import Afar

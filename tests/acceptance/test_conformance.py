@@ -14,12 +14,12 @@ from fs.namespace import Access, Mount, Namespace
 from fs.service.inbox import inbox_service
 from fs.service.logs import logs_service
 from fs.session import Role, Session
-from node.agent.bell import Alarms
-from node.agent.inbox import envelope
-from node.agent.intake import Intake
-from node.agent.mailbox import AgentInbox
-from node.agent.overflow import Overflow
+from node.agent.inbox.intake import Intake
+from node.agent.inbox.mailbox import AgentInbox
+from node.agent.inbox.overflow import Overflow
+from node.agent.inbox.row import envelope
 from node.agent.program import Trigger
+from node.agent.wake.bell import Alarms
 from node.storage.chain import unsigned_seal
 from node.storage.memory import MemoryDatabase
 from tests.move_part import OTHER_WORDS, Port

@@ -17,10 +17,10 @@ import pytest
 import pytest_asyncio
 
 from cli.demo.checker import Mint, Party, read_jobs, restored_balance
-from node.agent.claim import IDLE_S
 from node.gate.verify import verify_rows
+from node.share.claim import IDLE_S
+from node.share.tenure import turn
 from node.storage.seat import Place as Seat
-from node.tenure import turn
 from relays.event import parse, verify
 from relays.key import Key
 from relays.nip17 import unwrap

@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from node.agent.load.source import load_file
 from node.agent.outside.clerk import _CALLS
-from node.agent.source import load_file
 from tests.integration.agent.outside_part import SECRET, outskirts
 from tests.market_part import free_port
 

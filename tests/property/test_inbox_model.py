@@ -20,14 +20,14 @@ from core.identifier import PubKey
 from fs.feed import Feed
 from fs.namespace import Namespace
 from fs.session import Role, Session
-from node.agent.engine import Engine
 from node.agent.error import AgentStatus, InboxFull
-from node.agent.inbox import envelope
-from node.agent.intake import Intake
-from node.agent.limit import TickLimits
-from node.agent.mailbox import AgentInbox
-from node.agent.overflow import Overflow
+from node.agent.inbox.intake import Intake
+from node.agent.inbox.mailbox import AgentInbox
+from node.agent.inbox.overflow import Overflow
+from node.agent.inbox.row import envelope
 from node.agent.program import Context, Nothing, Program, Trigger
+from node.agent.tick.engine import Engine
+from node.agent.tick.limit import TickLimits
 from node.storage.chain import unsigned_seal
 from tests.property.inbox_model_part import (
     BACK_OFF_MS,

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from node.agent.recording import Recording
-from node.agent.replay import DIFFERENT, SAME, replay
+from node.agent.replay.recording import Recording
+from node.agent.replay.rerun import DIFFERENT, SAME, replay
 from tests.unit.node.agent.replay_part import Act, Script, Scripted, acts, last_acts, recorded, scripts
 
 MOST = min(settings.default.max_examples, 3_000)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.unit import Insert, Write
-from node import retention_family
 from node.config import RetentionSection
-from node.retention import Retention
+from node.retention import family
+from node.retention.service import Retention
 from node.storage.memory import MemoryDatabase
 from tests.wallet_part import HandClock
 
@@ -189,7 +189,7 @@ def test_the_sample_of_the_planted_bugs_is_good():
 
 @pytest.mark.parametrize("ignored", ["holds", "tied", "purchases", "sales", "operations"])
 def test_not_looking_at_something_that_is_open_is_caught(monkeypatch, ignored):
-    gather = retention_family.gather
+    gather = family.gather
 
     async def blind(unit, effects):
         found = await gather(unit, effects)
@@ -197,19 +197,19 @@ def test_not_looking_at_something_that_is_open_is_caught(monkeypatch, ignored):
             setattr(one, ignored, 0 if ignored in ("holds", "tied") else [])
         return found
 
-    monkeypatch.setattr("node.retention_step.gather", blind)
+    monkeypatch.setattr("node.retention.step.gather", blind)
     before, after = asyncio.run(swept(SAMPLE, {}))
     assert faults(SAMPLE, before, after)
 
 
 def test_deleting_postings_without_carrying_them_forward_is_caught(monkeypatch):
-    monkeypatch.setattr(retention_family, "_sums", lambda rows, known, now: ())
+    monkeypatch.setattr(family, "_sums", lambda rows, known, now: ())
     before, after = asyncio.run(swept(SAMPLE, {}))
     assert "the books say something else" in faults(SAMPLE, before, after)
 
 
 def test_taking_coins_of_other_states_is_caught(monkeypatch):
-    removal = retention_family.removal
+    removal = family.removal
 
     async def greedy(unit, members, now):
         from dataclasses import replace
@@ -220,6 +220,6 @@ def test_taking_coins_of_other_states_is_caught(monkeypatch):
             made.append(replace(write, where={"operation": write.where["operation"]}) if table == "proof" else write)
         return made
 
-    monkeypatch.setattr("node.retention_step.removal", greedy)
+    monkeypatch.setattr("node.retention.step.removal", greedy)
     before, after = asyncio.run(swept(SAMPLE, {}))
     assert any("coin" in fault for fault in faults(SAMPLE, before, after))

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from core.error import InvalidInput
 from core.unit import Row
-from node.agent.cron import read_cron
-from node.agent.inbox import arrange, line_of
-from node.agent.interest import names_for, read_pattern
+from node.agent.inbox.row import arrange, line_of
+from node.agent.wake.cron import read_cron
+from node.agent.wake.interest import names_for, read_pattern
 
 NOW = 1_000
 

@@ -9,10 +9,10 @@ import orjson
 from core.unit import Insert, Row, UnitOfWork
 from fs.service.inbox import Letter
 from fs.session import Role, Session
-from node.agent.inbox import envelope
-from node.agent.intake import Intake
-from node.agent.mailbox import AgentInbox
-from node.agent.overflow import Overflow
+from node.agent.inbox.intake import Intake
+from node.agent.inbox.mailbox import AgentInbox
+from node.agent.inbox.overflow import Overflow
+from node.agent.inbox.row import envelope
 
 START = 1_767_225_600  # 2026-01-01T00:00Z
 

@@ -19,10 +19,10 @@ from fs.feed import Feed
 from fs.namespace import Access, Mount, Namespace
 from fs.session import Session
 from fs.tree import File, Folder, Tree
-from node.agent.engine import Engine
-from node.agent.inbox import envelope
-from node.agent.limit import TickLimits
+from node.agent.inbox.row import envelope
 from node.agent.program import Context, Nothing, Program, Trigger
+from node.agent.tick.engine import Engine
+from node.agent.tick.limit import TickLimits
 from node.gate.ledger import ledger_seal
 from node.storage.database import Store, open_database
 from relays.key import Key

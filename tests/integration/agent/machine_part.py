@@ -17,11 +17,11 @@ from fs.namespace import Access, Mount, Namespace
 from fs.secret import Secret
 from fs.session import Session
 from fs.tree import File, Folder, Tree, json_object
-from node.agent.engine import Engine
-from node.agent.inbox import envelope
-from node.agent.limit import TickLimits
+from node.agent.inbox.row import envelope
 from node.agent.program import AnyProgram, Context, Program, Trigger
-from node.agent.redactor import Redactor
+from node.agent.replay.redactor import Redactor
+from node.agent.tick.engine import Engine
+from node.agent.tick.limit import TickLimits
 
 NAME = "ada"
 PUBKEY = PubKey("ab" * 32)

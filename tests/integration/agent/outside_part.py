@@ -24,16 +24,16 @@ from fs.service.goals import goals_service
 from fs.service.logs import logs_service
 from fs.session import Role, Session
 from fs.tree import File, Folder, Tree
-from node.agent import reel
-from node.agent.engine import Engine
 from node.agent.goal import AgentGoals
-from node.agent.inbox import envelope
-from node.agent.limit import Own, TickLimits
+from node.agent.inbox.row import envelope
 from node.agent.log import AgentLog
 from node.agent.outside.command import Command
 from node.agent.outside.host import Turns
 from node.agent.outside.webhook import Webhook
-from node.agent.recording import Recording
+from node.agent.replay import reel
+from node.agent.replay.recording import Recording
+from node.agent.tick.engine import Engine
+from node.agent.tick.limit import Own, TickLimits
 from node.http.control import ControlPlane
 from node.http.token import Grant, Tokens, digest
 from node.storage.memory import MemoryDatabase

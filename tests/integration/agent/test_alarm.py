@@ -16,11 +16,11 @@ from core.unit import Update
 from fs.namespace import Access, Mount, Namespace
 from fs.service.alarms import alarms_service
 from fs.session import Batch, Role, Session
-from node.agent.agenda import AgentAlarms
-from node.agent.alarm import MAX_ALARMS, no_alarm, set_alarm
-from node.agent.bell import LOOK_S, Alarms
-from node.agent.inbox import DONE, Waiting, ended
+from node.agent.inbox.row import DONE, Waiting, ended
 from node.agent.program import Trigger
+from node.agent.wake.agenda import AgentAlarms
+from node.agent.wake.alarm import MAX_ALARMS, no_alarm, set_alarm
+from node.agent.wake.bell import LOOK_S, Alarms
 from node.storage.chain import unsigned_seal
 from node.storage.memory import MemoryDatabase
 from tests.integration.agent.inbox_part import START, StillClock

@@ -11,10 +11,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from node.agent.limit import Own
 from node.agent.outside import command
 from node.agent.outside.host import PREFIX
-from node.agent.replay import replay
+from node.agent.replay.rerun import replay
+from node.agent.tick.limit import Own
 from tests.integration.agent.outside_part import Outskirts, outskirts
 from tests.integration.agent.test_child import alive, gone
 

@@ -13,8 +13,8 @@ from core.clock import SystemClock
 from core.error import InvalidInput
 from core.unit import Insert, Update
 from node.agent.error import ConfigRefused, ProgramFailed, TickOver
-from node.agent.limit import Own, TickLimits
 from node.agent.program import Context, Nothing, Program, Trigger
+from node.agent.tick.limit import Own, TickLimits
 from node.storage.chain import unsigned_seal
 from node.storage.memory import MemoryDatabase
 from tests.unit.node.agent.agent_part import PUBKEY, QUICK, Bench, Here, Scripted, effect_tree, remember

@@ -16,14 +16,14 @@ from fs.namespace import Access, Mount, Namespace
 from fs.service.goals import goals_service
 from fs.service.interests import interests_service
 from fs.session import Batch, Role, Session
-from node.agent.agenda import AgentInterests
-from node.agent.estate import settle
-from node.agent.event import Event, grant
 from node.agent.goal import AgentGoals
-from node.agent.herald import Herald
-from node.agent.intake import Intake
-from node.agent.interest import MAX_INTERESTS, unwatch, watch
-from node.agent.overflow import Overflow, Policy
+from node.agent.inbox.intake import Intake
+from node.agent.inbox.overflow import Overflow, Policy
+from node.agent.wake.agenda import AgentInterests
+from node.agent.wake.estate import settle
+from node.agent.wake.event import Event, grant
+from node.agent.wake.herald import Herald
+from node.agent.wake.interest import MAX_INTERESTS, unwatch, watch
 from node.config import InboxSection
 from node.storage.chain import unsigned_seal
 from node.storage.memory import MemoryDatabase

@@ -12,7 +12,7 @@ from core.unit import Insert
 from fs.service.agents import agents_service
 from fs.session import Role, Session
 from node.agent.doorman import Doorman
-from node.agent.inbox import envelope
+from node.agent.inbox.row import envelope
 from node.error import AgentTaken
 from node.storage.memory import MemoryDatabase
 from tests.integration.agent.node_part import _running, relay_at

@@ -15,8 +15,8 @@ from fs.error import NoSuchFile
 from fs.service.goals import goals_service
 from node.agent.error import NoProgram, TickOver
 from node.agent.goal import AgentGoals
-from node.agent.limit import TickLimits
 from node.agent.program import Context, Program, Trigger
+from node.agent.tick.limit import TickLimits
 from tests.unit.node.agent.agent_part import Bench, Here, Scripted, effect_tree, remember
 
 LIMITS = TickLimits(seconds=0.3, grace_s=0.1, tries=2, back_off_ms=5, state_bytes=10_000, quarantine=50)

@@ -13,10 +13,10 @@ from core.error import NotFound
 from core.unit import Update
 from node.agent.presence import Presence
 from node.agent.roster import Roster
-from node.household import Announcing, Household
 from node.identity.registry import Derived, Identities
 from node.message.service import OPERATOR, Messages
 from node.message.voice import FixedVoices, JoinedVoices
+from node.share.household import Announcing, Household
 from relays.bunker import Wire
 from relays.key import Keyring
 from relays.local_signer import KeySigner

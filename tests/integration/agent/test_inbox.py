@@ -16,9 +16,9 @@ from core.clock import SystemClock
 from core.error import Conflict, InvalidInput, NotFound
 from core.unit import Insert, Row, Update, Write
 from node.agent.error import InboxFull
-from node.agent.inbox import DEAD, DONE, Waiting, ended, envelope
-from node.agent.intake import Intake
-from node.agent.overflow import Overflow, Policy
+from node.agent.inbox.intake import Intake
+from node.agent.inbox.overflow import Overflow, Policy
+from node.agent.inbox.row import DEAD, DONE, Waiting, ended, envelope
 from node.storage.chain import unsigned_seal
 from node.storage.memory import MemoryDatabase
 from tests.integration.agent.inbox_part import START, StillClock, agent_row, desk, letter

@@ -13,11 +13,11 @@ from core.error import NotFound, Unavailable
 from core.unit import Update
 from fs.service.ctl import ctl_service
 from fs.session import Role, Session
-from node.agent.engine import Engine
 from node.agent.error import AgentBusy, AgentStatus
-from node.agent.inbox import envelope
-from node.agent.limit import TickLimits
+from node.agent.inbox.row import envelope
 from node.agent.program import Trigger
+from node.agent.tick.engine import Engine
+from node.agent.tick.limit import TickLimits
 from node.storage.error import StoreFailed
 from node.storage.memory import MemoryDatabase
 from tests.unit.node.agent.agent_part import PUBKEY, QUICK, Bench, Here, Scripted, remember
@@ -297,7 +297,7 @@ async def test_an_engine_that_is_told_to_end_at_once_waits_for_no_code_that_will
 
 
 async def test_a_database_that_fails_for_a_while_costs_no_try(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("node.agent.engine._STORE_BACK_OFF_MS", 20)
+    monkeypatch.setattr("node.agent.tick.engine._STORE_BACK_OFF_MS", 20)
     broken = [0]
 
     class Shaky(MemoryDatabase):
@@ -355,7 +355,7 @@ def claiming(bench: Bench, desk: Desk) -> None:
 
 
 async def test_only_claimed_agents_have_ticks_and_they_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("node.agent.engine._TAKEN_BACK_OFF_MS", 20)
+    monkeypatch.setattr("node.agent.tick.engine._TAKEN_BACK_OFF_MS", 20)
     bench, desk = Bench(), Desk(theirs={"b"})
     claiming(bench, desk)
     async with bench.running("a", "b") as engine:
@@ -378,7 +378,7 @@ async def test_only_claimed_agents_have_ticks_and_they_are_given_back(monkeypatc
 async def test_a_commit_under_an_older_epoch_is_refused_and_the_agent_is_left_to_the_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("node.agent.engine._TAKEN_BACK_OFF_MS", 50)
+    monkeypatch.setattr("node.agent.tick.engine._TAKEN_BACK_OFF_MS", 50)
     bench, desk = Bench(), Desk()
 
     async def act(ctx: Here, trigger: Trigger) -> None:

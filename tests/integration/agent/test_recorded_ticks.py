@@ -12,9 +12,9 @@ from core.unit import Delete, Within
 from fs.feed import Feed
 from node.agent.log import AgentLog
 from node.agent.program import Context
-from node.agent.redactor import Redactor
-from node.agent.reel import load
-from node.agent.replay import DIFFERENT, SAME, UNCLEAR, replay
+from node.agent.replay.redactor import Redactor
+from node.agent.replay.reel import load
+from node.agent.replay.rerun import DIFFERENT, SAME, UNCLEAR, replay
 from node.storage.chain import unsigned_seal
 from node.storage.memory import MemoryDatabase
 from tests.integration.agent.machine_part import NAME, TOKEN, Machine, Order, Tariff, World, running, tell

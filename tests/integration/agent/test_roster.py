@@ -16,7 +16,7 @@ from core.money import Msat
 from core.unit import Update
 from fs.service.agents import agents_service
 from fs.session import Role, Session
-from node.agent.inbox import envelope
+from node.agent.inbox.row import envelope
 from node.agent.presence import D, Face, Presence, withdrawal
 from node.agent.roster import Roster
 from node.config import AgentSection, RetentionSection
@@ -25,7 +25,7 @@ from node.identity.registry import Identities
 from node.message.admission import Rules, read_rules
 from node.message.service import OPERATOR, Messages
 from node.message.voice import FixedVoices, JoinedVoices
-from node.retention import Retention
+from node.retention.service import Retention
 from node.storage.error import StoreFull
 from node.storage.memory import MemoryDatabase
 from relays.bunker import Wire

@@ -14,8 +14,8 @@ from fs.service.goals import goals_service
 from fs.session import Batch, Role, Session
 from node.agent.error import StorageFull
 from node.agent.goal import AgentGoals
-from node.agent.limit import COMPUTE, RATE, STORAGE, Own, TickLimits
 from node.agent.program import Trigger
+from node.agent.tick.limit import COMPUTE, RATE, STORAGE, Own, TickLimits
 from node.agent.view import AgentView
 from node.storage.chain import unsigned_seal
 from tests.unit.node.agent.agent_part import PUBKEY, Bench, Hands, Here, Scripted, remember

@@ -10,9 +10,9 @@ import orjson
 import pytest
 from aiohttp import web
 
-from node.agent.limit import Own, TickLimits
 from node.agent.outside.host import PREFIX
-from node.agent.replay import replay
+from node.agent.replay.rerun import replay
+from node.agent.tick.limit import Own, TickLimits
 from tests.integration.agent.outside_part import (
     AGENT_TOKEN,
     OPERATOR_TOKEN,

@@ -11,9 +11,9 @@ from core.clock import SystemClock
 from core.error import Conflict, NotFound
 from core.unit import Insert, Update
 from node.agent.error import AgentStatus, NoProgram
-from node.agent.inbox import envelope
+from node.agent.inbox.row import envelope
+from node.agent.load.source import load_file
 from node.agent.program import Trigger
-from node.agent.source import load_file
 from node.backup.error import BackupTarget, CodeDiffers
 from node.config import AgentSection
 from node.error import AgentTaken
@@ -471,7 +471,7 @@ async def test_an_alarm_that_fires_between_the_reading_of_its_row_and_of_the_inb
     await source.unit.commit([rung])
     await source.export(tmp_path / "x")
     await target.bring(tmp_path / "x")
-    from node.agent.bell import Alarms
+    from node.agent.wake.bell import Alarms
 
     await Alarms(target.unit, SystemClock(), lambda _: None).look()
     rows = [row for row in await target.rows("inbox") if row["envelope_id"] == f"alarm:once:{at_ms}"]

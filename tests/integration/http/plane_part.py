@@ -22,8 +22,8 @@ from fs.service.logs import logs_service
 from fs.session import Role, Session
 from fs.tree import File, Folder, Tree
 from node.agent.goal import AgentGoals
+from node.agent.inbox.mailbox import AgentInbox
 from node.agent.log import AgentLog, topic
-from node.agent.mailbox import AgentInbox
 from node.http.control import ControlPlane
 from node.http.token import Grant, Tokens, digest
 from node.storage.memory import MemoryDatabase

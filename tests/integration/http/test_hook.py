@@ -15,15 +15,15 @@ import pytest
 from fs.namespace import Access, Mount, Namespace
 from fs.service.hooks import hooks_service
 from fs.session import Role
-from node.agent.estate import settle
-from node.agent.event import grant
-from node.agent.herald import Herald
-from node.agent.hook import MAX_CALL
-from node.agent.intake import Intake
-from node.agent.interest import watch
+from node.agent.inbox.intake import Intake
+from node.agent.inbox.overflow import Overflow, Policy
 from node.agent.outside.webhook import signature
-from node.agent.overflow import Overflow, Policy
-from node.agent.porter import AgentHooks, Porter
+from node.agent.wake.estate import settle
+from node.agent.wake.event import grant
+from node.agent.wake.herald import Herald
+from node.agent.wake.hook import MAX_CALL
+from node.agent.wake.interest import watch
+from node.agent.wake.porter import AgentHooks, Porter
 from node.http.control import ControlPlane
 from node.http.hook import HookDoor
 from node.http.token import Grant, Tokens, digest

@@ -12,9 +12,9 @@ from core.clock import SystemClock
 from core.identifier import PubKey
 from core.unit import Row, Update, Write
 from dvm.nonce import Unsigned
-from node.agent.inbox import envelope
-from node.agent.intake import Intake
-from node.agent.overflow import Overflow, Policy
+from node.agent.inbox.intake import Intake
+from node.agent.inbox.overflow import Overflow, Policy
+from node.agent.inbox.row import envelope
 from node.message import inbound
 from node.message.admission import Mentions, Rules, Strangers
 from node.message.outbound import REACT_PATH

@@ -9,11 +9,11 @@ import pytest
 
 from core.clock import SystemClock
 from core.unit import Insert
-from node.company import Company
 from node.config import parse, render
 from node.gate.error import ForeignLedger
 from node.home import Lock
-from node.sharing import join
+from node.share.company import Company
+from node.share.sharing import join
 from node.storage.chain import unsigned_seal
 from node.storage.database import open_database
 from relays.key import Key

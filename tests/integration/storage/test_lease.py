@@ -14,7 +14,7 @@ from sqlmodel import SQLModel
 
 from core.clock import SystemClock
 from core.unit import Append, Insert
-from node.member import Membership
+from node.share.member import Membership
 from node.storage.chain import unsigned_seal
 from node.storage.error import Fenced, StoreFailed
 from node.storage.fence import FENCE_SQL, IDLE_IN_TRANSACTION_MS

@@ -14,7 +14,7 @@ from core.unit import Update
 from fs.namespace import Access, Mount, Namespace
 from fs.service.hooks import hooks_service
 from fs.service.inbox import inbox_service
-from node.agent.porter import AgentHooks
+from node.agent.wake.porter import AgentHooks
 from node.http.control import ControlPlane
 from node.http.token import Tokens
 from node.storage.memory import MemoryDatabase

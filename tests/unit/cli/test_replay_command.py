@@ -16,12 +16,12 @@ from core.unit import Delete, Insert, Update
 from fs.feed import Feed
 from fs.namespace import Access, Mount, Namespace
 from fs.service.logs import logs_service
+from node.agent.load.source import load_source
 from node.agent.log import AgentLog
-from node.agent.notation import decode
-from node.agent.recording import End
-from node.agent.reel import writes
-from node.agent.source import load_source
-from node.agent.tape import LiveTape
+from node.agent.replay.notation import decode
+from node.agent.replay.recording import End
+from node.agent.replay.reel import writes
+from node.agent.replay.tape import LiveTape
 from node.http.control import ControlPlane
 from node.http.token import Tokens
 from node.storage.memory import MemoryDatabase

@@ -12,11 +12,11 @@ from cli import template
 from cli.main import run
 from cli.template import KINDS, FileThere, make
 from core.error import InvalidInput
-from node.agent import loader
 from node.agent.bench import AGENT, Bench
-from node.agent.loader import Loader
+from node.agent.load import loader
+from node.agent.load.loader import Loader
+from node.agent.load.source import safe_source
 from node.agent.program import Context, Nothing, Program, Trigger
-from node.agent.source import safe_source
 from node.error import HomeMissing
 from tests.unit.cli.node_part import running
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from node.bell import AGENTS, CHANGE, WORK, Bell
+from node.share.bell import AGENTS, CHANGE, WORK, Bell
 from node.storage.error import StoreFailed
 from tests.unit.node.member_part import Line
 

@@ -7,8 +7,8 @@ import pytest
 
 from core.effect import Outcome, OutcomeState, Staged
 from core.error import Paused, Unavailable
-from node.agent.inbox import envelope
-from node.agent.intake import Intake
+from node.agent.inbox.intake import Intake
+from node.agent.inbox.row import envelope
 from node.disk import LOOK_S, REFUSED_S, Disk, free_bytes, writers_of
 from node.error import DiskLow
 from node.message.shelf import Shelf

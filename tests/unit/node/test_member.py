@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from node.error import LeaseUnsure
-from node.member import Membership
+from node.share.member import Membership
 from node.storage.error import Fenced
 from node.storage.seat import Roll
 from tests.unit.node.member_part import Table, TurnedClock

@@ -8,7 +8,7 @@ import pytest
 from node import config
 from node.error import ConfigInvalid, HomeExists, HomeMissing
 from node.home import create, database_of, open_keyring, passphrase_sources, read_token
-from node.offshoot import join
+from node.share.offshoot import join
 
 URL = "postgresql://vendo@/vendo?host=/run/postgresql"
 

@@ -7,8 +7,8 @@ import pytest
 
 from core.unit import Insert, Row
 from node.config import RetentionSection
-from node.retention import Retention
-from node.retention_rule import FAMILY, KEPT, RULES, Family, Rule
+from node.retention.rule import FAMILY, KEPT, RULES, Family, Rule
+from node.retention.service import Retention
 from node.storage.memory import MemoryDatabase
 from node.storage.schema import facts
 from node.storage.table import METADATA

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from core.error import Unavailable
-from node.bell import CHANGE, WORK
-from node.steward import FOLLOW_S, LOOK_S, Steward
+from node.share.bell import CHANGE, WORK
+from node.share.steward import FOLLOW_S, LOOK_S, Steward
 from node.storage.seat import Roll
 from tests.unit.node.member_part import TurnedClock
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.tenure import GRANTS, Effect, Event, Granted, Left, Looked, PutOut, State, Tenure, step, turn
+from node.share.tenure import GRANTS, Effect, Event, Granted, Left, Looked, PutOut, State, Tenure, step, turn
 
 LEASE = 15.0
 

@@ -16,12 +16,12 @@ from fs.feed import Feed
 from fs.namespace import Access, Mount, Namespace
 from fs.session import Session
 from fs.tree import File, Folder, Tree
-from node.agent.engine import Engine
-from node.agent.inbox import envelope
-from node.agent.limit import TickLimits
+from node.agent.inbox.mailbox import AgentInbox
+from node.agent.inbox.row import envelope
 from node.agent.log import AgentLog
-from node.agent.mailbox import AgentInbox
 from node.agent.program import AnyProgram, Context, Nothing, Program, Trigger
+from node.agent.tick.engine import Engine
+from node.agent.tick.limit import TickLimits
 from node.storage.memory import MemoryDatabase
 from tests.unit_part import Base
 

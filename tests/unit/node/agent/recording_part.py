@@ -4,8 +4,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from node.agent.recording import ENVELOPE, End, Recording, Start
-from node.agent.tape import Fault, Step
+from node.agent.replay.recording import ENVELOPE, End, Recording, Start
+from node.agent.replay.tape import Fault, Step
 
 ENVELOPE_OF_A_TICK: dict[str, Any] = {
     "envelope_id": "5f2b0c6c2f7a4f0f9d0a6f6f1c2d3e4f",

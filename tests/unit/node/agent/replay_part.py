@@ -12,13 +12,13 @@ from fs.namespace import Access, Mount, Namespace
 from fs.session import Session
 from fs.tree import File, Folder, Tree
 from node.agent.context import Context, Files, Stage
-from node.agent.lap import trigger
-from node.agent.notation import decode, encode
-from node.agent.play import play
 from node.agent.program import Nothing, Program, Trigger
-from node.agent.recording import End, Recording
+from node.agent.replay.notation import decode, encode
+from node.agent.replay.recording import End, Recording
+from node.agent.replay.tape import LiveTape
 from node.agent.state import configured, kept, loaded
-from node.agent.tape import LiveTape
+from node.agent.tick.lap import trigger
+from node.agent.tick.play import play
 from tests.unit.node.agent.recording_part import start_of
 
 Act = tuple[str, str, Any]

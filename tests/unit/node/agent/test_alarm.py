@@ -3,8 +3,8 @@ import pytest
 
 from core.error import InvalidInput
 from core.unit import Delete, Insert, Row, Update, Write
-from node.agent.alarm import MAX_ALARMS, MOST_MISSED, SHORTEST_MS, afford, fire, no_alarm, row_of, set_alarm
-from node.agent.cron import LAST_MS
+from node.agent.wake.alarm import MAX_ALARMS, MOST_MISSED, SHORTEST_MS, afford, fire, no_alarm, row_of, set_alarm
+from node.agent.wake.cron import LAST_MS
 from node.storage.memory import MemoryDatabase
 
 NOW = 1_767_225_600_000  # 2026-01-01T00:00Z

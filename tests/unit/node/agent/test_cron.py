@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from core.error import InvalidInput
-from node.agent.cron import LAST_MS, read_cron
+from node.agent.wake.cron import LAST_MS, read_cron
 
 
 def ms(text: str) -> int:

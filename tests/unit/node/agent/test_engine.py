@@ -7,9 +7,9 @@ from core.identifier import PubKey
 from core.unit import Insert, Update
 from fs.session import Role, Session
 from node.agent.error import NoProgram
-from node.agent.lap import Lap
-from node.agent.limit import TickLimits
 from node.agent.program import Trigger
+from node.agent.tick.lap import Lap
+from node.agent.tick.limit import TickLimits
 from tests.unit.node.agent.agent_part import PUBKEY, QUICK, Bench, Here, Scripted, effect_tree, remember
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from core.error import InvalidInput, Paused, VendoError
-from node.agent.guard import Guard, Meter
-from node.agent.supervision import Failure, Kind
+from node.agent.tick.guard import Guard, Meter
+from node.agent.tick.supervision import Failure, Kind
 
 Code = Callable[[], Coroutine[Any, Any, None]]
 

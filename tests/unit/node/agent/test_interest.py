@@ -1,7 +1,7 @@
 import pytest
 
 from core.error import InvalidInput
-from node.agent.interest import check_type, names_for, read_pattern, watch
+from node.agent.wake.interest import check_type, names_for, read_pattern, watch
 
 EVENT = {
     "type": "payment.received",

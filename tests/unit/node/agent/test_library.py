@@ -9,8 +9,8 @@ from core.error import InvalidInput, NotFound
 from core.unit import Insert
 from fs.service.programs import programs_service
 from fs.session import Role, Session
-from node.agent.library import Library, for_replay
-from node.agent.limit import TickLimits
+from node.agent.load.library import Library, for_replay
+from node.agent.tick.limit import TickLimits
 from node.storage.memory import MemoryDatabase
 from relays.key import Keyring
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.error import InvalidInput
-from node.agent.limit import COMPUTE, RATE, STORAGE, Bounds, Own, TickLimits, bounds, charged, full, reached, shown
+from node.agent.tick.limit import COMPUTE, RATE, STORAGE, Bounds, Own, TickLimits, bounds, charged, full, reached, shown
 
 MINUTE, DAY = 60_000_000, 86_400_000_000
 NOON = 20_000 * DAY + DAY // 2

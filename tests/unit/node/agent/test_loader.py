@@ -11,7 +11,7 @@ import pytest
 
 from core.error import InvalidInput
 from node.agent.error import NoProgram, ProgramBroken, ProgramTaken, ProgramUnsafe
-from node.agent.loader import GROUP, Loader
+from node.agent.load.loader import GROUP, Loader
 from node.agent.program import Context, Nothing, Program, Trigger
 
 GOOD = """

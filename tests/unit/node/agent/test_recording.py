@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from core.unit import Insert, Update
 from node.agent.error import NotRecorded, RecordingDamaged, RecordingNewer
-from node.agent.notation import INLINE, decode, encode
-from node.agent.recording import End, Recording
-from node.agent.redactor import Redactor, digest_of, secrets_in
-from node.agent.reel import blob_body, load, writes
-from node.agent.tape import Body, LiveTape, Step
+from node.agent.replay.notation import INLINE, decode, encode
+from node.agent.replay.recording import End, Recording
+from node.agent.replay.redactor import Redactor, digest_of, secrets_in
+from node.agent.replay.reel import blob_body, load, writes
+from node.agent.replay.tape import Body, LiveTape, Step
 from node.storage.memory import MemoryDatabase
 from tests.unit.node.agent.recording_part import ENVELOPE_OF_A_TICK, TRIVIAL, recordings, start_of
 

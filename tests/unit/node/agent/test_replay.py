@@ -9,14 +9,14 @@ from pydantic import BaseModel
 
 from fs.secret import Secret
 from node.agent.context import Context
-from node.agent.difference import NOTHING, in_step, in_text, pointer
 from node.agent.error import StateRefused
-from node.agent.notation import decode, encode
 from node.agent.program import Nothing, Program, Trigger
-from node.agent.recording import End, Recording
-from node.agent.redactor import Redactor
-from node.agent.replay import DIFFERENT, SAME, UNCLEAR, Comparison, replay
-from node.agent.tape import Body, LiveTape, Step
+from node.agent.replay.difference import NOTHING, in_step, in_text, pointer
+from node.agent.replay.notation import decode, encode
+from node.agent.replay.recording import End, Recording
+from node.agent.replay.redactor import Redactor
+from node.agent.replay.rerun import DIFFERENT, SAME, UNCLEAR, Comparison, replay
+from node.agent.replay.tape import Body, LiveTape, Step
 from tests.unit.node.agent.replay_part import Book, Scripted, recorded
 
 GONE = Body("ab" * 32, 5_000)

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from node.agent.claim import FOREIGN_S, IDLE_S, TAKE_S, SharedClaims
-from node.agent.shift import LOOK_S, OTHERS_TURN_MS, Shift
+from node.share.claim import FOREIGN_S, IDLE_S, TAKE_S, SharedClaims
+from node.share.shift import LOOK_S, OTHERS_TURN_MS, Shift
 from node.storage.error import StoreFailed
 from node.storage.seat import Place, Roll, Seat
 from tests.unit.node.member_part import Table, TurnedClock

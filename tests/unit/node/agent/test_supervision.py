@@ -4,8 +4,8 @@ import pytest
 
 from core.error import Conflict, InvalidInput, Paused, StoreUncertain
 from node.agent.error import ConfigRefused, NoProgram, StateRefused, StorageFull
-from node.agent.limit import TickLimits
-from node.agent.supervision import HEALS, Failure, Kind, judge, reason_code
+from node.agent.tick.limit import TickLimits
+from node.agent.tick.supervision import HEALS, Failure, Kind, judge, reason_code
 from node.storage.error import StoreFull
 
 LIMITS = TickLimits(tries=3, quarantine=5, back_off_ms=100, pause_ms=7, full_ms=9)

@@ -7,8 +7,8 @@ import orjson
 import pytest
 
 from core.unit import Insert
-from node.agent.alarm import set_alarm
-from node.agent.inbox import envelope
+from node.agent.inbox.row import envelope
+from node.agent.wake.alarm import set_alarm
 from node.backup.copy import WAITED, Homecoming
 from node.backup.unpack import RESTORED
 from node.storage.error import StoreFull

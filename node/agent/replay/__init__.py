@@ -1,0 +1,1 @@
+"""What is kept of a tick, and how it is run again."""

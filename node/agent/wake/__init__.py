@@ -1,0 +1,1 @@
+"""What wakes an agent besides messages: alarms, events, webhooks."""

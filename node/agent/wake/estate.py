@@ -1,0 +1,15 @@
+"""What goes with an agent that is deleted: what would wake it, what it wants to know, its ways in, what waits. Pure."""
+
+from core.unit import Delete, Update, Write
+from node.agent.inbox.row import DISCARDED, NEW
+from node.agent.wake.event import grant
+
+
+def settle(agent: str, now: int) -> tuple[Write, ...]:
+    """Writes to commit with the deletion of an agent. What waits for it is given up, and waits for nobody."""
+    waiting = {"agent": agent, "state": NEW}
+    return (
+        *(Delete(table, {"agent": agent}) for table in ("alarm", "interest", "hook")),
+        *grant(agent, False),
+        Update("inbox", waiting, set={"state": DISCARDED, "ended_at": now}, rows=None),
+    )

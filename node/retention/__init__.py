@@ -1,0 +1,1 @@
+"""What is deleted when it is old, and how."""
