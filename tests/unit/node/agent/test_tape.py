@@ -10,10 +10,10 @@ import pytest
 from core.error import Conflict, InvalidInput, Paused, VendoError
 from fs.error import NoSuchFile
 from fs.secret import Secret
+from node.agent.replay import tape as tape_module
 from node.agent.replay.notation import decode, encode
 from node.agent.replay.recording import End, Recording, Start
 from node.agent.replay.redactor import Redactor
-from node.agent.replay import tape as tape_module
 from node.agent.replay.tape import BodyMissing, BrokenOff, Diverged, Fault, LiveTape, ReplayTape, Step, Stopped, Tape
 
 
