@@ -55,15 +55,18 @@ class Steward:
         self._failing: set[Task] = set()
         self._wake = asyncio.Event()
         self._someone_died = self._something_changed = False
+        self._members: frozenset[str] = frozenset()
         self._followed = clock.monotonic()
         company.bell.on(WORK, lambda _: self._wake.set())
         company.bell.on(CHANGE, lambda _: self._changed())
         company.member.on_roll(self._called)
 
     def _called(self, roll: Roll) -> None:
-        if roll.put_out:
+        members = frozenset(seat.place.id for seat in roll.members)
+        if roll.put_out or self._members - members:  # also one whom another put out, or who left
             self._someone_died = True
             self._wake.set()
+        self._members = members
 
     def _changed(self) -> None:
         self._something_changed = True
@@ -87,12 +90,15 @@ class Steward:
         await self._prepare()
         started = asyncio.Event()
         looking = asyncio.create_task(self._look(started, ready), name="steward looks")
+        looking.add_done_callback(lambda _: stop.set())  # a fault of our own: better no steward than one that is blind
         try:
             await serve(self._parts(), stop, started=started)
         finally:
             self.is_ready = False
             looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
+            await asyncio.wait((looking,))
+        if not looking.cancelled():
+            looking.result()
 
     async def _look(self, started: asyncio.Event, ready: asyncio.Event) -> None:
         await started.wait()

@@ -251,9 +251,18 @@ class _Line:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Link]:
-        """The connection, in a transaction."""
-        async with self.statement() as db, db.transaction():
-            yield db
+        """The connection, in a transaction. What goes wrong in it ends the connection, which is its ROLLBACK.
+
+        Nothing is sent behind a failure: the driver would first wait for the answer that did not come.
+        """
+        async with self.statement() as db:
+            await db.execute("BEGIN")
+            try:
+                yield db
+            except Fenced:  # by an answer that came
+                await db.execute("ROLLBACK")
+                raise
+            await db.execute("COMMIT")
 
     async def hear(self, heard: Callable[[str], None]) -> None:
         """Listen on this connection, and on those that follow it."""

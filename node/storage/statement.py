@@ -49,14 +49,15 @@ class Batch:
 def batches(steps: Iterable[Step]) -> Iterator[Batch]:
     """The same writes, those with one text together. What is written to one table keeps its order.
 
-    Nothing but that order matters: no statement writes to one table and reads another. Only where each row's
-    statement touches one row at most does the sum of all tell whether each touched its own.
+    Nothing but that order matters: no statement writes to one table and reads another. Only where each statement must
+    touch one row, and cannot touch more, does the sum of all tell whether each touched its own.
     """
     tables: dict[str, list[Batch]] = {}
     for sql, params, rows, table, _, single in steps:
         of_table = tables.setdefault(table, [])
         last = of_table[-1] if of_table else None
-        if last is None or last.sql != sql or (last.rows is None) != (rows is None) or not (single or rows is None):
+        alike = last is not None and last.sql == sql and (last.rows is None) == (rows is None)
+        if last is None or not alike or not (rows is None or (single and rows == 1)):
             of_table.append(Batch(sql, rows, [params]))
             continue
         last.params.append(params)

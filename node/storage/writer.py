@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,7 +137,11 @@ class Writer:
         """Apply groups until nobody waits; false if the loop is gone."""
         group: Group | None = first
         while group is not None:
-            verdicts, following = self._outcome(group.units), group.following()
+            verdicts = self._outcome(group.units)
+            try:
+                following = group.following()
+            except MemoryError:  # this group is told all the same; the loop hands over the next one
+                following = None
             try:
                 group.landed(verdicts, following is not None)
             except RuntimeError:  # the loop was closed without aclose: nobody waits any more
@@ -164,35 +169,36 @@ class Writer:
         self._chain.forget()
         try:
             db.execute("ROLLBACK")
-        except sqlite3.Error:
+        except (sqlite3.Error, MemoryError):
             self._reopen()
 
     def _reopen(self) -> None:
         self._chain.forget()
-        if self._db is not None:
-            self._db.close()
-        self._db = None
+        db, self._db = self._db, None
+        if db is not None:
+            with suppress(sqlite3.Error, MemoryError):
+                db.close()
 
     def _apply(self, units: Sequence[Unit]) -> Verdicts:
         if self._db is None:
             self._db = connect(self._path)
         db = self._db
         began = time.perf_counter()
-        db.execute("BEGIN IMMEDIATE")
         try:
+            db.execute("BEGIN IMMEDIATE")
             verdicts = self._swiftly(db, units) or self._carefully(db, units)
-        except sqlite3.Error:
+        except BaseException:  # SQLite rolls back by itself where it lacks memory, which is no error of sqlite3's
             self._chain.forget()
             raise
         applied = time.perf_counter()
         try:
             db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, MemoryError) as error:
             _log.error("COMMIT failed", extra={"action": "commit_failed", "reason": str(error)})
             self._settle()
             self._reopen()  # pages that a failed fsync left behind are not trusted
-            words = f"The database failed while committing: {error}."
-            full = is_full(error)
+            words = f"The database failed while committing: {error or type(error).__name__}."
+            full = isinstance(error, sqlite3.Error) and is_full(error)
             return [v or (StoreUncertain(words, full=1) if full else StoreUncertain(words)) for v in verdicts]
         self._fit(applied - began, time.perf_counter() - applied)
         return verdicts
@@ -278,7 +284,9 @@ class Writer:
             return
         try:
             self._db.execute("PRAGMA busy_timeout=0")  # a reader that is in the way is not worth holding up a commit
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            self._db.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
-        except sqlite3.Error as error:  # the log only stays longer; the next commit says what is wrong, if anything is
+            try:
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                self._db.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+        except (sqlite3.Error, MemoryError) as error:  # the log only stays longer; the next commit says what is wrong
             _log.warning("no checkpoint", extra={"action": "checkpoint_failed", "reason": str(error)})

@@ -15,7 +15,7 @@ from core.clock import SystemClock
 from core.error import VendoError
 from core.unit import Among, Append, Condition, Delete, Insert, Update, Within, Write
 from node.storage.chain import unsigned_seal
-from node.storage.database import open_database
+from node.storage.database import Database, open_database
 from node.storage.memory import MemoryDatabase
 from tests.postgres_part import fresh_database
 from tests.unit_part import Base
@@ -105,6 +105,8 @@ async def outcome(base: Base, groups: Sequence[Sequence[Sequence[Write]]]) -> tu
     """What became of each unit, and what is there afterwards."""
     verdicts: list[Verdict] = []
     for group in groups:
+        if isinstance(base, Database):
+            base._writer._careful = 0  # after a unit that did not fit it would go unit by unit for a while
         for error in await asyncio.gather(*(base.commit(unit) for unit in group), return_exceptions=True):
             assert error is None or isinstance(error, VendoError), error
             verdicts.append(None if error is None else (error.code, error.context))

@@ -2,11 +2,13 @@
 
 The tick's own task waits for acts and does them one after the other; the token's holder sends them over HTTP. There is
 one place where a turn ends, so a commit that races the time limit is either taken or refused. What came of it is
-known when the tick is committed or has failed, and stays known for a while: a commit that is sent again is answered
-the same.
+known when the tick is committed or has failed, and stays known for a while: the same commit, sent again, is answered
+the same. Another one, with other words, is not: nothing of it was done.
 """
 
 import asyncio
+import hashlib
+import logging
 from dataclasses import dataclass, field
 
 from core.error import VendoError
@@ -15,14 +17,20 @@ from fs.tree import json_bytes
 from node.agent.outside.act import ABORT, COMMIT, STATE, Act, Reply
 from node.agent.outside.error import TurnAborted, TurnBusy, TurnExpired, TurnFull, TurnOver
 
+log = logging.getLogger(__name__)
+
 MAX_ACTS = 1_000
 MAX_BYTES = 8 << 20
 MAX_WAITING = 16
-_SPARE = 100  # so that a turn in which all was asked that may be can still be ended
+_SPARE, _SPARE_BYTES = 100, 2 << 20  # so that a turn in which all was asked that may be can still be ended
 
 
 def _ends(act: Act) -> bool:
     return act.asks_for(COMMIT) or act.asks_for(ABORT)
+
+
+def _digest(act: Act) -> bytes:
+    return hashlib.sha256(act.body.strip()).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,7 @@ class Turn:
     Attributes:
         over: set when it takes no more acts.
         works_since: when something on this machine began to work for it (`Clock.monotonic`), if anything does.
+        away: what has failed if the time passes and its holder has not been heard; None if that is the holder's fault.
     """
 
     def __init__(self, agent: str, tick_id: str, state_bytes: int = 1 << 20) -> None:
@@ -65,10 +74,12 @@ class Turn:
         self._count = self._bytes = 0
         self._taken: Asked | None = None
         self._left: VendoError | None = None
-        self._open = True
+        self._committed = b""  # the SHA-256 of what was committed
+        self._open, self._expired = True, False
         self._outcome: asyncio.Future[VendoError | None] = asyncio.get_running_loop().create_future()
         self.over = asyncio.Event()
         self.works_since: float | None = None
+        self.away: VendoError | None = None
 
     @property
     def is_open(self) -> bool:
@@ -90,26 +101,37 @@ class Turn:
         """
         if not self._open:
             return await self._late(act)
+        self._check(act)
         self._count += 1
-        if self._count > MAX_ACTS + (_SPARE if _ends(act) else 0):
-            raise TurnFull(f"A turn has at most {MAX_ACTS} requests.")
         self._bytes += len(act.body)
-        if self._bytes > MAX_BYTES:
-            raise TurnFull(f"What is sent in a turn has at most {MAX_BYTES >> 20} MiB together.")
-        if act.path == STATE and len(act.body) > self._state_bytes:
-            raise BodyTooLarge(f"A state has at most {self._state_bytes} bytes.")
-        if self._waiting.qsize() >= MAX_WAITING:
-            raise TurnBusy
+        self.away = None
         asked = Asked(act, asyncio.get_running_loop().create_future())
         self._waiting.put_nowait(asked)
         assert asked.answer is not None
         reply = await asked.answer
         return reply if reply is not None else await self._late(act)
 
+    def _check(self, act: Act) -> None:
+        """Whether there is room for it. What is refused here takes up none."""
+        spare, spare_bytes = (_SPARE, _SPARE_BYTES) if _ends(act) else (0, 0)
+        if self._count >= MAX_ACTS + spare:
+            raise TurnFull(f"A turn has at most {MAX_ACTS} requests.")
+        if self._bytes + len(act.body) > MAX_BYTES + spare_bytes:
+            raise TurnFull(f"What is sent in a turn has at most {MAX_BYTES >> 20} MiB together.")
+        if act.path == STATE and len(act.body) > self._state_bytes:
+            raise BodyTooLarge(f"A state has at most {self._state_bytes} bytes.")
+        if self._waiting.qsize() >= MAX_WAITING:
+            raise TurnBusy
+
     def put(self, act: Act) -> None:
         """Do something for which nobody waits."""
         if self._open:
             self._waiting.put_nowait(Asked(act))
+        elif act.asks_for(COMMIT) and act.body and self._committed and _digest(act) != self._committed:
+            log.warning(
+                "an agent's answer came after its commit, and nothing of it was done",
+                extra={"action": "turn_answered_late", "agent": self.agent},
+            )
 
     def fail(self, error: VendoError) -> None:
         """End it without a commit."""
@@ -119,9 +141,13 @@ class Turn:
     async def _late(self, act: Act) -> Reply:
         """The answer once it has ended: to a commit or an abort what came of it, to everything else that it is over."""
         if not _ends(act):
-            raise self._left.with_traceback(None) if isinstance(self._left, TurnExpired) else TurnOver()
+            raise TurnExpired if self._expired else TurnOver
         error = await asyncio.shield(self._outcome)
+        if self._expired:
+            raise TurnExpired
         if error is None and act.path == COMMIT:
+            if _digest(act) != self._committed:
+                raise TurnOver("The turn was committed, with other words than these.")
             return Reply(json_bytes({"status": "committed", "tick_id": self.tick_id}))
         if isinstance(error, TurnAborted) and act.path == ABORT:
             return Reply(json_bytes({"status": "aborted", "tick_id": self.tick_id}))
@@ -134,13 +160,14 @@ class Turn:
 
         Raises:
             TurnExpired: nothing came within `seconds`.
-            VendoError: the turn failed.
+            VendoError: the turn failed; `away`, if its holder was not heard in all that time.
         """
         try:
             async with asyncio.timeout(seconds):
                 asked = await self._waiting.get()
         except TimeoutError as error:
-            raise TurnExpired from error
+            self._expired = True
+            raise self.away or TurnExpired() from error
         if isinstance(asked, VendoError):
             raise asked
         self._taken = asked
@@ -152,6 +179,9 @@ class Turn:
             return
         self._open, self._left = False, error
         left = [self._taken]
+        if error is None and self._taken is not None:
+            self._committed = _digest(self._taken.act)
+        self._taken = None
         while not self._waiting.empty():
             asked = self._waiting.get_nowait()
             left.append(asked if isinstance(asked, Asked) else None)
@@ -159,7 +189,7 @@ class Turn:
             if one is not None and _ends(one.act):
                 one.reply(None)
             elif one is not None:
-                one.refuse(error if isinstance(error, TurnExpired) else TurnOver())
+                one.refuse(TurnExpired() if self._expired else TurnOver())
         self.over.set()
 
     def settle(self, error: VendoError | None) -> None:

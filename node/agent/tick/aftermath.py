@@ -16,7 +16,7 @@ from node.agent.replay.tape import LiveTape
 from node.agent.state import configured, loaded
 from node.agent.tick.guard import Meter
 from node.agent.tick.lap import QUARANTINED, Attempt, Lap, tick_row
-from node.agent.tick.limit import Bounds, Reached, charged
+from node.agent.tick.limit import STORAGE, STORAGE_REACHED, Bounds, Reached, charged
 from node.agent.tick.means import Means, Outcome
 from node.agent.tick.stage import Stage
 from node.agent.tick.supervision import Failure, Kind, Ruling, judge
@@ -64,15 +64,22 @@ class Aftermath:
             VendoError: the database failed; the trigger is as it was.
         """
         failure = failure.worded(attempt.tape.redactor.text(failure.message))
-        if failure.kind in (Kind.PAUSED, Kind.FULL):
-            await self._wait(lap, attempt, failure)
+        if failure.kind is Kind.PAUSED:
+            await self._unit.commit([self._later(attempt, failure)])
             return Outcome.AGAIN
-        said = [] if failure.kind is Kind.AGENT else await self._last_words(lap, attempt, failure)
+        said = [] if failure.kind in (Kind.AGENT, Kind.FULL) else await self._last_words(lap, attempt, failure)
         for _ in range(_CONFLICTS):
             known = await self._means.load(lap)
             if known is None:
                 return Outcome.GONE
             row, own = known
+            if failure.kind is Kind.FULL:
+                try:
+                    await self._full(lap, row, attempt, failure)
+                except Conflict:
+                    lap.forget()
+                    continue
+                return Outcome.AGAIN
             ruling = judge(failure, attempt.envelope, row, self._means.limits, self._clock.millis())
             try:
                 await self._write(lap, row, own, attempt, failure, ruling, said)
@@ -82,16 +89,29 @@ class Aftermath:
             return Outcome.GONE if ruling.reason else Outcome.AGAIN
         raise Conflict("Others change this agent's row again and again.")
 
-    async def _wait(self, lap: Lap, attempt: Attempt, failure: Failure) -> None:
+    def _later(self, attempt: Attempt, failure: Failure) -> Write:
         """It is nobody's fault, or the trigger's turn comes when there is room; no try is counted."""
-        row, now_ms = attempt.envelope, self._clock.millis()
-        ruling = judge(failure, row, {"failures": 0}, self._means.limits, now_ms)
+        row = attempt.envelope
+        ruling = judge(failure, row, {"failures": 0}, self._means.limits, self._clock.millis())
         where: dict[str, Condition] = {"n": row["n"], "state": NEW}
         changed: dict[str, Value] = {"next_at_ms": ruling.next_at_ms, "error": failure.text}
-        writes: list[Write] = [Update(TABLE, where, set=changed, rows=None)]
-        if failure.kind is Kind.FULL and row["error"] != failure.text:
+        return Update(TABLE, where, set=changed, rows=None)
+
+    async def _full(self, lap: Lap, row: Row, attempt: Attempt, failure: Failure) -> None:
+        """The agent would keep too much: its row says so from now on, and its trace once for each such trigger."""
+        writes, before = [self._later(attempt, failure)], attempt.envelope["error"]
+        if before != failure.text:
             writes.append(self._record(lap.agent, "waits", attempt, failure))
-        await self._unit.commit(writes)
+        if not before.startswith(failure.code):
+            about = orjson.dumps({"limit": STORAGE, "until_ms": None}).decode()
+            writes.append(record(lap.agent, self._clock.millis(), "limit_reached", about))
+        warned = row["warned"] | STORAGE_REACHED
+        if warned == row["warned"]:
+            await self._unit.commit(writes)
+            return
+        await self._unit.commit([Update("agent", _same(row), set={"warned": warned}, add={"version": 1}), *writes])
+        row |= {"warned": warned, "version": row["version"] + 1}
+        self._means.feed.grew(topic(lap.agent))
 
     async def _write(
         self,
@@ -109,7 +129,7 @@ class Aftermath:
         if ruling.reason:
             changed |= {"status": QUARANTINED, "reason": ruling.reason}
         if failure.kind is not Kind.AGENT:
-            charge = charged(row, own, now_ms * 1_000, attempt.compute_us, row["stored"])
+            charge = charged(row, own, now_ms * 1_000, attempt.compute_us, row["stored"], failed=True)
             changed |= {"day": charge.day, "day_us": charge.day_us, "rate_us": charge.rate_us, "warned": charge.warned}
             writes += await self._trigger(attempt, failure, ruling)
             writes.append(tick_row(attempt, row["version"], lap.code, now_ms, failure.text))

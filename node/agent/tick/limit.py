@@ -23,6 +23,8 @@ _MINUTE_US = 60_000_000
 _DAY_US = 86_400_000_000
 _FAR = 0.5  # once the ticks of the last minute are below this part, being near is news again
 _RATE_NEAR, _COMPUTE_NEAR, _STORAGE_NEAR, _RATE_REACHED, _COMPUTE_REACHED = 1, 2, 4, 8, 16
+STORAGE_REACHED = 32
+"""In `warned`: a trigger waits because the agent would keep too much. The next tick that is committed takes it away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +143,11 @@ class Charge(NamedTuple):
     near: tuple[tuple[str, float], ...]
 
 
-def charged(row: Row, own: Bounds, now_us: int, compute_us: int, stored: int) -> Charge:
+def charged(row: Row, own: Bounds, now_us: int, compute_us: int, stored: int, *, failed: bool = False) -> Charge:
     """A tick is counted. `stored` is what the agent keeps after it, in bytes."""
     day, warned, rate_us = now_us // _DAY_US, row["warned"], 0
+    if not failed:
+        warned &= ~STORAGE_REACHED
     if day == row["day"]:
         day_us = row["day_us"] + compute_us
     else:
@@ -171,6 +175,12 @@ def shown(row: Row, own: Bounds, now_us: int) -> dict[str, Any]:
     today = row["day_us"] if row["day"] == now_us // _DAY_US else 0
     rate = min(max(0, row["rate_us"] - now_us), _MINUTE_US)
     found = reached(row, own, now_us)
+    if found is not None:
+        limited: dict[str, Any] | None = {"limit": found.limit, "until_ms": found.until_ms}
+    elif own.storage_bytes and row["warned"] & STORAGE_REACHED:
+        limited = {"limit": STORAGE, "until_ms": None}  # until the agent keeps less, or may keep more
+    else:
+        limited = None
     per_minute = round(rate * own.per_minute / _MINUTE_US) if own.per_minute else None
     return {
         "limits": {
@@ -178,7 +188,7 @@ def shown(row: Row, own: Bounds, now_us: int) -> dict[str, Any]:
             COMPUTE: {**_used(today // 1_000, own.compute_us // 1_000), "unit": "ms"},
             STORAGE: {**_used(row["stored"], own.storage_bytes), "unit": "bytes"},
         },
-        "limited": None if found is None else {"limit": found.limit, "until_ms": found.until_ms},
+        "limited": limited,
     }
 
 

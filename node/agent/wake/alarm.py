@@ -1,8 +1,9 @@
 """Alarms as rows: set, taken away, and what follows when one is due. Pure; `node/agent/wake/bell.py` watches the time.
 
 An alarm fires as the envelope `alarm:<id>:<due_ms>`, in the unit that moves its time on, so that a crash between the
-two can neither lose it nor double it. One envelope of an alarm waits at a time: times that pass meanwhile, while the
-node was down too, are counted and told with the next one (`missed`).
+two can neither lose it nor double it. One that is set again for a time for which it has fired fires again: its envelope
+has one more part then. One envelope of an alarm waits at a time: times that pass meanwhile, while the node was down
+too, are counted and told with the next one (`missed`).
 """
 
 import re
@@ -11,7 +12,7 @@ from collections.abc import Collection, Sequence
 import orjson
 
 from core.error import InvalidInput
-from core.unit import Among, Delete, Insert, Row, UnitOfWork, Update, Write
+from core.unit import Among, Delete, Insert, Row, UnitOfWork, Update, Within, Write
 from fs.session import Session
 from node.agent.inbox.row import envelope
 from node.agent.wake.cron import LAST_MS, Cron, read_cron
@@ -152,13 +153,14 @@ def following(row: Row, now_ms: int) -> tuple[int | None, int]:
     return None, 0
 
 
-def fire(row: Row, now_ms: int, *, waits: bool) -> tuple[Write, ...]:
+def fire(row: Row, now_ms: int, *, waits: bool, name: str = "") -> tuple[Write, ...]:
     """Writes for an alarm that is due. They conflict if somebody else fired or changed it meanwhile.
 
     Args:
         row: the alarm.
         now_ms: Unix ms.
         waits: whether the envelope of its last time still waits: then this time is only counted.
+        name: of the envelope, if that of its time is known in the inbox already.
 
     Raises:
         InvalidInput: as `following`.
@@ -171,19 +173,30 @@ def fire(row: Row, now_ms: int, *, waits: bool) -> tuple[Write, ...]:
     moved: Write = Delete(TABLE, where, rows=1)
     if after is not None:
         moved = Update(TABLE, where, set={"due_ms": after, "fired_ms": row["due_ms"], "missed": 0})
-    return moved, ring(row, now_ms, missed)
+    return moved, ring(row, now_ms, missed, name)
 
 
-def envelope_id(alarm: str, due_ms: int) -> str:
-    """The name of what an alarm puts into the inbox for one of its times: a second one is the same."""
-    return f"alarm:{alarm}:{due_ms}"
+def envelope_id(alarm: str, due_ms: int, again: int = 0) -> str:
+    """The name of what an alarm puts into the inbox for one of its times.
+
+    `again` is a number that makes another one of it, for an alarm that is set anew for a time for which it has fired.
+    """
+    return f"alarm:{alarm}:{due_ms}" + (f":{again}" if again else "")
 
 
-def ring(row: Row, now_ms: int, missed: int) -> Insert:
-    """The trigger itself. Times are Unix seconds; `due_ms` is the exact one.
+def envelope_ids(alarm: str, due_ms: int) -> Within:
+    """All names that `envelope_id` makes for this time, and none of another one: times of today have as many digits."""
+    name = envelope_id(alarm, due_ms)
+    return Within(name, name + ";")  # the sign after `:`
 
+
+def ring(row: Row, now_ms: int, missed: int, name: str = "") -> Insert:
+    """The trigger itself; a conflict if its `name` is known (empty: that of its time).
+
+    Times in it are Unix seconds; `due_ms` is the exact one.
     Its sender is the alarm, so that each keeps an order of its own: one that fails holds back no other.
     """
+    name = name or envelope_id(row["id"], row["due_ms"])
     told = {
         "alarm_id": row["id"],
         "scheduled_at": row["due_ms"] // 1000,
@@ -193,6 +206,6 @@ def ring(row: Row, now_ms: int, missed: int) -> Insert:
         "payload": orjson.loads(row["payload"]),
     }
     return envelope(
-        row["agent"], envelope_id(row["id"], row["due_ms"]), cause="alarm", source="scheduler", sender=row["id"],
-        payload=orjson.dumps(told).decode(), at=now_ms // 1000, or_ignore=True,
+        row["agent"], name, cause="alarm", source="scheduler", sender=row["id"],
+        payload=orjson.dumps(told).decode(), at=now_ms // 1000,
     )  # fmt: skip

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from core.clock import Clock
 from core.error import Conflict, InvalidInput, VendoError
-from core.unit import Delete, Row, UnitOfWork, Within, Write
+from core.unit import Condition, Delete, Row, UnitOfWork, Within, Write
 from node.agent.inbox.row import NEW
-from node.agent.wake.alarm import TABLE, envelope_id, fire, ring
+from node.agent.wake.alarm import TABLE, envelope_id, envelope_ids, fire, ring
 
 log = logging.getLogger(__name__)
 
@@ -86,11 +86,12 @@ class Alarms:
 
     async def _fire(self, row: Row, now_ms: int) -> None:
         waits = bool(row["fired_ms"]) and await self._waits(row)
+        name = await self._name(row, now_ms)
         try:
-            writes = fire(row, now_ms, waits=waits)
+            writes = fire(row, now_ms, waits=waits, name=name)
         except InvalidInput as error:
             log.error("an alarm fires for the last time", extra={"action": "alarm_broken", "code": error.code})
-            writes = self._last(row, now_ms)
+            writes = self._last(row, now_ms, name)
         try:
             await self._unit.commit(writes)
         except Conflict:  # it was fired by somebody else, or changed: whatever it is now is looked at again
@@ -98,14 +99,21 @@ class Alarms:
         if not waits:
             self._notify(row["agent"])
 
+    async def _name(self, row: Row, now_ms: int) -> str:
+        """What its envelope is called. One of its own time is known if it was set again for a time that has fired."""
+        name, again = envelope_id(row["id"], row["due_ms"]), now_ms
+        while await self._unit.count("inbox", {"agent": row["agent"], "envelope_id": name}, limit=1):
+            name, again = envelope_id(row["id"], row["due_ms"], again), again + 1
+        return name
+
     async def _waits(self, row: Row) -> bool:
-        name = envelope_id(row["id"], row["fired_ms"])
-        return bool(
-            await self._unit.count("inbox", {"agent": row["agent"], "envelope_id": name, "state": NEW}, limit=1)
-        )
+        where: dict[str, Condition] = {
+            "agent": row["agent"], "envelope_id": envelope_ids(row["id"], row["fired_ms"]), "state": NEW,
+        }  # fmt: skip
+        return bool(await self._unit.count("inbox", where, limit=1))
 
     @staticmethod
-    def _last(row: Row, now_ms: int) -> tuple[Write, ...]:
+    def _last(row: Row, now_ms: int, name: str) -> tuple[Write, ...]:
         """For an alarm whose next time cannot be told any more."""
         where = {"agent": row["agent"], "id": row["id"], "due_ms": row["due_ms"]}
-        return Delete(TABLE, where, rows=1), ring(row, now_ms, row["missed"])
+        return Delete(TABLE, where, rows=1), ring(row, now_ms, row["missed"], name)

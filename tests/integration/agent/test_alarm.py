@@ -158,6 +158,36 @@ async def test_two_processes_that_watch_fire_each_alarm_once(unit: Base) -> None
     assert len(woken) == 20
 
 
+async def test_an_alarm_that_is_set_again_for_a_time_for_which_it_has_fired_fires_again(unit: Base) -> None:
+    clock, woken = StillClock(), []
+    alarms = Alarms(unit, clock, woken.append)
+    for number in range(4):
+        await unit.commit(set_alarm("a", "go", clock.ms, at_ms=0, payload=f'{{"n":{number}}}'))
+        await alarms.look()
+        await settle_inbox(unit)
+        clock.ms += 3_600_000 * (number % 2)  # the first two within one millisecond, and others hours later
+    assert [told["payload"]["n"] for told in await fired(unit)] == [0, 1, 2, 3]
+    assert woken == ["a"] * 4
+    assert len({told["envelope"] for told in await fired(unit)}) == 4
+    assert await unit.select("alarm") == []
+
+
+async def test_an_interval_that_is_set_again_fires_again_and_still_has_one_envelope_waiting(unit: Base) -> None:
+    clock = StillClock()
+    alarms = Alarms(unit, clock, lambda _: None)
+    for _ in range(2):
+        await unit.commit(set_alarm("a", "x", NOW, at_ms=NOW, every_ms=1_000))
+        await alarms.look()
+        await settle_inbox(unit) if len(await fired(unit)) == 1 else None
+    clock.ms += 1_000
+    await alarms.look()
+    assert [told["due_ms"] for told in await fired(unit)] == [NOW, NOW], "the second one waits"
+    await settle_inbox(unit)
+    clock.ms += 1_000
+    await alarms.look()
+    assert [(told["due_ms"], told["missed"]) for told in await fired(unit)][2:] == [(NOW + 2_000, 1)]
+
+
 async def test_a_clock_that_jumps_ahead_is_noticed_and_one_that_is_set_back_fires_nothing_twice(unit: Base) -> None:
     clock, woken = StillClock(), []
     await unit.commit(set_alarm("a", "x", NOW, every_ms=3_600_000))

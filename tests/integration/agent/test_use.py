@@ -151,9 +151,13 @@ async def test_an_agent_that_keeps_too_much_waits_with_that_trigger_and_others_m
         found = await status(bench)
         assert 800 < found["limits"][STORAGE]["used"] <= 1_200
         assert (found["failures"], found["status"]) == (0, "active")
+        assert found["limited"] == {"limit": STORAGE, "until_ms": None}
         assert [one["code"] for one in await told(bench, "waits")] == [StorageFull.code]
+        assert await told(bench, "limit_reached") == [{"limit": STORAGE, "until_ms": None}], "once for this trigger"
         await bench.put("a", "free", "carl")
         await bench.idle("a")
+        await quiet(bench)
+        assert (await status(bench))["limited"] is None
     assert (await bench.state("a"))["seen"] == ["initialize", "fill", "free", "more"]
     assert {row["key"] for row in await unit.select("item", {"agent": "a"})} == {"more"}
     row = await bench.row("a")

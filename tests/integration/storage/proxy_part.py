@@ -7,10 +7,13 @@ from pathlib import Path
 
 
 class Wire:
-    """Passes bytes on. `cut_before` and `cut_after` name what is never heard, or is heard and never answered."""
+    """Passes bytes on. `cut_before` and `cut_after` name what is never heard, or is heard and never answered.
+
+    At `stuck_at` a connection passes nothing more, and nobody is told.
+    """
 
     def __init__(self, far: Path) -> None:
-        self.cut_before = self.cut_after = b""
+        self.cut_before = self.cut_after = self.stuck_at = b""
         self.cuts = self.port = 0
         self._far = far
         self._tasks: set[asyncio.Task[None]] = set()
@@ -24,13 +27,16 @@ class Wire:
             asyncio.create_task(self._back(far_reader, writer, deaf)),
         ]
         self._tasks.update(both)
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        for task in both:
-            task.cancel()
-        await asyncio.wait(both)
-        self._tasks.difference_update(both)
-        for one in (writer, far_writer):
-            one.transport.abort()
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:  # the test is over: asyncio would write down a server's cancelled handler
+            return
+        finally:
+            for task in both:
+                task.cancel()
+            self._tasks.difference_update(both)
+            for one in (writer, far_writer):
+                one.transport.abort()
 
     async def _there(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, deaf: asyncio.Event) -> None:
         while data := await reader.read(1 << 16):
@@ -40,6 +46,9 @@ class Wire:
             if self.cut_after and self.cut_after in data:
                 self.cuts, self.cut_after = self.cuts + 1, b""
                 deaf.set()
+            if self.stuck_at and self.stuck_at in data:
+                self.cuts, self.stuck_at = self.cuts + 1, b""
+                await asyncio.Event().wait()
             writer.write(data)
             await writer.drain()
 

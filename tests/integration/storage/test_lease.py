@@ -15,6 +15,7 @@ from sqlmodel import SQLModel
 from core.clock import SystemClock
 from core.unit import Append, Insert
 from node.share.member import Membership
+from node.storage import lease
 from node.storage.chain import unsigned_seal
 from node.storage.error import Fenced, StoreFailed
 from node.storage.fence import FENCE_SQL, IDLE_IN_TRANSACTION_MS
@@ -23,6 +24,7 @@ from node.storage.migration import migrate_postgres
 from node.storage.postgres import open_postgres
 from node.storage.seat import Place
 from node.storage.table import AgentRow, InboxRow
+from tests.integration.storage.proxy_part import wire_to
 from tests.postgres_part import fresh_database, own_server
 
 pytestmark = [pytest.mark.needs("postgres"), pytest.mark.timeout(60)]
@@ -365,3 +367,22 @@ async def test_a_database_that_is_away_for_longer_than_a_lease_puts_nobody_out(t
         stop.set()
         await asyncio.gather(*tasks)
         await asyncio.gather(*(lines.aclose() for _, lines in made))
+
+
+async def test_a_renewal_that_gets_no_answer_is_given_up_in_time_and_the_next_one_gets_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "_ANSWER_S", 1.0)
+    with own_server(tmp_path) as server:
+        await migrate_postgres(server.url())
+        async with wire_to(server.socket) as wire:
+            far = f"{server.url(host=f'127.0.0.1:{wire.port}')}?sslmode=disable"
+            async with leases(far) as mine:
+                place = await mine.join("lock", "{}")
+                for number, word in enumerate((b"BEGIN", b"in the middle", b"COMMIT"), 1):
+                    wire.stuck_at = word
+                    async with asyncio.timeout(10):
+                        with pytest.raises(StoreFailed):
+                            await mine.renew(place, '{"at": "in the middle"}')
+                        assert (await mine.renew(place, "{}")).steward == place.id
+                    assert wire.cuts == number

@@ -11,7 +11,7 @@ import pytest
 from core.error import Unavailable
 from node.share.bell import CHANGE, WORK
 from node.share.steward import FOLLOW_S, LOOK_S, Steward
-from node.storage.seat import Roll
+from node.storage.seat import Place, Roll, Seat
 from tests.unit.node.member_part import TurnedClock
 
 
@@ -31,8 +31,11 @@ class Member:
 
     def dies(self, one: str) -> None:
         self.those = [other for other in self.those if other != one]
+        self.rolls(Roll((), "0.1", 1, (one,)))
+
+    def rolls(self, roll: Roll) -> None:
         for watcher in self.watchers:
-            watcher(Roll((), "0.1", 1, (one,)))
+            watcher(roll)
 
 
 @dataclass
@@ -78,14 +81,14 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(*, leads: bool = False, broken: str = "") -> AsyncIterator[Bench]:
+async def bench(*, leads: bool = False, broken: str = "", error: type[Exception] = Unavailable) -> AsyncIterator[Bench]:
     company, clock, told = Company(), TurnedClock(), list[str]()
 
     def task(word: str) -> Callable[[], Any]:
         async def act() -> None:
             told.append(word)
             if word == broken:
-                raise Unavailable
+                raise error
 
         return act
 
@@ -154,6 +157,30 @@ async def test_what_one_left_that_was_put_out_is_ended_once() -> None:
         assert made.count("bury") == 1
         await made.clock.turn(5 * LOOK_S, 0.1)
         assert made.count("bury") == 1
+
+
+async def test_what_one_left_whom_another_member_put_out_is_ended_too() -> None:
+    async with bench(leads=True) as made:
+        both = [Seat(Place(slot, 1), 5_000, "{}") for slot in (0, 2)]
+        made.company.member.rolls(Roll(tuple(both), "0.1", 1, ()))
+        await made.clock.turn(0.4)
+        assert made.count("bury") == 0
+        made.company.member.rolls(Roll(tuple(both[:1]), "0.1", 1, ()))
+        await made.clock.turn(2 * LOOK_S, 0.1)
+        assert made.count("bury") == 1
+
+
+async def test_a_fault_of_our_own_in_a_look_ends_the_steward_and_is_not_kept_quiet() -> None:
+    seen = []
+
+    async def look() -> None:
+        async with bench(leads=True, broken="adopt", error=ZeroDivisionError) as made:
+            await made.clock.turn(3 * LOOK_S, 0.1)
+            seen.append(made.stop.is_set())
+
+    with pytest.raises(ZeroDivisionError):
+        await look()
+    assert seen == [True]
 
 
 @pytest.mark.parametrize("leads", [False, True])
