@@ -4,7 +4,8 @@ Between the copy and now the same seed may have paid, earned and minted, and no 
 begun at a mint again, once for each mint:
 
 1. operations that would pay somebody are only looked up (`Operation.copied`): what the mint signed for them is booked,
-   and what it did not sign is never sent, since it may have been paid in another way meanwhile;
+   and what it did not sign is never sent, since it may have been paid in another way meanwhile. If its coins were
+   spent for something else, that is known to have moved money;
 2. counters rise past everything that the mint ever signed for this seed (NUT-09, NUT-13), and coins that are found so
    are ours;
 3. coins that were spent meanwhile (NUT-07) are written off.
@@ -33,6 +34,11 @@ KEY = "copied/"
 _PENDING, _FOUND, _SAME, _MOVED = "pending", "pending, moved", "same", "moved"
 _PAYS = frozenset({Kind.LOCK, Kind.SEND})
 _log = logging.getLogger(__name__)
+
+
+def moved(mint: str) -> Update:
+    """That money moved at a mint that is still to be asked; for the commit that books what showed it."""
+    return Update("meta", {"key": KEY + mint, "value": _PENDING}, {"value": _FOUND}, rows=None)
 
 
 class OldCopy:

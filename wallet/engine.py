@@ -6,7 +6,7 @@ and with whatever rows the caller wants to commit with it.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +22,7 @@ from wallet.cashu.keyset import fee
 from wallet.cashu.port import CoinState, Mint, QuoteState
 from wallet.cashu.proof import Output, Proof, Signature, total
 from wallet.cashu.signature import quote_signature, unblind, witness
+from wallet.copy import moved
 from wallet.error import MintBusy, MintLied, MintRejected, MintUnreachable, TokenKeyset
 from wallet.journal import Account, postings, source
 from wallet.payment import (
@@ -50,6 +51,7 @@ Then = Callable[[Stored], Sequence[Write]]
 Replan = Callable[[Stored], Awaitable[Stored]]
 Conclude = Callable[[Stored, Sequence[Proof], Sequence[Proof]], dict[str, Any]]
 Booked = Callable[[Stored], Awaitable[Sequence[Write]]]
+MakeWay = Callable[[KeysetBook, Collection[Output]], Awaitable[None]]
 
 
 async def _untold(stored: Stored) -> Sequence[Write]:
@@ -68,6 +70,7 @@ class _Drive:
     proofs: tuple[Proof, ...] = ()
     gone: frozenset[str] = frozenset()
     submissions: int = 0
+    collided: bool = False
 
 
 class Engine:
@@ -80,6 +83,8 @@ class Engine:
         books: the mints that may be asked, by canonical address and unit.
         permit_for: the gate's permit for an effect that has begun, for work that goes on after a restart.
         replan: makes and commits a new plan for an operation whose keyset or fee is out of date, or raises.
+        make_way: raises counters past what the mint has signed, and finds the coins of those outputs that are not ours
+            to plan with any more.
         conclude: an operation's result, from what was kept and what is for others.
     """
 
@@ -91,6 +96,7 @@ class Engine:
         books: dict[tuple[str, str], KeysetBook],
         permit_for: Callable[[EffectId], Permit],
         replan: Replan,
+        make_way: MakeWay,
         conclude: Conclude,
     ) -> None:
         self._purse = purse
@@ -99,6 +105,7 @@ class Engine:
         self._books = books
         self._permit_for = permit_for
         self._replan = replan
+        self._make_way = make_way
         self._conclude = conclude
         self.booked: Booked = _untold  # asked for writes that go with a booking; asked again if that is tried again
         self._driven: dict[str, tuple[asyncio.Lock, list[None]]] = {}
@@ -164,6 +171,7 @@ class Engine:
         op, effect, name = step(old.op, event)
         if effect is None:
             return None
+        drive.collided = name == "collided"
         if name != "answered":
             _log.info("operation moved", extra={"action": "wallet_saga", "operation": op.id, "transition": name})
         if effect is Effect.BOOK:
@@ -243,11 +251,11 @@ class Engine:
     async def _look_up(self, drive: _Drive) -> Event:
         try:
             signed = await self._restored(drive)
-            inputs = Coins.UNSPENT
+            inputs = await self._inputs(drive)
             if signed is not Signed.ALL:
-                inputs = await self._inputs(drive)
                 # The mint may have done the swap between the two questions.
-                signed = await self._restored(drive)
+                before, signed = signed, await self._restored(drive)
+                inputs = inputs if signed is before else await self._inputs(drive)
             stale = signed is Signed.NONE and drive.stored.op.rejected is not None and await self._stale(drive)
         except (Unavailable, MintRejected, MintLied):
             return LookUpFailed()
@@ -290,6 +298,8 @@ class Engine:
 
     async def _renew(self, drive: _Drive) -> Effect | None:
         try:
+            if drive.collided:
+                drive.stored = await self._cleared(drive)
             drive.stored = await self._replan(drive.stored)
         except (StoreUncertain, Conflict):
             raise
@@ -299,6 +309,20 @@ class Engine:
             return None
         drive.submissions = 0
         return Effect.SUBMIT
+
+    async def _cleared(self, drive: _Drive) -> Stored:
+        """The operation without the outputs that were signed for something else; it is stored with its new plan.
+
+        Nobody may look them up as its own any more: once its inputs are spent, they would be booked for it.
+        """
+        stored, plan = drive.stored, drive.stored.plan
+        groups = [group for group in (*plan.past, plan.outputs) if group]
+        taken = [any(output.b in drive.signatures for output in group) for group in groups]
+        others = [output for group, gone in zip(groups, taken, strict=True) if gone for output in group]
+        _log.error("outputs were signed before", extra={"action": "wallet_collision", "operation": stored.op.id})
+        await self._make_way(self._books[stored.mint, stored.unit], others)
+        past = tuple(group for group, gone in zip(groups, taken, strict=True) if not gone)
+        return replace(stored, plan=replace(plan, outputs=(), past=past))
 
     # ------------------------------------------------------------------ booking
 
@@ -372,7 +396,10 @@ class Engine:
         if lost:
             amount = sum(coin.amount for coin in lost)
             _log.error("coins were spent elsewhere", extra={"action": "coins_lost", "amount": amount})
-            moves = {Account.WALLET: -amount, Account.LOST: amount}
+            # The life that a copy does not remember spent them.
+            moves = {Account.WALLET: -amount, (Account.ELSEWHERE if old.plan.copied else Account.LOST): amount}
             writes += postings(op.id, old.mint, old.unit, self._clock.now(), moves)
+        if name == "lost_race" and old.plan.copied:
+            writes.append(moved(old.mint))
         await self._store(drive, replace(old, op=op, reason=name), writes)
         self._free()

@@ -5,6 +5,10 @@ valid signatures (from its answer or restored, NUT-09), a connection that was ne
 a look-up that shows our outputs unsigned and our inputs unspent. A lost answer ends nothing: the operation is unknown,
 is looked up, and if the mint knows nothing of it the *same* request goes out again, which is harmless since its inputs
 can be spent and its outputs signed only once.
+
+Outputs that are signed while the inputs are unspent were signed for something else: a counter was used twice, as by an
+old copy of the database. Then nothing of ours has happened, and once the mint has refused the request it never can; a
+new plan with other outputs is made.
 """
 
 from collections.abc import Callable
@@ -17,6 +21,8 @@ from core.identifier import OperationId
 MAX_ATTEMPTS = 3
 # The mint says "being processed": proofs pending, outputs pending. Not a no.
 PENDING_CODES = frozenset({11002, 11004})
+# "Outputs have already been signed", as the protocol and older mints number it.
+SIGNED_CODES = frozenset({11003, 10002})
 
 
 class Kind(StrEnum):
@@ -172,6 +178,37 @@ def _found(outputs: Signed, inputs: Coins | None = None) -> Callable[[Operation,
     return holds
 
 
+def _happened(operation: Operation, event: Event) -> bool:
+    """Our outputs are signed, and for our inputs: those are gone.
+
+    Of a copied operation nothing is ever sent again, so what was signed for it is all that there will be. A deposit
+    that was not refused may be called paid for a while after it was minted.
+    """
+    if not isinstance(event, LookedUp) or event.outputs is not Signed.ALL:
+        return False
+    trusted = operation.copied or (operation.kind is Kind.DEPOSIT and operation.rejected is None)
+    return trusted or event.inputs is Coins.SPENT
+
+
+def _signed_for_else(operation: Operation, event: Event) -> bool:
+    """Outputs are signed, and no input of ours went into that."""
+    if not isinstance(event, LookedUp) or operation.copied:
+        return False
+    return event.outputs is not Signed.NONE and event.inputs is Coins.UNSPENT
+
+
+def _contested(operation: Operation, event: Event) -> bool:
+    """It looks so, and the mint has not refused yet: its answer to the same request says it."""
+    return _signed_for_else(operation, event) and operation.rejected is None
+
+
+def _collided(operation: Operation, event: Event) -> bool:
+    if not _signed_for_else(operation, event) or not isinstance(event, LookedUp):
+        return False
+    refused = operation.rejected is not None if event.outputs is Signed.ALL else operation.rejected in SIGNED_CODES
+    return refused and operation.attempt < MAX_ATTEMPTS
+
+
 def _never_happened(operation: Operation, event: Event) -> bool:
     absent = _found(Signed.NONE, Coins.UNSPENT)(operation, event)
     return absent and (operation.rejected is not None or operation.copied)
@@ -209,7 +246,11 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("silent", _OPEN, Silent, State.UNKNOWN, Effect.LOOK_UP),
     Transition("restarted", _OPEN, Restarted, State.UNKNOWN, Effect.LOOK_UP),
     Transition("look_up_failed", _OPEN, LookUpFailed, State.UNKNOWN, Effect.WAIT),
-    Transition("found", _OPEN, LookedUp, State.DONE, Effect.BOOK, _found(Signed.ALL)),
+    Transition("found", _OPEN, LookedUp, State.DONE, Effect.BOOK, _happened),
+    Transition("collided", _OPEN, LookedUp, State.PREPARED, Effect.REPLAN, _collided),
+    Transition("contested", _OPEN, LookedUp, State.UNKNOWN, Effect.SUBMIT, _contested),
+    # Still at it; or it collided again and again, and somebody must look.
+    Transition("not_ours", _OPEN, LookedUp, State.UNKNOWN, Effect.WAIT, _found(Signed.ALL)),
     # No honest mint signs a part. Nothing may be guessed about the rest.
     Transition("partly_signed", _OPEN, LookedUp, State.UNKNOWN, Effect.WAIT, _found(Signed.SOME)),
     Transition("outdated", _OPEN, LookedUp, State.PREPARED, Effect.REPLAN, _outdated),

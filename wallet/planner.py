@@ -145,7 +145,9 @@ class Planner:
         """
         book = self._book_of(stored.mint, stored.unit)
         old = stored.plan
-        plan = replace(old, past=(*old.past, old.outputs), attempt=len(old.past) + 2)
+        past = (*old.past, old.outputs) if old.outputs else old.past
+        # Locked outputs are named after the attempt: one whose outputs were given up is not made again.
+        plan = replace(old, past=past, attempt=max(len(past) + 1, stored.op.attempt))
         if stored.op.kind is Kind.LOCK:
             return await self.lock(stored.op.id, plan, book)
         if stored.op.kind is Kind.SEND:

@@ -1,13 +1,14 @@
 """Finds coins again from the seed: asks the mint about every output that we could have made (NUT-09, NUT-13)."""
 
 import logging
+from collections.abc import Collection
 
 from core.clock import Clock
 from core.unit import Write
 from wallet.cashu.book import KeysetBook
 from wallet.cashu.derive import Derivation
 from wallet.cashu.port import BATCH, CoinState
-from wallet.cashu.proof import Proof, total
+from wallet.cashu.proof import Output, Proof, total
 from wallet.cashu.signature import unblind
 from wallet.error import MintLied
 from wallet.journal import Account, postings
@@ -69,10 +70,11 @@ class Restorer:
         self._derive = derive
         self._clock = clock
 
-    async def restore(self, book: KeysetBook) -> Restored:
+    async def restore(self, book: KeysetBook, given_up: Collection[Output] = ()) -> Restored:
         """Add coins that the mint holds unspent and the database does not know. Counters rise past every hit.
 
-        Nobody may choose coins or counters of this mint meanwhile.
+        Nobody may choose coins or counters of this mint meanwhile. What open operations have asked for is theirs, but
+        for outputs that they have `given_up`.
 
         Raises:
             Unavailable: the mint did not answer; what was found so far is kept.
@@ -83,7 +85,7 @@ class Restorer:
             for stored in await self._purse.operations(state=OPEN)
             for group in (stored.plan.outputs, *stored.plan.past)
             for output in group
-        }
+        } - {output.secret for output in given_up}
         amount = coins = 0
         for keyset in sorted(book.infos):
             used = await self._purse.counter(keyset)
@@ -105,13 +107,10 @@ class Restorer:
         for keyset in [keyset for keyset in sorted(book.infos) if book.usable(keyset)]:
             used = await self._purse.counter(keyset)
             first = after = used or 0
-            while True:
+            while first < after + GAP:
                 outputs = [self._derive.output(keyset, first + place, 1) for place in range(BATCH)]
                 signed = await book.mint.restore(outputs)
-                hits = [place for place, output in enumerate(outputs) if output.b in signed]
-                if not hits:
-                    break
-                after = first + hits[-1] + 1
+                after = max([after, *(first + place + 1 for place, one in enumerate(outputs) if one.b in signed)])
                 first += BATCH
             if after != (used or 0):
                 _log.error(

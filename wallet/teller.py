@@ -212,7 +212,7 @@ class Teller:
             MintRefused: they cannot be had; nothing was begun.
         """
         try:
-            await self._known(book)
+            await self.compared(book)
         except (Unavailable, MintLied, MintRejected) as error:
             raise MintRefused("The mint's keysets cannot be had; nothing was begun.", cause=error.code) from error
 
@@ -225,11 +225,16 @@ class Teller:
     async def warm(self, book: KeysetBook) -> None:
         """Have the mint's keysets if it answers; at start a dead mint is no reason to stop."""
         try:
-            await self._known(book)
+            await self.compared(book)
         except (Unavailable, MintLied, MintRejected) as error:
             _log.warning("a mint's keysets cannot be had", extra={"action": "mint_cold", "code": error.code})
 
-    async def _known(self, book: KeysetBook) -> None:
+    async def compared(self, book: KeysetBook) -> None:
+        """Have the mint's keysets, and our counters and coins compared with it.
+
+        Raises:
+            Unavailable, MintRejected, MintLied: it did not say all.
+        """
         await book.known()
         if book.guarded:
             return
@@ -311,12 +316,27 @@ class Teller:
         return replace(new, version=stored.version + 1)
 
     async def _again(self, stored: Stored, operation: Operation) -> Stored:
+        book = self.book(stored.mint, stored.unit)
         async with self._locks[stored.mint, stored.unit]:
+            await self._ensure_guarded(book)
             planned = await self._planner.again(stored)
             plan = replace(planned.plan, attempt=operation.attempt)
             new = replace(stored, op=operation, plan=plan, fee=plan.fee, amount=planned.amount, reason="")
             await self._purse.commit([self._purse.change(stored, new), *planned.writes])
         return replace(new, version=stored.version + 1)
+
+    async def _ensure_guarded(self, book: KeysetBook) -> None:
+        """No counter is used before all were compared with the mint.
+
+        Raises:
+            MintRefused: they cannot be compared now: our rows are an old copy's, and what is open comes first.
+        """
+        if book.guarded:
+            return
+        if book.copied:
+            raise MintRefused("What happened at this mint is not known yet; nothing new is asked for.")
+        await self._guard(book)
+        book.guarded = True
 
     async def renew(self, stored: Stored) -> Stored:
         """A new plan, made durable, for an operation whose keyset or fee is out of date; see `Planner.again`."""

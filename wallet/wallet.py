@@ -6,7 +6,7 @@ changes something at a mint.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -25,7 +25,7 @@ from wallet.cashu.derive import Derivation
 from wallet.cashu.lock import condition, read_lock
 from wallet.cashu.mint import canonical_url
 from wallet.cashu.port import Mint
-from wallet.cashu.proof import Proof, total
+from wallet.cashu.proof import Output, Proof, total
 from wallet.cashu.token import Payment, decode, from_payload
 from wallet.copy import OldCopy
 from wallet.engine import Engine
@@ -111,7 +111,9 @@ class Wallet:
         derive = Derivation(keyring)
         self._purse = Purse(unit, Vault(keyring.derive("seal")), derive, clock)
         self._planner = Planner(self._purse, derive, self._book)
-        self._engine = Engine(self._purse, keyring, clock, self._books, permit_for, self._renew, conclude)
+        self._engine = Engine(
+            self._purse, keyring, clock, self._books, permit_for, self._renew, self._make_way, conclude
+        )
         self._restorer = Restorer(self._purse, derive, clock)
         self._copy = OldCopy(self._purse, derive, unit, clock)
         self._teller = Teller(
@@ -126,6 +128,10 @@ class Wallet:
 
     async def _renew(self, stored: Stored) -> Stored:
         return await self._teller.renew(stored)
+
+    async def _make_way(self, book: KeysetBook, others: Collection[Output]) -> None:
+        async with self._teller.choosing(book):
+            await self._restorer.restore(book, others)
 
     def _book(self, mint: str, unit: str = UNIT) -> KeysetBook:
         if unit != UNIT:
@@ -217,6 +223,8 @@ class Wallet:
             Unavailable: the mint does not answer.
         """
         book = self._book(mint)
+        if book.copied:  # first of all what moved meanwhile: coins that are found in another way would hide it
+            await self._teller.compared(book)
         async with self._teller.choosing(book):
             return await self._restorer.restore(book)
 

@@ -1,4 +1,4 @@
-"""The gate on a real database: budgets hold, and an idempotency key means one effect."""
+"""The gate on every database: budgets hold, and an idempotency key means one effect."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,19 +13,18 @@ from core.unit import Insert
 from node.gate.gate import NodeGate
 from node.gate.ledger import ledger_seal
 from node.gate.verify import verify_ledger
-from node.storage.archive import read_entries
-from node.storage.database import Database, open_database
 from tests.gate_part import KEY, LIMITS, SELLER, SetClock, intent, open_gate
+from tests.unit_part import ENGINES, EVERY, Base
 
 
-@pytest.fixture
-async def base(tmp_path: Path) -> AsyncIterator[Database]:
-    found = await open_database(tmp_path / "node.db", seal=ledger_seal(KEY), clock=SetClock())
+@pytest.fixture(params=EVERY)
+async def base(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Base]:
+    found = await ENGINES[request.param](tmp_path, ledger_seal(KEY), SetClock())
     yield found
     await found.aclose()
 
 
-async def used(base: Database) -> dict[str, tuple[int, int]]:
+async def used(base: Base) -> dict[str, tuple[int, int]]:
     return {row["name"]: (row["held"], row["spent"]) for row in await base.select("budget")}
 
 
@@ -35,7 +34,7 @@ async def begun(gate: NodeGate, key: str, reserve: int) -> Staged:
     return staged
 
 
-async def test_budget_enforcement(base: Database) -> None:
+async def test_budget_enforcement(base: Base) -> None:
     """Per job, per day and per seller, under concurrency, until midnight; all of it in a ledger that verifies."""
     clock = SetClock()
     gate = await open_gate(base, clock)
@@ -72,12 +71,12 @@ async def test_budget_enforcement(base: Database) -> None:
     clock.at += 86_400
     await begun(gate, "tomorrow", 1_000)
 
-    report = await verify_ledger(read_entries(base.path), KEY.pubkey)
+    report = await verify_ledger(await base.select("entry", order=("n",)), KEY.pubkey)
     assert report.problem is None
     assert len(report.open) == 3 + 1 + 1  # the jobs that are still open, and the day's standing entry
 
 
-async def test_idempotent_effects(base: Database) -> None:
+async def test_idempotent_effects(base: Base) -> None:
     """One key is one effect: while it runs, after it ended, from many callers at once, and after a restart."""
     gate = await open_gate(base, SetClock())
     verdicts = await asyncio.gather(

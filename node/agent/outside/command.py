@@ -22,7 +22,7 @@ from node.agent.outside.act import COMMIT, TURN, Act, verdict
 from node.agent.outside.child import Child, Ended
 from node.agent.outside.error import CommandFailed
 from node.agent.outside.host import Turns
-from node.agent.outside.program import Outside
+from node.agent.outside.program import Outside, patience
 from node.agent.outside.turn import Door, Turn
 from node.gate.redaction import scrub
 
@@ -90,7 +90,7 @@ class Command(Outside[CommandConfig]):
     async def reach(self, brief: Mapping[str, Any], config: CommandConfig, turn: Turn, door: Door) -> Act | None:
         """See `Outside.reach`."""
         try:
-            async with asyncio.timeout(_WAIT_S):
+            async with asyncio.timeout(patience(brief["until_ms"] - self.clock.millis(), _WAIT_S)):
                 await self._slots.acquire()
         except TimeoutError as error:
             raise CommandsFull from error

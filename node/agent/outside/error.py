@@ -7,6 +7,7 @@ VendoError
 ├── TurnBusy        turn.busy        503  too much waits at once
 ├── TurnAborted     turn.aborted     409  whoever had it gave up
 ├── NodeStopping    node.stopping    503  the node stops; the trigger waits
+├── TurnLingers     turn.lingers     503  what was started for the turn before still runs; the trigger waits
 ├── WebhookFailed   webhook.failed   502  the agent's address did not take the trigger
 └── CommandFailed   command.failed   502  the agent's command failed
 """
@@ -59,6 +60,13 @@ class NodeStopping(Paused):
 
     code = "node.stopping"
     remedy = "Try again when the node runs."
+
+
+class TurnLingers(Paused):
+    """What was started for the agent's last turn has not ended; the trigger waits."""
+
+    code = "turn.lingers"
+    remedy = "Let the agent's command end soon after its commit; the trigger is given to it then."
 
 
 class WebhookFailed(AgentAway):

@@ -14,7 +14,7 @@ from core.clock import Clock
 from core.error import VendoError
 from node.agent.error import ProgramFailed
 from node.agent.outside.act import Act
-from node.agent.outside.error import NodeStopping, TurnBusy
+from node.agent.outside.error import NodeStopping, TurnLingers
 from node.agent.outside.turn import Door, Turn
 from node.http.token import bearer_of, digest, new_token
 
@@ -56,7 +56,7 @@ class Turns:
         self._forget()
         return self._turns.get(digest(token)) if token is not None and token.startswith(PREFIX) else None
 
-    async def open(self, agent: str, tick_id: str, reach: Reach) -> Turn:
+    async def open(self, agent: str, tick_id: str, reach: Reach, patience_s: float = _START_S) -> Turn:
         """Begin a turn, and let its holder know.
 
         Args:
@@ -64,12 +64,13 @@ class Turns:
             tick_id: the tick's.
             reach: brings the trigger to the holder. What it answers ends the turn, as does what it raises. It is
                 cancelled once the turn has ended, after a moment for it to end by itself.
+            patience_s: how long to wait for the node to run, and for the agent's last turn to leave nothing running.
 
         Raises:
             NodeStopping: the node does not run yet, or not any more.
-            TurnBusy: what was started for the agent's last turn has not ended.
+            TurnLingers: what was started for the agent's last turn has not ended.
         """
-        await self._wait_for(agent)
+        await self._wait_for(agent, asyncio.get_running_loop().time() + patience_s)
         token = PREFIX + new_token()
         turn, known = Turn(agent, tick_id, self._state_bytes), digest(token)
         self._forget()
@@ -80,18 +81,18 @@ class Turns:
         task.add_done_callback(lambda ended: self._reached(agent, ended))
         return turn
 
-    async def _wait_for(self, agent: str) -> None:
-        """Until the node runs, and the agent's turn before has left nothing running."""
+    async def _wait_for(self, agent: str, until: float) -> None:
+        """Until the node runs, and the agent's turn before has left nothing running; to `until` on the loop's clock."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_START_S):
+            async with asyncio.timeout_at(until):
                 await self._ready.wait()
         if self._stopping or not self._ready.is_set():
             raise NodeStopping
         before = self._reaching.get(agent)
         if before is not None:
-            await asyncio.wait([before], timeout=LINGER_S + _ENDED_S)
+            await asyncio.wait([before], timeout=max(0.0, until - asyncio.get_running_loop().time()))
             if not before.done():
-                raise TurnBusy("What was started for the agent's last turn has not ended.")
+                raise TurnLingers
 
     def _reached(self, agent: str, task: asyncio.Task[None]) -> None:
         if self._reaching.get(agent) is task:

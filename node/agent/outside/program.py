@@ -23,11 +23,22 @@ from node.agent.program import Program, Trigger
 
 C = TypeVar("C", bound=BaseModel)
 _MARGIN_MS, _MARGIN_PART = 250, 10  # the turn ends before its tick does, so that it ends as a turn
+_WAIT_S, _WAIT_PART = 20.0, 4
 
 
 def delivery_id(agent: str, envelope_id: str) -> str:
     """The id of a trigger for those outside: the same however often it is tried."""
     return derived_id("delivery", agent, envelope_id)
+
+
+def patience(left_ms: int, most_s: float) -> float:
+    """How many seconds of a tick may pass before its agent is reached: what ends such a wait must cost no try.
+
+    Args:
+        left_ms: what is left of the tick.
+        most_s: and no longer than this.
+    """
+    return max(0.0, min(most_s, left_ms / 1_000 / _WAIT_PART))
 
 
 class Outside(Program[Anything, C]):
@@ -125,7 +136,8 @@ class _Sitting:
         async def reach(turn: Turn, door: Door) -> Act | None:
             return await program.reach(brief, ctx.config, turn, door)
 
-        turn = await program.turns.open(ctx.agent, ctx.tick_id, reach)
+        wait_s = patience(ctx.until_ms - program.clock.millis(), _WAIT_S)
+        turn = await program.turns.open(ctx.agent, ctx.tick_id, reach, wait_s)
         ctx.when_over(turn.settle)
         return turn
 

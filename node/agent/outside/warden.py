@@ -21,7 +21,7 @@ from collections.abc import Iterator
 
 CANNOT_RUN, NOT_FOUND, BY_SIGNAL = 126, 127, 128
 _LINUX = sys.platform == "linux"
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
 _SWEEP_S, _PAUSE_S = 5.0, 0.005
 _TAKEN = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # they are for the command; the warden ends with its lifeline
 
@@ -157,6 +157,7 @@ def main(arguments: list[str]) -> int:
     lifeline, argv = int(arguments[0]), arguments[1:]
     os.set_inheritable(lifeline, False)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    _prctl(_PR_SET_DUMPABLE, 0)  # its environment has the turn's token too, and its pipes are nobody else's
     for number in _TAKEN:
         signal.signal(number, signal.SIG_IGN)
     wakeup, wakes = os.pipe()

@@ -9,7 +9,9 @@
 
 The answer 202 says that the agent will act with the token. Another of 200 to 299 ends the turn at once and holds
 {"commit": true, "state", "writes"} or {"commit": false, "reason"}. Everything else is a failure, which the inbox tries
-again. No redirect is followed, and an address of our own network is reached only if the agent's settings say so.
+again. Who has neither answered nor acted when the time is over is away (`WebhookFailed`); who said 202 and then nothing
+is not: it took the trigger, and that is a failure of its own. No redirect is followed, and an address of our own network
+is reached only if the agent's settings say so.
 """
 
 import asyncio
@@ -109,8 +111,10 @@ class Webhook(Outside[WebhookConfig]):
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         """Be able to connect, until `stop`."""
         async with AsyncExitStack() as stack:
-            self._inside = await stack.enter_async_context(_session(aiohttp.TCPConnector()))
-            self._public = await stack.enter_async_context(_session(aiohttp.TCPConnector(socket_factory=guarded)))
+            # The engine bounds how many turns are open; a pool's bound would let those that hang hold up the others.
+            self._inside = await stack.enter_async_context(_session(aiohttp.TCPConnector(limit=0)))
+            public = aiohttp.TCPConnector(limit=0, socket_factory=guarded)
+            self._public = await stack.enter_async_context(_session(public))
             ready.set()
             await stop.wait()
 
@@ -122,11 +126,13 @@ class Webhook(Outside[WebhookConfig]):
         self._leave()
         body = orjson.dumps({**brief, "turn": {"url": door.url, "token": door.token}})
         host = URL(config.url).host
+        turn.away = WebhookFailed(f"{host} did not answer in time.")
         try:
             async with session.post(
                 config.url, data=body, headers=self._headers(brief, config, body), allow_redirects=False
             ) as answer:
                 if answer.status == _TAKEN:
+                    turn.away = None
                     return None
                 if not 200 <= answer.status < 300:
                     raise WebhookFailed(f"{host} answered {answer.status}.")

@@ -265,7 +265,7 @@ async def test_a_coin_that_is_pending_at_the_mint_is_asked_for_again(stage):
     await stage.buyer.recover()
     assert (await stage.buyer.copied())[stage.mint.url].startswith("pending")
     with pytest.raises(Unavailable):
-        await stage.buyer._teller._known(stage.buyer._book(stage.mint.url))
+        await stage.buyer._teller.compared(stage.buyer._book(stage.mint.url))
     stage.mint.pending.clear()
     await stage.buyer.recover()
     assert await stage.buyer.copied() == {stage.mint.url: "same"}
