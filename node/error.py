@@ -54,7 +54,7 @@ class AgentConfigured(Conflict):
     """This agent stands in the configuration."""
 
     code = "agent.configured"
-    remedy = "Take its [[agent]] table out of config.toml and start the node again."
+    remedy = "Change its [[agent]] table in config.toml, or take it out, and start the node again; then it can be deleted."
 
 
 class DiskLow(Paused, Unavailable):

@@ -61,6 +61,9 @@ class Key:
     def __repr__(self) -> str:
         return f"Key({self.pubkey})"
 
+    def __reduce__(self) -> str:
+        raise TypeError("A secret key is not serialised.")
+
     @classmethod
     def generate(cls) -> "Key":
         """A fresh random key."""

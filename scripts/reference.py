@@ -103,8 +103,12 @@ def settings() -> str:
             "|---|---|---|",
         ]
         for setting, about in model.model_fields.items():
-            default = "required" if about.is_required() else f"`{about.default!r}`"
-            lines.append(f"| `{setting}` | {default} | {words.get(f'{name}.{setting}', '')} |")
+            value = about.get_default(call_default_factory=True)
+            default = "required" if about.is_required() else f"`{value!r}`"
+            meaning = (
+                words.get(f"{name}.{setting}", "").replace("{{", "{").replace("}}", "}")
+            )  # a template's own braces
+            lines.append(f"| `{setting}` | {default} | {meaning} |")
         lines.append("")
     return MADE + "\n".join(lines)
 

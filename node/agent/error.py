@@ -6,6 +6,8 @@ VendoError
 │   ├── ProgramUnsafe program.unsafe        403  its file is not the node's user's alone to write
 │   └── ProgramBroken program.broken        500  its code cannot be loaded
 ├── ConfigRefused    agent.config_invalid   400  its settings do not fit its program
+│   ├── AgentDiffers  agent.differs         400  it was made of another program, or with another key
+│   └── SettingsRefused agent.settings      400  its section cannot be taken
 ├── StateRefused     agent.state_invalid    409  its state cannot be read by its program
 ├── StateUnsound     agent.state_unsound    500  what its program left as its state cannot be kept
 ├── StateTooLarge    agent.state_too_large  413
@@ -15,6 +17,7 @@ VendoError
 ├── StorageFull      agent.storage_full     507  its own limit, not the disk
 ├── TickOver         agent.tick_over        409  a context was used when its tick had ended
 ├── AgentStatus      agent.status           409  the agent's status does not allow this
+│   └── AgentLeft     agent.unconfigured    409  it stood in config.toml and was taken out
 ├── InboxFull        agent.inbox_full       503
 ├── HookUnknown      hook.unknown           404  there is none, or the caller does not know its secret
 ├── HookBody         hook.body              400
@@ -64,7 +67,21 @@ class ConfigRefused(InvalidInput):
     """The agent's configuration does not fit its program."""
 
     code = "agent.config_invalid"
-    remedy = "Correct `config` of this agent; what waits for it is kept."
+    remedy = "Correct `config` of this agent (config.toml, or `vendo agent set`); what waits for it is kept."
+
+
+class AgentDiffers(ConfigRefused):
+    """This cannot be changed: the agent was made so, and its state is of that program and key."""
+
+    code = "agent.differs"
+    remedy = "Set back what it was, or make another agent under another name. What waits for it is kept."
+
+
+class SettingsRefused(ConfigRefused):
+    """The agent's section cannot be taken."""
+
+    code = "agent.settings"
+    remedy = "Correct its [[agent]] table in config.toml, or its settings (`vendo agent set`); what waits for it is kept."
 
 
 class StateRefused(VendoError):
@@ -133,6 +150,13 @@ class AgentStatus(Conflict):
 
     code = "agent.status"
     remedy = "Read /status first."
+
+
+class AgentLeft(AgentStatus):
+    """The agent stood in config.toml and was taken out."""
+
+    code = "agent.unconfigured"
+    remedy = "`vendo call /ctl/start --agent NAME` lets it go on without config.toml; `vendo agent delete NAME` ends it."
 
 
 class InboxFull(Unavailable):

@@ -5,15 +5,15 @@ reads the row again, and does not go on if it may not.
 """
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from core.error import Conflict, InvalidInput, NotFound, VendoError
+from core.error import Conflict, NotFound, VendoError
 from core.identifier import PubKey
-from core.unit import Condition, Insert, Row, Update, Value
-from node.agent.error import AgentStatus
+from core.unit import Among, Condition, Insert, Row, Update, Value, Write
+from node.agent.error import AgentDiffers, AgentLeft, AgentStatus, SettingsRefused
 from node.agent.farewell import say_farewell
 from node.agent.inbox.row import envelope
 from node.agent.log import record, topic
@@ -28,6 +28,8 @@ from node.agent.tick.supervision import HEALS, Failure, reason_code
 log = logging.getLogger(__name__)
 
 INITIALIZE = "initialize"
+_PUT_RIGHT = HEALS | {AgentDiffers.code, SettingsRefused.code}
+"""Reasons of a quarantine that settings can put right; `heal` looks only at those that a program can."""
 _TRIES = 5
 
 
@@ -84,11 +86,12 @@ class Lifecycle:
         quarantined: what comes for it waits until that is put right.
 
         Raises:
-            InvalidInput: it was made with another program or key.
+            AgentDiffers: it was made with another program or key.
+            AgentStatus: it is deleted.
         """
         found = await self._unit.select("agent", {"name": name})
-        if found and (found[0]["program"], found[0]["pubkey"]) != (program, pubkey):
-            raise InvalidInput(f"The agent {name!r} was made with another program or key; its state is not theirs.")
+        if found:
+            _check_same(found[0], program, pubkey)
         text, limits, reason = config_text(dict(config or {})), (own or Own()).to_json(), ""
         try:
             self.check(program, config, own)
@@ -119,7 +122,7 @@ class Lifecycle:
     async def _renew(self, row: Row, settings: Mapping[str, Value], reason: str) -> None:
         """Other settings than before; and what was wrong may be right now, or the other way round."""
         changed = {name: value for name, value in settings.items() if row[name] != value}
-        healed = row["status"] == QUARANTINED and reason_code(row["reason"]) in HEALS
+        healed = row["status"] == QUARANTINED and reason_code(row["reason"]) in _PUT_RIGHT
         if reason and (row["status"] in LIVING or healed):
             changed |= {"status": QUARANTINED, "reason": reason}
         elif healed:
@@ -128,6 +131,52 @@ class Lifecycle:
         if changed:
             await self._unit.commit([Update("agent", {"name": row["name"]}, set=changed, add={"version": 1})])
             self._notify(row["name"])
+
+    async def set_aside(self, name: str, error: VendoError) -> None:
+        """Quarantine an agent that cannot be what its settings say, until they are put right.
+
+        Raises:
+            VendoError: the database failed.
+        """
+        failure = Failure.of(error)
+        if failure.code not in _PUT_RIGHT:
+            failure = Failure(SettingsRefused.code, f"{SettingsRefused().message} {failure.text}")
+        for row in await self._unit.select("agent", {"name": name}):
+            await self._renew(row, {}, failure.text)
+
+    async def leave_behind(self, name: str, writes: Sequence[Write]) -> None:
+        """Stop an agent that was taken out of the configuration, in one commit with these writes.
+
+        One that is stopped, or frozen, stays as it is.
+
+        Raises:
+            VendoError: the database failed.
+        """
+        left = AgentLeft()
+        where: dict[str, Condition] = {"name": name, "status": Among((ACTIVE, DORMANT, QUARANTINED))}
+        reason = f"{left.code}: {left.message} {left.advice.replace('NAME', name)}"
+        changed: dict[str, Value] = {"status": STOPPED, "reason": reason, "failures": 0}
+        stop = Update("agent", where, set=changed, add={"version": 1}, rows=None)
+        await self._unit.commit([*writes, stop, self._said(name, {"status": STOPPED, "reason": left.code})])
+        self._means.feed.grew(topic(name))
+
+    async def reclaim(self, name: str, writes: Sequence[Write]) -> None:
+        """An agent that was left behind stands in the configuration again: with these writes it goes on.
+
+        Raises:
+            VendoError: the database failed.
+        """
+        rows = await self._unit.select("agent", {"name": name}, columns=("status", "reason"))
+        if not rows or rows[0]["status"] != STOPPED or reason_code(rows[0]["reason"]) != AgentLeft.code:
+            return await self._unit.commit(writes)
+        where: dict[str, Condition] = {"name": name, "status": STOPPED}
+        go_on = Update("agent", where, set={"status": ACTIVE, "reason": ""}, add={"version": 1})
+        await self._unit.commit([*writes, go_on, self._said(name, {"status": ACTIVE, "was": STOPPED})])
+        self._means.feed.grew(topic(name))
+        self._notify(name)
+
+    def _said(self, name: str, about: Mapping[str, str]) -> Write:
+        return record(name, self._clock.millis(), "status", orjson.dumps(about).decode())
 
     async def heal(self) -> None:
         """At start: agents that were set aside for want of a program or of fitting settings, and have both now.
@@ -219,14 +268,13 @@ class Lifecycle:
                 return to
             if status not in allowed:
                 raise AgentStatus(f"The agent is {status}; this is for one that is {' or '.join(allowed)}.")
-            about = orjson.dumps({"status": to, "was": status}).decode()
             where: dict[str, Condition] = {"name": name, "status": status}
             changed: dict[str, Value] = {"status": to, "reason": "", "failures": 0}
             try:
                 await self._unit.commit(
                     [
                         Update("agent", where, set=changed, add={"version": 1}),
-                        record(name, self._clock.millis(), "status", about),
+                        self._said(name, {"status": to, "was": status}),
                     ]
                 )
             except Conflict:
@@ -262,6 +310,21 @@ class Lifecycle:
             self._means.feed.grew(topic(name))
             return
         raise Conflict("Others change this agent's row again and again.")
+
+
+def _check_same(row: Row, program: str, pubkey: PubKey) -> None:
+    """Whether an agent that is there is the one that is meant.
+
+    Raises:
+        AgentDiffers, AgentStatus.
+    """
+    name = row["name"]
+    if row["status"] == DELETED:
+        raise AgentStatus(f"The agent {name!r} is deleted.", remedy="Choose another name: this one is not used again.")
+    if row["program"] != program:
+        raise AgentDiffers(f"The agent {name!r} was made of the program {row['program']!r}, not of {program!r}.")
+    if row["pubkey"] != pubkey:
+        raise AgentDiffers(f"The agent {name!r} was made with another key.")
 
 
 def _begin(program: AnyProgram, config: str, version: int, state: str) -> None:

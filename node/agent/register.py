@@ -5,7 +5,7 @@
 that stands in config.toml, as they were when the node started last: so that it is known when it is taken out.
 """
 
-from collections.abc import AsyncIterator, Container, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,12 +150,11 @@ class Register:
         rows = await self._unit.select("agent", {"name": name}, columns=_SHOWN)
         return shown(entry, rows[0]) if rows else None
 
-    async def page(self, known: Mapping[str, Entry], hidden: Container[str], after: str, limit: int) -> list[Saved]:
+    async def page(self, known: Mapping[str, Entry], after: str, limit: int) -> list[Saved]:
         """Agents that are not deleted, by name, those after a name.
 
         Args:
             known: those that are held ready.
-            hidden: those that are being deleted.
             after: a name; empty for the first.
             limit: how many; fewer are there only at the end.
         """
@@ -166,10 +165,7 @@ class Register:
             rows = await self._unit.select("agent", where, order=("name",), limit=PAGE, columns=_SHOWN)
             away = [row["name"] for row in rows if row["name"] not in known]
             saved = dict([one async for one in self.entries(away)])
-            for row in rows:
-                name = row["name"]
-                if name not in hidden:
-                    found.append(shown(known.get(name) or saved.get(name), row))
+            found += [shown(known.get(row["name"]) or saved.get(row["name"]), row) for row in rows]
             if len(rows) < PAGE:
                 break
             after = rows[-1]["name"]

@@ -77,7 +77,7 @@ class Elsewhere:
     def asked(self, request: web.BaseRequest) -> Asked | None:
         """Whether another member asks; None for everybody else."""
         token = bearer_of(request.headers.get("Authorization"))
-        if token is None or not hmac.compare_digest(token.encode(), self._token.encode()):
+        if token is None or not hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self._token.encode()):
             return None
         caller = request.headers.get(FOR, "")
         return Asked(Grant(caller, Role.AGENT if caller.startswith("agent:") else Role.OPERATOR))

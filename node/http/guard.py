@@ -8,9 +8,10 @@ import logging
 
 import orjson
 from aiohttp import web
+from aiohttp.web_protocol import RequestPayloadError
 
 from core.error import VendoError
-from node.http.error import Encoded, ForeignOrigin, RequestTooLarge, Unauthorized, WrongHost
+from node.http.error import BadRequest, Encoded, ForeignOrigin, RequestTooLarge, Unauthorized, WrongHost
 from node.http.token import Grant, Tokens
 
 log = logging.getLogger(__name__)
@@ -63,16 +64,20 @@ async def read_body(request: web.BaseRequest, most: int = MAX_BODY) -> bytes:
     Raises:
         RequestTooLarge: it is longer; the rest was not read.
         Encoded: it is compressed.
+        BadRequest: it is not what its head says, or whoever sent it is gone.
     """
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Encoded
     if (request.content_length or 0) > most:
         raise RequestTooLarge(f"A body has at most {most} bytes.")
     body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > most:
-            raise RequestTooLarge(f"A body has at most {most} bytes.")
+    try:
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > most:
+                raise RequestTooLarge(f"A body has at most {most} bytes.")
+    except (ConnectionError, RequestPayloadError) as error:
+        raise BadRequest("The request's body ended early, or is not as its headers say.") from error
     return bytes(body)
 
 

@@ -15,8 +15,8 @@ from node.http.guard import HEADERS, problem, read_body
 
 PREFIX = "/hooks/"
 _ID = re.compile(r"[0-9a-f]{32}")
-_AT_ONCE = 64
-_BODY_S = 10.0
+_AT_ONCE = 256  # anybody can hold one for as long as a body may take, so there are many, and not for long
+_BODY_S = 5.0
 _RETRY_S = 30
 _DELIVERY = ("X-Vendo-Delivery", "X-GitHub-Delivery", "Idempotency-Key")
 _SIGNATURE = ("X-Hub-Signature-256", "X-Vendo-Signature")
@@ -41,21 +41,20 @@ class HookDoor:
 
         Raises:
             MethodNotAllowed: it is no POST.
-            TooManyCalls: too many calls are being read.
-            TooSlow, RequestTooLarge, Encoded: its body is not taken.
+            HookUnknown: no hook has such an id; nothing of the body was read.
+            TooSlow, RequestTooLarge, Encoded, BadRequest: its body is not taken.
             VendoError: as `Porter.call`.
         """
         if request.method != "POST":
             raise MethodNotAllowed("A hook takes POST.")
+        hook = raw_path.removeprefix(PREFIX)
+        if _ID.fullmatch(hook) is None:
+            raise HookUnknown
         if self._open >= _AT_ONCE:
-            raise TooManyCalls
+            return _later(TooManyCalls(), round(self._body_s) or 1)
         self._open += 1
         try:
-            call = await self._read(request)
-            hook = raw_path.removeprefix(PREFIX)
-            if _ID.fullmatch(hook) is None:
-                raise HookUnknown
-            status = await self._porter.call(hook, call)
+            status = await self._porter.call(hook, await self._read(request))
         except (HookBusy, InboxFull) as error:
             return _later(error)
         finally:
@@ -105,7 +104,7 @@ def _label(request: web.BaseRequest) -> str | None:
     return found if found is not None and len(found) <= _MAX_LABEL and found.isascii() and found.isprintable() else None
 
 
-def _later(error: VendoError) -> web.Response:
+def _later(error: VendoError, seconds: int = _RETRY_S) -> web.Response:
     answer = problem(error)
-    answer.headers["Retry-After"] = str(_RETRY_S)
+    answer.headers["Retry-After"] = str(seconds)
     return answer

@@ -12,10 +12,13 @@ from fs.error import KeyRequired, Unsupported
 from fs.path import decode, parts
 from fs.session import MAX_KEY
 from node.agent.outside.act import Act
+from node.agent.outside.error import TurnOver
+from node.agent.outside.host import PREFIX
 from node.agent.outside.turn import Turn
 from node.http.answer import body_answer
 from node.http.error import MethodNotAllowed, NoSuchRoute, OtherAgent
 from node.http.guard import read_body
+from node.http.token import bearer_of
 
 KEY_HEADER = "Idempotency-Key"
 _STAGED = 202
@@ -29,9 +32,21 @@ class Turning(Protocol):
 
 
 def turn_of(request: web.BaseRequest, turns: Turning | None) -> Turn | None:
-    """The turn that a request is made in, or None."""
+    """The turn that a request is made in, or None if it is made in none.
+
+    Raises:
+        TurnOver: it shows a turn's token that nobody knows: the turn ended long ago, or before the node started.
+    """
     headers = request.headers.getall("Authorization", [])
-    return turns.find(headers[0]) if turns is not None and len(headers) == 1 else None
+    if turns is None or len(headers) != 1:
+        return None
+    turn = turns.find(headers[0])
+    if turn is None and (bearer_of(headers[0]) or "").startswith(PREFIX):
+        raise TurnOver(
+            "This turn is not known any more; what it committed, if it did, is there.",
+            remedy="If it was committed, the agent's trace has its tick_id; else its trigger comes again.",
+        )
+    return turn
 
 
 async def serve_turn(request: web.BaseRequest, turn: Turn) -> web.StreamResponse:

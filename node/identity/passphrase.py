@@ -4,6 +4,7 @@ The first source that has one gives it, in the order of `[keys] passphrase_from`
 told by name and no other is tried: the operator meant that one. Only a person at a terminal may try again.
 """
 
+import ctypes
 import getpass
 import os
 import resource
@@ -23,6 +24,7 @@ from relays.key import Keyring
 VARIABLE = "VENDO_PASSPHRASE"
 CREDENTIAL = "vendo-passphrase"  # the name of a systemd credential (LoadCredential=, LoadCredentialEncrypted=)
 SERVICE = "vendo"  # the name under which an operating system's keyring has it
+_PR_SET_DUMPABLE = 4
 _BEFORE = " before"
 _TRIES = 3
 _MAX_BYTES = 4_096
@@ -33,10 +35,14 @@ Ask = Callable[[str], str]
 def shield(environ: MutableMapping[str, str] = os.environ) -> None:
     """For the process that holds the keys: nothing that it starts gets the passphrase, and a crash leaves no core.
 
-    Also where the passphrase was not needed, or came from elsewhere.
+    Also where the passphrase was not needed, or came from elsewhere. `environ.pop` does not reach what the process was
+    started with: that stays in /proc, for every process of the same user. On Linux the process is therefore made one
+    that only root can look into (prctl(2), PR_SET_DUMPABLE); what it starts is readable again.
     """
     environ.pop(VARIABLE, None)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def ask_at_terminal() -> Ask | None:

@@ -8,14 +8,14 @@ another one, so that slow agents hold up nobody.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 from core.clock import Clock
 from core.error import VendoError
 from core.identifier import PubKey
-from core.unit import Row, UnitOfWork
+from core.unit import Row, UnitOfWork, Write
 from fs.feed import Feed
 from node.agent.error import AgentBusy
 from node.agent.inbox.row import PAGE, Waiting
@@ -141,6 +141,18 @@ class Engine:
     ) -> None:
         """As `Lifecycle.create`."""
         await self._lives.create(name, program, pubkey, config, own)
+
+    async def set_aside(self, name: str, error: VendoError) -> None:
+        """As `Lifecycle.set_aside`."""
+        await self._lives.set_aside(name, error)
+
+    async def leave_behind(self, name: str, writes: Sequence[Write]) -> None:
+        """As `Lifecycle.leave_behind`."""
+        await self._lives.leave_behind(name, writes)
+
+    async def reclaim(self, name: str, writes: Sequence[Write]) -> None:
+        """As `Lifecycle.reclaim`."""
+        await self._lives.reclaim(name, writes)
 
     async def heal(self) -> None:
         """As `Lifecycle.heal`."""

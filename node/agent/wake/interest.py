@@ -24,6 +24,7 @@ TABLE = "interest"
 MAX_INTERESTS = 200
 MAX_PATTERN = 4_096
 MAX_EVENT = 100
+RESERVED = ("payment", "job", "file", "nostr", "identity")
 _MAX_FIELDS = 16
 _MAX_VALUES = 64
 _MAX_STEPS = 8
@@ -46,6 +47,18 @@ def check_type(event: str) -> str:
     """
     if len(event) > MAX_EVENT or _TYPE.fullmatch(event) is None:
         raise InvalidInput("An event's type is words of a-z, 0-9, _ and - with dots between them.")
+    return event
+
+
+def check_hook_event(event: str) -> str:
+    """The type of what a hook tells: not one that only the node itself may say.
+
+    Raises:
+        InvalidInput: it is no type, or begins as the node's own events do.
+    """
+    if check_type(event).partition(".")[0] in RESERVED:
+        named = ", ".join(f"{word}." for word in RESERVED)
+        raise InvalidInput(f"Events that begin with {named} are the node's own, and no hook tells them.")
     return event
 
 

@@ -19,7 +19,7 @@ from node.agent.wake.alarm import afford
 from node.agent.wake.event import Event
 from node.agent.wake.herald import Herald
 from node.agent.wake.hook import MAX_HOOKS, Call, Scheme, authentic, check_name, content, names_of, stamp_of, told
-from node.agent.wake.interest import check_type
+from node.agent.wake.interest import check_hook_event
 
 TABLE = "hook"
 QUEUED, DUPLICATE = "queued", "duplicate"
@@ -125,10 +125,10 @@ class AgentHooks:
         """Make a hook; the same key makes the same one.
 
         Raises:
-            InvalidInput: a value is not valid, or there are too many.
+            InvalidInput: a value is not valid, the event is one of the node's own, or there are too many.
             KeyReused: the key was used for another one.
         """
-        event = check_type(event or f"webhook.{check_name(name)}")
+        event = check_hook_event(event or f"webhook.{check_name(name)}")
         row: Row = {
             "id": derived_id("hook", session.caller, self._agent, session.effect_key()),
             "agent": self._agent,
