@@ -21,7 +21,7 @@ from core.clock import SystemClock
 from core.unit import Insert, Write
 from node import home as homes
 from node.agent.doorman import WINDOW
-from node.agent.roster import KEY
+from node.agent.register import KEY
 from node.config import AgentSection
 from node.gate.ledger import ledger_seal
 from node.storage.database import open_database

@@ -1,7 +1,8 @@
 """A child of the bench that drains a long inbox through the engine: `python -m bench.tick_drain GROUND DIR N AGENTS`.
 
 It prints one JSON line: how fast it enqueued and drained, what memory it took, and what the first ticks and the last
-ones cost. A process of its own, so that its memory is its own.
+ones cost. A process of its own, so that its memory is its own. With one agent it is a long life instead: each message
+comes when the one before was dealt with, so that the history grows and the queue does not.
 """
 
 import asyncio
@@ -13,9 +14,9 @@ from pathlib import Path
 
 from bench.target import quantile
 from bench.tick_engine import Line, engine, notify_all, running
-from bench.tick_floor import Ground, SqliteGround
+from bench.tick_floor import Ground, SqliteGround, Store
 from bench.tick_row import agent as agent_row
-from bench.tick_row import fill, messages, names
+from bench.tick_row import fill, message, messages, names
 from core.clock import SystemClock
 from node.gate.ledger import ledger_seal
 from relays.key import Key
@@ -79,11 +80,50 @@ async def drain(one: Ground, count: int, agents: int) -> dict[str, float]:
         await done
     seconds = time.perf_counter() - begun
     watch.cancel()
+    return await _found(store, count, filled, seconds, before, seen, took)
+
+
+async def live(one: Ground, count: int) -> dict[str, float]:
+    """So many messages for one agent, each when the tick before is durable."""
+    store = await one.open(ledger_seal(Key.generate()), SystemClock())
+    (name,) = names(1)
+    await fill(store, [agent_row(name)])
+    before, line, took, seen = rss_mib("VmRSS"), Line(), _Ends(), list[float]()
+    runner, watch = engine(store, line), asyncio.create_task(_watch(seen))
+    turn = asyncio.Semaphore(1)
+    begun = told = time.perf_counter()
+    filled = 0.0
+
+    def note(_seconds: float) -> None:
+        took.note(time.perf_counter() - told)  # the tick alone, without the message's own commit
+        turn.release()
+
+    done = line.begin(count, note)
+    async with running(runner):
+        for number in range(count):
+            await turn.acquire()
+            since = time.perf_counter()
+            await store.commit([message(name, number)])
+            told = time.perf_counter()
+            filled += told - since
+            runner.notify(name)
+        await done
+    seconds = time.perf_counter() - begun - filled
+    watch.cancel()
+    return await _found(store, count, filled, seconds, before, seen, took)
+
+
+async def _found(
+    store: Store, count: int, filled: float, seconds: float, before: float, seen: list[float], took: _Ends
+) -> dict[str, float]:
+    """What is said of it, once all is dealt with: `filled` and `seconds` are what its two parts took."""
     left, ticks = await store.count("inbox", {"state": "new"}), await store.count("tick", {"error": ""})
     await store.aclose()
+    seen = seen or [rss_mib("VmRSS")]
     tenth = len(seen) // 10
     return {
         "lost": left + count - ticks, "enqueued_per_s": count / filled, "drained_per_s": count / seconds,
+        "both_per_s": count / (filled + seconds),
         "before_mib": before, "early_mib": max(seen[: tenth + 1]), "most_mib": max(seen),
         "early_us": quantile(took.early[_SKIPPED:], 0.5) * 1e6, "late_us": quantile(list(took.late), 0.5) * 1e6,
     }  # fmt: skip
@@ -91,4 +131,7 @@ async def drain(one: Ground, count: int, agents: int) -> dict[str, float]:
 
 if __name__ == "__main__":
     kind, where, number, of = sys.argv[1:]
-    print(json.dumps(asyncio.run(drain(ground(kind, Path(where)), int(number), int(of)))), flush=True)
+    made = ground(kind, Path(where))
+    print(
+        json.dumps(asyncio.run(live(made, int(number)) if of == "1" else drain(made, int(number), int(of)))), flush=True
+    )

@@ -84,7 +84,8 @@ class Namespace:
     Args:
         mounts: what is mounted.
         binds: other names for what is mounted, alias → path.
-        changed: is asked what tells of a file that is written where its agent may look.
+        changed: is asked what tells of a file that is written where its agent may look. Below a mount that is
+            `Access.WRITE` calls change files too: `<file>/delete` that file, and every other call its own folder.
 
     Raises:
         BadPath: a path is not valid, or two mounts or binds have the same path.
@@ -236,10 +237,16 @@ class Namespace:
             BadPath, NoSuchFile, IsDirectory, Unsupported, AccessDenied; InvalidInput for a body it does not take.
         """
         found = self._open(parts(path), Verb.WRITE, session)
-        if self._changed is not None and allowed(found.mount, Verb.LOOK, found.rest, Role.AGENT):
-            where = join(parts(found.mount.path) + found.rest)
-            session = session.along(*await self._changed(where, len(body), session))
+        if allowed(found.mount, Verb.LOOK, found.rest, Role.AGENT):
+            session = await self._telling(found, found.rest, body, session)
         await found.mount.service.write(found.rest, body, session)
+
+    async def _telling(self, found: _Found, changed: Path, body: bytes, session: Session) -> Session:
+        """The same session; what tells of the change goes with what it writes."""
+        if self._changed is None:
+            return session
+        where = join(parts(found.mount.path) + changed)
+        return session.along(*await self._changed(where, len(body), session))
 
     async def call(self, path: str, body: bytes, session: Session) -> bytes:
         """Hand one record to a file and read its answer.
@@ -248,6 +255,8 @@ class Namespace:
             BadPath, NoSuchFile, Unsupported, AccessDenied; InvalidInput for a body it does not take; Refused.
         """
         found = self._open(parts(path), Verb.CALL, session)
+        if found.mount.access is Access.WRITE:
+            session = await self._telling(found, found.rest[:-1], body, session)
         return await found.mount.service.call(found.rest, body, session)
 
     async def watch(self, path: str, session: Session, after: int | None = None) -> AsyncIterator[Record]:

@@ -38,7 +38,8 @@ from node.agent.presence import Face, Presence
 from node.agent.replay.redactor import Redactor
 from node.agent.roster import Roster
 from node.agent.tick.engine import Engine
-from node.agent.view import BudgetView, LedgerView, agents
+from node.agent.tick.repose import Repose
+from node.agent.view import BudgetView, LedgerView, agent_counts, agents, every_agent
 from node.collector import Collector
 from node.config import AgentSection, Config
 from node.error import ConfigInvalid
@@ -138,7 +139,7 @@ class Node:
         self.sharing = shared(self, company, self.programs, outside.http) if company is not None else None
         self.control = ControlPlane(
             self.namespace,
-            lambda: agents(database),
+            lambda: every_agent(database),
             Tokens.for_operator(token),
             database,
             host=config.node.host,
@@ -168,10 +169,9 @@ class Node:
 
     def _build_upkeep(self, home: Path | None) -> None:
         database = self.database
-        self.upkeep = upkeep_of(
-            self.config, database, self.clock, self.keyring.node,
-            (home, database.path if isinstance(database, Database) else ""), (self.gate, self.wallet, self.buying),
-        )  # fmt: skip
+        places = (home, database.path if isinstance(database, Database) else "")
+        acting = (self.gate, self.wallet, self.buying, self.treasurer)
+        self.upkeep = upkeep_of(self.config, database, self.clock, self.keyring.node, places, acting)
         self.gate.is_full = lambda: self.upkeep.disk.low
         database.on_full(self.upkeep.disk.full)
 
@@ -289,12 +289,13 @@ class Node:
         publishing = self.presence if company is None else Announcing(self.presence, lambda: company.leads)
         self.roster: Roster = Roster(
             self.database, self.clock, self.identities, self.engine, self.messages, publishing, self.config.agent,
-            self._rules, programs, self._gone,
+            self._rules, programs, self._gone, company.named if company is not None else tuple,
         )  # fmt: skip
         self.identities.on_change(self.roster.rekeyed)
         self.engine.attend(self.roster)
         self.doorman = Doorman(self.database, self.clock, self.roster)
         self.roster.on_rest(self.doorman.changed)
+        self.repose = Repose(self.database, self.clock, self.engine, self.roster, self.config.tick.idle_minutes)
         self.buying.on_finished(self._finished)
         self.buying.on_moved(self.waking.job_moved)
         self.wallet.on_booked(self.waking.paid)
@@ -311,6 +312,7 @@ class Node:
             self.notify,
             self.config.keys.agent_kinds,
             self.gate.is_theirs,
+            self.waking.herald,
         )
         self.transit: Transit = transit_of(
             self.database, self.clock, outside.home, self.keyring.node,
@@ -472,6 +474,7 @@ class Node:
             "relays": await self._relay_health(),
             "balance": [asdict(one) for one in await self.wallet.balance()],
             "agents": await agents(self.database),
+            "agent_counts": await agent_counts(self.database),
             "programs": self.library.rows(),
             "open_effects": len(await self.gate.open_effects()),
             "storage": self.database.stats(),
@@ -515,6 +518,7 @@ class Node:
             ("alarms", self.waking.alarms),
             ("messages", self.messages),
             ("doorman", self.doorman),
+            ("repose", self.repose),
             ("presence", self.presence),
             ("signing", self.signing),
             ("rotations", self.rotations),
@@ -524,7 +528,7 @@ class Node:
         ]
 
     async def prepare(self) -> None:
-        """What must be known before anything acts: the gate's open effects, and the wallet's open sagas."""
+        """What must be known before anything acts: open effects and sagas; among several see `node.share.threshold`."""
         await self.gate.load()
         if self.company is None:
             await self.take_up()

@@ -167,6 +167,7 @@ class TickSection(_Section):
     ticks_per_minute: int = Field(6_000, ge=0, le=60_000_000)
     compute_s_per_day: int = Field(3_600, ge=0, le=86_400)
     storage_mb: int = Field(100, ge=0, le=1_048_576)
+    idle_minutes: int = Field(30, ge=0, le=525_600)
 
     def limits(self) -> TickLimits:
         """As the engine takes them."""
@@ -509,6 +510,7 @@ state_kb = 256                 # an agent's state, as JSON
 ticks_per_minute = 6000        # of one agent; those of a minute may come at once; 0 is no limit, here and below
 compute_s_per_day = 3600       # one agent's code, in all, per day (UTC)
 storage_mb = 100               # what one agent keeps: state, values, goals
+idle_minutes = 30              # if over 500 agents are awake, those without a tick for so long hibernate; 0: never
 
 [inbox]                        # what waits for an agent; /inbox/overflow sets another bound for one of them
 max_depth = 1000               # so many triggers; jobs, payments and alarms always come in

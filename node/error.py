@@ -54,7 +54,7 @@ class AgentConfigured(Conflict):
     """This agent stands in the configuration."""
 
     code = "agent.configured"
-    remedy = "Change its [[agent]] table in config.toml, or take it out, and start the node again; then it can be deleted."
+    remedy = "Change its [[agent]] table in config.toml, or take it out to delete it; then start the node again."
 
 
 class DiskLow(Paused, Unavailable):

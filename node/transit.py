@@ -49,7 +49,6 @@ class Transit:
 
     Args:
         unit: the database.
-        engine: where they live.
         roster: which there are.
         departure: writes archives.
         arrival: reads them.
@@ -60,14 +59,13 @@ class Transit:
     def __init__(
         self,
         unit: UnitOfWork,
-        engine: Engine,
         roster: Roster,
         departure: Departure,
         arrival: Arrival,
         home: Path | None,
         space: Space,
     ) -> None:
-        self._unit, self._engine, self._roster = unit, engine, roster
+        self._unit, self._roster = unit, roster
         self._departure, self._arrival, self._home, self._space = departure, arrival, home, space
 
     async def export(self, name: str, value: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,12 +115,12 @@ class Transit:
         return await self._arrival.bring(path, Wish(clone, accept, None if node is None else parse_pubkey(node)))
 
     async def thaw(self, name: str) -> dict[str, Any]:
-        """Let an agent go on that was frozen; its operator knows that it does not go on elsewhere too.
+        """Let an agent go on as before it was frozen; its operator knows that it does not go on elsewhere too.
 
         Raises:
             NotFound, AgentStatus.
         """
-        return {"name": name, "status": await self._engine.thaw(name)}
+        return {"name": name, "status": await self._departure.thaw(name)}
 
     def _path(self, transfer: str) -> Path:
         if self._home is None or _NAME.fullmatch(transfer) is None:
@@ -182,5 +180,5 @@ def transit_of(
         return shutil.disk_usage(home).free if home is not None else 0
 
     departure = Departure(unit, clock, engine, loader, loader.file_of, home, mounts, key.pubkey, sign)
-    arrival = Arrival(unit, clock, engine, loader, home, mounts, identities, roster, touch, room)
-    return Transit(unit, engine, roster, departure, arrival, home, space)
+    arrival = Arrival(unit, clock, engine, loader, home, mounts, identities, roster, touch, room, key.pubkey)
+    return Transit(unit, roster, departure, arrival, home, space)

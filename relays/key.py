@@ -251,6 +251,9 @@ class Keyring:
     def __repr__(self) -> str:
         return "Keyring(…)"
 
+    def __reduce__(self) -> str:
+        raise TypeError("The words of a node are not serialised.")
+
     @property
     def words(self) -> str:
         """The words themselves, for the wallet's NUT-13 derivation and for showing them once."""

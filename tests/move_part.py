@@ -9,12 +9,15 @@ from typing import Any
 import orjson
 
 from core.clock import SystemClock
+from core.error import VendoError
+from core.identifier import PubKey
 from core.unit import Insert, Row, Write
 from node.agent.goal import AgentGoals
 from node.agent.program import AnyProgram, Trigger
 from node.backup.arrive import Arrival, Wish
 from node.backup.depart import Departure
-from node.backup.manifest import AgentManifest, seal_draft
+from node.backup.manifest import MANIFEST, AgentManifest, seal_draft
+from node.backup.reader import read_through
 from node.config import AgentSection
 from node.identity.registry import Identities
 from relays.key import Keyring
@@ -93,7 +96,7 @@ class Port:
     def arrival_with(self, room: Callable[[], int]) -> Arrival:
         return Arrival(
             self.unit, SystemClock(), self.bench.engine, self.bench.programs, self.home, lambda: self.mounts, self.keys,
-            self.desk, self._touch, room,
+            self.desk, self._touch, room, self.ring.node.pubkey,
         )  # fmt: skip
 
     def _touch(self) -> None:
@@ -137,7 +140,8 @@ class Port:
         return manifest
 
     async def bring(self, file: Path, **wish: Any) -> dict[str, Any]:
-        return await self.arrival.bring(file, Wish(**wish))
+        """With the node named that signed it, as an operator does who knows it."""
+        return await self.arrival.bring(file, Wish(**{"node": _signer(file)} | wish))
 
     async def rows(self, table: str, name: str = "a") -> list[Row]:
         key = "name" if table in ("agent", "identity") else "agent"
@@ -153,3 +157,12 @@ class Port:
         own = ("state", "state_version", "ticks", "last_cause", "last_tick_at", "config", "limits", "inbox", "program")
         found["agent"] = [tuple(row[column] for column in own) for row in await self.rows("agent", name)]
         return found
+
+
+def _signer(file: Path) -> PubKey | None:
+    """Who says to have signed an archive; None if that cannot be read."""
+    try:
+        _, held = read_through(file, 1 << 30, lambda part: None)
+        return PubKey(str(orjson.loads(held[MANIFEST])["node"]))
+    except (VendoError, OSError, ValueError, KeyError, TypeError):
+        return None

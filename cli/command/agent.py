@@ -14,31 +14,35 @@ from core.error import InvalidInput
 app = typer.Typer(help="Agents: list, add, delete, write one of your own.", no_args_is_help=True)
 
 _AGENTS, _PROGRAMS = "/agents/node/agents", "/agents/node/programs"
+_COLUMNS = ("name", "program", "status", "strangers", "public", "ticks", "from", "npub", "reason")
+_FULL = 1_000  # a page that is full may have another one behind it
+_REASON = 100
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The agent's name.")]
 
 
 @app.command("list")
 def show(home: HomeOption, json_mode: JsonOption = False) -> None:
-    """All agents."""
-    answer = Client.open(home).get(f"{_AGENTS}/list")
-    Output(json_mode=json_mode).rows(
-        answer,
-        ("name", "program", "status", "strangers", "public", "ticks", "from", "npub"),
-        (
-            (
-                row["name"],
-                row["program"],
-                row["status"],
-                row["strangers"],
-                "yes" if row["public"] else "no",
-                row["ticks"],
-                "config.toml" if row["configured"] else "added",
-                row["npub"],
-            )
-            for row in answer
-        ),
-        "There are no agents.",
-    )
+    """All agents that are not deleted; `reason` says why one is stopped or in quarantine."""
+    client, out, answer = Client.open(home), Output(json_mode=json_mode), []
+    page = client.get(f"{_AGENTS}/list")
+    while page:
+        if json_mode:
+            answer += page
+        else:
+            out.rows(page, _COLUMNS, map(_cells, page), "")
+        page = client.call(f"{_AGENTS}/list", {"after": page[-1]["name"]}) if len(page) >= _FULL else []
+        if not page and not json_mode:
+            return
+    out.rows(answer, _COLUMNS, (), "There are no agents.")
+
+
+def _cells(row: dict[str, Any]) -> tuple[Any, ...]:
+    public, reason = "yes" if row["public"] else "no", row["reason"]
+    shown = reason if len(reason) <= _REASON else reason[: _REASON - 1] + "…"
+    return (
+        row["name"], row["program"], row["status"], row["strangers"], public, row["ticks"], row["origin"], row["npub"],
+        shown,
+    )  # fmt: skip
 
 
 @app.command()
@@ -60,15 +64,39 @@ def add(
 ) -> None:
     """Make an agent: it has a key, hears and is announced at once, and is there after a restart."""
     body: dict[str, Any] = {"name": name, "program": program, "about": about, "contacts": contact or []}
-    body |= {"strangers": strangers, "public": not private, "config": _settings(config)}
+    body |= {"strangers": strangers, "public": not private, "config": _object("--config", config)}
     Output(json_mode=json_mode).answer(Client.open(home).call(f"{_AGENTS}/new", body))
 
 
-def _settings(text: str) -> Any:
+def _object(option: str, text: str) -> Any:
     try:
-        return json.loads(body_bytes(text))
+        value = json.loads(body_bytes(text))
     except ValueError as error:
-        raise InvalidInput("--config is a JSON object.") from error
+        raise InvalidInput(f"{option} is a JSON object.") from error
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{option} is a JSON object.")
+    return value
+
+
+@app.command("set")
+def change(
+    name: NameArgument,
+    home: HomeOption,
+    settings: Annotated[
+        str,
+        typer.Option(
+            "--settings",
+            metavar="FILE|-",
+            help="All settings, as in [[agent]], as JSON; what is left out is as in a new agent.",
+        ),
+    ],
+    json_mode: JsonOption = False,
+) -> None:
+    """Give an agent other settings: they hold from its next tick on. Its name and program stay."""
+    path, client = f"{_AGENTS}/{name}/settings", Client.open(home)
+    value = _object("--settings", settings if settings == "-" else f"@{settings}")
+    client.put(path, json.dumps(value).encode())
+    Output(json_mode=json_mode).answer(client.get(path))
 
 
 @app.command()

@@ -45,11 +45,15 @@ def export(
     with out.waiting(f"Waiting for {name}'s tick to end…"):
         answer = client.call(f"{_AGENTS}/{name}/export", {"keep_running": keep_running, "history": history})
     path = home / TRANSFER / answer.pop("transfer")
+    written: list[int] = []
     try:
-        _carry(path, file)
+        _carry(path, file, written)
     except BaseException:
         if answer["frozen"] and answer["before"] != "frozen":
-            client.call(f"{_AGENTS}/{name}/thaw")
+            if _is_there(file, written):  # whole, and nobody knows who has it by now
+                out.note(f"{name} stays frozen here: {file} is written, though maybe not safe on the disk.")
+            else:
+                client.call(f"{_AGENTS}/{name}/thaw")
         raise
     finally:
         path.unlink(missing_ok=True)
@@ -65,14 +69,23 @@ def export(
         out.note(f"It is frozen here: vendo agent thaw {name} lets it go on, if it goes on nowhere else.")
 
 
-def _carry(path: Path, file: Path) -> None:
+def _carry(path: Path, file: Path, written: list[int]) -> None:
+    """Bring the archive to its place; `written` learns the number of the file that gets its name when it is whole."""
     with path.open("rb") as source:
         if file == _STANDARD:
             shutil.copyfileobj(source, sys.stdout.buffer)
             sys.stdout.buffer.flush()
             return
         with _whole(file) as target:
+            written.append(os.fstat(target.fileno()).st_ino)
             shutil.copyfileobj(source, target)
+
+
+def _is_there(file: Path, written: list[int]) -> bool:
+    try:
+        return file.stat().st_ino in written
+    except OSError:
+        return False
 
 
 def bring(
@@ -86,7 +99,10 @@ def bring(
         bool,
         typer.Option("--accept-code", help="What it runs here may differ from there, or come with it."),
     ] = False,
-    node: Annotated[str | None, typer.Option("--node", help="Take what this node made only (npub or hex).")] = None,
+    node: Annotated[
+        str | None,
+        typer.Option("--node", help="Take what this node made only (npub or hex), and let it go on at once."),
+    ] = None,
     json_mode: JsonOption = False,
 ) -> None:
     """Make an agent of a file, or have one that is frozen here go on as it was then."""
@@ -95,6 +111,8 @@ def bring(
     with _within(file, home) as transfer, out.waiting("Reading the archive…"):
         answer = client.call(f"{_AGENTS}/import", body | {"transfer": transfer})
     out.answer(answer, f"{answer['name']}: {answer['status']}, {answer['npub']}")
+    if answer["reason"]:
+        out.note(f"It is {answer['status']}. {answer['reason']}")
     if not answer["same_key"]:
         out.note("It has a new key. Who wrote to the other one does not reach it.")
     for hook in answer["hooks"]:

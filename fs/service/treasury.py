@@ -2,7 +2,8 @@
 
 It is judged and begun, done by the wallet under an operation id that derives from caller, path and key, and settled by
 what the wallet then says of that operation. A lost answer parks the effect as `unknown`, and `run` settles it once the
-wallet has looked it up. What was begun and never reached the wallet before a crash is settled as failed.
+wallet has looked it up. What was begun and never reached the wallet before a crash is settled as failed; but after a
+restore from an old copy nobody knows that, since the life that is forgotten may have gone on with it.
 """
 
 import asyncio
@@ -118,7 +119,8 @@ class Treasurer:
         rows = await self._unit.select("effect", {"subject": op_id})
         if not any(row["path"].startswith(BASE) for row in rows):
             raise NotFound("There is no operation with this id.")
-        return {"op_id": op_id, "state": "refused" if rows[0]["state"] == "fail" else "prepared"}
+        state = {"fail": "refused", "unknown": "unknown"}.get(rows[0]["state"], "prepared")
+        return {"op_id": op_id, "state": state}
 
     async def _again(self, op_id: OperationId) -> dict[str, Any]:
         """What a repeated key is answered.
@@ -148,6 +150,24 @@ class Treasurer:
         await self._unit.commit(await self._gate.settle(effect_id, outcome))
         return outcome.state is not OutcomeState.UNKNOWN
 
+    # ---- after a restore from an old copy
+
+    async def adopt_copy(self) -> int:
+        """Before `run`, if the rows are an old copy's: park what had begun and not reached the wallet. How many."""
+        return await self._end_unreached("begun", Outcome(OutcomeState.UNKNOWN, detail={"reason": "restored"}))
+
+    async def nothing_was_paid(self) -> int:
+        """Every mint has shown that no money moved since the copy: what was parked then has failed. How many."""
+        return await self._end_unreached("unknown", Outcome(OutcomeState.FAIL, detail={"reason": "never paid"}))
+
+    async def _end_unreached(self, state: str, outcome: Outcome) -> int:
+        count = 0
+        for row in await self._unit.select("effect", {"state": state}):
+            if row["path"].startswith(BASE) and await self._wallet.find(OperationId(row["subject"])) is None:
+                await self._unit.commit(await self._gate.settle(EffectId(row["id"]), outcome))
+                count += 1
+        return count
+
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         """Settle what is open, at the start and whenever the wallet has looked something up."""
         ready.set()
@@ -170,6 +190,8 @@ class Treasurer:
             if not row["path"].startswith(BASE) or row["subject"] in self._active:
                 continue
             try:
+                if row["state"] == "unknown" and await self._wallet.find(OperationId(row["subject"])) is None:
+                    continue  # parked by `adopt_copy`: what the wallet does not know may have happened all the same
                 await self._settle(EffectId(row["id"]), OperationId(row["subject"]), doubt=False)
             except VendoError as error:
                 log.warning("a payment waits", extra={"action": "treasury_waits", "code": error.code})

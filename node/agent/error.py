@@ -81,7 +81,9 @@ class SettingsRefused(ConfigRefused):
     """The agent's section cannot be taken."""
 
     code = "agent.settings"
-    remedy = "Correct its [[agent]] table in config.toml, or its settings (`vendo agent set`); what waits for it is kept."
+    remedy = (
+        "Correct its [[agent]] table in config.toml, or use `vendo agent set`; what waits for it is kept."
+    )
 
 
 class StateRefused(VendoError):
@@ -156,7 +158,9 @@ class AgentLeft(AgentStatus):
     """The agent stood in config.toml and was taken out."""
 
     code = "agent.unconfigured"
-    remedy = "`vendo call /ctl/start --agent NAME` lets it go on without config.toml; `vendo agent delete NAME` ends it."
+    remedy = (
+        "`vendo call /ctl/start --agent NAME` lets it go on as it is; `vendo agent delete NAME` ends it."
+    )
 
 
 class InboxFull(Unavailable):

@@ -1,7 +1,7 @@
 """Agents that were taken out of config.toml: stopped, with a reason, and from then on like one that was added.
 
-Nothing is lost by that: what comes for such an agent waits, `start` lets it go on, `delete` ends it with its last words,
-and in the configuration again it goes on by itself.
+Nothing is lost by that: what comes for such an agent waits, `start` lets it go on, `delete` ends it with its last
+words, and in the configuration again it goes on by itself.
 
 Where several processes share a database their configurations may differ. An agent that another living process names in
 its own is not left over, whoever leads: that process ticks it. So each tells the others which agents it names. One
@@ -34,7 +34,7 @@ class Leftovers:
         register: what is written down.
         maker: where agents live.
         configured: those of this process's configuration.
-        named: those of the others'.
+        named: those of the others'; None if that is not known, and then nobody is stopped.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Leftovers:
         register: Register,
         maker: Maker,
         configured: Sequence[AgentSection],
-        named: Callable[[], Collection[str]],
+        named: Callable[[], Collection[str] | None],
     ) -> None:
         self._unit, self._register, self._maker, self._named = unit, register, maker, named
         self._configured = {one.name: one for one in configured}
@@ -72,11 +72,14 @@ class Leftovers:
             VendoError: the database failed.
         """
         noted = await self._register.noted()
-        elsewhere = frozenset(self._named())
+        elsewhere = self._named()
+        if elsewhere is None:
+            await self._note(noted)
+            return []
         found = {name for name in (*noted, *unknown) if name and name not in self._configured}
         if _MARK not in noted:
             found |= set(await self._never_noted())
-        gone = [name for name in sorted(found - elsewhere) if await self._leave(name, noted.get(name))]
+        gone = [name for name in sorted(found.difference(elsewhere)) if await self._leave(name, noted.get(name))]
         await self._note(noted)
         return gone
 

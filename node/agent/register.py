@@ -1,8 +1,8 @@
 """What is written down of agents besides their rows: rows of table `meta`.
 
 `agent/<name>` has the settings of one that was added while the node ran, or what is left to do of its deletion.
-`pending/<name>` stands beside it as long as something of that is to be done. `configured/<name>` has the settings of one
-that stands in config.toml, as they were when the node started last: so that it is known when it is taken out.
+`pending/<name>` stands beside it as long as something of that is to be done. `configured/<name>` has the settings of
+one that stands in config.toml, as they were when the node started last: so that it is known when it is taken out.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from core.error import InvalidInput
 from core.identifier import PubKey
-from core.unit import Among, Delete, Row, UnitOfWork, Within, Write
+from core.unit import Among, Condition, Delete, Row, UnitOfWork, Within, Write
 from node.agent.tick.lap import ACTIVE, DORMANT, FROZEN, QUARANTINED, STOPPED
 from node.config import AgentSection
 from relays.key import npub
@@ -141,7 +141,7 @@ class Register:
             await self._unit.commit(writes)
 
     async def noted(self) -> dict[str, str]:
-        """Settings of agents that stood in a configuration, as text; under the empty name a mark that this was noted."""
+        """Settings of agents that stood in a configuration, as text; the empty name marks that this is noted."""
         rows = await self._unit.select("meta", {"key": Within(NOTED, _NOTED_END)})
         return {row["key"].removeprefix(NOTED): row["value"] for row in rows}
 
@@ -161,7 +161,7 @@ class Register:
         found: list[Saved] = []
         while len(found) < limit:
             low = after + "\0" if after else ""
-            where = {"name": Within(low), "status": _THERE}
+            where: dict[str, Condition] = {"name": Within(low), "status": _THERE}
             rows = await self._unit.select("agent", where, order=("name",), limit=PAGE, columns=_SHOWN)
             away = [row["name"] for row in rows if row["name"] not in known]
             saved = dict([one async for one in self.entries(away)])

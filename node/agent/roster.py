@@ -1,8 +1,11 @@
 """Which agents there are: those of the configuration, and those that were added while the node ran.
 
-An added agent is a row in table `meta` (`agent/<name>`) before anything is made for it, and so is its deletion before
-anything is taken away. `pending/<name>` stands beside it as long as something of that is to be done, so whatever a
-crash interrupts goes on at the next start. A name that was deleted stays used.
+An added agent is written down (`register.py`) before anything is made for it, and so is its deletion before anything is
+taken away; whatever a crash interrupts goes on at the next start. A name that was deleted stays used. One that is taken
+out of the configuration becomes an added one that is stopped (`leftover.py`).
+
+An agent whose settings cannot be taken is quarantined with the reason, and the others go on: a node that does not start
+for the sake of one agent would drive no open money either.
 
 Of an agent that hibernates nothing is here: no settings, no key, no ear. `rouse` brings it back, `rest` lays it down,
 and `visit` looks at it without waking it.
@@ -10,30 +13,27 @@ and `visit` looks at it without waking it.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Container, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
-from pydantic import ValidationError
 
 from core.clock import Clock
 from core.error import InvalidInput, NotFound, VendoError
-from core.identifier import PubKey
-from core.unit import Among, Condition, Delete, Insert, Row, UnitOfWork, Update, Value, Within, Write
-from node.agent.tick.limit import Own
+from core.unit import Among, Condition, Delete, Insert, UnitOfWork, Update, Value, Write
+from node.agent.error import AgentDiffers, SettingsRefused
+from node.agent.leftover import Leftovers
+from node.agent.register import KEY, PENDING, Entry, Register, entry_of, read_section, saved_text
+from node.agent.surrounding import Hearing, Keys, Maker, Publishing
+from node.agent.tick.lap import DELETED
+from node.agent.tick.supervision import Failure, Kind
 from node.config import AgentSection
 from node.error import AgentConfigured, AgentTaken
 from node.message.admission import Rules
-from node.message.voice import Voices
-from relays.key import npub
-from relays.signer import Signer
 
 log = logging.getLogger(__name__)
 
-KEY, PENDING = "agent/", "pending/"
-_PENDING_END = "pending0"  # the text right after all that begin with `pending/`
 LIVING = ("active", "stopped", "quarantined")  # whose settings and keys are held ready
 _ASLEEP = Among(("dormant", "frozen"))
 _RESERVED = ("list", "new", "import")  # files of the operator's /agents
@@ -42,86 +42,6 @@ MAX_AWAKE = 20_000
 GUESTS = 64  # agents that hibernate and are looked at
 _BREATH = 64
 _PAGE = 500
-
-
-class Keys(Voices, Protocol):
-    """Identities that can be made and given up: `node.identity.registry.Identities`."""
-
-    async def load(self, names: Sequence[str] = ()) -> None:
-        """Read the keys of those who do not hibernate, and give one to each of these names that has none."""
-
-    async def recall(self, names: Sequence[str]) -> None:
-        """Read the keys of those who were left out."""
-
-    def forget(self, name: str) -> None:
-        """Keep nothing of a name in memory."""
-
-    async def refresh(self, names: Sequence[str]) -> None:
-        """Read those anew that another process has changed."""
-
-    async def add(self, name: str) -> Signer:
-        """Give a new name its first key, and tell whoever wants to know."""
-
-    async def retire(self, name: str) -> None:
-        """Give up a name's keys."""
-
-
-class Maker(Protocol):
-    """Where agents live: `node.agent.tick.engine.Engine`."""
-
-    def check(self, program: str, config: Mapping[str, Any] | None = None, own: Own | None = None) -> None:
-        """Whether an agent can be made of these.
-
-        Raises:
-            VendoError: it cannot.
-        """
-
-    async def create(
-        self,
-        name: str,
-        program: str,
-        pubkey: PubKey,
-        config: Mapping[str, Any] | None = None,
-        own: Own | None = None,
-    ) -> None:
-        """See to it that an agent is there, with these settings."""
-
-    async def delete(self, name: str) -> None:
-        """End an agent for good, with its last words."""
-
-
-class Hearing(Protocol):
-    """What hears for agents: `node.message.service.Messages`."""
-
-    def attach(self, agent: str, since: int, rules: Rules | None = None) -> None:
-        """Hear an agent from now on."""
-
-    async def recall(self, agents: Sequence[str]) -> None:
-        """Read whom they hear by now."""
-
-    def detach(self, agent: str) -> None:
-        """Hear it no more."""
-
-
-class Publishing(Protocol):
-    """What tells the public: `node.agent.presence.Presence`."""
-
-    def renew(self, name: str) -> None:
-        """Say who an agent is, soon."""
-
-    def forget(self, name: str) -> None:
-        """Say nothing more of it."""
-
-    async def withdraw(self, name: str, signer: Signer) -> None:
-        """Take back what was said."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One agent. `configured`: it stands in config.toml, and goes only from there."""
-
-    section: AgentSection
-    configured: bool
 
 
 class Roster:
@@ -138,6 +58,7 @@ class Roster:
         rules: whom an agent hears, from its settings.
         programs: what there is to run.
         gone: is told of a name that is no more.
+        named: agents that stand in the configuration of another process that lives; None if that is not known.
     """
 
     def __init__(
@@ -152,10 +73,13 @@ class Roster:
         rules: Callable[[AgentSection], Rules],
         programs: Container[str],
         gone: Callable[[str], None],
+        named: Callable[[], Collection[str] | None] = tuple,
     ) -> None:
         self._unit, self._clock, self._keys, self._maker = unit, clock, keys, maker
         self._hearing, self._publishing, self._rules = hearing, publishing, rules
-        self._programs, self._gone = programs, gone
+        self._programs, self._gone, self._named = programs, gone, named
+        self._register = Register(unit)
+        self._leftovers = Leftovers(unit, self._register, maker, configured, named)
         self._entries = {one.name: Entry(one, True) for one in configured}
         self._made: dict[str, int] = {}
         self._leaving: set[str] = set()
@@ -187,25 +111,21 @@ class Roster:
         """At start: make what is missing, and finish deletions, as far as that goes: a signer may be away (NIP-46).
 
         Raises:
-            InvalidInput: an agent was made with another program or key.
+            VendoError: the database failed.
         """
-        made = await self._living()
-        pending = await self._unit.select("meta", {"key": Within(PENDING, _PENDING_END)})
-        unfinished = [row["key"].removeprefix(PENDING) for row in pending]
-        async for name, saved in self._saved([*made, *unfinished]):
-            if saved.get("deleted"):
-                self._leaving |= {name} if name in unfinished else set()
-                self._silent |= {name} if saved.get("silent") else set()
-            elif name not in self._entries:
-                self._entries[name] = Entry(AgentSection.model_validate(saved["section"]), False)
-        asleep = await self._dormant(list(self._entries))
+        await self._leftovers.reclaim()
+        unfinished = await self._register.unfinished()
+        made = await self._read(unfinished)
+        if await self._leftovers.settle(self._unknown(made)):
+            made = await self._read(unfinished)
+        asleep = await self._asleep(list(self._entries))
         awake = [name for name in self._entries if name not in asleep]
         await self._keys.load(awake)
         for count, name in enumerate(awake):
             if count % _BREATH == 0:
                 await asyncio.sleep(0)
-            await self._join(self._entries[name], made.get(name))
-        await self._finished(name for name in unfinished if name in self._made)
+            await self._take_in(self._entries[name], made.get(name))
+        await self._register.finished(name for name in unfinished if name in self._made)
         for name in sorted(self._leaving):
             try:
                 await self._keys.recall([name])
@@ -213,31 +133,57 @@ class Roster:
             except VendoError as error:
                 log.warning("an agent is not gone yet", extra={"action": "leaving", "agent": name, "code": error.code})
 
+    async def _read(self, unfinished: Sequence[str]) -> dict[str, int]:
+        """Read who was added; who is awake, and since when each is there, Unix seconds."""
+        made = await self._living()
+        async for name, saved in self._register.saved([*made, *unfinished]):
+            entry = entry_of(name, saved)
+            if entry is None:
+                self._leaving |= {name} if name in unfinished else set()
+                self._silent |= {name} if saved.get("silent") else set()
+            elif name not in self._entries or not self._entries[name].configured:
+                self._entries[name] = entry  # another process may have changed what was read before
+        return made
+
     async def _living(self) -> dict[str, int]:
         """Who does not hibernate, and since when each is there, Unix seconds."""
         where = {"status": Among(LIVING)}
         rows = await self._unit.select("agent", where, columns=("name", "created_at"))
         return {row["name"]: int(row["created_at"]) for row in rows}
 
-    async def _dormant(self, names: Sequence[str]) -> set[str]:
+    async def _asleep(self, names: Sequence[str]) -> set[str]:
+        """Those of these that hibernate. One that is deleted and stands in the configuration is left out for good."""
         found: set[str] = set()
         for begin in range(0, len(names), _PAGE):
             page = Among(tuple(names[begin : begin + _PAGE]))
-            where: dict[str, Condition] = {"status": _ASLEEP, "name": page}
-            found |= {row["name"] for row in await self._unit.select("agent", where, columns=("name",))}
+            where: dict[str, Condition] = {"status": Among((*_ASLEEP.values, DELETED)), "name": page}
+            for row in await self._unit.select("agent", where, columns=("name", "status")):
+                found.add(row["name"])
+                if row["status"] == DELETED:
+                    del self._entries[row["name"]]
+                    about = {"action": "agent_refused", "agent": row["name"]}
+                    log.error("a deleted agent's name stands in config.toml; it is not used again", extra=about)
         return found
 
-    async def _saved(self, names: Sequence[str]) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """What is written down of added agents."""
-        for begin in range(0, len(names), _PAGE):
-            keys = tuple(KEY + name for name in names[begin : begin + _PAGE])
-            for row in await self._unit.select("meta", {"key": Among(keys)}):
-                yield row["key"].removeprefix(KEY), orjson.loads(row["value"])
+    async def _take_in(self, entry: Entry, made_at: int | None) -> None:
+        """As `_join`; an agent that cannot be what its settings say is set aside, and nobody else is held up.
 
-    async def _finished(self, names: Iterable[str]) -> None:
-        writes: list[Write] = [Delete("meta", {"key": PENDING + name}) for name in names]
-        if writes:
-            await self._unit.commit(writes)
+        Raises:
+            VendoError: the database failed.
+        """
+        name = entry.section.name
+        try:
+            if entry.problem:
+                raise SettingsRefused(f"Its settings cannot be read: {entry.problem}")
+            await self._join(entry, made_at)
+        except VendoError as error:
+            if Failure.of(error).kind is Kind.PAUSED:
+                raise
+            about = {"action": "agent_refused", "agent": name, "code": error.code}
+            log.error("an agent cannot be what its settings say: %s", error, extra=about)
+            await self._maker.set_aside(name, error)
+            if isinstance(error, AgentDiffers | SettingsRefused):  # what comes for it waits
+                self._hear(entry, made_at)
 
     async def _join(self, entry: Entry, made_at: int | None) -> None:
         section = entry.section
@@ -245,13 +191,27 @@ class Roster:
         if signer is None:
             raise NotFound(f"The agent {section.name!r} has no key.")
         await self._maker.create(section.name, section.program, signer.pubkey, section.config, section.limits())
-        self._guests.pop(section.name, None)
-        self._overheard.discard(section.name)
-        since = self._made[section.name] = made_at if made_at is not None else self._clock.now()
-        self._hearing.attach(section.name, since, self._rules(section))
-        self._publishing.renew(section.name)
+        self._hear(entry, made_at)
+
+    def _hear(self, entry: Entry, made_at: int | None) -> None:
+        name = entry.section.name
+        self._guests.pop(name, None)
+        self._overheard.discard(name)
+        since = self._made[name] = made_at if made_at is not None else self._clock.now()
+        self._hearing.attach(name, since, self._rules(entry.section))
+        self._publishing.renew(name)
 
     # ---- hibernation
+
+    @property
+    def awake(self) -> int:
+        """How many agents are heard and seen."""
+        return len(self._made)
+
+    @property
+    def room(self) -> int:
+        """How many more may be."""
+        return MAX_AWAKE - len(self._made)
 
     def is_awake(self, name: str) -> bool:
         """Whether it is heard and seen."""
@@ -270,10 +230,10 @@ class Roster:
         if not rows or rows[0]["status"] == "deleted":
             return name in self._entries
         if name not in self._entries:
-            saved = dict([one async for one in self._saved([name])]).get(name, {})
-            if "section" not in saved or saved.get("deleted"):
+            found = dict([one async for one in self._register.entries([name])])
+            if name not in found:
                 return False
-            self._entries[name] = Entry(AgentSection.model_validate(saved["section"]), False)
+            self._entries[name] = found[name]
         await self._keys.recall([name])
         if name not in self._made:  # it may have been roused meanwhile
             self._guests[name] = None
@@ -289,13 +249,16 @@ class Roster:
         """
         if name in self._made:
             return True
+        known = self._entries.get(name)
         if not await self.visit(name):
             return False
+        if known is not None and not known.configured:  # another process may have changed what was read before
+            self._entries |= dict([one async for one in self._register.entries([name])])
         if name not in self._made:
             if len(self._made) >= MAX_AWAKE:
                 raise AgentTaken(f"A node has at most {MAX_AWAKE} agents that are awake.")
             rows = await self._unit.select("agent", {"name": name}, columns=("created_at",))
-            await self._join(self._entries[name], rows[0]["created_at"] if rows else None)
+            await self._take_in(self._entries[name], rows[0]["created_at"] if rows else None)
             await self._hearing.recall([name])
         return True
 
@@ -315,18 +278,17 @@ class Roster:
         """As `node.agent.doorman.Bell`."""
         await self._keys.recall(names)
         missing = [name for name in names if name not in self._entries]
-        async for name, saved in self._saved(missing):
-            if "section" in saved and not saved.get("deleted"):
-                self._entries[name] = Entry(AgentSection.model_validate(saved["section"]), False)
+        async for name, entry in self._register.entries(missing):
+            self._entries[name] = entry
         for begin in range(0, len(names), _PAGE):
             where: dict[str, Condition] = {"status": "dormant", "name": Among(tuple(names[begin : begin + _PAGE]))}
             rows = await self._unit.select("agent", where, columns=("name", "created_at", "last_tick_at"))
             for row in rows:
-                entry = self._entries.get(row["name"])
-                if entry is not None and row["name"] not in self._made:
+                known = self._entries.get(row["name"])
+                if known is not None and row["name"] not in self._made:
                     self._guests.pop(row["name"], None)
                     self._overheard.add(row["name"])
-                    rules = self._rules(entry.section)
+                    rules = self._rules(known.section)
                     self._hearing.attach(row["name"], max(since, row["last_tick_at"] or row["created_at"]), rules)
         await self._hearing.recall(names)
 
@@ -354,6 +316,9 @@ class Roster:
         Raises:
             VendoError: the database failed.
         """
+        await self._leftovers.reclaim()
+        if everybody:
+            await self._leftovers.settle()
         living = await self._living()
         for name in [name for name in self._made if name not in living]:
             self.rest(name)
@@ -382,16 +347,8 @@ class Roster:
             InvalidInput: a setting is not valid.
             AgentTaken: there is, or was, another agent of this name.
         """
-        try:
-            section = AgentSection.model_validate(dict(value))
-        except ValidationError as error:
-            lines = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
-            raise InvalidInput("; ".join(lines)[:500]) from error
-        if section.name in _RESERVED:
-            raise InvalidInput(f"{section.name!r} is no name for an agent.")
-        if section.program not in self._programs:
-            raise InvalidInput(f"This node has no program called {section.program!r}.")
-        self._maker.check(section.program, section.config, section.limits())
+        section = read_section(value)
+        self._check(section)
         async with self._changing:
             known = self._entries.get(section.name) if await self.visit(section.name) else None
             if known is None:
@@ -401,6 +358,67 @@ class Roster:
             elif section.name not in self._made and section.name not in self._guests:
                 await self._finish(known)
         return await self.show(section.name)
+
+    def _check(self, section: AgentSection) -> None:
+        if section.name in _RESERVED:
+            raise InvalidInput(f"{section.name!r} is no name for an agent.")
+        if section.program not in self._programs:
+            raise InvalidInput(f"This node has no program called {section.program!r}.")
+        self._maker.check(section.program, section.config, section.limits())
+
+    async def set_settings(self, name: str, value: Mapping[str, Any]) -> dict[str, Any]:
+        """Give an added agent other settings, all of them at once; they hold from its next tick on.
+
+        Whom it hears stays as it is if that was changed in its `/nostr/admission`.
+
+        Args:
+            name: the agent.
+            value: its settings, as in `[[agent]]`; what is left out is as if the agent were made new.
+
+        Raises:
+            InvalidInput: a setting is not valid; ConfigRefused: its program does not take them.
+            AgentDiffers: its name or program would be another.
+            AgentConfigured: its settings stand in config.toml.
+            NotFound: there is none.
+        """
+        if value.get("name", name) != name:
+            raise AgentDiffers("An agent's name cannot be changed.")
+        async with self._changing:
+            known = self._entries.get(name) if await self.visit(name) else None
+            rows = await self._unit.select("agent", {"name": name}, columns=("program", "pubkey"))
+            if known is None or not rows:
+                raise NotFound("There is no agent with this name.")
+            if known.configured:
+                raise AgentConfigured("This agent's settings stand in config.toml.")
+            section = read_section({"program": rows[0]["program"], **value, "name": name})
+            if section.program != rows[0]["program"]:
+                raise AgentDiffers("An agent's program cannot be changed: its state is that program's.")
+            self._check(section)
+            text: dict[str, Value] = {"value": saved_text(section, left=known.left)}
+            await self._unit.commit([Update("meta", {"key": KEY + name}, text)])
+            entry = Entry(section, False, known.left)
+            if name in self._entries:  # it was held ready only for this question otherwise, and that is over
+                self._entries[name] = entry
+            # a crash between the two: the next start does this
+            await self._maker.create(name, section.program, rows[0]["pubkey"], section.config, section.limits())
+            if name in self._made:
+                self._hear(entry, self._made[name])
+                await self._hearing.recall([name])
+            elif name in self._overheard:
+                self._hearing.attach(name, self._clock.now(), self._rules(section))
+                await self._hearing.recall([name])
+        return await self.show(name)
+
+    async def settings(self, name: str) -> dict[str, Any]:
+        """An agent's settings, as in `[[agent]]`.
+
+        Raises:
+            NotFound: there is none.
+        """
+        section = self.find(name) if await self.visit(name) else None
+        if section is None:
+            raise NotFound("There is no agent with this name.")
+        return section.model_dump(mode="json")
 
     async def _begin(self, section: AgentSection) -> None:
         await self._unit.commit(await self._record(section))
@@ -420,7 +438,7 @@ class Roster:
         if taken or saved or section.name in self._entries:
             raise AgentTaken(f"There is an agent {section.name!r}, or was one before.")
         pending = Insert("meta", {"key": PENDING + section.name, "value": "1"}, or_ignore=True)
-        return [Insert("meta", {"key": KEY + section.name, "value": _saved_text(section)}), pending]
+        return [Insert("meta", {"key": KEY + section.name, "value": saved_text(section)}), pending]
 
     @asynccontextmanager
     async def arriving(self, section: AgentSection) -> AsyncIterator[Sequence[Write]]:
@@ -454,7 +472,7 @@ class Roster:
                 section = known.section
                 yield section, ()
             else:
-                saved: dict[str, Value] = {"value": _saved_text(section)}
+                saved: dict[str, Value] = {"value": saved_text(section, left=known.left)}
                 yield section, [Update("meta", {"key": KEY + name}, saved)]
                 self._entries[name] = Entry(section, False)
             await self.rouse(name)
@@ -465,7 +483,7 @@ class Roster:
         if self._keys.get(name) is None:
             await self._keys.add(name)
         await self._join(entry, None)
-        await self._finished([name])
+        await self._register.finished([name])
         log.info("an agent was added", extra={"action": "agent_added", "agent": name})
 
     async def delete(self, name: str) -> None:
@@ -480,6 +498,8 @@ class Roster:
         """
         async with self._changing:
             entry = self._entries.get(name) if await self.visit(name) else None
+            if (entry is None or entry.left) and name in (self._named() or ()):
+                raise AgentConfigured("It stands in the configuration of another process.")
             if entry is None and name not in self._leaving:
                 raise NotFound("There is no agent with this name.")
             if entry is not None:
@@ -529,50 +549,21 @@ class Roster:
         """
         if not await self.visit(name):
             raise NotFound("There is no agent with this name.")
-        rows = await self._unit.select("agent", {"name": name}, columns=_SHOWN)
         entry = self._entries.get(name)
-        if entry is None or not rows:
+        found = await self._register.show(name, entry) if entry is not None else None
+        if found is None:
             raise NotFound("There is no agent with this name.")
-        return _shown(entry, rows[0])
+        return found
 
-    async def list_agents(self) -> list[dict[str, Any]]:
-        """All agents, by name, also those that hibernate."""
-        found: list[dict[str, Any]] = []
-        low = ""
-        while True:
-            rows = await self._unit.select("agent", {"name": Within(low)}, order=("name",), limit=_PAGE, columns=_SHOWN)
-            away = [row["name"] for row in rows if row["name"] not in self._entries and row["status"] != "deleted"]
-            entries = {
-                name: Entry(AgentSection.model_validate(saved["section"]), False)
-                async for name, saved in self._saved(away)
-                if "section" in saved
-            }
-            for row in rows:
-                entry = self._entries.get(row["name"]) or entries.get(row["name"])
-                if entry is not None and row["status"] != "deleted":
-                    found.append(_shown(entry, row))
-            if len(rows) < _PAGE:
-                return found
-            low = rows[-1]["name"] + "\0"
+    async def list_agents(self, after: str = "", limit: int | None = None) -> list[dict[str, Any]]:
+        """Agents by name, also those that hibernate.
 
+        Args:
+            after: those after this name.
+            limit: how many; fewer are there only at the end. None is all.
+        """
+        return await self._register.page(self._entries, after, MAX_AGENTS if limit is None else limit)
 
-def _saved_text(section: AgentSection) -> str:
-    return orjson.dumps({"section": section.model_dump(mode="json")}).decode()
-
-
-_SHOWN = ("name", "pubkey", "status", "ticks")
-
-
-def _shown(entry: Entry, row: Row) -> dict[str, Any]:
-    section = entry.section
-    return {
-        "name": section.name,
-        "npub": npub(PubKey(row["pubkey"])),
-        "program": section.program,
-        "about": section.about,
-        "public": section.public,
-        "strangers": section.strangers,
-        "configured": entry.configured,
-        "status": row["status"],
-        "ticks": row["ticks"],
-    }
+    def _unknown(self, names: Collection[str]) -> list[str]:
+        """Who is neither configured, nor added, nor being deleted."""
+        return [name for name in names if name not in self._entries and name not in self._leaving]

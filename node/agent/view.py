@@ -8,9 +8,12 @@ import orjson
 from core.clock import Clock
 from core.error import NotFound
 from core.unit import Among, Row, UnitOfWork
+from node.agent.tick.lap import ACTIVE, DELETED, DORMANT, FROZEN, QUARANTINED, STOPPED
 from node.agent.tick.limit import TickLimits, bounds, shown
 
 _COUNTED = 1_000
+_SHOWN = 100
+_STATUSES = (ACTIVE, DORMANT, STOPPED, QUARANTINED, FROZEN, DELETED)
 
 
 class AgentView:
@@ -50,10 +53,27 @@ class AgentView:
         return await self._unit.count("inbox", {"agent": self._agent, "state": state}, limit=_COUNTED)
 
 
+async def agent_counts(unit: UnitOfWork) -> dict[str, int]:
+    """How many agents there are of each status; those of which there are none are left out."""
+    counts = {status: await unit.count("agent", {"status": status}) for status in _STATUSES}
+    return {status: count for status, count in counts.items() if count}
+
+
+async def every_agent(unit: UnitOfWork) -> list[dict[str, Any]]:
+    """All agents that are not deleted, by name."""
+    where = {"status": Among((ACTIVE, DORMANT, STOPPED, QUARANTINED, FROZEN))}
+    return await unit.select("agent", where, order=("name",), columns=("name", "status", "program", "pubkey", "ticks"))
+
+
 async def agents(unit: UnitOfWork) -> list[dict[str, Any]]:
-    """All agents, by name."""
-    names = ("name", "status", "program", "pubkey", "ticks", "last_tick_at")
-    return await unit.select("agent", order=("name",), columns=names)
+    """Agents that are not deleted, the first 100: those in quarantine, then the stopped ones, then by name."""
+    names = ("name", "status", "reason", "program", "pubkey", "ticks", "last_tick_at")
+    found: list[dict[str, Any]] = []
+    for statuses in ((QUARANTINED,), (STOPPED,), (ACTIVE, DORMANT, FROZEN)):
+        if room := _SHOWN - len(found):
+            where = {"status": Among(statuses)}
+            found += await unit.select("agent", where, order=("name",), limit=room, columns=names)
+    return found
 
 
 class LedgerView:

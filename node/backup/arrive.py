@@ -74,7 +74,7 @@ class Wish:
     Attributes:
         clone: the name of another agent that is to be like it.
         accept_code: whatever its program is here, or what comes with it, may run.
-        node: only what this node has signed.
+        node: only what this node has signed, and that is then believed.
     """
 
     clone: str | None = None
@@ -84,11 +84,12 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class _Whom:
-    """Who comes in: its settings, its row here if it is frozen here, its key's owner if there is one already."""
+    """Who comes in: its settings, its row here if it is frozen here, whether the archive's signer is believed."""
 
     section: AgentSection
     frozen: Row | None
     clone: bool
+    vouched: bool
 
 
 class Arrival:
@@ -105,6 +106,7 @@ class Arrival:
         register: which there are.
         touch: alarms have changed.
         room: how many bytes the disk takes.
+        node: this node's public key: what it signed itself is believed.
     """
 
     def __init__(
@@ -119,10 +121,11 @@ class Arrival:
         register: Register,
         touch: Callable[[], None],
         room: Callable[[], int],
+        node: PubKey,
     ) -> None:
         self._unit, self._clock, self._lives, self._programs = unit, clock, lives, programs
         self._home, self._mounts, self._keys, self._register = home, mounts, keys, register
-        self._touch, self._room = touch, room
+        self._touch, self._room, self._node = touch, room, node
         self._one = asyncio.Lock()
 
     async def bring(self, path: Path, wish: Wish) -> dict[str, Any]:
@@ -160,15 +163,16 @@ class Arrival:
             section = AgentSection.model_validate({**luggage.agent.section.model_dump(), "name": name})
         except ValidationError as error:
             raise InvalidInput(f"{name[:40]!r} is no name for an agent.") from error
+        vouched = wish.node is not None or manifest.node == self._node
         rows = await self._unit.select("agent", {"name": name})
         if not rows:
-            return _Whom(section, None, wish.clone is not None)
+            return _Whom(section, None, wish.clone is not None, vouched)
         same = (rows[0]["status"], rows[0]["pubkey"], rows[0]["program"]) == (
             FROZEN, manifest.pubkey, manifest.program,
         )  # fmt: skip
         if wish.clone is not None or not same:
             raise AgentTaken(f"There is, or was, an agent {name!r}.", remedy="Take another name: --clone NAME.")
-        return _Whom(section, rows[0], False)
+        return _Whom(section, rows[0], False, vouched)
 
     # ---- files
 
@@ -201,7 +205,8 @@ class Arrival:
         name = whom.section.name
         if whom.frozen is not None:
             async with self._register.returning(whom.section) as (section, writes):
-                back = await asyncio.to_thread(writes_back, luggage, whom.frozen, section, self._clock.now())
+                now, vouched = self._clock.now(), whom.vouched
+                back = await asyncio.to_thread(writes_back, luggage, whom.frozen, section, now, vouched=vouched)
                 await self._unit.commit([*back, *writes])
             return PubKey(whom.frozen["pubkey"])
         async with self._register.arriving(whom.section) as writes:
@@ -217,13 +222,14 @@ class Arrival:
             return pubkey
 
     def _writes(self, luggage: Luggage, whom: _Whom, pubkey: PubKey) -> list[Write]:
-        return writes_new(luggage, whom.section, pubkey, self._clock.now(), clone=whom.clone)
+        now = self._clock.now()
+        return writes_new(luggage, whom.section, pubkey, now, clone=whom.clone, vouched=whom.vouched)
 
     # ---- what came of it
 
     async def _told(self, luggage: Luggage, whom: _Whom, pubkey: PubKey, code: str) -> dict[str, Any]:
         name, manifest = whom.section.name, luggage.manifest
-        rows = await self._unit.select("agent", {"name": name}, columns=("status",))
+        rows = await self._unit.select("agent", {"name": name}, columns=("status", "reason"))
         hooks = await self._unit.select("hook", {"agent": name}, columns=("id", "name"))
         waiting = 0 if whom.clone else sum(row["state"] == NEW for row in luggage.rows["inbox"])
         return {
@@ -234,6 +240,7 @@ class Arrival:
             "from": npub(PubKey(manifest.node)),
             "taken_at": manifest.taken_at,
             "status": rows[0]["status"] if rows else "",
+            "reason": rows[0]["reason"] if rows else "",
             "program": whom.section.program,
             "code": code,
             "waiting": waiting,

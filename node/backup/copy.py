@@ -5,7 +5,8 @@ says so. Therefore, once, before anything acts:
 
 - the ledger goes on in a new run: the old one may have gone further;
 - every mint is asked before anything is begun there (`wallet.copy`); payments that were prepared are not sent;
-- jobs that may have been paid since end, and their effects are parked (`dvm.copy`); what had left is followed;
+- jobs that may have been paid since end, and their effects are parked (`dvm.copy`); what had left is followed. So are
+  the operator's payments that had begun and of which the wallet knows nothing (`fs.service.treasury`);
 - triggers that waited are put into the dead letter, and alarms that were due in between are counted as missed: they
   may have been dealt with. Their operator hands out again what should be (`/inbox/deadletter`);
 - messages that were written in between are recorded, and not acted upon (`heard_since`).
@@ -25,7 +26,7 @@ import orjson
 
 from core.clock import Clock
 from core.error import InvalidInput, VendoError
-from core.unit import Condition, Delete, Insert, Row, UnitOfWork, Update, Within, Write
+from core.unit import Condition, Delete, Insert, Row, UnitOfWork, Update, Value, Within, Write
 from node.agent.inbox.row import DEAD, NEW
 from node.agent.inbox.row import TABLE as INBOX
 from node.agent.wake.alarm import TABLE as ALARMS
@@ -59,8 +60,8 @@ class Money(Protocol):
         """Nobody needs the answers any more."""
 
 
-class Jobs(Protocol):
-    """Buying, as far as it is needed here."""
+class Spending(Protocol):
+    """Buying, and the operator's own payments, as far as they are needed here."""
 
     async def adopt_copy(self) -> int:
         """End what may have been paid since."""
@@ -77,11 +78,11 @@ class Homecoming:
         clock: time.
         ledger: the gate.
         money: the wallet.
-        jobs: what was being bought.
+        spending: what was being bought and paid.
     """
 
-    def __init__(self, unit: UnitOfWork, clock: Clock, ledger: Ledger, money: Money, jobs: Jobs) -> None:
-        self._unit, self._clock, self._ledger, self._money, self._jobs = unit, clock, ledger, money, jobs
+    def __init__(self, unit: UnitOfWork, clock: Clock, ledger: Ledger, money: Money, *spending: Spending) -> None:
+        self._unit, self._clock, self._ledger, self._money, self._spending = unit, clock, ledger, money, spending
         self._mark: dict[str, Any] = {}
 
     @property
@@ -97,29 +98,48 @@ class Homecoming:
 
     # ---- the first start
 
+    async def is_adopted(self) -> bool:
+        """Whether a process may act on these rows: they are no copy's, or `adopt` has been here.
+
+        Raises:
+            VendoError: the database failed.
+        """
+        mark = await self._read()
+        if mark is None:
+            return True
+        if "adopted_at" not in mark:
+            return False
+        self._mark = mark
+        return True
+
+    async def _read(self) -> dict[str, Any] | None:
+        rows = await self._unit.select("meta", {"key": RESTORED})
+        found: dict[str, Any] | None = orjson.loads(rows[0]["value"]) if rows else None
+        return found
+
     async def adopt(self) -> None:
         """Before anything acts. What a crash interrupts is done again at the next start.
 
         Raises:
             VendoError: the database failed.
         """
-        rows = await self._unit.select("meta", {"key": RESTORED})
-        if not rows:
+        mark = await self._read()
+        if mark is None:
             return
-        self._mark = orjson.loads(rows[0]["value"])
-        if "adopted_at" in self._mark:
+        self._mark = mark
+        if "adopted_at" in mark:
             return
         taken = datetime.fromtimestamp(self._mark["taken_at"], UTC).isoformat()
         await self._ledger.new_run(f"restored from a backup of {taken}")
         await self._money.mark_copied()
-        found = {"waited": 0, "alarms": 0, "jobs": 0}
-        if not self._mark["moved"]:
-            found = {
-                "waited": await self._set_aside(),
-                "alarms": await self._silence(),
-                "jobs": await self._jobs.adopt_copy(),
-            }
-        await self._say(**found, adopted_at=self._clock.now())
+        if self._mark["moved"]:
+            await self._say(waited=0, alarms=0, jobs=0, adopted_at=self._clock.now())
+        else:
+            if "waited" not in self._mark:  # once: what waits after this is what those jobs have told
+                await self._say(alarms=await self._silence(), waited=await self._set_aside())
+            jobs = sum([await one.adopt_copy() for one in self._spending])
+            await self._say(jobs=jobs, adopted_at=self._clock.now())
+        found = {name: self._mark[name] for name in ("waited", "alarms", "jobs")}
         log.warning("this node was restored from a backup", extra={"action": "restored", "taken_at": taken, **found})
 
     async def _say(self, **more: Any) -> None:
@@ -137,7 +157,7 @@ class Homecoming:
                 return count
             after = rows[-1]["n"]
             waited = [row["n"] for row in rows if row["cause"] != "initialize"]
-            await self._unit.commit([_dead(n) for n in waited])
+            await self._unit.commit([_dead(n, self._clock.millis()) for n in waited])
             count += len(waited)
 
     async def _silence(self) -> int:
@@ -176,7 +196,8 @@ class Homecoming:
                 return False
             moved = "moved" in states.values()
             if not moved:
-                await self._jobs.nothing_was_paid()
+                for one in self._spending:
+                    await one.nothing_was_paid()
             await self._say(settled_at=self._clock.now(), money_moved=moved)
             await self._money.forget_copied()
         except VendoError as error:
@@ -186,8 +207,10 @@ class Homecoming:
         return True
 
 
-def _dead(n: int) -> Write:
-    return Update(INBOX, {"n": n, "state": NEW}, {"state": DEAD, "error": WAITED}, rows=None)
+def _dead(n: int, now_ms: int) -> Write:
+    """It came long ago, and died now: `node.retention.rule` counts from then."""
+    died: dict[str, Value] = {"state": DEAD, "error": WAITED, "next_at_ms": now_ms}
+    return Update(INBOX, {"n": n, "state": NEW}, died, rows=None)
 
 
 def _missed(row: Row, now_ms: int) -> Sequence[Write]:
@@ -200,5 +223,5 @@ def _missed(row: Row, now_ms: int) -> Sequence[Write]:
     if after is not None:
         return (Update(ALARMS, where, {"due_ms": after, "missed": row["missed"] + skipped + 1}),)
     rung = ring(row, now_ms, row["missed"])
-    told = Insert(INBOX, {**rung.row, "state": DEAD, "error": WAITED}, or_ignore=True)
+    told = Insert(INBOX, {**rung.row, "state": DEAD, "error": WAITED, "next_at_ms": now_ms}, or_ignore=True)
     return (Delete(ALARMS, where, rows=1), told)

@@ -14,7 +14,16 @@ from node.backup.archive import Part
 from node.backup.check import MAX_CHUNK
 from node.backup.error import BackupDamaged, BackupForged, BackupRoom, BackupUnsafe
 from node.backup.luggage import AGENT_PART, PROGRAM, SHELF, TABLES, WORK, AgentPart, check_tables, read_agent, rows_of
-from node.backup.manifest import MANIFEST, SIGNATURE, AgentManifest, PartFacts, check_seal, read_manifest, unlisted
+from node.backup.manifest import (
+    MANIFEST,
+    MAX_AGENT_MANIFEST,
+    SIGNATURE,
+    AgentManifest,
+    PartFacts,
+    check_seal,
+    read_manifest,
+    unlisted,
+)
 from node.backup.part import TABLES as FOLDER
 from node.backup.part import read_row
 from node.backup.reader import read_through
@@ -66,7 +75,7 @@ def examine(path: Path, room: int, node: PubKey | None = None) -> Luggage:
             raise BackupRoom(f"Its rows have more than {MOST_HELD >> 20} MiB.")
         return most
 
-    found, held = read_through(path, room, place)
+    found, held = read_through(path, room, place, MAX_AGENT_MANIFEST)
     manifest = read_manifest(held[MANIFEST], AgentManifest, "agent")
     if difference := unlisted(manifest.parts, found):
         raise BackupDamaged(f"The archive is not what its list says: {difference}.")
@@ -109,6 +118,8 @@ def _rows(manifest: AgentManifest, found: list[PartFacts], held: Mapping[str, by
         if match := _TABLE_PART.fullmatch(part.name):
             table = match[1]
             kinds = [kind for _, kind in TABLES[table].columns]
+            if len(rows[table]) + _lines(held[part.name]) > TABLES[table].most:  # before they are made: a line is cheap
+                raise BackupDamaged(f"The table {table} has too many rows.")
             try:
                 lines = [read_row(line, kinds) for line in held[part.name].splitlines()]
             except (ValueError, orjson.JSONDecodeError) as error:
@@ -120,3 +131,8 @@ def _rows(manifest: AgentManifest, found: list[PartFacts], held: Mapping[str, by
         if len(rows[table]) != facts.rows:
             raise BackupDamaged(f"The table {table} has {len(rows[table])} rows, not {facts.rows}.")
     return rows
+
+
+def _lines(body: bytes) -> int:
+    """How many lines `splitlines` makes of it, or one less; without making them."""
+    return body.count(b"\n") + body.count(b"\r")

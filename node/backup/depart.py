@@ -18,12 +18,12 @@ import orjson
 from core.clock import Clock
 from core.error import NotFound
 from core.identifier import PubKey
-from core.unit import Among, Condition, Row, UnitOfWork, Within
+from core.unit import Among, Condition, Delete, Insert, Row, UnitOfWork, Update, Within, Write
 from node.agent.error import AgentStatus, NoProgram
 from node.agent.inbox.row import DEAD, NEW
 from node.agent.load.source import safe_source
 from node.agent.program import Programs
-from node.agent.tick.lap import DELETED, FROZEN
+from node.agent.tick.lap import ACTIVE, DELETED, FROZEN
 from node.backup.luggage import (
     AGENT_PART,
     ENDED_DAYS,
@@ -36,13 +36,15 @@ from node.backup.luggage import (
     WORK,
     AgentPart,
 )  # fmt: skip
-from node.backup.manifest import AgentManifest, TableFacts
+from node.backup.manifest import MAX_AGENT_MANIFEST, AgentManifest, TableFacts
 from node.backup.part import TABLES as FOLDER
 from node.backup.part import Parts, chunks, row_line
 from node.backup.take import Sign
 from node.config import AgentSection
 
 HISTORY = 1_000
+FROZEN_AS = "frozen/"
+"""`meta`, followed by a name: what a frozen agent's row said of its status, to which it goes back."""
 LEFT_OUT = (
     "its keys: `vendo key export` and `vendo key import` move those",
     "money, and the jobs that it has open: they stay with the node",
@@ -119,7 +121,10 @@ class Departure:
         async with self._lives.hold(name):
             row = await self._row(name)
             before = str(row["status"])
-            if freeze and before != FROZEN:
+            if before == FROZEN:
+                row = {**row, **await self._kept(name)}
+            elif freeze:
+                await self._keep(row)
                 await self._lives.freeze(name)
             done = False
             try:
@@ -127,8 +132,38 @@ class Departure:
                 done = True
             finally:
                 if not done and freeze and before != FROZEN:
-                    await asyncio.shield(self._lives.thaw(name, before))
+                    await asyncio.shield(self.thaw(name))
         return manifest, before
+
+    async def thaw(self, name: str) -> str:
+        """Let one go on that was frozen, as it was before: what was stopped stays so. Its status now.
+
+        Raises:
+            NotFound, AgentStatus.
+        """
+        row = await self._row(name)
+        kept = await self._kept(name) if row["status"] == FROZEN else {}
+        to = str(kept.get("status", ACTIVE))
+        status = await self._lives.thaw(name, to)
+        forget = Delete("meta", {"key": FROZEN_AS + name})
+        await self._unit.commit([*_said_of(name, to, kept), forget])
+        return status
+
+    async def _keep(self, row: Row) -> None:
+        key, kept = FROZEN_AS + row["name"], {name: row[name] for name in ("status", "reason", "failures")}
+        value = orjson.dumps(kept).decode()
+        await self._unit.commit(
+            [
+                Insert("meta", {"key": key, "value": value}, or_ignore=True),
+                Update("meta", {"key": key}, {"value": value}),
+            ]
+        )
+
+    async def _kept(self, name: str) -> dict[str, Any]:
+        """What the row of an agent said that is frozen; empty if nobody wrote it down."""
+        rows = await self._unit.select("meta", {"key": FROZEN_AS + name})
+        found: dict[str, Any] = orjson.loads(rows[0]["value"]) if rows else {}
+        return found
 
     async def _row(self, name: str) -> Row:
         rows = await self._unit.select("agent", {"name": name})
@@ -158,6 +193,8 @@ class Departure:
             mounts=tuple(sorted(self._mounts())), tables=tables,
         )  # fmt: skip
         raw = manifest.to_json()
+        if len(raw) > MAX_AGENT_MANIFEST:
+            raise AgentStatus("It has too many files: their list does not fit into an archive.")
         await asyncio.to_thread(parts.close, raw, self._sign(raw))
         return manifest
 
@@ -248,3 +285,11 @@ class Departure:
         except (KeyError, NoProgram):
             return "", 0
         return code.digest, code.version
+
+
+def _said_of(name: str, status: str, kept: Mapping[str, Any]) -> list[Write]:
+    """Why it was stopped or quarantined, as its row said before it was frozen."""
+    if not kept.get("reason"):
+        return []
+    said = {"reason": str(kept["reason"]), "failures": int(kept["failures"])}
+    return [Update("agent", {"name": name, "status": status}, said, rows=None)]

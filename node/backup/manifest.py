@@ -22,6 +22,7 @@ from relays.kind import BACKUP
 FORMAT = 1
 MANIFEST, SIGNATURE = "manifest.json", "signature.json"
 MAX_MANIFEST, MAX_SIGNATURE = 128 << 20, 8_192
+MAX_AGENT_MANIFEST = 8 << 20
 MARK = "vendo-backup"
 Kind = Literal["text", "int", "bytes"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from node.backup.archive import Part, Source
 from node.backup.customs import Luggage
+from node.backup.durable import sync_above, sync_tree
 from node.backup.error import BackupDamaged, BackupTarget, BackupUnsafe
 from node.backup.luggage import SHELF, WORK
 from node.backup.manifest import MANIFEST, SIGNATURE, PartFacts
@@ -62,6 +63,10 @@ class Places:
             path = self._home / PROGRAMS / f"{program}.py"
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._write(path, source)
+        for path in self._made:
+            if path.is_dir():
+                sync_tree(path)
+        sync_above([path for path in self._made if path.exists()], self._home)
 
     def take_back(self) -> None:
         """As if nothing had been put down."""

@@ -11,7 +11,9 @@ from node.backup.manifest import MANIFEST, MAX_MANIFEST, MAX_SIGNATURE, SIGNATUR
 Place = Callable[[Part], int | None]
 
 
-def read_through(path: Path, room: int, place: Place) -> tuple[list[PartFacts], dict[str, bytes]]:
+def read_through(
+    path: Path, room: int, place: Place, most: int = MAX_MANIFEST
+) -> tuple[list[PartFacts], dict[str, bytes]]:
     """What is in an archive, but for its manifest and signature; and those parts that are held, these two among them.
 
     Args:
@@ -19,6 +21,7 @@ def read_through(path: Path, room: int, place: Place) -> tuple[list[PartFacts], 
         room: bytes that it may have unpacked.
         place: for each other part, how large it may be to be held; None if it is only looked at. Raises `BackupUnsafe`
             for one that has no place.
+        most: bytes of its list of parts. Reading it takes many times as much memory, before anybody's signature counts.
 
     Raises:
         BackupDamaged: it is none, or not whole.
@@ -27,15 +30,15 @@ def read_through(path: Path, room: int, place: Place) -> tuple[list[PartFacts], 
     """
     found: list[PartFacts] = []
     held: dict[str, bytes] = {}
-    own = {MANIFEST: MAX_MANIFEST, SIGNATURE: MAX_SIGNATURE}
+    own = {MANIFEST: most, SIGNATURE: MAX_SIGNATURE}
     with path.open("rb") as file:
         for part in Source(file, room).parts():
             if MANIFEST in held and part.name != SIGNATURE:
                 raise BackupUnsafe(f"{part.name} comes behind the list of parts.")
-            most = own[part.name] if part.name in own else place(part)
+            limit = own[part.name] if part.name in own else place(part)
             digest = sha256()
-            if most is not None:
-                held[part.name] = part.read(most)
+            if limit is not None:
+                held[part.name] = part.read(limit)
                 digest.update(held[part.name])
             else:
                 for piece in part.pieces():

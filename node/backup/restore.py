@@ -6,16 +6,19 @@ folder beside the home, and each part is compared with the list once more (`unpa
 its name. The database says what it is, and the node's first start acts on that (`copy`).
 """
 
+import fcntl
 import os
 import secrets
 import shutil
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.error import InvalidInput, VendoError
 from core.identifier import PubKey
 from node.backup.check import check, owner_of
+from node.backup.durable import sync_folder, sync_tree
 from node.backup.error import BackupRoom, BackupTarget
 from node.backup.manifest import NodeManifest
 from node.backup.take import KEYS_PART, Tell
@@ -83,13 +86,43 @@ async def restore(path: Path, wish: Wish, now: int, tell: Tell = lambda _: None)
                 remedy="Leave --moved out, or stop the node and take a backup then.",
             )
         url = await _empty_database(checked.settings.storage, wish)
-        draft = home.parent / f".{home.name}.restoring-{secrets.token_hex(6)}"
-        draft.mkdir(mode=0o700)
-        held.callback(shutil.rmtree, draft, ignore_errors=True)
+        draft = held.enter_context(_drafted(home))
         refused = await Unpacking(path, checked, draft, now, tell).run(wish.database, url, moved=wish.moved)
-        _sync(draft)
+        sync_tree(draft)
         _swap(draft, home, before)
     return Made(checked.manifest, home, before, refused)
+
+
+@contextmanager
+def _drafted(home: Path) -> Iterator[Path]:
+    """A folder beside the home, gone at the end if it is not the home by then. What killed restores left goes first."""
+    name = f".{home.name}.restoring-"
+    for left in home.parent.iterdir():
+        if left.name.startswith(name) and left.is_dir() and not left.is_symlink():
+            with suppress(OSError), _held(left):
+                shutil.rmtree(left, ignore_errors=True)
+    draft = home.parent / f"{name}{secrets.token_hex(6)}"
+    draft.mkdir(mode=0o700)
+    with _held(draft):
+        try:
+            yield draft
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Nobody else takes it for left behind; the lock ends with the process.
+
+    Raises:
+        OSError: another process is at it.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _before(home: Path, wish: Wish, now: int) -> Path | None:
@@ -118,7 +151,9 @@ def _swap(draft: Path, home: Path, before: Path | None) -> None:
         if before is not None:
             before.rename(home)
         raise
-    _sync(home.parent)
+    sync_folder(home.parent)
+    if home.parent != home.parent.parent:
+        sync_folder(home.parent.parent)  # that may be a new one
 
 
 def _owner(home: Path) -> PubKey | None:
@@ -157,11 +192,3 @@ async def _empty_database(section: StorageSection, wish: Wish) -> str | None:
             f"The database {shown(url)} is not empty.", remedy="Make an empty one and name it: --database URL."
         )
     return url
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

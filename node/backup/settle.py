@@ -12,14 +12,21 @@ from node.agent.state import config_text
 from node.agent.tick.harvest import size, text_size
 from node.agent.tick.lap import ACTIVE, FROZEN, QUARANTINED, STOPPED
 from node.backup.customs import Luggage
+from node.backup.depart import FROZEN_AS
 from node.backup.luggage import TABLES
 from node.config import AgentSection
 
+UNVOUCHED = (
+    "backup.unvouched: Another node signed its archive, and nobody here said whose it must be: what it knows, waits"
+    " for and may spend is as that one wrote it. Look at it; then let it go on: vendo agent start {name}"
+)
 _ADMISSION = "admission/"
 _REPLACED = ("item", "goal", "mark", "alarm", "interest")
 
 
-def writes_new(luggage: Luggage, section: AgentSection, pubkey: PubKey, now: int, *, clone: bool) -> list[Write]:
+def writes_new(
+    luggage: Luggage, section: AgentSection, pubkey: PubKey, now: int, *, clone: bool, vouched: bool
+) -> list[Write]:
     """For an agent that is not here: its row and all rows of its own.
 
     Args:
@@ -28,11 +35,12 @@ def writes_new(luggage: Luggage, section: AgentSection, pubkey: PubKey, now: int
         pubkey: its key here.
         now: Unix seconds.
         clone: it is another agent, like the one of the archive.
+        vouched: this node, or one that the operator has named, signed the archive; else it comes stopped.
     """
     manifest, agent, name = luggage.manifest, luggage.agent, section.name
     row: Row = {
         **_row(luggage, section),
-        **_status(luggage, clone=clone),
+        **_status(luggage, name, clone=clone, vouched=vouched),
         "name": name,
         "program": section.program,
         "pubkey": pubkey,
@@ -51,7 +59,7 @@ def writes_new(luggage: Luggage, section: AgentSection, pubkey: PubKey, now: int
     return writes
 
 
-def writes_back(luggage: Luggage, frozen: Row, section: AgentSection, now: int) -> list[Write]:
+def writes_back(luggage: Luggage, frozen: Row, section: AgentSection, now: int, *, vouched: bool) -> list[Write]:
     """For an agent that is frozen here: the archive's state. What is known here of triggers and messages stays.
 
     Args:
@@ -59,20 +67,26 @@ def writes_back(luggage: Luggage, frozen: Row, section: AgentSection, now: int) 
         frozen: its row; the writes conflict if that is not so any more.
         section: its settings.
         now: Unix seconds.
+        vouched: as in `writes_new`.
     """
     name = section.name
-    changed = {**_row(luggage, section), **_status(luggage)}
+    changed = {**_row(luggage, section), **_status(luggage, name, vouched=vouched)}
     where = {"name": name, "status": FROZEN, "version": frozen["version"]}
     writes: list[Write] = [Update("agent", where, set=changed, add={"version": 1}), *_admission(luggage, name)]
-    writes += [Delete(table, {"agent": name}) for table in _REPLACED]
+    writes += [Delete("meta", {"key": FROZEN_AS + name}), *(Delete(table, {"agent": name}) for table in _REPLACED)]
     for table in (*_REPLACED, "inbox", "message"):
         writes += _inserts(luggage, table, name, now)
     return writes
 
 
-def _status(luggage: Luggage, *, clone: bool = False) -> dict[str, Value]:
-    """What its operator had stopped, or what had failed, stays so."""
+def _status(luggage: Luggage, name: str, *, vouched: bool, clone: bool = False) -> dict[str, Value]:
+    """What its operator had stopped, or what had failed, stays so.
+
+    From a stranger's archive nothing of that is believed: a reason could have it go on by itself at the next start.
+    """
     agent = luggage.agent
+    if not vouched:
+        return {"status": STOPPED, "reason": UNVOUCHED.format(name=name), "failures": 0}
     if clone or agent.status not in (STOPPED, QUARANTINED):
         return {"status": ACTIVE, "reason": "", "failures": 0}
     return {"status": agent.status, "reason": agent.reason, "failures": agent.failures}

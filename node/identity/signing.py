@@ -18,7 +18,9 @@ from core.error import Conflict, VendoError
 from core.identifier import EffectId, EventId, PubKey
 from core.unit import UnitOfWork, Write
 from fs.service.identity import StagedSignature
-from node.agent.inbox.row import envelope
+from node.agent.inbox.intake import Intake
+from node.agent.wake.herald import Herald
+from node.agent.wake.news import signed
 from node.identity.registry import Identities
 from relays.error import KindForbidden
 from relays.event import Draft, Event, Tags, digest
@@ -70,6 +72,7 @@ class Signing:
         notify: wakes an agent.
         kinds: what agents may sign.
         is_theirs: whether another process, which is alive, began an effect: it signs what its own ticks stage.
+        herald: finds whom else to tell of what a tick has had signed.
     """
 
     def __init__(
@@ -81,8 +84,10 @@ class Signing:
         notify: Callable[[str], None],
         kinds: Iterable[int] = DEFAULT_KINDS,
         is_theirs: Callable[[EffectId], Awaitable[bool]] | None = None,
+        herald: Herald | None = None,
     ) -> None:
         self._is_theirs = is_theirs
+        self._herald = herald or Herald(unit, clock, Intake(unit, clock))
         self._own: set[EffectId] = set()
         self._identities, self._unit, self._gate, self._clock, self._notify = identities, unit, gate, clock, notify
         self._kinds = frozenset(kinds) - NEVER
@@ -198,29 +203,21 @@ class Signing:
             event = await self._signed(effect, agent, draft)
         except VendoError as error:
             outcome = Outcome(OutcomeState.FAIL, detail={"code": error.code})
-            payload: dict[str, object] = {"type": "identity.unsigned", "code": error.code, "message": error.message}
+            news = signed(agent, effect, "identity.unsigned", {"code": error.code, "message": error.message})
         else:
             outcome = Outcome(OutcomeState.COMMIT, detail={"event": event.id})
-            payload = {"type": "identity.signed", "event": event.to_dict()}
-        told = envelope(
-            agent,
-            f"signature-{effect}",
-            cause="event",
-            source="identity",
-            sender="",
-            payload=orjson.dumps(payload).decode(),
-            at=self._clock.now(),
-            or_ignore=True,
-        )
+            news = signed(agent, effect, "identity.signed", {"event": event.to_dict()})
         self._own.discard(effect)
         try:
-            await self._settle(effect, outcome, [told])
+            told = await self._herald.tell(news)
+            await self._settle(effect, outcome, told.writes)
         except Conflict:
             log.info("a signature had ended already", extra={"action": "signature_ended", "agent": agent})
         except VendoError as error:
             log.error("a signature was not delivered", extra={"action": "signature_lost", "code": error.code})
         else:
-            self._notify(agent)
+            for one in told.agents:
+                self._notify(one)
 
 
 class AgentDesk:

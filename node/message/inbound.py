@@ -7,7 +7,7 @@ handled. Beyond the budget wraps wait in a fair queue in memory: what floods an 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -15,11 +15,14 @@ import orjson
 from core.clock import Clock
 from core.error import Conflict, StoreUncertain, Unavailable, VendoError
 from core.identifier import PubKey
-from core.unit import Condition, UnitOfWork, Within, Write
+from core.unit import Condition, Insert, UnitOfWork, Within, Write
 from dvm.admission import Meter
 from node.agent.error import InboxFull
 from node.agent.inbox.intake import Intake
 from node.agent.inbox.row import envelope
+from node.agent.wake import news
+from node.agent.wake.event import Event as Told
+from node.agent.wake.herald import Herald
 from node.message.admission import Door, Verdict, unfit, work_of
 from node.message.ear import Ear, Listener
 from node.message.fairness import Bucket, FairQueue
@@ -90,6 +93,7 @@ class Inbound:
         self._notify, self._changed = notify, changed
         self._on_file, self._on_toll, self._on_taken = on_file, on_toll, on_taken
         self._intake = intake or Intake(unit, clock)
+        self._herald = Herald(unit, clock, self._intake)
         self._budget = Bucket(OPEN_BURST, OPEN_PER_SECOND)
         self._lanes = Meter(LANE_BURST, LANE_PER_SECOND)
         self.queue: FairQueue[tuple[Listener, Event, int]] = FairQueue()
@@ -309,7 +313,11 @@ class Inbound:
             "protocol": taken.protocol.value,
             "contact": self._is_contact(agent, rumor.sender),
         }
-        queued = await self._commit(agent, rumor, "message", payload, self._row(taken, State.RECEIVED), *more)
+        waiting = envelope(
+            agent, rumor.id, cause="message", source="nostr", sender=rumor.sender,
+            payload=orjson.dumps(payload).decode(), at=self._clock.now(), or_ignore=True, written_at=rumor.created_at,
+        )  # fmt: skip
+        queued = await self._commit(agent, waiting, [self._row(taken, State.RECEIVED), *more])
         self.counts["received" if queued else "full"] += 1
         if queued:
             self._on_taken(taken)
@@ -319,16 +327,24 @@ class Inbound:
         door = self._doors(agent)
         return door is not None and sender in door.rules.contacts
 
-    async def _commit(self, agent: str, rumor: Rumor, cause: str, payload: dict[str, Any], *writes: Write) -> bool:
+    async def _tell(self, event: Told, *writes: Write) -> bool:
+        """Commit an event of an agent, with what tells it and those who may know of all. As `_commit`."""
+        agent = event.owner
+        audience = {agent: list[str]()} if agent in self.mute else await self._herald.audience(event)
+        own, *others = self._herald.rows(event, audience)  # whose thing it is stands first
+        beside = await self._herald.room_for(others)
+        queued = await self._commit(agent, own, [*writes, *beside])
+        for other in audience:
+            if other != agent:
+                self._notify(other)
+        return queued
+
+    async def _commit(self, agent: str, waiting: Insert, writes: Sequence[Write]) -> bool:
         """Commit what came, with its trigger. Whether the agent gets it: if not, there was no room for it."""
         if agent in self.mute:
             await self._unit.commit(writes)
             self._changed(agent)
             return True
-        waiting = envelope(
-            agent, rumor.id, cause=cause, source="nostr", sender=rumor.sender, payload=orjson.dumps(payload).decode(),
-            at=self._clock.now(), or_ignore=True, written_at=rumor.created_at,
-        )  # fmt: skip
         async with self._intake.room(waiting) as rows:
             await self._unit.commit([*rows, *writes])
         self._changed(agent)
@@ -342,9 +358,10 @@ class Inbound:
             InboxFull: the agent takes no more now.
             VendoError: the database did not take it.
         """
-        contact = self._is_contact(taken.agent, taken.rumor.sender)
-        payload = {"type": "nostr.file", "created_at": taken.rumor.created_at, "file": facts, "contact": contact}
-        if await self._commit(taken.agent, taken.rumor, "event", payload, *writes):
+        rumor, contact = taken.rumor, self._is_contact(taken.agent, taken.rumor.sender)
+        data = {"created_at": rumor.created_at, "file": facts, "contact": contact}
+        event = news.came("nostr.file", taken.agent, rumor.id, rumor.sender, rumor.created_at, data)
+        if await self._tell(event, *writes):
             self._on_taken(taken)
 
     # ---- reactions and mentions
@@ -380,20 +397,15 @@ class Inbound:
             await self._mention(listener.agent, event)
 
     async def _mention(self, agent: str, event: Event) -> None:
-        rumor = Rumor(event.pubkey, event.kind, event.content[:MAX_NOTE], event.tags, event.created_at, event.id)
-        payload = {
-            "type": "nostr.mention",
-            "text": rumor.content,
-            "created_at": event.created_at,
-            "event_id": event.id,
-            "kind": event.kind,
-        }
+        text = event.content[:MAX_NOTE]
+        data = {"text": text, "created_at": event.created_at, "event_id": event.id, "kind": event.kind}
+        told = news.came("nostr.mention", agent, event.id, event.pubkey, event.created_at, data)
         row = message_row(
             self._stamp, agent, event.id, event.pubkey, incoming=True, protocol=Protocol.PUBLIC, kind=event.kind,
-            text=rumor.content, state=State.RECEIVED, created_at=event.created_at,
+            text=text, state=State.RECEIVED, created_at=event.created_at,
         )  # fmt: skip
         try:
-            await self._commit(agent, rumor, "event", payload, row)
+            await self._tell(told, row)
         except InboxFull:
             self.counts["mention_full"] += 1
             return

@@ -14,6 +14,9 @@ from typing import Any, TypeAlias
 from core.unit import Among, Condition, Row
 
 DAY_S = 86_400
+BROUGHT_AGAIN_S = 4 * DAY_S
+"""For so long an id that has ended is kept however many there are. Relays are read two days back, since the time on a
+wrapped message may be so much too early (NIP-59), and may have been away meanwhile; its id is what it is known by."""
 ENDED = Among(("done", "dropped", "expired", "discarded"))
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
@@ -37,6 +40,7 @@ class Aged:
         where: which rows may go at all.
         rows: the setting for how many may stay, whatever their age; "" for any number.
         more_days: on top of the setting.
+        spared_s: seconds for which a row stays even if there are too many.
     """
 
     table: str
@@ -47,6 +51,7 @@ class Aged:
     scale: Scale = Scale.SECONDS
     rows: str = ""
     more_days: int = 0
+    spared_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,7 @@ Rule: TypeAlias = Aged | Numbered | Blanked | Walked | Family
 
 RULES: tuple[Rule, ...] = (
     Blanked("inbox", "ended_at", "payload", "inbox_payload_days", {"state": ENDED}),
-    Aged("inbox", ("n",), "ended_at", "inbox_days", {"state": ENDED}, rows="inbox_rows"),
+    Aged("inbox", ("n",), "ended_at", "inbox_days", {"state": ENDED}, rows="inbox_rows", spared_s=BROUGHT_AGAIN_S),
     Walked("inbox", ("agent", "n"), "dead", "dead_days", {"state": "dead"}),
     Numbered("tick", "at_ms", "tick_days", Scale.MILLIS, "tick_rows"),
     Numbered("recording", "at_ms", "recording_days", Scale.MILLIS, "recording_rows"),
@@ -170,7 +175,8 @@ def judge(name: str, row: Row, before_s: int, today: str) -> bool:
     """
     match name:
         case "dead":
-            return int(row["at"]) < before_s
+            # What died long after it came, as by a restore, has its time from then: `next_at_ms` says when it did.
+            return max(int(row["at"]), int(row["next_at_ms"]) // 1000) < before_s
         case "budget":
             date = _DATE.search(str(row["name"]))
             return row["held"] == 0 and date is not None and date[0] < today

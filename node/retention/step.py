@@ -81,7 +81,8 @@ class Pieces:
         page = PAGE if len(rule.key) == 1 else SMALL_PAGE
         before, most = self._before(rule), page
         if over := await self._over(rule):
-            before, most = None, min(page, over)
+            most = min(page, over)
+            before = self._clock.now() - rule.spared_s if rule.spared_s else None
         elif before is None:
             return False
         where: dict[str, Condition] = {**rule.where, rule.column: Within(high=before)}

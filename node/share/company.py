@@ -29,6 +29,7 @@ class Company:
         lease_s: how long a lease runs.
         renew_s: how often it is renewed.
         end: ends the process; called once when it was put out.
+        agents: those that stand in this process's configuration.
     """
 
     def __init__(
@@ -40,8 +41,9 @@ class Company:
         lease_s: float,
         renew_s: float,
         end: Callable[[Fenced], None],
+        agents: Collection[str] = (),
     ) -> None:
-        self._clock = clock
+        self._clock, self._agents = clock, sorted(agents)
         self._leases = Leases(url, int(lease_s * 1_000))
         self.member = Membership(
             self._leases, clock, lock=lock, lease_s=lease_s, renew_s=renew_s, about=self._about, end=end
@@ -135,7 +137,12 @@ class Company:
         self.member.hurry()
 
     def _about(self) -> Mapping[str, Any]:
-        return {"host": self.host, "pid": os.getpid(), "url": self._url}
+        return {"host": self.host, "pid": os.getpid(), "url": self._url, "agents": self._agents}
+
+    def named(self) -> set[str] | None:
+        """Agents that stand in the configuration of another member; None if one of an older version does not say."""
+        found = [self.member.about(one).get("agents") for one in self.member.others()]
+        return None if None in found else {str(name) for names in found if names for name in names}
 
     def facts(self) -> dict[str, Any]:
         """Who is in, who leads, and how many agents this process holds."""

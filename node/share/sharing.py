@@ -19,6 +19,7 @@ from node.http.elsewhere import Elsewhere
 from node.service import Part, Service
 from node.share.household import Household
 from node.share.steward import Steward
+from node.share.threshold import Threshold
 from node.storage.address import is_postgres
 from node.storage.database import Database, Store
 from node.storage.error import Fenced
@@ -45,12 +46,14 @@ class Sharing:
     steward: Steward
     elsewhere: Elsewhere
     files: Part
+    threshold: Threshold
 
     def parts(self, every: Sequence[tuple[str, Service]]) -> list[tuple[str, Service]]:
         """The services of this process, in the order of their start."""
         always = [part for part in every if part[0] in EVERYWHERE]
         door = [part for part in every if part[0] in DOOR]
-        return [*self.company.parts, *always, ("files", self.files), ("steward", self.steward), *door]
+        first = [*self.company.parts, ("threshold", self.threshold)]
+        return [*first, *always, ("files", self.files), ("steward", self.steward), *door]
 
 
 def shared(node: "Node", company: "Company", programs: Mapping[str, Any], http: aiohttp.ClientSession) -> Sharing:
@@ -84,7 +87,9 @@ def shared(node: "Node", company: "Company", programs: Mapping[str, Any], http: 
     )
     token = node.keyring.derive("member").hex()
     elsewhere = Elsewhere(company, lambda: steward.is_ready, token, http, node.messages.shelved)
-    return Sharing(company, steward, elsewhere, Part(node.messages.run_files))
+    home = node.upkeep.homecoming
+    threshold = Threshold(node.clock, leads=lambda: company.leads, is_adopted=home.is_adopted, adopt=home.adopt)
+    return Sharing(company, steward, elsewhere, Part(node.messages.run_files), threshold)
 
 
 async def join(
@@ -117,7 +122,8 @@ async def join(
         os._exit(PUT_OUT)
 
     leases = {"lease_s": section.lease_s, "renew_s": section.renew_s}
-    company = Company(str(where), SystemClock(), lock=lock.name, end=end, **leases)
+    names = [one.name for one in config.agent]
+    company = Company(str(where), SystemClock(), lock=lock.name, end=end, agents=names, **leases)
     stack.push_async_callback(company.aclose)
     database.use_fence(await company.join())
     return company

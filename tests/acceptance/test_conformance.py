@@ -1,27 +1,46 @@
-"""The conformance suite of the agent runtime, by the names that it was planned under, on every database."""
+"""The conformance suite of the agent runtime, by the names that it was planned under, on every database.
+
+`test_budget_enforcement` and `test_idempotent_effects` are in `test_gate.py`. `test_fuse_mount` belongs to the mount of
+the files in the kernel, which comes with a later change.
+"""
 
 import asyncio
+import copy
+import logging
+import pickle
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import aiohttp
 import orjson
 import pytest
 
 from core.clock import SystemClock
-from core.error import Conflict
+from core.error import Conflict, VendoError
 from fs.error import AccessDenied
 from fs.namespace import Access, Mount, Namespace
 from fs.service.inbox import inbox_service
 from fs.service.logs import logs_service
 from fs.session import Role, Session
+from node import app
+from node import home as homes
 from node.agent.inbox.intake import Intake
 from node.agent.inbox.mailbox import AgentInbox
 from node.agent.inbox.overflow import Overflow
 from node.agent.inbox.row import envelope
 from node.agent.program import Trigger
+from node.agent.tick.engine import Engine
+from node.agent.tick.limit import TickLimits
 from node.agent.wake.bell import Alarms
+from node.config import load
+from node.gate.ledger import ledger_seal
+from node.identity.registry import Imported
 from node.storage.chain import unsigned_seal
+from node.storage.database import open_database
 from node.storage.memory import MemoryDatabase
+from relays.event import Draft
+from relays.key import Key
 from tests.move_part import OTHER_WORDS, Port
 from tests.unit.node.agent.agent_part import PUBKEY, Bench, Here, Scripted, remember
 from tests.unit_part import ENGINES, EVERY, Base
@@ -209,7 +228,7 @@ async def test_trigger_envelope_id(unit: Base) -> None:
     assert all(0 < len(one) <= 200 and one.isprintable() for one in ids)
     assert {trigger.envelope_id for trigger in seen} == set(await bench.inbox("a"))
     (alarm,) = [trigger for trigger in seen if trigger.cause == "alarm"]
-    assert alarm.envelope_id == f"alarm:soon:{alarm.payload['due_ms']}", "a second fire of it is the same envelope"
+    assert alarm.envelope_id == f"alarm:soon:{alarm.payload['due_ms']}", "it is named after its time"
 
 
 async def test_overflow_deadletter(unit: Base) -> None:
@@ -309,3 +328,104 @@ async def test_export_import_roundtrip(unit: Base, tmp_path: Path) -> None:
         assert like[table] == before[table], table
     ids = {row["id"] for name in "ab" for row in await source.rows("hook", name)}
     assert len(ids) == 2, "each has a hook of its own, with a secret of its own"
+
+
+async def test_multi_agent_scale(unit: Base) -> None:
+    """A thousand agents on one engine: each gets what was sent to it and nothing else, and few have a task at once."""
+    count, at_once, most = 1_000, 16, 0
+
+    async def act(ctx: Here, trigger: Trigger) -> None:
+        nonlocal most
+        assert trigger.payload.get("to", ctx.agent) == ctx.agent
+        most = max(most, sum(task.get_name().startswith("agent ") for task in asyncio.all_tasks()))
+        await remember(ctx, trigger)
+
+    limits = TickLimits(parallel=at_once, open=at_once)
+    bench = Bench(unit=unit, programs={"scripted": Scripted(act)}, limits=limits)
+    names = [f"a{number}" for number in range(count)]
+    await asyncio.gather(*(bench.engine.create(name, "scripted", PUBKEY) for name in names))
+    async with bench.running() as engine:
+        sent = [bench.put(name, f"m-{name}", payload={"to": name}) for name in names]
+        await asyncio.gather(*sent)
+        async with asyncio.timeout(60):
+            while engine.busy or await unit.count("inbox", {"state": "new"}, limit=1):
+                await asyncio.sleep(0.02)
+        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("agent ")]
+    assert 1 < most <= at_once
+    rows = await unit.select("agent")
+    seen = {row["name"]: orjson.loads(row["state"])["seen"] for row in rows}
+    assert seen == {name: ["initialize", f"m-{name}"] for name in names}
+    assert {(row["ticks"], row["failures"]) for row in rows} == {(2, 0)}
+
+
+async def _all_files(tree: Namespace, session: Session) -> str:
+    """What this caller finds in all files that it may read, the refusals included."""
+    found, paths = [], ["/"]
+    while paths:
+        path = paths.pop()
+        try:
+            body = await tree.read(path, session)
+            found.append(f"{path} {body.decode(errors='replace')}")
+        except VendoError as error:
+            found.append(f"{path} {error!r} {error}")
+        try:
+            listed = await tree.list(path, session)
+        except VendoError:
+            continue
+        found.append(f"{path} {listed}")
+        paths += [f"{path.rstrip('/')}/{one.name}" for one in listed]
+    return "\n".join(found)
+
+
+async def test_signer_no_key_leak(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A signer signs, and no file, error, log, representation, copy, row or recording has any of its secret."""
+    caplog.set_level(logging.DEBUG)
+    said: list[str] = []
+
+    async def act(ctx: Here, trigger: Trigger) -> None:
+        for path in ("/identity/pubkey", "/identity/keys"):
+            said.append((await ctx.fs.read(path)).decode())
+        ctx.log(f"I am {ctx!r}, and see {ctx.fs!r}")
+        await remember(ctx, trigger)
+
+    home = tmp_path / "home"
+    homes.create(home, relays=["ws://127.0.0.1:9"], mints=[], port=0, name="a")
+    ring, imported = homes.open_keyring(home), Key.generate()
+    database = await open_database(home / homes.DATABASE, seal=ledger_seal(ring.node), clock=SystemClock())
+    try:
+        async with aiohttp.ClientSession() as http:
+            with ThreadPoolExecutor(1) as executor:
+                node = app.Node(load(home), ring, database, app.Outside(http, executor), homes.read_token(home))
+                await node.prepare()
+                await node.identities.add("guest", Imported(imported))
+                name = next(iter(node.config.agent)).name
+                bench = Bench(unit=database, programs={**node.programs, "scripted": Scripted(act)})
+                bench.engine = Engine(database, bench.clock, bench.programs, lambda _: node.namespace(name), bench.feed)
+                async with bench.running("reader"):
+                    await bench.idle("reader")
+                assert (await bench.state("reader"))["seen"] == ["initialize"], (await bench.row("reader"))["reason"]
+                operator = Session("operator", Role.OPERATOR, unit=database)
+                said += [await _all_files(node.namespace(one), operator) for one in ("node", name)]
+                said.append(await _all_files(node.namespace(name), Session(f"agent:{name}", Role.AGENT)))
+                signers = [node.identities.current(name), node.identities.current("guest")]
+                for signer in signers:
+                    await signer.sign(Draft(1, "hello", (), 1))
+                    with pytest.raises(VendoError) as refused:
+                        await signer.decrypt(ring.node.pubkey, "no cipher")
+                    said.append(repr(refused.value))
+    finally:
+        await database.aclose()
+    keys = [ring.operator, ring.node, ring.agent(name), imported]
+    said += [repr(node.identities), repr(node.identities.all())]
+    for held in (ring, *keys, *signers):
+        said += [repr(held), str(held)]
+        for way in (pickle.dumps, copy.deepcopy):
+            with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
+                way(held)
+    stored = b"".join(file.read_bytes() for file in home.glob(f"{homes.DATABASE}*"))
+    kept = "\n".join((*said, caplog.text)).encode() + stored
+    for key in keys:
+        for secret in (key.secret, key.secret.hex().encode(), key.nsec.encode()):
+            assert secret not in kept
+    assert ring.words.encode() not in kept
+    assert ring.agent(name).pubkey.encode() in kept, "what is public is there"

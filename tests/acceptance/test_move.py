@@ -52,7 +52,8 @@ async def test_an_agent_moves_to_another_node_and_its_memory_with_it(tmp_path: P
         assert (ran.code, ran.error_code) == (77, "agent.code_differs")
         assert await _listed(town, "two", "tea") is None
         assert not (town.homes["two"] / "agents" / "tea.py").exists()
-        ran = await town.vendo("two", "agent", "import", str(file), "--accept-code")
+        known = ("--node", town.rings["one"].node.npub)
+        ran = await town.vendo("two", "agent", "import", str(file), "--accept-code", *known)
         assert ran.code == 0, ran
         assert (ran.json["status"], ran.json["code"], ran.json["same_key"]) == ("active", "installed", False)
         assert ran.json["was"] == npub
@@ -71,6 +72,8 @@ async def test_an_agent_moves_to_another_node_and_its_memory_with_it(tmp_path: P
 
         ran = await town.vendo("two", "agent", "import", str(file), "--clone", "twin")
         assert (ran.code, ran.json["name"], ran.json["code"]) == (0, "twin", "same")
+        assert ran.json["status"] == "stopped", "nobody said whose archive it must be"
+        assert (await town.vendo("two", "agent", "start", "twin")).code == 0
         await _say_at(town, "two", "twin", "and you")
         assert (await _replies(town, "two", "twin", 1))[-1].startswith("Hello! That was message 2.")
         ran = await town.vendo("two", "agent", "import", str(file))
@@ -98,7 +101,7 @@ async def test_an_agent_keeps_its_key_if_that_is_moved_first_and_its_old_node_ta
             "two", "key", "import", "b1", "--file", str(tmp_path / "key"), "--passphrase-file", str(secret)
         )
         assert ran.code == 0, ran
-        ran = await town.vendo("two", "agent", "import", str(file))
+        ran = await town.vendo("two", "agent", "import", str(file), "--node", town.rings["one"].node.npub)
         assert (ran.code, ran.json["same_key"], ran.json["npub"]) == (0, True, npub), ran
         ran = await town.vendo("one", "agent", "delete", "b1")
         assert ran.code == 0, ran

@@ -29,6 +29,11 @@ class Entry:
     def priority(self) -> int:
         return self.line[0]
 
+    @property
+    def stays(self) -> bool:
+        """Whether it is never dropped for want of room: it is said once."""
+        return self.id == "initialize" or self.id.startswith("alarm:")
+
 
 @dataclass
 class Overflowed(Exception):
@@ -69,8 +74,8 @@ class ModelAgent:
                 raise Overflowed
             if self.policy == "drop_oldest":
                 least = max(one.priority for one in waiting)
-                droppable = [one for one in waiting if one.priority == least and one.id != "initialize"]
-                others = [one for one in waiting if one.id != "initialize"]
+                droppable = [one for one in waiting if one.priority == least and not one.stays]
+                others = [one for one in waiting if not one.stays]
                 if not droppable and others:
                     least = max(one.priority for one in others)
                     droppable = [one for one in others if one.priority == least]

@@ -4,12 +4,14 @@ import asyncio
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import orjson
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -17,17 +19,24 @@ from pydantic import BaseModel
 
 from core.error import Conflict
 from core.identifier import PubKey
+from core.unit import Insert
 from fs.feed import Feed
 from fs.namespace import Namespace
 from fs.session import Role, Session
 from node.agent.error import AgentStatus, InboxFull
+from node.agent.inbox import row as inbox_row
 from node.agent.inbox.intake import Intake
 from node.agent.inbox.mailbox import AgentInbox
 from node.agent.inbox.overflow import Overflow
 from node.agent.inbox.row import envelope
 from node.agent.program import Context, Nothing, Program, Trigger
+from node.agent.tick import aftermath, runner
 from node.agent.tick.engine import Engine
 from node.agent.tick.limit import TickLimits
+from node.agent.tick.supervision import Ruling, judge
+from node.agent.wake import alarm
+from node.agent.wake.alarm import set_alarm
+from node.agent.wake.bell import Alarms
 from node.storage.chain import unsigned_seal
 from tests.property.inbox_model_part import (
     BACK_OFF_MS,
@@ -216,10 +225,27 @@ class InboxMachine(RuleBasedStateMachine):
         for _ in range(TRIES - 1):
             self.wait(4_000)
 
+    @rule(agent=st.sampled_from(AGENTS), times=st.integers(1, 3))
+    def alarm(self, agent: str, times: int) -> None:
+        """An alarm is set for now, again and again within one millisecond, and wakes the agent each time."""
+
+        async def ring() -> str:
+            await self.unit.commit(set_alarm(agent, "x", self.clock.millis(), at_ms=self.clock.millis()))
+            await Alarms(self.unit, self.clock, lambda _: None).look()
+            assert not await self.unit.count("alarm")
+            return str((await self.unit.select("inbox", {"agent": agent}, order=("-n",), limit=1))[0]["envelope_id"])
+
+        for _ in range(times):
+            name = self.do(ring())
+            assert name.startswith("alarm:x:")
+            assert name not in self.model[agent].entries, "it has not fired"
+            self.model[agent].entries[name] = Entry(next(self.number), name, (0, "x"), "ok")
+        self.settle()
+
     @rule(agent=st.sampled_from(AGENTS), pick=st.integers(0, 50), ignore=st.booleans())
     def arrive_again(self, agent: str, pick: int, ignore: bool) -> None:
         """What is known comes once more, with another word in it."""
-        known = [one for one in self.model[agent].entries.values() if one.id != "initialize"]
+        known = [one for one in self.model[agent].entries.values() if not one.stays]
         if known:
             old = known[pick % len(known)]
             self._arrive(agent, Entry(0, old.id, old.line, "fail"), ignore=ignore)
@@ -435,3 +461,73 @@ TestOnMemory.settings = settings(
 TestOnSqlite.settings = settings(
     max_examples=150 if TORTURE else 5, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+# --- planted bugs: the same script passes without them
+
+
+@contextmanager
+def machine() -> Iterator[MemoryMachine]:
+    made = MemoryMachine()
+    made.begin(depth=6, policy="reject_new", dead=3)
+    try:
+        yield made
+    finally:
+        made.teardown()
+
+
+def tries_again(made: InboxMachine) -> None:
+    """What fails once holds back its sender's next one, and is tried again, while another sender's goes on."""
+    letters: list[Letter] = [("eve", 0, "fail", None, None), ("eve", 0, "ok", None, None), ("bob", 0, "ok", None, None)]
+    made.arrive(agent="a", letters=letters, told=True)
+    made.wait(ms=1_000)
+    made.wait(ms=2_000)
+
+
+def is_restarted(made: InboxMachine) -> None:
+    """What comes again after a restart is known."""
+    made.arrive(agent="a", letters=[("eve", 0, "ok", None, None), ("eve", 0, "hibernate", None, None)], told=True)
+    made.restart()
+    made.arrive_again(agent="a", pick=0, ignore=True)
+
+
+@pytest.mark.parametrize("script", [tries_again, is_restarted])
+def test_the_scripts_hold_without_a_planted_bug(script: Callable[[InboxMachine], None]) -> None:
+    with machine() as made:
+        script(made)
+
+
+def test_planted_a_failure_that_is_not_counted_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgets(failure: Any, row: Any, *others: Any) -> Ruling:
+        return replace(judge(failure, row, *others), tries=row["tries"])
+
+    monkeypatch.setattr(aftermath, "judge", forgets)
+    with machine() as made, pytest.raises(AssertionError):
+        tries_again(made)
+
+
+def test_planted_a_line_that_does_not_wait_for_its_first_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox_row, "line_of", lambda row: (row["priority"], "web", str(row["n"])))
+    with machine() as made, pytest.raises(AssertionError):
+        tries_again(made)
+
+
+def test_planted_an_alarm_that_fires_once_for_one_time_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def same(_alarms: Alarms, row: Any, _now_ms: int) -> str:
+        return f"alarm:{row['id']}:{row['due_ms']}"
+
+    def ignored(write: Insert) -> Insert:
+        return replace(write, or_ignore=True)
+
+    made_ring = alarm.ring
+    monkeypatch.setattr(Alarms, "_name", same)
+    monkeypatch.setattr(alarm, "ring", lambda *given: ignored(made_ring(*given)))
+    with machine() as made, pytest.raises(AssertionError):
+        made.alarm(agent="a", times=2)
+
+
+def test_planted_an_agent_that_stays_awake_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = runner._changed
+    monkeypatch.setattr(runner, "_changed", lambda *given: {**changed(*given), "status": "active"})
+    with machine() as made, pytest.raises(AssertionError):
+        is_restarted(made)

@@ -10,8 +10,8 @@
 The answer 202 says that the agent will act with the token. Another of 200 to 299 ends the turn at once and holds
 {"commit": true, "state", "writes"} or {"commit": false, "reason"}. Everything else is a failure, which the inbox tries
 again. Who has neither answered nor acted when the time is over is away (`WebhookFailed`); who said 202 and then nothing
-is not: it took the trigger, and that is a failure of its own. No redirect is followed, and an address of our own network
-is reached only if the agent's settings say so.
+is not: it took the trigger, and that is a failure of its own. No redirect is followed, and an address of our own
+network is reached only if the agent's settings say so.
 """
 
 import asyncio

@@ -28,6 +28,7 @@ from node.agent.tick.limit import Own, TickLimits
 from node.agent.tick.means import Bury, Means, Outcome, room_enough
 from node.agent.tick.order import PATIENT_S, Order, Work
 from node.agent.tick.runner import TickRunner
+from node.error import AgentTaken
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,8 @@ class Household(Protocol):
 class Engine:
     """Runs the ticks of all agents of one process. A service: `run` owns every task.
 
+    `crowded` and `roused` are for `node.agent.tick.repose.Repose`, which makes room where too many are awake.
+
     Args:
         unit: the database.
         clock: time.
@@ -115,6 +118,8 @@ class Engine:
         self._runner, self._waiting = TickRunner(self._means), Waiting(unit)
         self._lives = Lifecycle(self._means, self.notify, self._rest_one)
         self._household: Household | None = None
+        self.crowded = asyncio.Event()
+        self.roused: dict[str, int] = {}
         self._order = Order(self._limits.parallel, self._limits.open)
         self._wake = asyncio.Event()
         self._patience: asyncio.TimerHandle | None = None
@@ -170,8 +175,8 @@ class Engine:
     async def wake(self, name: str) -> str:
         """As `Lifecycle.wake`."""
         status = await self._lives.wake(name)
-        if self._household is not None:
-            await self._household.rouse(name)
+        await self._rouse(name)
+        self.roused[name] = self._clock.now()
         return status
 
     async def stop(self, name: str) -> str:
@@ -197,8 +202,8 @@ class Engine:
     async def thaw(self, name: str, to: str = ACTIVE) -> str:
         """As `Lifecycle.thaw`."""
         status = await self._lives.thaw(name, to)
-        if self._household is not None and to != DORMANT:
-            await self._household.rouse(name)
+        if to != DORMANT:
+            await self._rouse(name)
         self.notify(name)
         return status
 
@@ -387,9 +392,12 @@ class Engine:
             await self._drain(lap)
             if self._claims is not None and not lap.again:
                 await self._claims.release([lap.agent])
+        except AgentTaken as error:
+            log.warning("an agent waits until others sleep", extra=_about(lap, error))
+            lap.again = False
+            self._look_at(lap.agent, self._clock.millis() + _TAKEN_BACK_OFF_MS)
         except VendoError as error:
-            about = {"action": "agent_waits", "agent": lap.agent, "code": error.code}
-            log.error("an agent waits for the database", extra=about)
+            log.error("an agent waits for the database", extra=_about(lap, error))
             lap.again = False  # whatever came meanwhile is found then
             self._look_at(lap.agent, self._clock.millis() + _STORE_BACK_OFF_MS)
         if lap.row is not None and lap.row["status"] == DORMANT and not lap.again:
@@ -428,8 +436,8 @@ class Engine:
                 return bool(rows)
 
     async def _tick(self, lap: Lap, envelope: Row) -> Outcome:
-        if self._household is not None and lap.row is not None and lap.row["status"] == DORMANT:
-            await self._household.rouse(lap.agent)
+        if lap.row is not None and lap.row["status"] == DORMANT:
+            await self._rouse(lap.agent)
         lap.since = asyncio.get_running_loop().time()
         try:
             return await self._runner.run(lap, envelope)
@@ -442,6 +450,20 @@ class Engine:
             self._claims.lost(lap.agent)
             self._look_at(lap.agent, self._clock.millis() + _TAKEN_BACK_OFF_MS)
 
+    async def _rouse(self, name: str) -> None:
+        if self._household is None:
+            return
+        try:
+            await self._household.rouse(name)
+        except AgentTaken:
+            self.crowded.set()
+            raise
+
     def _rest_one(self, name: str) -> None:
+        self.roused.pop(name, None)
         if self._household is not None:
             self._household.rest(name)
+
+
+def _about(lap: Lap, error: VendoError) -> dict[str, str]:
+    return {"action": "agent_waits", "agent": lap.agent, "code": error.code}

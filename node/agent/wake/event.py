@@ -37,6 +37,8 @@ class Event:
         direct: its owner is told without an interest.
         by: the agent that did it, or empty.
         body: the whole payload where its form is older than this layer.
+        id_afar: the envelope's id for others than its owner, where the same thing may be several agents' own.
+        written_at: when somebody wrote it (Unix seconds), where that is carried in any order.
     """
 
     id: str
@@ -48,11 +50,17 @@ class Event:
     direct: bool = False
     by: str = ""
     body: Mapping[str, Any] = field(default_factory=dict)
+    id_afar: str = ""
+    written_at: int = 0
 
     @property
     def fields(self) -> dict[str, Any]:
         """What patterns are compared with."""
         return {"type": self.type, "source": self.source, "subject": self.subject, "data": self.data}
+
+    def id_for(self, agent: str) -> str:
+        """The envelope's id in this agent's inbox."""
+        return self.id if agent == self.owner else self.id_afar or self.id
 
     def payload(self, interests: Sequence[str]) -> dict[str, Any]:
         """What an agent is told; `interests` are those of its own that matched."""

@@ -51,8 +51,9 @@ class Herald:
         """The triggers, before anybody asked whether there is room."""
         return [
             envelope(
-                agent, event.id, cause="event", source=event.source, sender=event.subject,
+                agent, event.id_for(agent), cause="event", source=event.source, sender=event.subject,
                 payload=orjson.dumps(event.payload(interests)).decode(), at=self._clock.now(), or_ignore=True,
+                written_at=event.written_at,
             )
             for agent, interests in audience.items()
         ]  # fmt: skip

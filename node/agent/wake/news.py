@@ -1,4 +1,4 @@
-"""What is told of jobs, payments and files: each as one event, so that it is told once. Pure."""
+"""What is told of jobs, payments, files, what came over Nostr, and signatures: each as one event, told once. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -53,3 +53,23 @@ def file_changed(owner: str, path: str, size: int, caller: str, by: str, key: st
     data = {"path": path, "bytes": size, "by": caller}
     name = derived_id("file", owner, path, caller, key)
     return Event(f"file-{name}", "file.changed", "files", path, data, owner, by=by)
+
+
+def came(type_: str, owner: str, rumor: str, sender: str, written_at: int, data: Mapping[str, Any]) -> Event:
+    """Somebody has sent an agent something that is no message: `nostr.mention`, `nostr.file`. It is told always.
+
+    `rumor` is its Nostr id, `sender` a public key. One note may mention several agents: to others each of that is a
+    thing of its own.
+    """
+    told = {"agent": owner, **data}
+    return Event(
+        rumor, type_, "nostr", sender, told, owner, direct=True, body={"type": type_, **told},
+        id_afar=f"nostr-{owner}-{rumor}", written_at=written_at,
+    )  # fmt: skip
+
+
+def signed(owner: str, effect: str, type_: str, data: Mapping[str, Any]) -> Event:
+    """What an agent's tick wanted signed is signed (`identity.signed`), or is not (`identity.unsigned`)."""
+    told = {"agent": owner, **data}
+    body = {"type": type_, **told}
+    return Event(f"signature-{effect}", type_, "identity", effect, told, owner, direct=True, body=body)

@@ -204,6 +204,26 @@ async def test_only_so_many_commands_run_at_once_and_one_that_waits_uses_up_no_t
         assert max(counts) == 2
 
 
+async def test_where_ticks_are_short_a_command_that_waits_for_its_place_uses_up_no_try(here: Here) -> None:
+    node, _ = here
+    flag = node.folder / "go"
+    for name in ("a", "c"):
+        await node.command_agent(*sh(f"while [ ! -e {flag} ]; do sleep 0.02; done"), name=name)
+    async with asyncio.timeout(5):
+        while node.asked < 2:
+            await asyncio.sleep(0.01)
+    await node.command_agent("/bin/true", name="b", limits=Own(seconds=0.8))
+
+    async def paused() -> bool:
+        return str((await node.row("initialize", "b"))["error"]).startswith("command.full")
+
+    await node.until(paused)
+    assert (await node.row("initialize", "b"))["tries"] == 0
+    flag.touch()
+    row = await node.ended("initialize", "b")
+    assert (row["state"], row["tries"]) == ("done", 0)
+
+
 async def test_one_agent_never_has_two_commands_at_once(here: Here) -> None:
     node, _ = here
     folder = node.folder / "running"

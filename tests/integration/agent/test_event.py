@@ -208,6 +208,22 @@ async def test_a_goal_that_is_set_is_told_in_the_commit_that_sets_it(unit: Base)
     assert len(await told(unit, "a")) == 2
 
 
+async def test_a_call_that_makes_or_deletes_a_file_is_told_as_a_change_of_it(unit: Base) -> None:
+    woken: list[str] = []
+    files = tree(unit, "a", waking(unit, woken))
+    await unit.commit(watch("a", "files", START, "file.changed"))
+    body = b'{"id":"big","event":"payment.*"}'
+    await files.call("/interests/new", body, operator(unit, "k1"))
+    await files.call("/interests/big/delete", b"", operator(unit, "k2"))
+    found = await told(unit, "a")
+    assert [(one["subject"], one["data"]["bytes"]) for one in found] == [("/interests", 32), ("/interests/big", 0)]
+    assert woken == ["a", "a"]
+    with pytest.raises(InvalidInput):
+        await files.call("/interests/new", b"{}", operator(unit, "k3"))
+    await files.call("/interests/new", b'{"id":"own","event":"x"}', Session("agent:a", Role.AGENT, "k4", unit=unit))
+    assert len(await told(unit, "a")) == 2, "what is refused tells nothing, and what it does itself is no news"
+
+
 async def test_a_write_that_is_refused_tells_nothing(unit: Base) -> None:
     woken: list[str] = []
     files = tree(unit, "a", waking(unit, woken))

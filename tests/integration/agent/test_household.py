@@ -20,7 +20,7 @@ from node.share.household import Announcing, Household
 from relays.bunker import Wire
 from relays.key import Keyring
 from relays.local_signer import KeySigner
-from tests.integration.agent.node_part import relay_at
+from tests.integration.agent.node_part import NAME, relay_at
 from tests.integration.agent.test_roster import CLOCK, OPERATOR_KEY, Place, Rules, _rules, place
 from tests.wallet_part import BUYER_WORDS
 
@@ -58,7 +58,7 @@ def _beside(at: Place, http: aiohttp.ClientSession, programs: tuple[str, ...] = 
     presence = Presence(here.unit, outbox, keys, CLOCK, lambda: here.pool.urls, lambda _: None, 300)
     roster = Roster(
         here.unit, CLOCK, keys, here.engine, messages, Announcing(presence, lambda: others.leads), [], _rules,
-        dict.fromkeys(programs), lambda _: None,
+        dict.fromkeys(programs), lambda _: None, lambda: (NAME, "steady"),
     )  # fmt: skip
     keys.on_change(roster.rekeyed)
     return Beside(roster, keys, messages, presence, Household(roster, dict.fromkeys(programs, 1), others), others)
@@ -141,3 +141,20 @@ async def test_only_the_steward_takes_back_what_was_said_in_public(at: Place, be
     publishing.renew("steady")
     await asyncio.sleep(0)
     assert len(beside.presence._due) == 1
+
+
+async def test_who_becomes_the_steward_goes_by_the_settings_that_another_process_has_changed(
+    at: Place, beside: Beside
+) -> None:
+    for name in ("fresh", "sleepy"):
+        await at.roster.add({"name": name, "ticks_per_minute": 1})
+        assert await beside.household.ready(name)
+    beside.roster.rest("sleepy")
+    assert await beside.roster.visit("sleepy")
+    for name in ("fresh", "sleepy"):
+        await at.roster.set_settings(name, {"ticks_per_minute": 2, "strangers": "all"})
+    assert await beside.roster.rouse("sleepy")
+    await beside.roster.prepare()
+    for name in ("fresh", "sleepy"):
+        assert (await at.here.rows("agent", name=name))[0]["limits"] == '{"per_minute":2}'
+        assert beside.messages.rules(name).strangers == "all"

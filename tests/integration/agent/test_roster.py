@@ -1,7 +1,7 @@
 """Agents that come and go while the node runs, and what the public sees of them, over a real relay."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ from relays.kind import DELETION, DM, DM_RELAYS, HANDLER, HEARTBEAT, METADATA, R
 from relays.local_signer import KeySigner
 from relays.nip17 import wrap
 from relays.nip65 import read_dm_relays
-from tests.integration.agent.node_part import NODE_PERMIT, OWNER, STRANGER, Town, _running, relay_at, town
+from tests.integration.agent.node_part import NAME, NODE_PERMIT, OWNER, STRANGER, Town, _running, relay_at, town
 from tests.wallet_part import BUYER_WORDS
 
 CLOCK = SystemClock()
@@ -71,7 +71,12 @@ class Place:
 
 
 @asynccontextmanager
-async def place(relay: str, unit: MemoryDatabase | None = None) -> AsyncIterator[Place]:
+async def place(
+    relay: str,
+    unit: MemoryDatabase | None = None,
+    configured: Sequence[AgentSection] = (CONFIGURED,),
+    named: Sequence[str] | None = (NAME,),  # the town's own agent
+) -> AsyncIterator[Place]:
     async with aiohttp.ClientSession() as http, town(relay, unit) as here:
         gate, pool = here.gate, here.pool
         wire = Wire(http, CLOCK, gate.check, lambda: gate.standing("test"))
@@ -91,8 +96,9 @@ async def place(relay: str, unit: MemoryDatabase | None = None) -> AsyncIterator
 
         presence = Presence(here.unit, outbox, keys, CLOCK, lambda: pool.urls, face, 300)
         roster = Roster(
-            here.unit, CLOCK, keys, here.engine, messages, presence, [CONFIGURED], _rules, ["buyer"], lambda _: None
-        )
+            here.unit, CLOCK, keys, here.engine, messages, presence, configured, _rules, ["buyer"], lambda _: None,
+            lambda: named,
+        )  # fmt: skip
         keys.on_change(roster.rekeyed)
         here.voices.append(lambda: [*keys.values(), KeySigner(OPERATOR_KEY)])
         await roster.prepare()
@@ -265,13 +271,18 @@ async def test_settings_that_are_none_make_no_agent(relay: str, value: dict) -> 
         assert len(await at.here.rows("identity")) == 1
 
 
-async def test_the_operators_files_list_add_and_delete(relay: str) -> None:
+async def test_the_operators_files_list_add_change_and_delete(relay: str) -> None:
     async with place(relay) as at:
         tree, session = agents_service(at.roster), Session("operator", Role.OPERATOR, "key", unit=at.here.unit)
         await tree.call(("new",), b'{"name": "fresh"}', session)
         listed = orjson.loads(await tree.read(("list",), session))
-        assert [one["name"] for one in listed] == ["fresh", "steady"]
-        assert orjson.loads(await tree.read(("fresh", "settings"), session))["configured"] is False
+        assert [one["name"] for one in listed if one["origin"] != "elsewhere"] == ["fresh", "steady"]
+        assert orjson.loads(await tree.read(("fresh", "about"), session))["configured"] is False
+        settings = orjson.loads(await tree.read(("fresh", "settings"), session))
+        await tree.write(("fresh", "settings"), orjson.dumps(settings | {"about": "anew"}), session)
+        assert orjson.loads(await tree.read(("fresh", "about"), session))["about"] == "anew"
+        after = orjson.loads(await tree.call(("list",), b'{"after": "fresh"}', session))
+        assert [one["name"] for one in after] == ["steady"]
         await tree.call(("fresh", "delete"), b"", session)
         assert [one.name for one in await tree.list((), session)][-1] == "steady"
 

@@ -11,6 +11,8 @@ import pytest
 from aiohttp import web
 
 from node.agent.outside.host import PREFIX
+from node.agent.outside.turn import Door, Turn
+from node.agent.outside.webhook import WebhookConfig
 from node.agent.replay.rerun import replay
 from node.agent.tick.limit import Own, TickLimits
 from tests.integration.agent.outside_part import (
@@ -94,7 +96,8 @@ async def test_a_receiver_that_answers_202_acts_over_http_and_commits(here: Here
     assert [row["id"] for row in await node.unit.select("alarm", {"agent": "a"})] == ["wake"]
     assert [row["event"] for row in await node.unit.select("interest", {"agent": "a"})] == ["job.updated"]
     assert [row["value"] for row in await node.unit.select("item", {"agent": "a"})] == ['{"v":[1]}']
-    assert await turn.commit() == (200, answer), "a commit that is sent again is answered the same"
+    assert await turn.commit({"state": {"n": 2}}) == (200, answer), "a commit that is sent again is answered the same"
+    assert (await turn.commit({"state": {"n": 3}}))[0] == 410, "and another one is not"
     assert (await turn.ask("PUT", "/goals/g", {"y": 3}))[0] == 410
     assert len(await node.unit.select("tick", {"agent": "a", "error": ""})) == 2
 
@@ -150,7 +153,10 @@ async def test_a_token_opens_its_own_agent_and_nothing_else(here: Here) -> None:
         async with http.get(base + path, headers=headers) as answer:
             assert answer.status in (403, 404), path
     assert (await other.ask("POST", "/secret/new", b"x"))[1]["code"] == "fs.access_denied"
-    for wrong in (other.token[:-1], other.token + "x", PREFIX + "x" * 43, ""):
+    for wrong in (other.token[:-1], other.token + "x", PREFIX + "x" * 43):
+        async with http.get(f"{base}/agents/{name}/turn", headers={"Authorization": f"Bearer {wrong}"}) as answer:
+            assert (answer.status, (await answer.json())["code"]) == (410, "turn.over")
+    for wrong in (other.token.removeprefix("v"), ""):
         async with http.get(f"{base}/agents/{name}/turn", headers={"Authorization": f"Bearer {wrong}"}) as answer:
             assert (answer.status, (await answer.json())["code"]) == (401, "http.unauthorized")
     async with http.get(f"{base}/agents/{name}/turn", headers={**headers, "Host": "evil.example"}) as answer:
@@ -215,8 +221,7 @@ async def test_requests_of_one_turn_are_dealt_with_one_at_a_time(here: Here) -> 
     answers = await asyncio.gather(*(turn.ask("PUT", "/turn/state", {"n": number}) for number in range(12)))
     assert {status for status, _ in answers} == {202}
     both = await asyncio.gather(turn.commit({"state": {"n": "a"}}), turn.commit({"state": {"n": "b"}}))
-    assert both[0] == both[1]
-    assert both[0][0] == 200
+    assert sorted(status for status, _ in both) == [200, 410], "one of them was committed, and only that one"
     assert (await node.state())["n"] in ("a", "b")
     assert len(await node.unit.select("tick", {"agent": "a"})) == 1
 
@@ -310,7 +315,7 @@ async def _cut(call: Call) -> web.StreamResponse:
         (ends({"commit": True}, 404), "webhook.failed"),
         (_endless, "webhook.failed"),
         (_cut, "webhook.failed"),
-        (_drop_by_drop, "turn.expired"),
+        (_drop_by_drop, "webhook.failed"),
     ],
 )
 async def test_what_is_no_answer_fails_the_tick_and_commits_nothing(here: Here, answer: object, code: str) -> None:
@@ -380,6 +385,48 @@ async def test_a_receiver_that_is_away_is_tried_again_later_and_later_and_then_t
         assert (agent["status"], agent["failures"]) == ("active", 0), "nobody has to release it when it is back"
 
 
+async def test_a_receiver_that_hangs_is_away_and_one_that_takes_a_trigger_and_is_silent_is_not(tmp_path: Path) -> None:
+    limits = TickLimits(seconds=0.2, tries=2, away_tries=4, quarantine=3, back_off_ms=10)
+    async with outskirts(tmp_path, limits=limits) as (node, _):
+        over = asyncio.Event()
+
+        async def hang(call: Call) -> web.StreamResponse:
+            if call.body["agent"] == "a":
+                await over.wait()
+            return web.Response(status=202)
+
+        node.receiver.answer = hang
+        await node.webhook_agent()
+        await node.webhook_agent("b")
+        row = await node.ended("initialize")
+        assert (row["state"], row["tries"]) == ("dead", 4)
+        assert row["error"].startswith("webhook.failed")
+        (agent,) = await node.unit.select("agent", {"name": "a"})
+        assert (agent["status"], agent["failures"]) == ("active", 0)
+        row = await node.ended("initialize", "b")
+        assert (row["state"], row["tries"], row["error"][:12]) == ("dead", 2, "turn.expired")
+        over.set()
+
+
+async def test_receivers_that_hang_hold_up_no_other(here: Here) -> None:
+    node, _ = here
+    over = asyncio.Event()
+
+    async def hang(call: Call) -> web.StreamResponse:
+        await over.wait()
+        return web.Response(status=202)
+
+    node.receiver.answer = hang
+    config = WebhookConfig(url=node.receiver.url, internal=True)
+    brief = {"agent": "a", "delivery": "d"}
+    reaching = [
+        asyncio.create_task(node.webhook.reach(brief, config, Turn("a", "t"), Door("", ""))) for _ in range(120)
+    ]
+    await node.called(120)
+    over.set()
+    assert await asyncio.gather(*reaching) == [None] * 120
+
+
 async def test_after_a_restart_the_trigger_comes_again_with_a_new_token_and_the_old_one_opens_nothing(
     tmp_path: Path,
 ) -> None:
@@ -396,7 +443,8 @@ async def test_after_a_restart_the_trigger_comes_again_with_a_new_token_and_the_
         assert second.body["trigger"] == first.body["trigger"]
         old = Holder(http, second.url, first.token)
         for method, path in (("GET", "/turn"), ("POST", "/turn/commit")):
-            assert (await old.ask(method, path))[0] == 401
+            status, problem = await old.ask(method, path)
+            assert (status, problem["code"]) == (410, "turn.over")
         assert (await Holder.of(http, second).commit({"state": {"n": 1}}))[0] == 200
         assert not await node.unit.select("goal")
 

@@ -490,3 +490,65 @@ async def test_many_kept_values_travel(tmp_path):
     target = Port(MemoryDatabase(), tmp_path / "t", words=OTHER_WORDS)
     await target.bring(tmp_path / "x")
     assert await target.unit.count("item", {"agent": "a"}) == 20_000
+
+
+# ---- whose archive it is
+
+
+@pytest.mark.parametrize("wish", [{}, {"clone": "b"}])
+async def test_an_archive_for_which_nobody_vouches_arrives_stopped(source, target, tmp_path, wish):
+    """Its state, its contacts and what waits for it could have it pay somebody at once."""
+    await source.export(tmp_path / "x")
+    told = await target.bring(tmp_path / "x", node=None, **wish)
+    name = told["name"]
+    assert (told["status"], told["reason"].split(":")[0]) == ("stopped", "backup.unvouched")
+    assert f"vendo agent start {name}" in told["reason"]
+    before = await target.bench.state(name)
+    async with target.bench.running() as engine:
+        await target.bench.put(name, "m9")
+        await asyncio.sleep(0.1)
+        assert await target.bench.state(name) == before, "no tick"
+        assert await engine.start(name) == "active"
+        await target.bench.idle(name)
+    assert (await target.bench.state(name))["seen"][-1] == "m9"
+
+
+async def test_what_this_node_signed_itself_needs_nobody_to_vouch_for_it(source, tmp_path):
+    await source.export(tmp_path / "x")
+    assert (await source.bring(tmp_path / "x", node=None))["status"] == "active"
+    assert (await source.bring(tmp_path / "x", node=None, clone="b"))["status"] == "active"
+
+
+async def test_no_reason_in_a_strangers_archive_has_its_agent_go_on_at_the_next_start(source, target, tmp_path):
+    """One that is quarantined for want of a program is let out when the program is there."""
+    reason = "agent.no_program: There is none."
+    await source.unit.commit([Update("agent", {"name": "a"}, {"status": "quarantined", "reason": reason})])
+    await source.export(tmp_path / "x")
+    assert (await target.bring(tmp_path / "x", node=None))["status"] == "stopped"
+    async with target.bench.running() as engine:
+        await engine.heal()
+    assert [row["status"] for row in await target.rows("agent")] == ["stopped"]
+
+
+# ---- frozen, and back
+
+
+@pytest.mark.parametrize("status", ["stopped", "quarantined"])
+async def test_what_was_stopped_before_its_export_is_stopped_in_every_archive_and_after_it_thaws(
+    source, target, tmp_path, status
+):
+    reason = "agent.tick_failed: It failed." if status == "quarantined" else ""
+    await source.unit.commit([Update("agent", {"name": "a"}, {"status": status, "reason": reason, "failures": 5})])
+    await source.export(tmp_path / "x")
+    await source.export(tmp_path / "y")
+    assert (await target.bring(tmp_path / "y"))["status"] == status
+    assert await source.departure.thaw("a") == status
+    (row,) = await source.rows("agent")
+    assert (row["status"], row["reason"]) == (status, reason)
+    assert await source.unit.count("meta", {"key": "frozen/a"}) == 0
+
+
+async def test_one_that_is_not_frozen_is_not_thawed(source, tmp_path):
+    await source.bench.engine.stop("a")
+    with pytest.raises(AgentStatus):
+        await source.departure.thaw("a")

@@ -366,3 +366,30 @@ async def test_the_archive_that_changes_between_its_two_readings_leaves_nothing(
     rows, files, *_ = await _everything(target)
     assert rows == before[0]
     assert not files
+
+
+async def test_a_list_that_would_take_much_memory_is_not_read(made, monkeypatch):
+    """Before anybody's signature counts: whoever hands around an archive decides how long its list is."""
+    from node.backup import customs
+
+    monkeypatch.setattr(customs, "MAX_AGENT_MANIFEST", 1_000)
+    await refused(made[1], made[2] / "good", BackupUnsafe)
+
+
+async def test_more_lines_than_a_table_may_have_are_counted_before_they_are_made(made, monkeypatch):
+    from node.backup import customs
+
+    def many(parts, manifest):
+        parts["tables/mark/000001"] = b"\n" * 5_000_000
+
+    def unread(line, kinds):
+        raise AssertionError("a line was read")
+
+    monkeypatch.setattr(customs, "read_row", unread)
+    order = changed(made, many)
+    monkeypatch.setattr(
+        customs, "TABLES", {name: TABLES[name] for name in sorted(TABLES, key=lambda one: one != "mark")}
+    )
+    with pytest.raises((BackupDamaged, AssertionError)) as caught:
+        await made[1].bring(order)
+    assert caught.type is BackupDamaged, "too many rows"

@@ -2,10 +2,13 @@
 
 import asyncio
 import base64
+import fcntl
+import os
 import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import orjson
 import pytest
@@ -465,3 +468,40 @@ def test_a_hostile_archive_does_not_take_long(tmp_path):
     with pytest.raises(BackupDamaged):
         check(tmp_path / "many", 1 << 30)
     assert time.process_time() - began < 20
+
+
+async def test_what_a_killed_restore_left_goes_with_the_next_one_and_what_another_one_is_at_stays(made):
+    folder, _ = made
+    left, busy = folder / ".new.restoring-0123456789ab", folder / ".new.restoring-ba9876543210"
+    for draft in (left, busy):
+        (draft / "files").mkdir(parents=True)
+    other = folder / ".old.restoring-0123456789ab"
+    other.mkdir()
+    handle = os.open(busy, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        await restored(folder / "good", folder / "new")
+    finally:
+        os.close(handle)
+    assert (left.exists(), busy.exists(), other.exists()) == (False, True, True)
+
+
+async def test_every_folder_of_a_restored_home_is_on_the_disk_before_it_gets_its_name(made, monkeypatch):
+    folder, _ = made
+    synced, named = set(), []
+    real, rename = os.fsync, Path.rename
+
+    def fsync(handle):
+        real(handle)
+        synced.add(os.fstat(handle).st_ino)
+
+    def renamed(self, target):
+        named.append({path for path in (self, *self.rglob("*")) if path.is_dir() and path.stat().st_ino not in synced})
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "rename", renamed)
+    await restored(folder / "good", folder / "new")
+    assert named == [set()]
+    assert (folder / "new" / "files" / "in" / "agent").is_dir()
+    assert folder.stat().st_ino in synced

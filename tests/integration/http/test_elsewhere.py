@@ -100,6 +100,17 @@ async def test_the_other_one_answers_like_the_steward_with_its_own_token() -> No
             assert [agent["name"] for agent in await answer.json()] == ["a", "b"]
 
 
+async def test_a_token_that_is_no_text_is_one_that_nobody_knows() -> None:
+    async with pair() as (_, two):
+        port = int(two.plane.control.url.rsplit(":", 1)[1])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = f"GET /agents HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer ".encode()
+        writer.write(head + b"\xff\xfe\r\nConnection: close\r\n\r\n")
+        async with asyncio.timeout(5):
+            assert (await reader.read()).split(b" ", 2)[1] == b"401"
+        writer.close()
+
+
 async def test_an_error_of_the_steward_comes_as_it_is_and_a_key_is_made_once() -> None:
     async with pair() as (one, two):
         async with two.http.get("/agents/nobody/goals/") as answer:

@@ -45,6 +45,7 @@ class House:
     woken: list[str] = field(default_factory=list)
     overflow: Overflow = field(default_factory=Overflow)
     per_minute: int = 120
+    body_s: float = 0.5
     http: Any = None
 
     def __post_init__(self) -> None:
@@ -57,9 +58,8 @@ class House:
             (digest(TOKEN), Grant("operator", Role.OPERATOR)),
             (digest(AGENT_TOKEN), Grant("agent:a", Role.AGENT)),
         ]
-        self.control = ControlPlane(
-            self.namespace, self.nobody, Tokens(grants), self.unit, hooks=HookDoor(porter, body_s=0.5)
-        )
+        self.door = HookDoor(porter, body_s=self.body_s)
+        self.control = ControlPlane(self.namespace, self.nobody, Tokens(grants), self.unit, hooks=self.door)
 
     async def nobody(self) -> list[dict[str, Any]]:
         return []
@@ -363,6 +363,72 @@ async def test_what_is_odd_on_the_wire_is_refused_or_means_what_it_says() -> Non
         query = path.replace(b" HTTP", b"?token=x HTTP")
         assert await status(query, head, b"Content-Length: 7\r\n", signed) == 200, "a query changes nothing"
         assert [event["data"]["body"] for event in await one.events()] == [{"a": 1}]
+
+
+async def test_callers_that_never_end_a_call_hold_up_no_other_and_make_no_noise(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with house(body_s=20) as one:
+        hook = await one.hook()
+        port = int(one.control.url.rsplit(":", 1)[1])
+        lines = (b"Content-Length: 9\r\n\r\na", b"Transfer-Encoding: chunked\r\n\r\n5\r\na")
+        writers = []
+        for number in range(64):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            head = f"POST /hooks/{hook} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n".encode()
+            writer.write(head + lines[number % 2])
+            writers.append(writer)
+        async with asyncio.timeout(5):
+            while one.door._open < len(writers):
+                await asyncio.sleep(0.005)
+        assert (await one.good(hook))[0] == 202
+        for number, writer in enumerate(writers):
+            writer.transport.abort() if number % 3 else writer.close()
+        async with asyncio.timeout(5):
+            while one.door._open:
+                await asyncio.sleep(0.005)
+        assert [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"] == []
+
+
+async def test_where_no_more_calls_are_read_the_sender_is_told_when_to_come_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("node.http.hook._AT_ONCE", 0)
+    async with house() as one:
+        hook = await one.hook()
+        async with one.http.post(f"/hooks/{hook}", data=b"2", headers={**JSON, **one.signed(hook, b"2")}) as answer:
+            assert (answer.status, int(answer.headers["Retry-After"]) > 0) == (503, True)
+            assert (await answer.json(content_type=None))["code"] == "http.too_many_calls"
+        assert (await one.call("x"))[0] == 404, "what can be no hook is not read at all"
+
+
+async def test_what_can_be_no_hook_is_refused_before_its_body_comes() -> None:
+    async with house() as one:
+        head = b"POST /hooks/x HTTP/1.1\r\nHost: HOST\r\nContent-Length: 9\r\n\r\na"
+        assert (await one.raw(head)).split(b" ", 2)[1] == b"404"
+
+
+async def test_a_stamped_call_cannot_be_sent_again_with_its_timestamp_in_the_body() -> None:
+    async with house() as one:
+        hook, body = await one.hook(), b'{"ref":"main"}'
+        signed = one.signed(hook, body, at=START)
+        old = {"X-Hub-Signature-256": signed["X-Hub-Signature-256"]}
+        moved = f"{START}.".encode() + body
+        for number in range(2):
+            again = {"X-GitHub-Delivery": f"fresh-{number}", "Content-Type": "text/plain", **old}
+            assert (await one.call(hook, moved, **again))[0] == 404
+        assert (await one.call(hook, body, **signed))[0] == 202
+        assert (await one.good(hook, b"1.5 pots", Content_Type="text/plain"))[0] == 202
+        assert len(await one.events()) == 2
+
+
+@pytest.mark.parametrize("event", ["payment.received", "job.finished", "file", "nostr.mention", "identity.signed"])
+async def test_a_hook_tells_no_event_that_is_the_node_s_own(event: str) -> None:
+    async with house() as one:
+        body = orjson.dumps({"name": "ci", "event": event})
+        async with one.http.post("/agents/a/hooks/new", data=body, headers=one.operator) as answer:
+            assert (answer.status, (await answer.json(content_type=None))["code"]) == (400, "input.invalid")
+        assert await one.unit.select("hook") == []
 
 
 async def test_too_many_calls_are_put_off_and_forged_ones_do_not_count() -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from core.clock import SystemClock
 from core.unit import Write
+from node.agent.wake.event import grant
+from node.agent.wake.interest import watch
 from node.error import DiskLow
 from node.message.admission import Rules, Strangers
 from node.message.blossom import Blossom
@@ -67,9 +69,12 @@ async def test_a_contacts_file_is_fetched_checked_and_told_to_the_agent(
     relay: str, server: FileServer, tmp_path: Path
 ) -> None:
     async with town(relay, reach=_reach(tmp_path / "files", server.url)) as here:
+        await here.unit.commit([*watch("boss", "files", 1, "nostr.file"), *grant("boss", True)])
         await _send(here, OWNER, _draft(server))
         await here.until(lambda: _ended(here, "received"))
-        (row,) = [row for row in await here.rows("inbox") if "nostr.file" in row["payload"]]
+        rows = [row for row in await here.rows("inbox") if "nostr.file" in row["payload"]]
+        (row,) = [row for row in rows if row["agent"] == NAME]
+        assert sorted(one["agent"] for one in rows) == sorted([NAME, "boss"]), "and those who see all"
         assert (row["cause"], row["sender"]) == ("event", OWNER.pubkey)
         facts = orjson.loads(row["payload"])["file"]
         ox = hashlib.sha256(DATA).hexdigest()

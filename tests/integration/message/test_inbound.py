@@ -15,6 +15,8 @@ from dvm.nonce import Unsigned
 from node.agent.inbox.intake import Intake
 from node.agent.inbox.overflow import Overflow, Policy
 from node.agent.inbox.row import envelope
+from node.agent.wake.event import grant
+from node.agent.wake.interest import watch
 from node.message import inbound
 from node.message.admission import Mentions, Rules, Strangers
 from node.message.outbound import REACT_PATH
@@ -309,6 +311,31 @@ async def test_a_public_note_that_names_the_agent_is_an_event_and_never_an_order
         assert [row["cause"] for row in rows] == ["event"] * heard
         await here.until(lambda: _ticked(here, 1 + heard))
         assert not here.jobs.started
+
+
+async def test_a_note_that_names_the_agent_is_told_to_those_who_see_all_and_to_itself_once(relay: str) -> None:
+    async with town(relay) as here:
+        now = SystemClock().now()
+        await here.unit.commit(
+            [
+                *watch("boss", "all", now, "nostr.*", '{"data.kind": 1}'),
+                *grant("boss", True),
+                *watch("none", "i", now, "*"),
+            ]
+        )
+        await here.unit.commit(watch(NAME, "mine", now, "nostr.mention"))
+        note = OWNER.sign(Draft(1, "hello you", (("p", AGENT.pubkey),), now))
+        await _put(here, note)
+        await here.until(lambda: _ticked(here, 2))
+        rows = [row for row in await here.rows("inbox") if "nostr.mention" in row["payload"]]
+        assert {(row["agent"], row["envelope_id"], row["sender"]) for row in rows} == {
+            (NAME, note.id, OWNER.pubkey), ("boss", f"nostr-{NAME}-{note.id}", OWNER.pubkey),
+        }  # fmt: skip
+        assert len(rows) == 2
+        told = {row["agent"]: orjson.loads(row["payload"]) for row in rows}
+        assert [told[name]["interests"] for name in (NAME, "boss")] == [["mine"], ["all"]]
+        assert told["boss"] | {"interests": ["mine"]} == told[NAME]
+        assert (told["boss"]["agent"], told["boss"]["text"]) == (NAME, "hello you")
 
 
 async def _ticked(here: Town, count: int) -> bool:

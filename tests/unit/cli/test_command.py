@@ -136,6 +136,41 @@ async def test_status_pause_resume_and_send(tmp_path, capsys):
     assert node.asked[2] == ("inbox", {"text": "hello"}, "k")
 
 
+def _listed(name, reason=""):
+    shown = {"name": name, "program": "buyer", "status": "stopped", "strangers": "none", "public": True, "ticks": 1}
+    return shown | {"origin": "left", "npub": "npub1x", "reason": reason}
+
+
+async def test_a_long_list_of_agents_is_asked_for_in_pages(tmp_path, capsys):
+    first = [_listed(f"a{number:04}") for number in range(1_000)]
+    pages = Steps([first, [_listed("b", "agent.unconfigured: why")]] * 2)
+    async with running(tmp_path, {"agents/list": pages}) as node:
+        assert await node.vendo("agent", "list", "--json") == 0
+        assert [one["name"] for one in json.loads(capsys.readouterr().out)][-2:] == ["a0999", "b"]
+        assert await node.vendo("agent", "list") == 0
+    assert node.asked[0][:2] == ("agents/list", {"after": "a0999"})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1_003
+    assert lines[-1].endswith("agent.unconfigured: why")
+
+
+async def test_a_list_of_no_agents_says_so(tmp_path, capsys):
+    async with running(tmp_path, {"agents/list": []}) as node:
+        assert await node.vendo("agent", "list") == 0
+        assert await node.vendo("agent", "list", "--json") == 0
+    assert capsys.readouterr() == ("[]\n", "There are no agents.\n")
+
+
+async def test_an_agent_is_given_other_settings_from_a_file(tmp_path, capsys):
+    (tmp_path / "new.json").write_text('{"about": "anew"}')
+    async with running(tmp_path, {"agents/fresh/settings": {"about": "anew"}}) as node:
+        assert await node.vendo("agent", "set", "fresh", "--settings", str(tmp_path / "new.json"), "--json") == 0
+        assert json.loads(capsys.readouterr().out) == {"about": "anew"}
+        (tmp_path / "new.json").write_text("[]")
+        assert await node.vendo("agent", "set", "fresh", "--settings", str(tmp_path / "new.json")) == ExitCode.USAGE
+    assert [json.loads(body) for _, body, _ in node.asked] == [{"about": "anew"}]
+
+
 BALANCE = {
     "balances": [{"mint": "http://m", "unit": "sat", "live": 5, "reserved": 1, "locked": 2}],
     "live_sat": 5,

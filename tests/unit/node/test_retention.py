@@ -142,7 +142,7 @@ async def test_dead_letters_are_given_up_and_their_ids_stay_known():
 async def test_more_triggers_than_may_stay_go_the_oldest_first():
     shop = Shop(inbox_rows=600)
     for number in range(1_300):
-        await shop.put("inbox", agent="a", envelope_id=str(number), state="done", ended_at=YOUNG + number)
+        await shop.put("inbox", agent="a", envelope_id=str(number), state="done", ended_at=NOW - 5 * DAY + number)
     for number in range(5):
         await shop.put("inbox", agent="a", envelope_id=f"waits {number}", state="new")
     await shop.sweep()
@@ -150,6 +150,26 @@ async def test_more_triggers_than_may_stay_go_the_oldest_first():
     assert "1299" in await shop.keys("inbox", "envelope_id")
     assert "0" not in await shop.keys("inbox", "envelope_id")
     assert len(await shop.db.select("inbox", {"state": "new"})) == 5
+
+
+async def test_an_id_that_a_relay_may_bring_again_stays_however_many_there_are():
+    shop = Shop(inbox_rows=10)
+    for number in range(400):
+        await shop.put("inbox", agent="a", envelope_id=f"old {number}", state="done", ended_at=NOW - 5 * DAY)
+        await shop.put("inbox", agent="a", envelope_id=f"late {number}", state="done", ended_at=NOW - 3 * DAY)
+    await shop.sweep()
+    assert await shop.keys("inbox", "envelope_id") == {f"late {number}" for number in range(400)}
+
+
+async def test_what_died_long_after_it_came_is_kept_from_then_on():
+    """As what waited in a backup: after a restore its operator has as much time to hand it out again as ever."""
+    shop = Shop()
+    came, died = NOW - 200 * DAY, {"next_at_ms": YOUNG * 1_000}
+    await shop.put("inbox", agent="a", envelope_id="restored", payload="x", state="dead", at=came, **died)
+    await shop.put("inbox", agent="a", envelope_id="old", payload="x", state="dead", at=came, next_at_ms=came * 1_000)
+    await shop.sweep()
+    rows = {row["envelope_id"]: row["state"] for row in await shop.db.select("inbox")}
+    assert rows == {"restored": "dead", "old": "discarded"}
 
 
 @pytest.mark.parametrize(

@@ -283,3 +283,66 @@ async def test_a_refund_that_happened_in_the_forgotten_time_is_not_counted_twice
     await stage.buyer.audit()
     await clean(stage)
     assert sum(balance.locked for balance in await stage.buyer.balance()) == 0
+
+
+async def refused_then_spent(stage: Stage, sat: int) -> tuple[MemoryDatabase, int]:
+    """A payment in doubt when the copy was made; it was refused then, and another seller had the very same coins."""
+    stage.mint.script = lambda name: Fault.REQUEST_LOST if name in ("swap", "restore") else Fault.NONE
+    with pytest.raises(PaymentUnknown):
+        await stage.lock("doubtful", sat)
+    old = stage.copy()
+    stage.mint.script = lambda name: Fault.REFUSED if name == "swap" else Fault.NONE
+    await stage.buyer.recover()
+    assert (await stage.buyer.find("doubtful")).state is State.REFUSED
+    stage.wire()
+    await stage.lock("other", sat)
+    return old, await stage.live()
+
+
+@pytest.mark.parametrize("sat", [63, 32])
+async def test_where_the_coins_of_a_doubtful_payment_went_to_another_seller_money_has_moved(stage, sat):
+    """Without change there is no other trace of it: no new coin to find, and no free one that is spent."""
+    old, true = await refused_then_spent(stage, sat)
+    await stage.restored(old)
+    await stage.buyer.recover()
+    assert (await stage.buyer.find("doubtful")).reason == "lost_race"
+    assert await stage.buyer.copied() == {stage.mint.url: "moved"}
+    assert await stage.live() == true
+    assert await stage.elsewhere() == 255 - true, "the life that is forgotten spent it; it is not lost"
+    assert await stage.db.select("posting", {"account": "lost"}) == []
+    await clean(stage)
+
+
+async def test_that_such_coins_are_gone_is_known_also_if_the_process_dies_before_the_mint_is_compared(stage):
+    old, _ = await refused_then_spent(stage, 63)
+    await stage.restored(old)
+    asked = []
+
+    def silent_after_the_race(name):
+        asked.append(name)
+        return Fault.UNREACHABLE if asked.count("states") > 1 else Fault.NONE
+
+    stage.mint.script = silent_after_the_race
+    await stage.buyer.recover()
+    assert (await stage.buyer.find("doubtful")).reason == "lost_race"
+    assert await stage.buyer.copied() == {stage.mint.url: "pending, moved"}
+    stage.wire()
+    stage.buyer = make_wallet(BUYER_WORDS, [stage.mint], stage.clock, stage.db)
+    await stage.buyer.recover()
+    assert await stage.buyer.copied() == {stage.mint.url: "moved"}
+
+
+async def test_finding_coins_from_the_seed_does_not_hide_that_money_moved(stage):
+    old = stage.copy()
+    await stage.fund(64, "more")
+    await stage.restored(old)
+    stage.mint.script = lambda name: Fault.UNREACHABLE
+    await stage.buyer.recover()
+    with pytest.raises(Unavailable):
+        await stage.buyer.restore(stage.mint.url)
+    assert await stage.live() == 255
+    stage.wire()
+    await stage.buyer.restore(stage.mint.url)
+    assert await stage.buyer.copied() == {stage.mint.url: "moved"}
+    assert await stage.live() == 255 + 64
+    await clean(stage)

@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from core.clock import SystemClock
-from core.effect import Permit
+from core.effect import EffectClass, Intent, Permit
 from core.error import Conflict, InvalidInput, KeyReused, Paused, VendoError
-from core.identifier import EffectId, OperationId
+from core.identifier import EffectId, OperationId, derived_id
 from core.money import Rate
 from fs.error import KeyRequired, NoSuchFile, Unsupported
 from fs.service.treasury import OperationEnded, Treasurer
@@ -246,3 +246,28 @@ async def test_with_two_mints_one_must_be_named(desk: Desk) -> None:
     with pytest.raises(InvalidInput):
         await desk.call("send", {"sat": 5})
     assert (await desk.call("send", {"sat": 5, "mint": MINT}))["mint"] == MINT
+
+
+async def _begun(desk: Desk, key: str) -> OperationId:
+    """A payment that had begun at the gate and not reached the wallet when the copy was made."""
+    op_id = OperationId(derived_id("operator", "/wallet/send", key))
+    intent = Intent("operator", "/wallet/send", key, b"{}", EffectClass.IRREVERSIBLE, op_id)
+    await desk.gate.begin(intent)
+    return op_id
+
+
+async def test_what_a_copy_cannot_know_of_a_payment_is_not_called_failed(desk: Desk) -> None:
+    op_id = await _begun(desk, "k1")
+    assert await desk.treasurer.adopt_copy() == 1
+    assert await desk.treasurer.adopt_copy() == 0, "again, it is parked already"
+    async with running(desk.treasurer):
+        await asyncio.sleep(0.05)
+    assert await desk.states() == [("/wallet/send", "unknown")]
+    assert (await desk.treasurer.operation(op_id))["state"] == "unknown"
+
+
+async def test_where_no_money_moved_since_the_copy_such_a_payment_has_failed(desk: Desk) -> None:
+    await _begun(desk, "k1")
+    await desk.treasurer.adopt_copy()
+    assert await desk.treasurer.nothing_was_paid() == 1
+    assert await desk.states() == [("/wallet/send", "fail")]

@@ -19,10 +19,12 @@ from node.agent.outside.error import (
     TurnBusy,
     TurnExpired,
     TurnFull,
+    TurnLingers,
     TurnOver,
     WebhookFailed,
 )
 from node.agent.outside.host import PREFIX, Turns
+from node.agent.outside.program import patience
 from node.agent.outside.turn import MAX_ACTS, MAX_BYTES, MAX_WAITING, Door, Turn
 
 LOOK = Act("GET", "/goals")
@@ -66,6 +68,35 @@ async def test_a_commit_that_is_sent_again_is_answered_the_same() -> None:
     assert first == second == await turn.ask(END)
 
 
+async def test_another_commit_than_the_one_that_was_taken_is_not_answered_as_if_it_were() -> None:
+    turn = Turn("a", "t1")
+    taken, other = Act("POST", COMMIT, b'{"state": {"n": 1}}'), Act("POST", COMMIT, b'{"state": {"n": 2}}')
+    both = asyncio.gather(turn.ask(taken), turn.ask(other), return_exceptions=True)
+    await _settled(turn)
+    first, second = await both
+    assert isinstance(first, Reply)
+    assert isinstance(second, TurnOver)
+    assert await turn.ask(taken) == first
+    for wrong in (other, END):
+        with pytest.raises(TurnOver, match="other words"):
+            await turn.ask(wrong)
+
+
+async def test_after_an_answer_that_committed_no_other_commit_is_answered_as_done(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    turn, answer = Turn("a", "t1"), b'{"commit": true, "state": {"n": 1}}'
+    turn.put(Act("POST", COMMIT, answer, strict=True))
+    await _settled(turn)
+    with pytest.raises(TurnOver):
+        await turn.ask(Act("POST", COMMIT, b'{"state": {"n": 2}}'))
+    turn.put(Act("POST", COMMIT, answer, strict=True))
+    turn.put(Act("POST", COMMIT, strict=True))
+    assert not caplog.records
+    turn.put(Act("POST", COMMIT, b'{"commit": true}', strict=True))
+    assert [record.__dict__["action"] for record in caplog.records] == ["turn_answered_late"]
+
+
 async def test_what_made_a_commit_fail_is_said_again() -> None:
     turn = Turn("a", "t1")
     both = asyncio.gather(turn.ask(END), turn.ask(END), return_exceptions=True)
@@ -103,6 +134,24 @@ async def test_past_the_time_limit_everything_is_refused_as_expired() -> None:
     for act in (LOOK, END, Act("POST", ABORT)):
         with pytest.raises(TurnExpired):
             await turn.ask(act)
+
+
+async def test_time_that_passes_before_its_holder_was_heard_fails_the_turn_as_what_brings_the_trigger_says() -> None:
+    silent, heard = Turn("a", "t1"), Turn("a", "t2")
+    for turn in (silent, heard):
+        turn.away = WebhookFailed("It did not answer.")
+    with pytest.raises(WebhookFailed) as raised:
+        await silent.next(0.01)
+    silent.leave(raised.value)
+    silent.settle(raised.value)
+    for act in (LOOK, END):
+        with pytest.raises(TurnExpired):
+            await silent.ask(act)
+    asking = asyncio.create_task(heard.ask(LOOK))
+    (await heard.next(1)).reply(Reply(b""))
+    await asking
+    with pytest.raises(TurnExpired):
+        await heard.next(0.01)
 
 
 @pytest.mark.parametrize("delay_ms", [0, 5, 9, 10, 11, 15])
@@ -166,10 +215,11 @@ async def test_a_turn_is_bounded() -> None:
         (await turn.next(1)).reply(Reply(b""))
     await asyncio.gather(*waiting)
     serving = asyncio.create_task(_settled(turn))
-    for _ in range(MAX_ACTS - MAX_WAITING - 1):  # one more was refused
+    for _ in range(MAX_ACTS - MAX_WAITING):
         await turn.ask(LOOK)
-    with pytest.raises(TurnFull):
-        await turn.ask(LOOK)
+    for _ in range(200):
+        with pytest.raises(TurnFull):
+            await turn.ask(LOOK)
     assert b"committed" in (await turn.ask(END)).body, "it can still be ended"
     await serving
 
@@ -180,11 +230,34 @@ async def test_what_is_sent_in_one_turn_is_bounded() -> None:
         await turn.ask(Act("PUT", STATE, b"x" * 11))
     serving = asyncio.create_task(_settled(turn))
     body = b"x" * (1 << 20)
-    for _ in range(MAX_BYTES // len(body) - 1):
+    for _ in range(MAX_BYTES // len(body)):
         await turn.ask(Act("PUT", "/goals/x", body))
     with pytest.raises(TurnFull):
-        await turn.ask(Act("PUT", "/goals/x", body))
+        await turn.ask(Act("PUT", "/goals/x", b"x"))
     serving.cancel()
+
+
+@pytest.mark.parametrize("end", [Act("POST", COMMIT, b"x" * (1 << 20)), Act("POST", ABORT)])
+async def test_a_turn_in_which_all_was_sent_that_may_be_can_still_be_ended(end: Act) -> None:
+    turn = Turn("a", "t1")
+    body = b"x" * (1 << 20)
+
+    async def tick() -> None:
+        while not (asked := await turn.next(5)).act.path.startswith(TURN):
+            asked.reply(Reply(b""))
+        error = TurnAborted() if asked.act.asks_for(ABORT) else None
+        turn.leave(error)
+        turn.settle(error)
+
+    serving = asyncio.create_task(tick())
+    for _ in range(MAX_BYTES // len(body)):
+        await turn.ask(Act("PUT", "/goals/x", body))
+    for _ in range(3):
+        with pytest.raises(TurnFull):
+            await turn.ask(Act("PUT", "/goals/x", body))
+    async with asyncio.timeout(5):
+        assert b'"status"' in (await turn.ask(end)).body
+    await serving
 
 
 # --- all turns of a process -----------------------------------------------------------------------------------------
@@ -283,6 +356,33 @@ async def test_what_brings_a_trigger_is_ended_with_its_turn_and_the_next_turn_wa
         turn = await open_one("a", lasts)
         assert order == ["begun", "ended", "begun"]
         turn.settle(TurnExpired())
+
+
+async def test_what_still_runs_of_a_turn_before_is_waited_for_only_so_long_and_costs_no_try() -> None:
+    ends = asyncio.Event()
+
+    async def lasts(turn: Turn, door: Door) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await ends.wait()
+
+    async with hosted() as (turns, _, open_one):
+        (await open_one("a", lasts)).settle(TurnExpired())
+        with pytest.raises(TurnLingers) as raised:
+            await turns.open("a", "t2", _nothing, 0.01)
+        assert isinstance(raised.value, Paused)
+        ends.set()
+        (await turns.open("a", "t2", _nothing, 5)).settle(TurnOver())
+
+
+async def test_a_node_that_does_not_run_yet_is_waited_for_only_so_long() -> None:
+    with pytest.raises(NodeStopping):
+        await asyncio.wait_for(Turns(SystemClock(), lambda: "", 1_000).open("a", "t", _nothing, 0.01), 2)
+
+
+def test_waits_before_an_agent_is_reached_are_a_part_of_what_is_left_of_its_tick() -> None:
+    assert [patience(left_ms, 5.0) for left_ms in (-1, 0, 800, 60_000)] == [0.0, 0.0, 0.2, 5.0]
 
 
 async def test_a_node_that_stops_fails_open_turns_without_blaming_them_and_opens_no_more() -> None:

@@ -86,6 +86,7 @@ async def test_what_waited_goes_to_the_dead_letter_whole_and_a_first_trigger_sta
     dead = await unit.select("inbox", {"state": "dead"})
     assert len(dead) == 1_203
     assert {(row["error"], row["payload"], row["ended_at"]) for row in dead} == {(WAITED, '{"text":"hi"}', None)}
+    assert {row["next_at_ms"] for row in dead} == {clock.millis()}, "it died now, whenever it came"
     assert [row["envelope_id"] for row in await unit.select("inbox", {"state": "new"})] == ["initialize"]
     facts = await home.facts()
     assert facts is not None
@@ -192,3 +193,37 @@ async def test_nothing_is_concluded_while_a_mint_is_away_or_the_database_fails()
     world.fails = ""
     mark = await _until_settled(unit, home, clock, [lambda: None])
     assert mark["money_moved"] is False
+
+
+async def test_what_ended_jobs_have_told_before_a_crash_is_not_taken_for_what_waited():
+    unit, clock, world = await made()
+    await unit.commit([waiting("a", "m")])
+
+    async def told_and_died() -> int:
+        await unit.commit([waiting("a", "job.finished")])
+        raise StoreFull
+
+    world.adopt_copy = told_and_died  # type: ignore[method-assign]
+    with pytest.raises(StoreFull):
+        await homecoming(unit, clock, world).adopt()
+    await homecoming(unit, clock, World()).adopt()
+    states = {row["envelope_id"]: row["state"] for row in await unit.select("inbox")}
+    assert states == {"m": "dead", "job.finished": "new"}
+
+
+async def test_others_may_act_when_it_was_adopted_and_know_of_the_restore_then():
+    unit, clock, world = await made()
+    other = homecoming(unit, clock, world)
+    assert not await other.is_adopted()
+    assert other.heard_since == 0
+    await homecoming(unit, clock, world).adopt()
+    assert await other.is_adopted()
+    assert other.heard_since > 0
+    assert await homecoming(MemoryDatabase(), clock, world).is_adopted(), "nothing was restored there"
+
+
+async def test_whatever_spends_is_asked_what_it_had_begun():
+    unit, clock, world = await made()
+    other = World()
+    await Homecoming(unit, clock, world, world, world, other).adopt()
+    assert other.asked == ["jobs"]

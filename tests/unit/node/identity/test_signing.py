@@ -8,6 +8,8 @@ import pytest
 from core.error import Conflict, InvalidInput, KeyReused, Paused
 from fs.service.identity import identity_service
 from fs.session import Batch, Role, Session
+from node.agent.wake.event import grant
+from node.agent.wake.interest import watch
 from node.config import KeySection
 from node.identity.signing import DEFAULT_KINDS, NEVER, PATH, AgentDesk, Signing
 from node.identity.view import PersonView, live_pubkey
@@ -111,6 +113,7 @@ async def test_a_paused_node_signs_nothing(stage):
 
 
 async def test_within_a_tick_the_event_comes_as_a_trigger_after_the_commit(stage):
+    await stage.unit.commit([*watch("boss", "all", 1, "identity.*"), *grant("boss", True), *watch("b", "i", 1, "*")])
     batch = Batch()
     answer = await stage.sign({"kind": 1, "content": "later"}, batch=batch)
     assert answer["status"] == "staged"
@@ -131,6 +134,9 @@ async def test_within_a_tick_the_event_comes_as_a_trigger_after_the_commit(stage
     event = parse(told["event"])
     verify(event)
     assert (told["type"], event.id, event.content) == ("identity.signed", answer["id"], "later")
+    rows = await stage.unit.select("inbox")
+    assert sorted(row["agent"] for row in rows) == ["a", "boss"] == sorted(stage.woken), "those who see all are told"
+    assert {orjson.loads(row["payload"])["event"]["id"] for row in rows} == {event.id}
     assert await stage.states() == ["commit"]
 
 
