@@ -172,19 +172,11 @@ class TickSection(_Section):
     def limits(self) -> TickLimits:
         """As the engine takes them."""
         return TickLimits(
-            seconds=self.seconds,
-            tries=self.tries,
-            away_tries=self.away_tries,
-            back_off_ms=self.back_off_ms,
-            quarantine=self.quarantine,
-            parallel=self.parallel,
-            open=max(self.open, self.parallel),
-            in_a_row=self.in_a_row,
-            state_bytes=self.state_kb << 10,
-            per_minute=self.ticks_per_minute,
-            compute_s=self.compute_s_per_day,
-            storage_bytes=self.storage_mb << 20,
-        )
+            seconds=self.seconds, tries=self.tries, away_tries=self.away_tries, back_off_ms=self.back_off_ms,
+            quarantine=self.quarantine, parallel=self.parallel, open=max(self.open, self.parallel),
+            in_a_row=self.in_a_row, state_bytes=self.state_kb << 10, per_minute=self.ticks_per_minute,
+            compute_s=self.compute_s_per_day, storage_bytes=self.storage_mb << 20,
+        )  # fmt: skip
 
 
 class InboxSection(_Section):

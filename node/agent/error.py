@@ -81,9 +81,7 @@ class SettingsRefused(ConfigRefused):
     """The agent's section cannot be taken."""
 
     code = "agent.settings"
-    remedy = (
-        "Correct its [[agent]] table in config.toml, or use `vendo agent set`; what waits for it is kept."
-    )
+    remedy = "Correct its [[agent]] table in config.toml, or use `vendo agent set`; what waits for it is kept."
 
 
 class StateRefused(VendoError):
@@ -158,9 +156,7 @@ class AgentLeft(AgentStatus):
     """The agent stood in config.toml and was taken out."""
 
     code = "agent.unconfigured"
-    remedy = (
-        "`vendo call /ctl/start --agent NAME` lets it go on as it is; `vendo agent delete NAME` ends it."
-    )
+    remedy = "`vendo call /ctl/start --agent NAME` lets it go on as it is; `vendo agent delete NAME` ends it."
 
 
 class InboxFull(Unavailable):

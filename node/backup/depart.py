@@ -18,7 +18,7 @@ import orjson
 from core.clock import Clock
 from core.error import NotFound
 from core.identifier import PubKey
-from core.unit import Among, Condition, Delete, Insert, Row, UnitOfWork, Update, Within, Write
+from core.unit import Among, Condition, Delete, Insert, Row, UnitOfWork, Update, Value, Within, Write
 from node.agent.error import AgentStatus, NoProgram
 from node.agent.inbox.row import DEAD, NEW
 from node.agent.load.source import safe_source
@@ -291,5 +291,5 @@ def _said_of(name: str, status: str, kept: Mapping[str, Any]) -> list[Write]:
     """Why it was stopped or quarantined, as its row said before it was frozen."""
     if not kept.get("reason"):
         return []
-    said = {"reason": str(kept["reason"]), "failures": int(kept["failures"])}
+    said: dict[str, Value] = {"reason": str(kept["reason"]), "failures": int(kept["failures"])}
     return [Update("agent", {"name": name, "status": status}, said, rows=None)]

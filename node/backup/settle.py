@@ -18,7 +18,7 @@ from node.config import AgentSection
 
 UNVOUCHED = (
     "backup.unvouched: Another node signed its archive, and nobody here said whose it must be: what it knows, waits"
-    " for and may spend is as that one wrote it. Look at it; then let it go on: vendo agent start {name}"
+    " for and may spend is as that one wrote it. Look at it; then let it go on: vendo call /ctl/start --agent {name}"
 )
 _ADMISSION = "admission/"
 _REPLACED = ("item", "goal", "mark", "alarm", "interest")

@@ -73,7 +73,7 @@ async def test_an_agent_moves_to_another_node_and_its_memory_with_it(tmp_path: P
         ran = await town.vendo("two", "agent", "import", str(file), "--clone", "twin")
         assert (ran.code, ran.json["name"], ran.json["code"]) == (0, "twin", "same")
         assert ran.json["status"] == "stopped", "nobody said whose archive it must be"
-        assert (await town.vendo("two", "agent", "start", "twin")).code == 0
+        assert (await town.vendo("two", "call", "/ctl/start", "--agent", "twin")).code == 0
         await _say_at(town, "two", "twin", "and you")
         assert (await _replies(town, "two", "twin", 1))[-1].startswith("Hello! That was message 2.")
         ran = await town.vendo("two", "agent", "import", str(file))

@@ -215,6 +215,7 @@ class Engine:
         """
         async with self.hold(name):
             await self._lives.delete(name)
+        self.roused.pop(name, None)
 
     @asynccontextmanager
     async def hold(self, name: str) -> AsyncIterator[None]:

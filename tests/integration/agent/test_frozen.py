@@ -118,6 +118,7 @@ def _arrival(at: Place, home: Path) -> Arrival:
         at.roster,
         lambda: None,
         lambda: 1 << 30,
+        OPERATOR_KEY.pubkey,
     )
 
 

@@ -502,7 +502,7 @@ async def test_an_archive_for_which_nobody_vouches_arrives_stopped(source, targe
     told = await target.bring(tmp_path / "x", node=None, **wish)
     name = told["name"]
     assert (told["status"], told["reason"].split(":")[0]) == ("stopped", "backup.unvouched")
-    assert f"vendo agent start {name}" in told["reason"]
+    assert f"vendo call /ctl/start --agent {name}" in told["reason"]
     before = await target.bench.state(name)
     async with target.bench.running() as engine:
         await target.bench.put(name, "m9")

@@ -16,7 +16,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     def fsync(handle: int) -> None:
         real(handle)
-        found.append(Path(os.readlink(f"/proc/self/fd/{handle}")))
+        found.append(Path(f"/proc/self/fd/{handle}").readlink())
 
     monkeypatch.setattr(os, "fsync", fsync)
     return found
