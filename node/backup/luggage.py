@@ -21,7 +21,7 @@ from node.agent.inbox.row import DEAD, DISCARDED, DONE, DROPPED, EXPIRED, NEW
 from node.agent.wake.alarm import CRON, EVERY, MAX_ALARMS, MAX_PAYLOAD, MOST_MISSED, ONCE, SHORTEST_MS, check_id
 from node.agent.wake.cron import LAST_MS, read_cron
 from node.agent.wake.hook import MAX_HOOKS, Scheme, check_name
-from node.agent.wake.interest import MAX_INTERESTS, check_type, watch
+from node.agent.wake.interest import MAX_INTERESTS, check_hook_event, watch
 from node.backup.error import BackupDamaged
 from node.backup.manifest import Kind, TableFacts
 from node.config import AgentSection
@@ -137,7 +137,7 @@ def _interest(row: Row) -> None:
 
 def _hook(row: Row) -> None:
     check_name(row["name"])
-    check_type(row["event"])
+    check_hook_event(row["event"])
     _need(row["scheme"] in tuple(Scheme), "A hook's scheme is not known.")
 
 
