@@ -6,7 +6,7 @@ ARGS ?=
 
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_PYTHON_DOWNLOADS := never
 ifeq ($(shell test -d "$$HOME" && test -w "$$HOME" && echo yes),)
@@ -86,10 +86,12 @@ ci: ## what a change must pass
 	@.tool/bin/python -m pip install --quiet --require-hashes --requirement requirements/tool.txt
 	@touch $@
 
+# Compiled once, here: each command, node and worker of the tests would otherwise compile all that it imports.
 define sync
 	@test -x $(BIN)/python || $(UV) venv --quiet --no-project --python .tool/bin/python .venv
-	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes --build-constraints requirements/run.txt $(1)
+	@$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes --build-constraints requirements/run.txt $(1)
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --reinstall-package vendo --refresh-package vendo --editable .
+	@$(BIN)/python -m compileall -q core relays wallet dvm fs node cli
 endef
 
 .venv/run.stamp: .tool/uv.stamp requirements/run.txt pyproject.toml

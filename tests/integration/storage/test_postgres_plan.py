@@ -19,6 +19,7 @@ from tests.postgres_part import fresh_database
 pytestmark = pytest.mark.needs("postgres")
 
 
+AGENT = {"program": "p", "state_version": 1, "state": "{}", "created_at": 0}
 STATES = ("new", "dead", "done")
 
 
@@ -26,11 +27,13 @@ def many(number: int) -> list[Write]:
     """Rows of many agents: what belongs to one of them is a small part, and the planner is to know that."""
     mine = {"agent": f"a{number % 200}", "envelope_id": f"e{number}", "cause": "message"}
     state = STATES[number % 3]
+    name = f"a{number}"
     ended = {"ended_at": number} if state == "done" else {}
     letter = {"source": "", "sender": "", "payload": "", "at": number, "state": state}
     return [
         Insert("tick", {"id": f"t{number}", "at_ms": number, "duration_ms": 1, **mine}),
         Insert("inbox", {**mine, **letter, **ended}),
+        Insert("agent", {"name": name, "pubkey": name, "status": "active", **AGENT}),
     ]
 
 
@@ -41,7 +44,7 @@ async def filled() -> str:
     await base.commit([write for number in range(2_000) for write in many(number)])
     await base.aclose()
     link = await connect(url)
-    await link.execute("ANALYZE tick, inbox")
+    await link.execute("ANALYZE tick, inbox, agent")
     await close(link)
     return url
 
