@@ -6,7 +6,6 @@ applied unit by unit, each behind a savepoint. An error before COMMIT is certain
 near COMMIT, or a connection that is lost there, is not: its units may or may not be there.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -47,7 +46,6 @@ _TRIES = 5  # of a group that was in another process's way
 _SIFTS = 3
 _LEAST_GROUP, _MOST_GROUP = 64, 512
 _DISK_SHARE = 1 / 3  # of the time for a group's rows: while COMMIT takes longer than that, groups grow
-_IN_A_TURN = 16  # units
 _PROBE = 16  # of so many full groups one is timed in steps
 _HEADS = """SELECT DISTINCT ON (run) run, seq, id, raw FROM entry WHERE run = ANY($1::text[]) ORDER BY run, seq DESC"""
 
@@ -150,11 +148,10 @@ class PostgresWriter:
         link = await self._ready()
         await self._learn(link, units)
         for _ in range(_SIFTS):
-            sealed = await self._sealed(units, verdicts)
+            sealed = self._sealed(units, verdicts)
             if not sealed:
                 return
             waves = waves_of(sealed)
-            await asyncio.sleep(0)
             try:
                 await self._all_at_once(link, waves, in_steps=self._is_due(len(sealed)))
             except _Refused:
@@ -179,18 +176,17 @@ class PostgresWriter:
             self._newest[read(row["run"])] = {"seq": row["seq"], "id": row["id"], "raw": read(row["raw"])}
         self._known |= runs
 
-    async def _sealed(self, units: Sequence[Unit], verdicts: Verdicts) -> Sealed:
+    def _sealed(self, units: Sequence[Unit], verdicts: Verdicts) -> Sealed:
         """The writes of all units that are not refused yet, with their ledger entries at their places.
 
-        Others get their turn between: a signature takes longer than all else that is done for a unit.
+        In one go: with turns for others between, the loop was 13 ms late instead of 21 under 1,000 agents, but the
+        server waited so long for its next group that a third of the ticks was lost.
         """
         while True:
             found: Sealed = []
             for number, unit in enumerate(units):
                 if verdicts[number] is not None:
                     continue
-                if found and len(found) % _IN_A_TURN == 0:
-                    await asyncio.sleep(0)
                 try:
                     found.append((number, self._seal(unit)))
                 except VendoError as error:
