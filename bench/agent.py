@@ -17,6 +17,7 @@ from bench.peer import VENDO, Peer, open_peer
 from bench.process import Child, ChildFailed, Children
 from bench.target import Section, Target, quantile
 from bench.wire import Client, offer, signed
+from core.identifier import PubKey
 from node import home as homes
 from relays.event import Draft
 from relays.key import Key
@@ -30,7 +31,7 @@ DM = 14
 Say = Callable[[str], None]
 
 
-def _home(folder: Path, relay: str, owner: Key, agents: int) -> tuple[Path, list[str]]:
+def _home(folder: Path, relay: str, owner: Key, agents: int) -> tuple[Path, list[PubKey]]:
     """A home with so many agents; also their public keys."""
     home = folder / "node"
     homes.create(home, relays=[relay], mints=[], port=0, name="bench", owner=owner.npub)
@@ -43,13 +44,10 @@ def _home(folder: Path, relay: str, owner: Key, agents: int) -> tuple[Path, list
     return home, [keyring.agent(name).pubkey for name in names]
 
 
-def _letters(keys: Sequence[str], sender: Key, count: int, mark: str) -> list[bytes]:
+def _letters(keys: Sequence[PubKey], sender: Key, count: int, mark: str) -> list[bytes]:
     choose = random.Random(7)
     now = int(time.time())
-    return [
-        offer(wrap(sender, choose.choice(keys), Draft(DM, f"{mark}{number}", (), now)))  # type: ignore[arg-type]
-        for number in range(count)
-    ]
+    return [offer(wrap(sender, choose.choice(keys), Draft(DM, f"{mark}{number}", (), now))) for number in range(count)]
 
 
 async def _paced(client: Client, frames: Sequence[bytes], hz: float) -> list[float]:

@@ -51,7 +51,7 @@ def watch(database: Database) -> None:
             if text.startswith(PROBE):
                 print(json.dumps({"arrived": text}), flush=True)
 
-    database.commit = watched  # type: ignore[method-assign]
+    database.commit = watched  # type: ignore[method-assign]  # the bench watches commits
 
 
 def count_requests() -> None:
@@ -66,7 +66,7 @@ def count_requests() -> None:
             requests.append((time.monotonic(), sum(map(len, _open.values()))))
         await send(self, data, compress)
 
-    aiohttp.ClientWebSocketResponse.send_str = counted  # type: ignore[assignment, method-assign]
+    aiohttp.ClientWebSocketResponse.send_str = counted  # type: ignore[assignment, method-assign]  # the bench counts frames
 
 
 def time_collections() -> None:
@@ -91,8 +91,8 @@ def main() -> int:
             watch(database)
             super().__init__(config, keyring, database, *rest, **named)
 
-    launch.Node = Watched  # type: ignore[misc]
-    library.Buyer = Quiet  # type: ignore[attr-defined,misc]
+    launch.Node = Watched  # type: ignore[misc]  # the bench's own node in its place
+    library.Buyer = Quiet  # type: ignore[attr-defined,misc]  # as above, of the agents
     count_requests()
     time_collections()
     code = launch.serve(home)

@@ -6,13 +6,14 @@ is called after that commit. What a crash interrupts is found by `resume`, which
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from core.clock import Clock
 from core.effect import EffectClass, Gate, Intent, Outcome, OutcomeState, Repeated
 from core.error import Conflict, VendoError
+from core.guard import Crew
 from core.identifier import EffectId, PubKey, derived_id
 from core.money import MicroUsd, Money, Msat, Rate
 from core.unit import Among, Delete, Insert, Row, UnitOfWork, Update, Value, Within, Write
@@ -103,7 +104,7 @@ class Buying:
         self._unit, self._gate, self._pool, self._wallet, self._fx, self._clock = unit, gate, pool, wallet, fx, clock
         self._providers = {provider.name: provider for provider in providers}
         self._open: dict[str, OpenJob] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._crew = Crew(log, "job_task_failed")
         self._running = self._resumed = False
         self._desk = Desk(
             unit=unit,
@@ -116,7 +117,7 @@ class Buying:
             policy=policy,
             providers=self._providers,
             known_sellers=known_sellers,
-            spawn=self._spawn,
+            spawn=self._crew.spawn,
             closed=self._closed,
             directory=directory,
         )
@@ -211,24 +212,9 @@ class Buying:
             await stop.wait()
         finally:
             self._running = False
-            tasks = list(self._tasks)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._crew.end()
             self._open.clear()
             self._resumed = False
-
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(self._guarded(work, name), name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _guarded(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        try:
-            await work
-        except Exception as error:  # the edge of supervision: one job's fault must not end the others
-            log.exception("A task failed: %s", name, extra={"action": "job_task_failed", "error": type(error).__name__})
 
     def _closed(self, job_id: str) -> None:
         self._open.pop(job_id, None)

@@ -257,14 +257,17 @@ class OpenJob:
         base = self.version
         row = self._row(after)
         self.job, self.version = after, base + 1
+        is_known = False
         try:
             await self._desk.unit.commit([row, *writes])
+            is_known = True
         except Conflict:
+            is_known = True
             await self._read()
             return False
-        except BaseException:
-            self.version = -1  # uncertain, or cancelled in the middle: nothing more is decided on this state
-            raise
+        finally:
+            if not is_known:
+                self.version = -1  # uncertain, or cancelled in the middle: nothing more is decided on this state
         return True
 
     async def reload(self) -> None:

@@ -7,12 +7,12 @@ task of its own; their number, and what one key may take of it, are bounded.
 import asyncio
 import logging
 from collections import Counter as Tally
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from core.clock import Clock
 from core.effect import EffectClass, Gate, Intent, Repeated
-from core.error import Conflict, InvalidInput, Refused, StoreUncertain, VendoError
+from core.error import Conflict, InvalidInput, Refused, StoreUncertain
+from core.guard import Crew
 from core.identifier import PubKey, derived_id
 from core.unit import Among, Row, UnitOfWork
 from dvm.admission import Decline, Ignore, Limits, Load, MakeQuote, Meter, Offering, Serve, admit
@@ -92,10 +92,10 @@ class Selling:
         places = sum(service.capacity for service in services if service.price)
         self._free = Meter(self._limits.free_burst, self._limits.free_per_second)
         self._unpaid = Meter(max(256, places), places / quote_ttl_s + self._limits.unpaid_per_second)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._crew = Crew(log, "sale_task_failed")
         self._running = self._resumed = False
         self._counter = Counter(
-            unit, gate, pool, outbox, wallet, clock, self._key, self._spawn, self._closed, directory
+            unit, gate, pool, outbox, wallet, clock, self._key, self._crew.spawn, self._closed, directory
         )
 
     @property
@@ -139,10 +139,7 @@ class Selling:
             self._running = False
             for name in ("market/requests", "market/cancels", "market/payments"):
                 self._pool.unsubscribe(name)
-            tasks = list(self._tasks)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._crew.end()
             for table in (self._open, self._quotes, self._per_kind, self._per_customer):
                 table.clear()
             self._resumed = False
@@ -159,20 +156,6 @@ class Selling:
         if any(service.price for service in self.services.values()):
             wraps = Filter(kinds=frozenset({GIFT_WRAP}), tags={"p": ours})
             self._pool.subscribe("market/payments", [wraps], self._on_wrap, backdated=True)
-
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(self._guarded(work, name), name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _guarded(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        try:
-            await work
-        except VendoError as error:
-            log.warning("%s: %s", name, error.code, extra={"action": "sale_task_failed", "code": error.code})
-        except Exception as error:  # the edge of supervision: one sale's fault must not end the others
-            log.exception("A task failed: %s", name, extra={"action": "sale_broke", "error": type(error).__name__})
 
     def _admit(self, sale: OpenSale) -> None:
         self._open[sale.sale.request_id] = sale
@@ -201,13 +184,13 @@ class Selling:
         if not self._meter.take(event.pubkey, self._clock.monotonic()):
             self.dropped["rate"] += 1
             return
-        if len(self._tasks) >= MAX_TASKS:
+        if len(self._crew) >= MAX_TASKS:
             self.dropped["overloaded"] += 1
             return
         request = read_request(event)
         known = self._open.get(request.event_id)
         if known is not None:
-            self._spawn(known.tell(AskedAgain(self._clock.now())), "asked again")
+            self._crew.spawn(known.tell(AskedAgain(self._clock.now())), "asked again")
             return
         decision = self._judge(request)
         if isinstance(decision, MakeQuote) and not self._unpaid.take("", self._clock.monotonic()):
@@ -273,7 +256,7 @@ class Selling:
         )
         place = OpenSale(self._counter, service, self._slots[request.kind], request, sale, -1)
         self._admit(place)
-        self._spawn(self._open_sale(place), f"admit {request.event_id[:8]}")
+        self._crew.spawn(self._open_sale(place), f"admit {request.event_id[:8]}")
 
     async def _open_sale(self, place: OpenSale) -> None:
         request = place.request

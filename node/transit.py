@@ -83,16 +83,17 @@ class Transit:
         self._space.check()
         transfer = secrets.token_hex(16)
         path = await asyncio.to_thread(self._path, transfer)
+        is_whole = False
         try:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             with os.fdopen(handle, "wb") as out:
                 manifest, before = await self._departure.export(section, out, freeze=not keep, history=history)
+            is_whole = True
         except OSError as error:
-            path.unlink(missing_ok=True)
             raise Unavailable(f"The archive cannot be written: {error.strerror}.") from error
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+        finally:
+            if not is_whole:
+                path.unlink(missing_ok=True)
         jobs = await self._unit.count("purchase", {"caller": AGENT_CALLER + name, "state": _OPEN})
         return {**_shown(manifest), "transfer": transfer, "before": before, "open_jobs": jobs}
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Protocol
 
 from core.clock import Clock
 from core.error import Conflict, StoreUncertain, Unavailable, VendoError
+from core.guard import attempted
 from relays.connection import Connection
 from relays.error import ForgedEvent, MalformedEvent
 from relays.event import MAX_EVENT_BYTES, Event, parse, verify
@@ -309,9 +310,10 @@ class Delivery:
 
     async def _call(self, item: _Item, event: Event) -> bool:
         source = item.source
-        try:
-            await self.handler(event, source.connection.url)
-        except VendoError as error:
+        _, error = await attempted(self.handler(event, source.connection.url))
+        if error is None:
+            return True
+        if isinstance(error, VendoError):
             if isinstance(error, Unavailable | StoreUncertain | Conflict):
                 item.stream.missed = True  # a full disk, say: it is asked for again, ever less often
             log.warning(
@@ -320,10 +322,9 @@ class Delivery:
                 error,
                 extra={"action": "handler_failed", "subscription": self.spec.name, "code": error.code},
             )
-        except Exception:  # the supervision edge: a fault in one handler must not stop the node
-            log.exception("The handler of %s is at fault", self.spec.name, extra={"action": "handler_fault"})
         else:
-            return True
+            about = {"action": "handler_fault", "subscription": self.spec.name}
+            log.error("The handler of %s is at fault", self.spec.name, exc_info=error, extra=about)
         source.health.handler_errors += 1
         return False
 

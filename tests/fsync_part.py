@@ -61,8 +61,10 @@ def _library() -> ctypes.CDLL:
 class Disk:
     """What was asked of the disk since it was made.
 
-    `syncs` and `writes` count by role of the file. While `failing_sync`, `failing_write` or `failing_map` (of the
-    shared memory beside a file) holds one of SQLite's error codes, that request is refused with it for files of the
+    `syncs` and `writes` count by role of the file. `checkpoints` counts the runs of writes to the database itself: one
+    for each checkpoint that had something to do, also where a reader kept it from its end and so from a last sync.
+    While `failing_sync`, `failing_write` or `failing_map` (of the shared memory beside a file) holds one of SQLite's
+    error codes, that request is refused with it for files of the
     role `failing`, once `sparing` more of them went well. A write that fails is `short` if half of it is stored all the
     same, as a disk does that fills up in the middle of it. Every sync takes `slow_s` seconds longer.
     """
@@ -70,6 +72,8 @@ class Disk:
     def __init__(self) -> None:
         self.syncs: Counter[str] = Counter()
         self.writes: Counter[str] = Counter()
+        self.checkpoints = 0
+        self._copying = False
         self.refused = 0
         self.failing = WAL
         self.failing_sync = self.failing_write = self.failing_map = self.sparing = 0
@@ -146,6 +150,7 @@ class Disk:
             time.sleep(self.slow_s)
         code = int(real(file, flags))
         self.syncs[self._roles.get(file, "other")] += code == 0
+        self._copying = False  # SQLite syncs the log before each checkpoint, and the database after a whole one
         return code
 
     def _on_write(self, real: Any, file: int, data: int, count: int, offset: int) -> int:
@@ -154,7 +159,11 @@ class Disk:
             if self.short and count > 1:
                 real(file, data, count // 2, offset)
             return refused
-        self.writes[self._roles.get(file, "other")] += 1
+        role = self._roles.get(file, "other")
+        self.writes[role] += 1
+        if role == MAIN and not self._copying:
+            self.checkpoints += 1
+            self._copying = True
         return int(real(file, data, count, offset))
 
     def _on_map(self, real: Any, file: int, page: int, size: int, extend: int, out: Any) -> int:

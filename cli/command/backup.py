@@ -70,9 +70,8 @@ def _whole(file: Path) -> Iterator[BinaryIO]:
             target.flush()
             os.fsync(target.fileno())
         part.replace(file)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    finally:
+        part.unlink(missing_ok=True)  # nothing is there under this name once it is whole
     folder = os.open(file.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)

@@ -46,17 +46,17 @@ def export(
         answer = client.call(f"{_AGENTS}/{name}/export", {"keep_running": keep_running, "history": history})
     path = home / TRANSFER / answer.pop("transfer")
     written: list[int] = []
+    is_carried = False
     try:
         _carry(path, file, written)
-    except BaseException:
-        if answer["frozen"] and answer["before"] != "frozen":
+        is_carried = True
+    finally:
+        path.unlink(missing_ok=True)
+        if not is_carried and answer["frozen"] and answer["before"] != "frozen":
             if _is_there(file, written):  # whole, and nobody knows who has it by now
                 out.note(f"{name} stays frozen here: {file} is written, though maybe not safe on the disk.")
             else:
                 client.call(f"{_AGENTS}/{name}/thaw")
-        raise
-    finally:
-        path.unlink(missing_ok=True)
     if file == _STANDARD:
         out.note(f"{name}: {sum(answer['rows'].values())} rows")
     else:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 from core.error import InvalidInput, VendoError
+from core.guard import attempted
 from dvm.error import ProviderFailed
 from dvm.provider.provider import Answer, Provider
 from dvm.request import ComputeRequest
@@ -18,13 +19,13 @@ async def supervised(provider: Provider, request: ComputeRequest, timeout_s: flo
         InvalidInput: it says that the request cannot be served.
         ProviderFailed: it took too long, or broke.
     """
-    try:
-        return await asyncio.wait_for(provider.run(request), timeout_s)
-    except TimeoutError as error:
+    answer, error = await attempted(asyncio.wait_for(provider.run(request), timeout_s))
+    if answer is not None:
+        return answer
+    if isinstance(error, TimeoutError):
         raise ProviderFailed(f"It took longer than {timeout_s:g} s.") from error
-    except (InvalidInput, ProviderFailed):
-        raise
-    except Exception as error:  # the edge of supervision: a provider's fault is the job's failure, not the node's
-        word = error.message if isinstance(error, VendoError) else type(error).__name__
-        log.warning("A provider broke: %s", word, extra={"action": "provider_broke", "provider": provider.name})
-        raise ProviderFailed(f"The provider {provider.name} broke: {word}") from error
+    if isinstance(error, InvalidInput | ProviderFailed):
+        raise error
+    word = error.message if isinstance(error, VendoError) else type(error).__name__
+    log.warning("A provider broke: %s", word, extra={"action": "provider_broke", "provider": provider.name})
+    raise ProviderFailed(f"The provider {provider.name} broke: {word}") from error

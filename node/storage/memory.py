@@ -164,15 +164,19 @@ class MemoryDatabase:
             raise Unavailable("The database is closed.")
         unit = tuple(writes)
         undo: list[_Undo] = []
+        is_whole = False
         try:
             for position, write in enumerate(unit):
                 self._apply(write, position, undo)
-        except BaseException as error:  # all or nothing, whatever interrupts it
-            while undo:
-                undo.pop()()
-            self._chain.give_back()
-            self._conflicts += isinstance(error, Conflict)
+            is_whole = True
+        except Conflict:
+            self._conflicts += 1
             raise
+        finally:
+            if not is_whole:  # all or nothing, whatever interrupts it
+                while undo:
+                    undo.pop()()
+                self._chain.give_back()
         self._chain.keep()
         if not unit:
             return

@@ -14,10 +14,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from core.clock import Clock
 from core.error import StoreUncertain, VendoError
+from core.guard import caught
 from core.unit import Append, Row, Value
 from node.storage.chain import Chain, Seal
 from node.storage.error import BadWrite, StoreFailed, StoreFull, clash, missed
@@ -150,16 +152,15 @@ class Writer:
         return True
 
     def _outcome(self, units: Sequence[Unit]) -> Verdicts:
-        try:
-            return self._apply(units)
-        except sqlite3.Error as error:
+        verdicts, error = caught(partial(self._apply, units))  # whoever waits must hear of it, and the thread must live
+        self._settle()
+        if verdicts is not None:
+            return verdicts
+        if isinstance(error, sqlite3.Error):
             _log.error("the database failed", extra={"action": "store_failed", "reason": str(error)})
             return [broken(error) for _ in units]
-        except Exception:  # noqa: BLE001 - the thread's edge: whoever waits must hear of it, and the thread must live
-            _log.exception("the writer failed", extra={"action": "writer_failed"})
-            return [StoreFailed("The writer of the database failed.") for _ in units]
-        finally:
-            self._settle()
+        _log.error("the writer failed", exc_info=error, extra={"action": "writer_failed"})
+        return [StoreFailed("The writer of the database failed.") for _ in units]
 
     def _settle(self) -> None:
         """Leave no transaction open behind a failure, and believe nothing that was remembered of it."""
@@ -184,12 +185,13 @@ class Writer:
             self._db = connect(self._path)
         db = self._db
         began = time.perf_counter()
+        verdicts: Verdicts | None = None
         try:
             db.execute("BEGIN IMMEDIATE")
             verdicts = self._swiftly(db, units) or self._carefully(db, units)
-        except BaseException:  # SQLite rolls back by itself where it lacks memory, which is no error of sqlite3's
-            self._chain.forget()
-            raise
+        finally:
+            if verdicts is None:  # also where SQLite lacks memory: it rolls back by itself, and raises no sqlite3.Error
+                self._chain.forget()
         applied = time.perf_counter()
         try:
             db.execute("COMMIT")

@@ -187,25 +187,25 @@ def _overlaps(lines: Sequence[tuple[str, int, str, str]]) -> list[str]:
 async def test_ticks_are_shared_out_and_no_agent_has_two_at_once(place: Place) -> None:
     _, other = await place.both()
     facts = await processes(place.town, other)
+
+    async def are_free() -> bool:
+        held = await rows(place.url, "SELECT name FROM agent WHERE name = ANY($1) AND holder <> ''", AGENTS)
+        return not held
+
+    await holds(are_free, "the agents to be given back by whoever ticked them before", IDLE_S + 10)
     before = len(place.lines())
     sent: list[tuple[str, str]] = []
 
-    pids = {one["id"]: one["pid"] for one in facts["members"]}
-    parts = {pids[_first(agent, facts)] for agent in AGENTS}
+    async def write(agent: str) -> None:
+        for number in range(12):
+            sent.append((agent, await place.send(("one", "two")[number % 2], agent, f"shared-{number}")))
 
-    async def write(agent: str, again: int) -> None:
-        for number in range(6):
-            sent.append((agent, await place.send(("one", "two")[number % 2], agent, f"shared-{again}-{number}")))
-
-    for again in range(10):  # who has just started, or is busy, comes too late for an agent that the other has by then
-        await asyncio.gather(*(write(agent, again) for agent in AGENTS))
-        await place.until_done(sent)
-        lines = place.lines()[before:]
-        if {pid for _, pid, _, _ in lines} >= parts and again:
-            break
-        await asyncio.sleep(1.5)  # until they are given back
+    await asyncio.gather(*(write(agent) for agent in AGENTS))
+    await place.until_done(sent)
+    lines = place.lines()[before:]
     assert _overlaps(lines) == []
-    assert {pid for _, pid, _, _ in lines} >= parts, "each had its part"
+    pids = {one["id"]: one["pid"] for one in facts["members"]}
+    assert {pid for _, pid, _, _ in lines} >= {pids[_first(agent, facts)] for agent in AGENTS}, "each had its part"
     assert await place.committed(sent) == Counter({envelope: 1 for _, envelope in sent})
     for agent in AGENTS:
         mine = [envelope for name, envelope in sent if name == agent]

@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from core.guard import caught
 from node.agent.error import NoProgram, ProgramBroken, ProgramUnsafe
 from node.agent.program import AnyProgram, Program
 
@@ -146,13 +147,13 @@ def load_entry(entry: EntryPoint) -> AnyProgram:
 
 def _guarded(load: Callable[[], Any], where: str) -> Any:
     """Run code of an agent's author: whatever it raises is its own failure. What it prints goes to the log's place."""
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            return load()
-    except NoProgram:
-        raise
-    except (Exception, SystemExit) as error:  # the edge of an agent's own code: its fault is told, and the node goes on
-        raise ProgramBroken(f"{where} raised {type(error).__name__}{_words(error)}"[:500]) from error
+    with contextlib.redirect_stdout(sys.stderr):
+        found, error = caught(load)
+    if error is None:
+        return found
+    if isinstance(error, NoProgram | KeyboardInterrupt):
+        raise error
+    raise ProgramBroken(f"{where} raised {type(error).__name__}{_words(error)}"[:500]) from error
 
 
 def _words(error: BaseException) -> str:

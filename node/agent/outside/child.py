@@ -113,19 +113,19 @@ class Child:
             CommandFailed: the machine has no process to give, or the folder is not there.
         """
         theirs, ours = os.pipe()
+        process = None
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", str(_WARDEN), str(theirs), *argv,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
                 cwd=folder, env=dict(environment), pass_fds=(theirs,), start_new_session=True, umask=0o077,
             )  # fmt: skip
-        except BaseException as error:
-            os.close(ours)  # so that what was started all the same ends
-            if isinstance(error, OSError | ValueError):
-                raise CommandFailed(f"The command cannot be started: {error}.") from error
-            raise
+        except (OSError, ValueError) as error:
+            raise CommandFailed(f"The command cannot be started: {error}.") from error
         finally:
             os.close(theirs)
+            if process is None:
+                os.close(ours)  # so that what was started all the same ends
         return cls(process, ours)
 
     async def talk(self, words: bytes, hear: Callable[[str], None]) -> Ended:
@@ -139,16 +139,14 @@ class Child:
             CommandFailed: it says more than is taken; it still runs.
         """
         said, tail = Said(hear), bytearray()
+        hearing = [asyncio.create_task(one) for one in (self._listen(said), self._keep(tail))]
         feeding = asyncio.create_task(self._feed(words))
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._listen(said))
-                group.create_task(self._keep(tail))
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+            await asyncio.gather(*hearing)
         finally:
-            feeding.cancel()
-            await asyncio.wait([feeding])
+            for task in (*hearing, feeding):
+                task.cancel()
+            await asyncio.wait((*hearing, feeding))
         code = await self._process.wait()
         return Ended(code, said, tail.decode("utf-8", "replace"))
 

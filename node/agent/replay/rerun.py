@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core.error import VendoError
+from core.guard import settled
 from core.unit import Row
 from fs.namespace import Namespace
 from node.agent.context import Context, Files, Stage
@@ -136,32 +137,36 @@ async def _run(recording: Recording, program: AnyProgram, tape: ReplayTape) -> E
     Raises:
         Stopped: it went another way than the recording.
     """
+    end, error = await settled(_played(recording, program, tape))
+    if end is not None:
+        return end
+    assert error is not None
+    task = asyncio.current_task()
+    if isinstance(error, Stopped | KeyboardInterrupt) or (task is not None and task.cancelling()):
+        raise error
+    if isinstance(error, VendoError):
+        return End.failed(error.code, error.message)
+    log.debug("a program failed in a replay", exc_info=error)
+    return End.failed("agent.failed", f"The program raised {type(error).__name__}.")
+
+
+async def _played(recording: Recording, program: AnyProgram, tape: ReplayTape) -> End:
+    """The same; what its own code raises goes up."""
     start, stage = recording.start, Stage()
     envelope: Row = dict(start.envelope)
-    try:
-        state = loaded(program, start.state_version, str(start.state))
-        config = configured(program, str(start.config))
-        files = Files(_no_files, start.agent, envelope["envelope_id"], tape, stage)
-        ctx = Context(
-            start.agent, start.tick_id, start.now_ms, start.until_ms, state, config, tape, stage, _NoRows(), files
-        )  # fmt: skip
-        if envelope["cause"] == TERMINATE:
-            tape.tell("hook", "on_terminate")
-            await program.on_terminate(ctx)
-        else:
-            await play(program, ctx, trigger(envelope), tape, first="first" in start.flags)
-        most = TickLimits().state_bytes if recording.end.code == StateTooLarge.code else _ANY_SIZE
-        return End(program.version, kept(program, ctx.state, most)[0])
-    except Stopped:
-        raise
-    except VendoError as error:
-        return End.failed(error.code, error.message)
-    except BaseException as error:  # the edge of an agent's own code, as in a tick
-        task = asyncio.current_task()
-        if isinstance(error, KeyboardInterrupt) or (task is not None and task.cancelling()):
-            raise
-        log.debug("a program failed in a replay", exc_info=error)
-        return End.failed("agent.failed", f"The program raised {type(error).__name__}.")
+    state = loaded(program, start.state_version, str(start.state))
+    config = configured(program, str(start.config))
+    files = Files(_no_files, start.agent, envelope["envelope_id"], tape, stage)
+    ctx = Context(
+        start.agent, start.tick_id, start.now_ms, start.until_ms, state, config, tape, stage, _NoRows(), files
+    )  # fmt: skip
+    if envelope["cause"] == TERMINATE:
+        tape.tell("hook", "on_terminate")
+        await program.on_terminate(ctx)
+    else:
+        await play(program, ctx, trigger(envelope), tape, first="first" in start.flags)
+    most = TickLimits().state_bytes if recording.end.code == StateTooLarge.code else _ANY_SIZE
+    return End(program.version, kept(program, ctx.state, most)[0])
 
 
 def _stopped(recording: Recording, why: Stopped, found: End | None, steps: int, changed: bool) -> Comparison:

@@ -10,11 +10,13 @@ import logging
 import re
 import traceback
 from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from time import perf_counter_ns
 from types import coroutine
 from typing import Any, TypeVar
 
 from core.error import VendoError
+from core.guard import caught, settled
 from node.agent.error import TickTooSlow
 from node.agent.tick.supervision import MAX_ERROR, Failure
 from node.line import plain
@@ -25,7 +27,6 @@ T = TypeVar("T")
 _FRAMES = 20
 _MAX_LINES, _MAX_NAME = 16_384, 100
 _CODE = re.compile(r"[a-z][a-z0-9_.]{0,60}")
-_ENDED = object()
 _NUDGES = 4  # how often, within its grace, code that goes on is cancelled again
 
 
@@ -85,9 +86,8 @@ def _driven(code: Coroutine[Any, Any, T], waits_for: Any, meter: Meter, turn: _T
 
 
 def _close(code: Coroutine[Any, Any, Any]) -> None:
-    try:
-        code.close()
-    except BaseException:  # noqa: BLE001 - it goes on even now: nothing will call it again
+    _, error = caught(code.close)
+    if error is not None:  # it goes on even now: nothing will call it again
         log.warning("an agent's code would not end", extra={"action": "agent_dropped"})
 
 
@@ -114,18 +114,15 @@ class Guard:
         """
         task = asyncio.current_task()
         assert task is not None
-        raised: BaseException | None = None
-        began, waits_for = perf_counter_ns(), _ENDED
-        try:
-            waits_for = code.send(None)
-        except StopIteration:
-            pass  # most ticks end here: they have waited for nothing
-        except BaseException as error:  # noqa: BLE001 - the edge of an agent's own code: SystemExit ends no node
-            raised = error
+        began = perf_counter_ns()
+        waits_for, raised = caught(partial(code.send, None))
+        is_ended = raised is not None
+        if isinstance(raised, StopIteration):
+            raised = None  # most ticks end here: they have waited for nothing
         took = perf_counter_ns() - began
         meter.count(took)
         struck = False
-        if waits_for is not _ENDED:
+        if not is_ended:
             turn = _Turn(task, asyncio.get_running_loop().time() + seconds - took / 1e9)
             raised = await self._wait(code, waits_for, meter, turn)
             struck, took = turn.struck > 0, perf_counter_ns() - began
@@ -153,13 +150,9 @@ class Guard:
         self, code: Coroutine[Any, Any, None], waits_for: Any, meter: Meter, turn: _Turn
     ) -> BaseException | None:
         self._watch(turn, asyncio.get_running_loop())
-        try:
-            await _driven(code, waits_for, meter, turn)
-        except BaseException as error:  # noqa: BLE001 - as above
-            return error
-        finally:
-            self._turns.discard(turn)
-        return None
+        _, error = await settled(_driven(code, waits_for, meter, turn))
+        self._turns.discard(turn)
+        return error
 
     async def _uncancelled(self, task: "asyncio.Task[Any]", raised: BaseException | None) -> None:
         """Cancellations by the watch, or by the code itself, end with the code; those that are meant for us do not."""
@@ -213,11 +206,8 @@ def _slow(message: str) -> Failure:
 
 def attempted(code: Callable[[], None], whose: str) -> Failure | None:
     """Call code of an agent's that cannot wait, such as its types'. What it raised, as data."""
-    try:
-        code()
-    except BaseException as error:  # noqa: BLE001 - as in `Guard`
-        return _failure(error, whose)
-    return None
+    _, error = caught(code)
+    return None if error is None else _failure(error, whose)
 
 
 def _has_loop() -> bool:
@@ -230,15 +220,18 @@ def _has_loop() -> bool:
 
 def _failure(error: BaseException, agent: str) -> Failure:
     """What an agent's code raised. Its words stay in the node's log: they may be anything."""
-    try:
-        if isinstance(error, VendoError):
-            return _plainly(Failure.of(error))
-        name = str(type(error).__name__)
-        lines = "".join(traceback.format_exception(error, limit=-_FRAMES))[-_MAX_LINES:]
-    except BaseException:  # noqa: BLE001 - even the name and the words of an exception are an agent's code
-        name, lines = "an exception", ""
+    told, _ = caught(partial(_told, error))
+    if isinstance(told, Failure):
+        return told
+    name, lines = told or ("an exception", "")  # even the name and the words of an exception are an agent's code
     log.error("an agent's program failed\n%s", lines, extra={"action": "agent_failed", "agent": agent})
     return _plainly(Failure("agent.failed", f"The program raised {name[:_MAX_NAME]}.", cause=error))
+
+
+def _told(error: BaseException) -> Failure | tuple[str, str]:
+    if isinstance(error, VendoError):
+        return _plainly(Failure.of(error))
+    return str(type(error).__name__), "".join(traceback.format_exception(error, limit=-_FRAMES))[-_MAX_LINES:]
 
 
 def _plainly(failure: Failure) -> Failure:

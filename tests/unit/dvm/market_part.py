@@ -123,8 +123,10 @@ class Node:
     async def crash(self) -> None:
         """Nothing more of this process happens; the database is what it is."""
         self.pool.cut()
-        for task in [*self.tasks, *self.buying._tasks, *self.selling._tasks]:
+        for task in self.tasks:
             task.cancel()
+        self.buying._crew.dismiss()
+        self.selling._crew.dismiss()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         self.tasks.clear()
 
