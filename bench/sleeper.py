@@ -19,6 +19,7 @@ REST_S, WAIT_S, BETWEEN_S = 3.0, 5.0, 0.02
 
 PROGRAM = '''
 import sys
+import time
 
 from pydantic import BaseModel
 
@@ -36,10 +37,17 @@ class Sleeper(Program):
     state_type = config_type = Nothing
 
     async def on_trigger(self, ctx, trigger):
-        sys.modules["__main__"].woken.set()
+        sys.modules["__main__"].runs(time.perf_counter())
 '''
 
 woken = asyncio.Event()
+at: list[float] = []
+
+
+def runs(now: float) -> None:
+    """An agent's own code runs: it says when, since whoever waits for it hears of it later."""
+    at.append(now)
+    woken.set()
 
 
 class Alarm:
@@ -68,7 +76,7 @@ class Alarm:
         await self._node.database.commit([first])
         self._node.notify(name)
         await asyncio.wait_for(woken.wait(), WAIT_S)
-        return time.perf_counter() - began
+        return at.pop() - began
 
 
 def main() -> int:

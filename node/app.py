@@ -177,8 +177,7 @@ class Node:
 
     def _voices(self) -> list[Signer]:
         """Every key with which something is read: the operator's mailbox, and agents' keys, also replaced ones."""
-        older = (one for name in self.identities for one in self.identities.older(name))
-        return [KeySigner(self.keyring.operator), *self.identities.values(), *older]
+        return [KeySigner(self.keyring.operator), *self.identities.voices()]
 
     def _build_own_relay(self, home: Path | None) -> None:
         """`[relay]`: a process with a listener of its own, if it is enabled."""

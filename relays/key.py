@@ -6,6 +6,7 @@ a restart or a restore from the words finds them again (DESIGN §3, "Keys have r
 
 import hmac
 import os
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -34,6 +35,7 @@ _HARDENED = 1 << 31
 _NOSTR_PATH = "m/44'/1237'"  # NIP-06
 DIGEST_BYTES = 32
 _AT_ONCE = 64  # signatures for which randomness is fetched together: asking each time lets other threads in between
+_KNOWN = 4_096  # texts of public keys
 _fresh: list[bytes] = []
 
 
@@ -200,8 +202,11 @@ def parse_pubkey(text: str) -> PubKey:
         InvalidInput: it is neither.
     """
     text = text.strip()
-    if is_hex64(text):
-        return PubKey(text)
+    return PubKey(text) if is_hex64(text) else _parsed(text)
+
+
+@lru_cache(_KNOWN)  # thousands of agents hear the same few people
+def _parsed(text: str) -> PubKey:
     try:
         return PubKey(nostr_sdk.PublicKey.parse(text).to_hex())
     except nostr_sdk.NostrSdkError as error:

@@ -79,17 +79,18 @@ class Lifecycle:
         pubkey: PubKey,
         config: Mapping[str, Any] | None = None,
         own: Own | None = None,
+        row: Row | None = None,
     ) -> None:
         """See to it that an agent is there, with these settings; a new one gets its first trigger, `initialize`.
 
         One that is there keeps its state. One whose settings do not fit its program, or whose program is not there, is
-        quarantined: what comes for it waits until that is put right.
+        quarantined: what comes for it waits until that is put right. `row`: its row, if that was read just now.
 
         Raises:
             AgentDiffers: it was made with another program or key.
             AgentStatus: it is deleted.
         """
-        found = await self._unit.select("agent", {"name": name})
+        found = [row] if row is not None else await self._unit.select("agent", {"name": name})
         if found:
             _check_same(found[0], program, pubkey)
         text, limits, reason = config_text(dict(config or {})), (own or Own()).to_json(), ""

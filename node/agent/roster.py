@@ -21,7 +21,7 @@ import orjson
 
 from core.clock import Clock
 from core.error import InvalidInput, NotFound, VendoError
-from core.unit import Among, Condition, Delete, Insert, UnitOfWork, Update, Value, Write
+from core.unit import Among, Condition, Delete, Insert, Row, UnitOfWork, Update, Value, Write
 from node.agent.error import AgentDiffers, SettingsRefused
 from node.agent.leftover import Leftovers
 from node.agent.register import KEY, PENDING, Entry, Register, entry_of, read_section, saved_text
@@ -165,7 +165,7 @@ class Roster:
                     log.error("a deleted agent's name stands in config.toml; it is not used again", extra=about)
         return found
 
-    async def _take_in(self, entry: Entry, made_at: int | None) -> None:
+    async def _take_in(self, entry: Entry, made_at: int | None, row: Row | None = None) -> None:
         """As `_join`; an agent that cannot be what its settings say is set aside, and nobody else is held up.
 
         Raises:
@@ -175,7 +175,7 @@ class Roster:
         try:
             if entry.problem:
                 raise SettingsRefused(f"Its settings cannot be read: {entry.problem}")
-            await self._join(entry, made_at)
+            await self._join(entry, made_at, row)
         except VendoError as error:
             if Failure.of(error).kind is Kind.PAUSED:
                 raise
@@ -185,12 +185,13 @@ class Roster:
             if isinstance(error, AgentDiffers | SettingsRefused):  # what comes for it waits
                 self._hear(entry, made_at)
 
-    async def _join(self, entry: Entry, made_at: int | None) -> None:
+    async def _join(self, entry: Entry, made_at: int | None, row: Row | None = None) -> None:
         section = entry.section
         signer = self._keys.get(section.name)
         if signer is None:
             raise NotFound(f"The agent {section.name!r} has no key.")
-        await self._maker.create(section.name, section.program, signer.pubkey, section.config, section.limits())
+        config, limits = section.config, section.limits()
+        await self._maker.create(section.name, section.program, signer.pubkey, config, limits, row)
         self._hear(entry, made_at)
 
     def _hear(self, entry: Entry, made_at: int | None) -> None:
@@ -217,8 +218,11 @@ class Roster:
         """Whether it is heard and seen."""
         return name in self._made
 
-    async def visit(self, name: str) -> bool:
-        """Hold an agent's settings and keys ready, without waking it; whether there is such an agent."""
+    async def visit(self, name: str, row: Row | None = None) -> bool:
+        """Hold an agent's settings and keys ready, without waking it; whether there is such an agent.
+
+        `row`: its row, if that was read just now.
+        """
         if name in self._made:
             return True
         if name in self._overheard:
@@ -226,7 +230,7 @@ class Roster:
         if name in self._guests:
             self._guests[name] = self._guests.pop(name)
             return True
-        rows = await self._unit.select("agent", {"name": name}, columns=("status",))
+        rows = [row] if row is not None else await self._unit.select("agent", {"name": name}, columns=("status",))
         if not rows or rows[0]["status"] == "deleted":
             return name in self._entries
         if name not in self._entries:
@@ -241,8 +245,10 @@ class Roster:
                 self._drop(next(iter(self._guests)))
         return True
 
-    async def rouse(self, name: str) -> bool:
+    async def rouse(self, name: str, row: Row | None = None) -> bool:
         """Bring an agent back that hibernates: it hears and is seen again. Whether there is such an agent.
+
+        `row`: its row, if that was read just now.
 
         Raises:
             AgentTaken: too many are awake.
@@ -250,15 +256,16 @@ class Roster:
         if name in self._made:
             return True
         known = self._entries.get(name)
-        if not await self.visit(name):
+        if not await self.visit(name, row):
             return False
         if known is not None and not known.configured:  # another process may have changed what was read before
             self._entries |= dict([one async for one in self._register.entries([name])])
         if name not in self._made:
             if len(self._made) >= MAX_AWAKE:
                 raise AgentTaken(f"A node has at most {MAX_AWAKE} agents that are awake.")
-            rows = await self._unit.select("agent", {"name": name}, columns=("created_at",))
-            await self._take_in(self._entries[name], rows[0]["created_at"] if rows else None)
+            if row is None:
+                row = next(iter(await self._unit.select("agent", {"name": name})), None)
+            await self._take_in(self._entries[name], row["created_at"] if row is not None else None, row)
             await self._hearing.recall([name])
         return True
 

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from core.error import VendoError
 from core.identifier import PubKey
-from core.unit import Write
+from core.unit import Row, Write
 from node.agent.tick.limit import Own
 from node.message.admission import Rules
 from node.message.voice import Voices
@@ -51,8 +51,9 @@ class Maker(Protocol):
         pubkey: PubKey,
         config: Mapping[str, Any] | None = None,
         own: Own | None = None,
+        row: Row | None = None,
     ) -> None:
-        """See to it that an agent is there, with these settings."""
+        """See to it that an agent is there, with these settings. `row`: its row, if that was read just now."""
 
     async def set_aside(self, name: str, error: VendoError) -> None:
         """Quarantine an agent that cannot be what its settings say."""

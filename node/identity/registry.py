@@ -134,6 +134,11 @@ class Identities(Mapping[str, Signer]):
         since = self._clock.now() - self._kept_s
         return [one.signer for one in self._older.get(name, ()) if (one.retired_at or 0) > since]
 
+    def voices(self) -> list[Signer]:
+        """Every key that decrypts: the active ones, then those that were replaced lately."""
+        active = [one.signer for one in self._active.values()]
+        return active + [one for name in self._older if name in self._active for one in self.older(name)]
+
     def whose(self, pubkey: PubKey) -> tuple[str, Signer] | None:
         """The name and signer behind a public key, also one that was replaced lately; None for anybody else's."""
         name = self._names.get(pubkey)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from core.error import NotFound
+from core.unit import Row
 from node.agent.presence import Presence
 from node.agent.roster import Roster
 from relays.signer import Signer
@@ -49,9 +50,9 @@ class Household:
         section = self._roster.find(name)
         return section is not None and self._programs.get(section.program) is not None
 
-    async def rouse(self, name: str) -> bool:
+    async def rouse(self, name: str, row: Row | None = None) -> bool:
         """An agent wakes that hibernated."""
-        found = await self._roster.rouse(name)
+        found = await self._roster.rouse(name, row)
         self._tell()
         return found
 

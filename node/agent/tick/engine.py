@@ -66,8 +66,8 @@ class Claims(Protocol):
 class Household(Protocol):
     """What is held ready for agents that do not hibernate, keys and ears: `node.agent.roster.Roster`."""
 
-    async def rouse(self, name: str) -> bool:
-        """Bring all of it back; whether there is such an agent.
+    async def rouse(self, name: str, row: Row | None = None) -> bool:
+        """Bring all of it back; whether there is such an agent. `row`: its row, if that was read just now.
 
         Raises:
             VendoError: it cannot be done now.
@@ -143,9 +143,10 @@ class Engine:
         pubkey: PubKey,
         config: Mapping[str, Any] | None = None,
         own: Own | None = None,
+        row: Row | None = None,
     ) -> None:
         """As `Lifecycle.create`."""
-        await self._lives.create(name, program, pubkey, config, own)
+        await self._lives.create(name, program, pubkey, config, own, row)
 
     async def set_aside(self, name: str, error: VendoError) -> None:
         """As `Lifecycle.set_aside`."""
@@ -438,7 +439,7 @@ class Engine:
 
     async def _tick(self, lap: Lap, envelope: Row) -> Outcome:
         if lap.row is not None and lap.row["status"] == DORMANT:
-            await self._rouse(lap.agent)
+            await self._rouse(lap.agent, lap.row)
         lap.since = asyncio.get_running_loop().time()
         try:
             return await self._runner.run(lap, envelope)
@@ -451,11 +452,11 @@ class Engine:
             self._claims.lost(lap.agent)
             self._look_at(lap.agent, self._clock.millis() + _TAKEN_BACK_OFF_MS)
 
-    async def _rouse(self, name: str) -> None:
+    async def _rouse(self, name: str, row: Row | None = None) -> None:
         if self._household is None:
             return
         try:
-            await self._household.rouse(name)
+            await self._household.rouse(name, row)
         except AgentTaken:
             self.crowded.set()
             raise

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from core.error import NotFound, Unavailable
-from core.unit import Update
+from core.unit import Row, Update
 from fs.service.ctl import ctl_service
 from fs.session import Role, Session
 from node.agent.error import AgentBusy, AgentStatus
@@ -30,7 +30,7 @@ class Home:
     awake: set[str] = field(default_factory=set)
     told: list[str] = field(default_factory=list)
 
-    async def rouse(self, name: str) -> bool:
+    async def rouse(self, name: str, row: Row | None = None) -> bool:
         self.awake.add(name)
         self.told.append(f"rouse {name}")
         return True

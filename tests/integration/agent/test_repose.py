@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.clock import SystemClock
-from core.unit import Update
+from core.unit import Row, Update
 from node.agent.inbox.row import envelope
 from node.agent.tick.repose import Repose
 from node.config import AgentSection
@@ -41,7 +41,7 @@ class House:
     def find(self, name: str) -> AgentSection:
         return AgentSection(name=name, strangers="all" if name in self.serving else "none")
 
-    async def rouse(self, name: str) -> bool:
+    async def rouse(self, name: str, row: Row | None = None) -> bool:
         if name not in self.names and self.room <= 0:
             raise AgentTaken
         self.names.add(name)

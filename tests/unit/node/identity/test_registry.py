@@ -156,6 +156,17 @@ async def test_a_replaced_key_decrypts_for_a_while_and_signs_nothing_but_proofs_
     assert held.whose(old) is None
 
 
+async def test_every_key_that_decrypts_is_a_voice_and_those_that_do_no_more_are_none(stage):
+    unit, clock, talk = stage
+    held = await identities(unit, clock, talk, "a", "b", days=2)
+    await switched(unit, held, "a")
+    assert [one.pubkey for one in held.voices()] == [RING.agent(*one).pubkey for one in (("a", 1), ("b", 0), ("a", 0))]
+    held.forget("b")
+    assert [one.pubkey for one in held.voices()] == [RING.agent("a", 1).pubkey, RING.agent("a", 0).pubkey]
+    clock.at += 2 * DAY
+    assert [one.pubkey for one in held.voices()] == [RING.agent("a", 1).pubkey]
+
+
 async def test_epochs_go_on_after_a_restart_and_the_newest_of_the_old_keys_comes_first(stage):
     unit, clock, talk = stage
     held = await identities(unit, clock, talk, "a")
