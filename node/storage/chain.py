@@ -54,6 +54,7 @@ class Chain:
         self._seal, self._clock, self._newest = seal, clock, newest
         self._heads: dict[str, Head] = {}
         self._undo: list[tuple[str, Head]] = []
+        self._kept = 0
 
     def _head(self, run: str) -> Head:
         """Where the run ends in the database."""
@@ -72,13 +73,21 @@ class Chain:
         self._heads[run] = Head(run, head.seq + 1, row["id"], at)
         return row
 
-    def keep(self) -> None:
-        """What was appended since the last call stays."""
-        self._undo.clear()
+    @property
+    def mark(self) -> int:
+        """How many places were taken so far, less those that were given back."""
+        return self._kept + len(self._undo)
 
-    def give_back(self) -> None:
-        """What was appended since `keep` was rolled back: its places are free again."""
-        while self._undo:
+    def keep(self, mark: int | None = None) -> None:
+        """What was appended stays: all of it, or as far as a mark."""
+        count = len(self._undo) if mark is None else mark - self._kept
+        del self._undo[:count]
+        self._kept += count
+
+    def give_back(self, mark: int | None = None) -> None:
+        """What was appended since `keep`, or since a mark, was rolled back: its places are free again."""
+        least = 0 if mark is None else mark - self._kept
+        while len(self._undo) > least:
             run, head = self._undo.pop()
             self._heads[run] = head
 

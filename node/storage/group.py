@@ -22,18 +22,18 @@ Verdicts: TypeAlias = list[VendoError | None]
 Landed: TypeAlias = Callable[[Verdicts, bool], None]
 """Told, in the loop, what became of a group, and whether the writer has taken the next one already."""
 
-_AT_ONCE = 16  # units whose owners hear of them before others get a turn, however large their group was
+_AT_ONCE = 4  # units whose owners hear of them before others get a turn, however large their group was
 
 
 class _Waiting(NamedTuple):
-    unit: Unit
+    unit: Any
     done: "asyncio.Future[None]"
 
 
 class Taken(NamedTuple):
     """A group that is the writer's now."""
 
-    units: list[Unit]
+    units: list[Any]  # as `Grouped._ready` made them
     landed: Landed
 
 
@@ -72,6 +72,10 @@ class Grouped(ABC):
     def _send(self, group: Taken) -> None:
         """Hand a group to the writer, which tells by `landed`, in the loop, what became of it."""
 
+    def _ready(self, unit: Unit) -> Any:
+        """What the writer is given for a unit, made as soon as that waits; iterable as the unit is."""
+        return unit
+
     async def _committed(self, unit: Unit) -> None:
         """Wait until the unit is durable, or refused. A waiter that is cancelled does not undo it."""
         if self._closed:
@@ -79,7 +83,7 @@ class Grouped(ABC):
         if not unit:
             return
         done: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.append(_Waiting(unit, done))
+        self._waiting.append(_Waiting(self._ready(unit), done))
         self._quiet.clear()
         self._arm()
         await done

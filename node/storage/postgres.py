@@ -9,8 +9,9 @@ from core.error import StoreUncertain
 from core.unit import Condition, Row, Write
 from node.storage.chain import Seal
 from node.storage.fence import Fence
-from node.storage.group import Grouped, Taken, Verdicts
+from node.storage.group import Grouped, Taken, Unit, Verdicts
 from node.storage.migration import migrate_postgres
+from node.storage.postgres_entry import Ready
 from node.storage.postgres_plan import asked, compiled
 from node.storage.postgres_question import count_question
 from node.storage.postgres_reader import AT_ONCE, PostgresReader, unpacked
@@ -48,6 +49,9 @@ class PostgresDatabase(Grouped):
     @property
     def _largest(self) -> int:
         return self._writer.largest
+
+    def _ready(self, unit: Unit) -> Ready:
+        return self._writer.ready(unit)
 
     def _send(self, group: Taken) -> None:
         def ended(task: "asyncio.Task[Verdicts]") -> None:

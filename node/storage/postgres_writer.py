@@ -6,6 +6,7 @@ applied unit by unit, each behind a savepoint. An error before COMMIT is certain
 near COMMIT, or a connection that is lost there, is not: its units may or may not be there.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from node.storage.error import StoreFailed, clash, missed
 from node.storage.fence import FENCE_SQL, Fence
 from node.storage.group import Unit, Verdicts
 from node.storage.migration import check_revision
+from node.storage.postgres_entry import Entries, Ready
 from node.storage.postgres_link import (
     FAILED,
     Link,
@@ -33,7 +35,6 @@ from node.storage.postgres_link import (
     misfit,
     uncertain,
 )
-from node.storage.postgres_plan import entry_op
 from node.storage.postgres_statement import Op
 from node.storage.postgres_text import read, written
 from node.storage.postgres_wave import FENCED, Wave, judged, sieve, together, waves_of
@@ -45,6 +46,7 @@ _PATIENCE_S = 60.0  # for one answer
 _TRIES = 5  # of a group that was in another process's way
 _SIFTS = 3
 _LEAST_GROUP, _MOST_GROUP = 64, 512
+_AHEAD = 8  # units sealed before others get a turn
 _DISK_SHARE = 1 / 3  # of the time for a group's rows: while COMMIT takes longer than that, groups grow
 _PROBE = 16  # of so many full groups one is timed in steps
 _HEADS = """SELECT DISTINCT ON (run) run, seq, id, raw FROM entry WHERE run = ANY($1::text[]) ORDER BY run, seq DESC"""
@@ -71,8 +73,8 @@ class PostgresWriter:
         self.fence: Fence | None = None
         self._url, self._unsafe = url, unsafe
         self._newest: dict[str, Row] = {}
-        self._chain = Chain(seal, clock, self._newest.get)
         self._known: set[str] = set()
+        self._entries = Entries(Chain(seal, clock, self._newest.get), lambda: self._known)
         self._link: Link | None = None
         self._full = 0  # groups that were as large as may be
 
@@ -89,8 +91,19 @@ class PostgresWriter:
         link, self._link = self._link, None
         await close(link)
 
-    async def apply(self, units: Sequence[Unit]) -> Verdicts:
+    def ready(self, unit: Unit) -> Ready:
+        """A unit that waits until it is applied; whatever is made here must be applied, in the same order."""
+        return self._entries.ready(unit)
+
+    async def apply(self, units: Sequence[Ready]) -> Verdicts:
         """Commit a group; for each unit None or what is wrong with it. Never raises but for a fault of our own."""
+        self._entries.take(units)
+        try:
+            return await self._applied(units)
+        finally:
+            self._entries.follow()
+
+    async def _applied(self, units: Sequence[Ready]) -> Verdicts:
         verdicts: Verdicts = [None] * len(units)
         reason: VendoError = StoreFailed("Another process is in the way.")
         for _ in range(_TRIES):
@@ -120,7 +133,7 @@ class PostgresWriter:
         self._forget()
 
     def _forget(self) -> None:
-        self._chain.forget()
+        self._entries.forget()
         self._newest.clear()
         self._known.clear()
 
@@ -143,7 +156,7 @@ class PostgresWriter:
 
     # --- a group
 
-    async def _apply(self, units: Sequence[Unit], verdicts: Verdicts) -> None:
+    async def _apply(self, units: Sequence[Ready], verdicts: Verdicts) -> None:
         """Commit those that have no verdict yet, and put down what is wrong with any."""
         link = await self._ready()
         await self._learn(link, units)
@@ -152,18 +165,25 @@ class PostgresWriter:
             if not sealed:
                 return
             waves = waves_of(sealed)
+            self._entries.follow()
+            self._seal_ahead()
             try:
                 await self._all_at_once(link, waves, in_steps=self._is_due(len(sealed)))
             except _Refused:
-                self._chain.give_back()
+                self._entries.spoil()
                 if not await self._sift(link, waves, units, verdicts):
                     break
             else:
-                self._chain.keep()
+                self._entries.keep(units[sealed[-1][0]])
                 return
         await self._one_by_one(link, units, verdicts)
 
-    async def _learn(self, link: Link, units: Sequence[Unit]) -> None:
+    def _seal_ahead(self) -> None:
+        """Seal what waits, a part of it in each turn of the loop: while the server works on what came before."""
+        if self._entries.seal_some(_AHEAD):
+            asyncio.get_running_loop().call_soon(self._seal_ahead)
+
+    async def _learn(self, link: Link, units: Sequence[Ready]) -> None:
         """Look up the last entries of runs that were not written to since the connection was opened."""
         runs = {step.run for unit in units for step in unit if isinstance(step, Append)} - self._known
         if not runs:
@@ -176,31 +196,21 @@ class PostgresWriter:
             self._newest[read(row["run"])] = {"seq": row["seq"], "id": row["id"], "raw": read(row["raw"])}
         self._known |= runs
 
-    def _sealed(self, units: Sequence[Unit], verdicts: Verdicts) -> Sealed:
-        """The writes of all units that are not refused yet, with their ledger entries at their places.
-
-        In one go: with turns for others between, the loop was 13 ms late instead of 21 under 1,000 agents, but the
-        server waited so long for its next group that a third of the ticks was lost.
-        """
+    def _sealed(self, units: Sequence[Ready], verdicts: Verdicts) -> Sealed:
+        """The writes of all units that are not refused yet, with their ledger entries at their places."""
         while True:
             found: Sealed = []
             for number, unit in enumerate(units):
                 if verdicts[number] is not None:
                     continue
                 try:
-                    found.append((number, self._seal(unit)))
+                    found.append((number, self._entries.place(unit)))
                 except VendoError as error:
                     verdicts[number] = error
                     break
             else:
                 return found
-            self._chain.give_back()  # and all entries anew, without that unit's
-
-    def _seal(self, unit: Unit) -> list[Op]:
-        return [
-            entry_op(self._chain.append(step), position) if isinstance(step, Append) else step
-            for position, step in enumerate(unit)
-        ]
+            self._entries.spoil()  # and all entries anew, without that unit's
 
     def _is_due(self, units: int) -> bool:
         """Whether this group goes in steps, so that its rows and its COMMIT are timed: one full group of many."""
@@ -247,7 +257,7 @@ class PostgresWriter:
                 raise uncertain(error) from error
             raise self._judged(error) from error
 
-    async def _sift(self, link: Link, waves: Sequence[Wave], units: Sequence[Unit], verdicts: Verdicts) -> bool:
+    async def _sift(self, link: Link, waves: Sequence[Wave], units: Sequence[Ready], verdicts: Verdicts) -> bool:
         """Find the units that are refused; false if that must be found out one by one."""
         if len(waves) != 1:
             return False
@@ -264,7 +274,7 @@ class PostgresWriter:
             if form == FENCED and fence is not None:
                 raise fence.broken()
             number, op = waves[0].ops[forms[form]][write - 1]
-            if isinstance(units[number][op.position], Append):
+            if isinstance(units[number].steps[op.position], Append):
                 raise _Again("the ledger's run is written elsewhere")
             known = verdicts[number]
             if known is None or op.position < int(known.context["write"]):
@@ -272,13 +282,13 @@ class PostgresWriter:
                 verdicts[number] = clash(table, op.position) if op.form.is_insert else missed(table, op.position, 0, 1)
         return bool(rows)
 
-    async def _one_by_one(self, link: Link, units: Sequence[Unit], verdicts: Verdicts) -> None:
+    async def _one_by_one(self, link: Link, units: Sequence[Ready], verdicts: Verdicts) -> None:
         await self._begin(link)
         try:
             for number, unit in enumerate(units):
                 if verdicts[number] is None:
                     await link.execute("SAVEPOINT unit", timeout=_PATIENCE_S)
-                    verdicts[number] = await self._unit(link, unit)
+                    verdicts[number] = await self._unit(link, unit.steps)
                     await link.execute("RELEASE unit", timeout=_PATIENCE_S)
         except FAILED as error:
             raise await self._rolled_back(link, error) from error
@@ -287,7 +297,7 @@ class PostgresWriter:
     async def _unit(self, link: Link, unit: Unit) -> VendoError | None:
         """None if it was applied."""
         try:
-            for wave in waves_of([(0, self._seal(unit))]):
+            for wave in waves_of([(0, self._entries.sealed(unit))]):
                 await self._run(link, wave)
         except VendoError as error:  # from the seal
             return await self._undone(link, error)
@@ -296,13 +306,13 @@ class PostgresWriter:
                 raise
             await self._undone(link, None)
         else:
-            self._chain.keep()
+            self._entries.keep()
             return None
         return await self._steps(link, unit)
 
     async def _steps(self, link: Link, unit: Unit) -> VendoError | None:
         """The same write by write, to know which one does not fit."""
-        for op in self._seal(unit):
+        for op in self._entries.sealed(unit):
             try:
                 touched = await self._step(link, op)
             except FAILED as error:
@@ -317,12 +327,12 @@ class PostgresWriter:
                 raise
             if op.form.rows is not None and touched != op.form.rows:
                 return await self._undone(link, missed(op.form.table, op.position, touched, op.form.rows))
-        self._chain.keep()
+        self._entries.keep()
         return None
 
     async def _undone(self, link: Link, verdict: VendoError | None) -> VendoError | None:
         await link.execute("ROLLBACK TO unit", timeout=_PATIENCE_S)
-        self._chain.give_back()
+        self._entries.spoil()
         return verdict
 
     # --- statements in a transaction

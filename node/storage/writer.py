@@ -188,7 +188,10 @@ class Writer:
         verdicts: Verdicts | None = None
         try:
             db.execute("BEGIN IMMEDIATE")
-            verdicts = self._swiftly(db, units) or self._carefully(db, units)
+            if len(units) == 1:
+                verdicts = self._alone(db, units[0])
+            else:
+                verdicts = self._swiftly(db, units) or self._carefully(db, units)
         finally:
             if verdicts is None:  # also where SQLite lacks memory: it rolls back by itself, and raises no sqlite3.Error
                 self._chain.forget()
@@ -227,6 +230,17 @@ class Writer:
             return None
         self._chain.keep()
         return [None] * len(units)
+
+    def _alone(self, db: sqlite3.Connection, unit: Unit) -> Verdicts:
+        """Apply a unit that shares its COMMIT with no other: a savepoint, or a batch of one, would only cost."""
+        verdict = self._verdict(db, unit)
+        if verdict is None:
+            self._chain.keep()
+        else:
+            db.execute("ROLLBACK")
+            self._chain.give_back()
+            db.execute("BEGIN")
+        return [verdict]
 
     def _together(self, db: sqlite3.Connection, units: Sequence[Unit]) -> bool:
         """Apply them table by table, many rows at a call; false if something did not fit."""

@@ -1,6 +1,8 @@
 """What every `UnitOfWork` does: one suite for all of `tests.unit_part.ENGINES`."""
 
 import asyncio
+import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from enum import StrEnum
 from pathlib import Path
@@ -238,6 +240,43 @@ async def test_entries_follow_each_other_in_their_runs_and_a_refused_unit_leaves
         assert [entry["seq"] for entry in entries] == list(range(20))
         assert [entry["prev"] for entry in entries] == ["", *(entry["id"] for entry in entries[:-1])]
         assert [entry["effect_id"] for entry in entries] == [f"e{k}" for k in range(30) if k % 3 != 1]
+
+
+async def test_no_entry_is_there_before_the_one_before_it_while_units_come_and_some_are_refused(unit: Base) -> None:
+    await unit.commit([seen("taken"), Append("r", "begin", "first", "{}")])
+    going, refused = 24, 0
+    choose = random.Random(3)
+
+    async def worker(number: int) -> None:
+        nonlocal going, refused
+        for turn in range(40):
+            effect = f"{number}-{turn}"
+            try:
+                if choose.random() < 0.1:
+                    await unit.commit([Append("r", "begin", "lost", "{}"), seen("taken")])
+                else:
+                    await unit.commit([seen(effect), *(Append("r", "begin", effect, "{}") for _ in range(turn % 3))])
+            except Conflict:
+                refused += 1
+        going -= 1
+
+    async def watch() -> None:
+        while going:
+            entries = await unit.select("entry", {"run": "r"}, order=["seq"])
+            assert [entry["seq"] for entry in entries] == list(range(len(entries)))
+            assert [entry["prev"] for entry in entries] == ["", *(entry["id"] for entry in entries[:-1])]
+            await asyncio.sleep(0.01)
+
+    await asyncio.gather(watch(), *map(worker, range(24)))
+    assert refused > 20
+    entries = await unit.select("entry", {"run": "r"}, order=["seq"])
+    assert "lost" not in {entry["effect_id"] for entry in entries}
+    assert [entry["seq"] for entry in entries] == list(range(len(entries)))
+    rows = await unit.select("seen")
+    wanted = Counter(
+        {row["event_id"]: int(row["event_id"].split("-")[1]) % 3 for row in rows if "-" in row["event_id"]}
+    )
+    assert Counter(entry["effect_id"] for entry in entries) == +wanted + Counter(["first"])
 
 
 async def test_a_write_about_entries_finds_those_that_were_appended_before_it_in_its_group(unit: Base) -> None:
