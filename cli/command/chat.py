@@ -37,6 +37,7 @@ class _Talk:
         self._peer = client.read(f"/agents/{agent}/identity/pubkey").decode().strip()
         self._shown: dict[str, str] = {}
         self._waiting = False
+        self._queued: set[str] = set()
         self.items: queue.Queue[_Item] = queue.Queue()
 
     def past(self, count: int) -> int:
@@ -45,6 +46,7 @@ class _Talk:
         for message in found[-count:] if count else ():
             self.show(message)
         self._shown |= {one["id"]: one["state"] for one in found}
+        self._queued.clear()  # what did not get away before is not waited for
         return max((int(one["cursor"]) for one in found), default=0)
 
     def show(self, message: Mapping[str, Any]) -> None:
@@ -54,6 +56,10 @@ class _Talk:
             return
         self._shown[message["id"]] = message["state"]
         mine = message["direction"] == "out"
+        if mine and message["state"] == "queued":
+            self._queued.add(message["id"])
+        else:
+            self._queued.discard(message["id"])
         text = message["text"] or _file_text(message.get("file"))
         if known is None:
             line = _spoken(f"you {_MARKS[message['state']]} {text}" if mine else f"{self._agent}: {text}")
@@ -100,11 +106,16 @@ class _Talk:
         return True
 
     def run(self, wait: float) -> int:
-        """Until the input ends and the last message was answered, or `wait` seconds have passed since."""
+        """Until the input ends and the last message was answered, or `wait` seconds have passed since.
+
+        An answer may be here before a relay has said that it has the question: that is waited for too.
+        """
         deadline: float | None = None
-        while deadline is None or self._waiting:
+        while deadline is None or self._waiting or self._queued:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
+                if not self._waiting:
+                    break
                 self._out.note("No answer came in time; the agent goes on with it.")
                 return ExitCode.TEMPORARY
             try:

@@ -43,3 +43,27 @@ def test_a_reason_is_one_line_and_plain(capsys: pytest.CaptureFixture[str]) -> N
     assert lines[0] == "you … hello"
     assert len(lines) == 2
     assert "\x1b" not in lines[1]
+
+
+def _items(talk: _Talk, *items: tuple[str, Any]) -> None:
+    for item in items:
+        talk.items.put(item)
+
+
+def test_the_end_waits_until_it_is_known_what_became_of_ones_own_words(capsys: pytest.CaptureFixture[str]) -> None:
+    talk = _Talk(Fixed(), "agent", Output(json_mode=False))  # type: ignore[arg-type]
+    mine = {**MESSAGE, "direction": "out", "text": "hello", "state": "queued"}
+    answer = {**MESSAGE, "id": "2", "text": "good day"}
+    _items(talk, ("end", None), ("record", mine), ("record", answer), ("record", {**mine, "state": "sent"}))
+    talk._waiting = True
+    assert talk.run(30) == 0
+    assert capsys.readouterr().out.splitlines() == ["you … hello", "agent: good day", "    ✓ sent"]
+
+
+def test_an_answer_is_enough_if_no_relay_ever_says_that_it_has_the_question(capsys: pytest.CaptureFixture[str]) -> None:
+    talk = _Talk(Fixed(), "agent", Output(json_mode=False))  # type: ignore[arg-type]
+    mine = {**MESSAGE, "direction": "out", "text": "hello", "state": "queued"}
+    _items(talk, ("end", None), ("record", mine), ("record", {**MESSAGE, "id": "2", "text": "good day"}))
+    talk._waiting = True
+    assert talk.run(0.2) == 0
+    assert capsys.readouterr().err == ""
