@@ -30,7 +30,9 @@ PARTS: dict[str, Part] = {
     "flood": flood.run,
     "query": query.run,
     "tick": tick.run,
+    "long": tick.run_long,
     "postgres": tick.run_postgres,
+    "postgres-long": tick.run_postgres_long,
     "hibernate": hibernate.run,
 }
 NAMES = ("market", *PARTS)

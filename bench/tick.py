@@ -158,25 +158,42 @@ def _slow(ground: Ground, found: _Rounds) -> Section:
 
 
 async def run(rounds: int, folder: Path, say: Say) -> list[Section]:
-    """All of it on SQLite; a twentieth of the long counts if one round is asked for."""
-    return await on(SqliteGround(folder), "sqlite", rounds, folder, say)
+    """Ticks on SQLite."""
+    return await _ticks(SqliteGround(folder), rounds, say)
+
+
+async def run_long(rounds: int, folder: Path, say: Say) -> list[Section]:
+    """Many rows on SQLite; a twentieth of them if one round is asked for."""
+    return [await tick_long.section(SqliteGround(folder), "sqlite", folder, say, _QUICK if rounds == 1 else 1)]
 
 
 async def run_postgres(rounds: int, folder: Path, say: Say) -> list[Section]:
-    """The same on PostgreSQL, with a server of the bench's own.
+    """As `run` on PostgreSQL, with a server of the bench's own.
 
     Raises:
         ChildFailed: there is no PostgreSQL on this machine.
     """
+    return await _ticks(_postgres(), rounds, say)
+
+
+async def run_postgres_long(rounds: int, folder: Path, say: Say) -> list[Section]:
+    """As `run_long` on PostgreSQL.
+
+    Raises:
+        ChildFailed: there is no PostgreSQL on this machine.
+    """
+    return [await tick_long.section(_postgres(), "postgres", folder, say, _QUICK if rounds == 1 else 1)]
+
+
+def _postgres() -> Ground:
     from bench.tick_postgres import PostgresGround, is_there  # without its driver there is still SQLite
 
     if not is_there():
         raise ChildFailed("there is no PostgreSQL on this machine; scripts/test-postgres.sh installs it")
-    return await on(PostgresGround(), "postgres", rounds, folder, say)
+    return PostgresGround()
 
 
-async def on(ground: Ground, kind: str, rounds: int, folder: Path, say: Say) -> list[Section]:
-    """All of it on one kind of database; `kind` is what `bench.tick_drain` calls it."""
+async def _ticks(ground: Ground, rounds: int, say: Say) -> list[Section]:
     sections = [_fast(ground, await _rounds(ground, FAST, rounds, 0.0, say))]
     try:
         with ground.slowed(SLOWER_S):
@@ -184,5 +201,4 @@ async def on(ground: Ground, kind: str, rounds: int, folder: Path, say: Say) -> 
         sections.append(_slow(ground, await _rounds(ground, SLOW, rounds, SLOWER_S, say)))
     except NotImplementedError as error:
         sections[-1].notes.append(str(error))
-    sections.append(await tick_long.section(ground, kind, folder, say, _QUICK if rounds == 1 else 1))
     return sections

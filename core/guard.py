@@ -5,7 +5,7 @@ Everything else catches what it knows. A fault that is caught here is the caller
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from logging import Logger
+from logging import DEBUG, Logger
 from typing import Any, TypeVar
 
 from core.error import VendoError
@@ -59,7 +59,10 @@ class Crew:
     async def _told(self, work: Coroutine[Any, Any, None], name: str) -> None:
         _, error = await attempted(work)
         if isinstance(error, VendoError):  # foreseen: its code says enough
-            self._log.warning("%s: %s", name, error, extra={"action": self._action, "code": error.code})
+            about = {"action": self._action, "code": error.code}
+            self._log.warning(
+                "%s: %s", name, error, extra=about, exc_info=error if self._log.isEnabledFor(DEBUG) else None
+            )
         elif error is not None:
             about = {"action": self._action, "error": type(error).__name__}
             self._log.error("A task failed: %s", name, exc_info=error, extra=about)

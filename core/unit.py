@@ -49,7 +49,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """One more entry at the end of a ledger run. Its place in the chain is taken inside the transaction.
+    """One more entry at the end of a ledger run. Its place in the chain is taken by whoever writes it.
 
     `type` is begin, commit, fail, unknown or root; `body` is JSON text without secrets.
     """

@@ -262,8 +262,8 @@ class OpenJob:
             await self._desk.unit.commit([row, *writes])
             is_known = True
         except Conflict:
-            is_known = True
             await self._read()
+            is_known = True
             return False
         finally:
             if not is_known:

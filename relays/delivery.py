@@ -310,7 +310,11 @@ class Delivery:
 
     async def _call(self, item: _Item, event: Event) -> bool:
         source = item.source
-        _, error = await attempted(self.handler(event, source.connection.url))
+
+        async def handle() -> None:
+            await self.handler(event, source.connection.url)
+
+        _, error = await attempted(handle())
         if error is None:
             return True
         if isinstance(error, VendoError):

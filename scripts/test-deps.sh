@@ -39,38 +39,16 @@ if [ -n "$wanted" ]; then
 fi
 sh scripts/test-postgres.sh
 
-# Foreign clients, and @nostr-relay/core, whose better-sqlite3 is compiled here: its own installer would fetch a binary
-# from outside the registry.
-peer=tests/interop/node
-stamp=$peer/node_modules/.stamp
-compiling="" # it takes a core for a minute or two, while the rest goes on
-if [ ! -f "$stamp" ] || [ "$peer/package-lock.json" -nt "$stamp" ]; then
-    echo "test-deps: installing foreign clients into $peer"
-    (cd "$peer" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
-    headers=$(dirname "$(dirname "$(readlink -f "$(command -v node)")")")
-    [ -f "$headers/include/node/node.h" ] || fail "the C++ headers of $(command -v node) are missing in $headers/include/node"
-    # -O1: it is run for seconds, and its own -O3 takes three times as long to compile
-    (cd "$peer" && CFLAGS=-O1 CXXFLAGS=-O1 npm_config_nodedir="$headers" npm rebuild better-sqlite3 --build-from-source --loglevel=error >/dev/null) &
-    compiling=$!
-fi
-
-# Foreign relays from PyPI, in an environment of their own.
-list=tests/interop/python/relays.txt
-stamp=.tool/relays/.stamp
-if [ ! -f "$stamp" ] || [ "$list" -nt "$stamp" ]; then
-    echo "test-deps: installing foreign relays into .tool/relays"
-    rm -rf .tool/relays
-    "${PYTHON:-python3}" -m venv .tool/relays
-    .tool/relays/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement "$list"
-    touch "$stamp"
-fi
+# A foreign relay's database is compiled as its authors do, for the bench; a run that only tests does not wait so long.
+quick=""
+[ "${CI:-}" != true ] || quick=-O1
 
 # khatru, and the vectors that go-nostr ships. Go from 1.21 on fetches a newer one by itself if it needs it; for an
 # older one it is fetched here: as a module of the proxy, checked against the checksum database like any other.
-source=tests/interop/go
 export GOTOOLCHAIN=auto
-stamp=.tool/khatru.stamp
-if [ ! -f "$stamp" ] || [ -n "$(find $source -newer "$stamp" -type f)" ]; then
+khatru() (
+    set -e
+    source=tests/interop/go
     found=$(go_version)
     if ! newest "${found:-0}" 1.21 && [ ! -x .tool/go/bin/go ]; then
         echo "test-deps: fetching Go $go_wanted"
@@ -85,14 +63,50 @@ if [ ! -f "$stamp" ] || [ -n "$(find $source -newer "$stamp" -type f)" ]; then
     fi
     [ ! -x .tool/go/bin/go ] || PATH=$PWD/.tool/go/bin:$PATH
     echo "test-deps: building khatru with $(go version)"
+    [ -z "$quick" ] || export CGO_CFLAGS=$quick
     (cd $source && CGO_ENABLED=1 go build -trimpath -buildvcs=false -o ../../../.tool/khatru .)
     vectors=$(cd $source && go list -m -f '{{.Dir}}' github.com/nbd-wtf/go-nostr)/nip44/nip44_test.go
     echo "$vectors_digest  $vectors" | sha256sum --check --status || fail "$vectors is not what was reviewed"
     (cd $source && go run -buildvcs=false ./vector "$vectors") >.tool/nip44.vectors.json
+    touch .tool/khatru.stamp
+)
+building="" # it takes a core for a minute or two, while the rest goes on
+if [ ! -f .tool/khatru.stamp ] || [ -n "$(find tests/interop/go -newer .tool/khatru.stamp -type f)" ]; then
+    khatru &
+    building=$!
+fi
+
+# Foreign clients, and @nostr-relay/core, whose better-sqlite3 is compiled here: its own installer would fetch a binary
+# from outside the registry.
+peer=tests/interop/node
+stamp=$peer/node_modules/.stamp
+compiling="" # likewise
+if [ ! -f "$stamp" ] || [ "$peer/package-lock.json" -nt "$stamp" ]; then
+    echo "test-deps: installing foreign clients into $peer"
+    (cd "$peer" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+    headers=$(dirname "$(dirname "$(readlink -f "$(command -v node)")")")
+    [ -f "$headers/include/node/node.h" ] || fail "the C++ headers of $(command -v node) are missing in $headers/include/node"
+    (cd "$peer" && CFLAGS="$quick" CXXFLAGS="$quick" npm_config_nodedir="$headers" \
+        npm rebuild better-sqlite3 --build-from-source --loglevel=error >/dev/null) &
+    compiling=$!
+fi
+
+# Foreign relays from PyPI, in an environment of their own.
+list=tests/interop/python/relays.txt
+stamp=.tool/relays/.stamp
+if [ ! -f "$stamp" ] || [ "$list" -nt "$stamp" ]; then
+    echo "test-deps: installing foreign relays into .tool/relays"
+    rm -rf .tool/relays
+    "${PYTHON:-python3}" -m venv --without-pip .tool/relays
+    .tool/bin/uv pip install --quiet --python .tool/relays --require-hashes --requirement "$list"
     touch "$stamp"
 fi
+
 if [ -n "$compiling" ]; then
     wait "$compiling" || fail "better-sqlite3 does not compile here"
     touch "$peer/node_modules/.stamp"
+fi
+if [ -n "$building" ]; then
+    wait "$building" || fail "khatru cannot be built here"
 fi
 echo "test-deps: node $(node --version), $(find $peer/node_modules -maxdepth 1 -type d | wc -l) packages of npm, relays from PyPI, khatru, PostgreSQL"

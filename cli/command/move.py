@@ -51,12 +51,14 @@ def export(
         _carry(path, file, written)
         is_carried = True
     finally:
-        path.unlink(missing_ok=True)
-        if not is_carried and answer["frozen"] and answer["before"] != "frozen":
-            if _is_there(file, written):  # whole, and nobody knows who has it by now
-                out.note(f"{name} stays frozen here: {file} is written, though maybe not safe on the disk.")
-            else:
-                client.call(f"{_AGENTS}/{name}/thaw")
+        try:
+            if not is_carried and answer["frozen"] and answer["before"] != "frozen":
+                if _is_there(file, written):  # whole, and nobody knows who has it by now
+                    out.note(f"{name} stays frozen here: {file} is written, though maybe not safe on the disk.")
+                else:
+                    client.call(f"{_AGENTS}/{name}/thaw")
+        finally:
+            path.unlink(missing_ok=True)
     if file == _STANDARD:
         out.note(f"{name}: {sum(answer['rows'].values())} rows")
     else:

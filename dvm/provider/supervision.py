@@ -19,7 +19,11 @@ async def supervised(provider: Provider, request: ComputeRequest, timeout_s: flo
         InvalidInput: it says that the request cannot be served.
         ProviderFailed: it took too long, or broke.
     """
-    answer, error = await attempted(asyncio.wait_for(provider.run(request), timeout_s))
+
+    async def run() -> Answer:
+        return await asyncio.wait_for(provider.run(request), timeout_s)
+
+    answer, error = await attempted(run())
     if answer is not None:
         return answer
     if isinstance(error, TimeoutError):

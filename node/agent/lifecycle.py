@@ -84,22 +84,25 @@ class Lifecycle:
         """See to it that an agent is there, with these settings; a new one gets its first trigger, `initialize`.
 
         One that is there keeps its state. One whose settings do not fit its program, or whose program is not there, is
-        quarantined: what comes for it waits until that is put right. `row`: its row, if that was read just now.
+        quarantined: what comes for it waits until that is put right. `row`: its row as it was known a moment ago: it
+        spares a question if nothing is to be done, and nothing is done by it.
 
         Raises:
             AgentDiffers: it was made with another program or key.
             AgentStatus: it is deleted.
         """
-        found = [row] if row is not None else await self._unit.select("agent", {"name": name})
-        if found:
-            _check_same(found[0], program, pubkey)
         text, limits, reason = config_text(dict(config or {})), (own or Own()).to_json(), ""
         try:
             self.check(program, config, own)
         except VendoError as error:
             reason = Failure.of(error).text
             log.error("an agent cannot run: %s", error, extra={"action": "agent_refused", "agent": name})
+        wanted = {"program": program, "pubkey": pubkey, "config": text, "limits": limits}
+        if row is not None and not reason and row["status"] in LIVING and row.items() >= wanted.items():
+            return
+        found = await self._unit.select("agent", {"name": name})
         if found:
+            _check_same(found[0], program, pubkey)
             await self._renew(found[0], {"config": text, "limits": limits}, reason)
             return
         now = self._clock.now()

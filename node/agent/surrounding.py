@@ -53,7 +53,7 @@ class Maker(Protocol):
         own: Own | None = None,
         row: Row | None = None,
     ) -> None:
-        """See to it that an agent is there, with these settings. `row`: its row, if that was read just now."""
+        """See to it that an agent is there, with these settings. `row`: its row as known a moment ago."""
 
     async def set_aside(self, name: str, error: VendoError) -> None:
         """Quarantine an agent that cannot be what its settings say."""

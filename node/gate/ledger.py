@@ -27,7 +27,7 @@ def entry_tags(run: str, seq: int, prev: str, type_: str, effect_id: str) -> tup
 
 
 def ledger_seal(key: Key) -> Seal:
-    """Signs entries with the node's key. Runs in the writer's thread, inside the transaction."""
+    """Signs entries with the node's key, at their places; on SQLite in the writer's thread."""
 
     def seal(head: Head, entry: Append) -> Row:
         marks = entry_tags(head.run, head.seq, head.prev, entry.type, entry.effect_id)

@@ -189,7 +189,7 @@ class Rotations:
         outcome = Outcome(OutcomeState.COMMIT, detail={"epoch": coming.epoch, "told": told, "notes": len(notes)})
         writes: list[Write] = [
             *self._identities.switch(name),
-            Update("agent", {"name": name}, {"pubkey": coming.signer.pubkey}, rows=None),
+            Update("agent", {"name": name}, {"pubkey": coming.signer.pubkey}, add={"version": 1}, rows=None),
             *rows,
             *await self._gate.settle(effect_id, outcome),
         ]

@@ -1,4 +1,4 @@
-"""Where the next ledger entry of a run goes. Pure; used inside the transaction by both databases.
+"""Where the next ledger entry of a run goes. Pure; used by all databases.
 
 The place is taken when the entry is sealed and given back when its unit is rolled back, so that a refused unit
 leaves no gap and two units of one group follow each other.
@@ -50,7 +50,7 @@ class Chain:
     """The heads of all runs, kept in memory by the one writer."""
 
     def __init__(self, seal: Seal, clock: Clock, newest: Callable[[str], Row | None]) -> None:
-        """`newest` finds the last row of a run in the database, inside the transaction."""
+        """`newest` finds the last row of a run in the database, as it stands then."""
         self._seal, self._clock, self._newest = seal, clock, newest
         self._heads: dict[str, Head] = {}
         self._undo: list[tuple[str, Head]] = []

@@ -58,6 +58,7 @@ class PostgresDatabase(Grouped):
             self._tasks.discard(task)
             group.landed(self._verdicts(task, len(group.units)), False)
 
+        self._writer.take(group.units)  # here, since a task that is cancelled early does not even begin
         task = self._loop.create_task(self._writer.apply(group.units))
         self._tasks.add(task)
         task.add_done_callback(ended)

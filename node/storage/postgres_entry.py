@@ -9,8 +9,9 @@ entry without a place can have none.
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from core.error import VendoError
+from core.guard import caught
 from core.unit import Append
 from node.storage.chain import Chain
 from node.storage.postgres_plan import entry_op
@@ -43,34 +44,36 @@ class Entries:
     Args:
         chain: their places.
         known: runs whose last entry is known.
+        most: how many units that wait may be sealed; what is refused makes all of that vain.
     """
 
-    def __init__(self, chain: Chain, known: Callable[[], Collection[str]]) -> None:
-        self._chain, self._known = chain, known
+    def __init__(self, chain: Chain, known: Callable[[], Collection[str]], most: Callable[[], int]) -> None:
+        self._chain, self._known, self._most = chain, known, most
         self._age = 0  # rises when places that were taken are not taken any more
         self._waiting: deque[Ready] = deque()
         self._bare = 0  # so many of them, the last ones, are not sealed
-        self._held = False  # the group that is at work has no places yet
+        self._held = False  # the group that is at work has no places yet, or not all of them
 
     def ready(self, steps: Unit) -> Ready:
         """A unit that waits from now on."""
         found = Ready(steps)
+        bare = self._held or self._bare > 0 or not self._seal(found)
         self._waiting.append(found)
-        self._bare += self._held or self._bare > 0 or not self._seal(found)
+        self._bare += bare
         return found
 
     def _seal(self, one: Ready) -> bool:
         """Seal it ahead, if that can be done now."""
         known = self._known()
+        if len(self._waiting) - self._bare >= self._most():
+            return False
         if not all(step.run in known for step in one.steps if isinstance(step, Append)):
             return False
         mark = self._chain.mark
-        try:
-            self.place(one)
-        except VendoError:  # it is refused in its turn, when it is sealed again
+        _, error = caught(partial(self.place, one))
+        if error is not None:  # it is refused, or fails, in its turn, when it is sealed again: nobody else's units do
             self._chain.give_back(mark)
-            return False
-        return True
+        return error is None
 
     def seal_some(self, most: int) -> bool:
         """Seal some of those that wait and are not sealed; whether there are more."""
@@ -82,12 +85,13 @@ class Entries:
         return self._bare > 0 and not self._held
 
     def take(self, group: Sequence[Ready]) -> None:
-        """The first of those that wait go to the server. Nothing is sealed ahead until `follow`."""
-        self._held = True
+        """The first of those that wait go to the server. Nothing is sealed behind them until they all have places."""
         for one in group:
             first = self._waiting.popleft()
             assert first is one, "units go in the order in which they came"
-            self._bare -= not self._is_sealed(one)
+            if not self._is_sealed(one):
+                self._bare -= 1
+                self._held = True
 
     def _is_sealed(self, one: Ready) -> bool:
         return one.ops is not None and one.age == self._age

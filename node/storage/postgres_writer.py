@@ -74,7 +74,9 @@ class PostgresWriter:
         self._url, self._unsafe = url, unsafe
         self._newest: dict[str, Row] = {}
         self._known: set[str] = set()
-        self._entries = Entries(Chain(seal, clock, self._newest.get), lambda: self._known)
+        chain = Chain(seal, clock, self._newest.get)
+        self._entries = Entries(chain, lambda: self._known, lambda: 2 * self.largest)
+        self._sealing = False
         self._link: Link | None = None
         self._full = 0  # groups that were as large as may be
 
@@ -95,9 +97,15 @@ class PostgresWriter:
         """A unit that waits until it is applied; whatever is made here must be applied, in the same order."""
         return self._entries.ready(unit)
 
-    async def apply(self, units: Sequence[Ready]) -> Verdicts:
-        """Commit a group; for each unit None or what is wrong with it. Never raises but for a fault of our own."""
+    def take(self, units: Sequence[Ready]) -> None:
+        """The first of those that wait are to be applied now."""
         self._entries.take(units)
+
+    async def apply(self, units: Sequence[Ready]) -> Verdicts:
+        """Commit a group that was taken; for each unit None or what is wrong with it.
+
+        Never raises but for a fault of our own.
+        """
         try:
             return await self._applied(units)
         finally:
@@ -166,7 +174,9 @@ class PostgresWriter:
                 return
             waves = waves_of(sealed)
             self._entries.follow()
-            self._seal_ahead()
+            if not self._sealing:
+                self._sealing = True
+                asyncio.get_running_loop().call_soon(self._seal_ahead)
             try:
                 await self._all_at_once(link, waves, in_steps=self._is_due(len(sealed)))
             except _Refused:
@@ -180,7 +190,8 @@ class PostgresWriter:
 
     def _seal_ahead(self) -> None:
         """Seal what waits, a part of it in each turn of the loop: while the server works on what came before."""
-        if self._entries.seal_some(_AHEAD):
+        self._sealing = self._entries.seal_some(_AHEAD)
+        if self._sealing:
             asyncio.get_running_loop().call_soon(self._seal_ahead)
 
     async def _learn(self, link: Link, units: Sequence[Ready]) -> None:

@@ -142,10 +142,12 @@ async def _run(recording: Recording, program: AnyProgram, tape: ReplayTape) -> E
         return end
     assert error is not None
     task = asyncio.current_task()
-    if isinstance(error, Stopped | KeyboardInterrupt) or (task is not None and task.cancelling()):
+    if isinstance(error, Stopped):
         raise error
     if isinstance(error, VendoError):
         return End.failed(error.code, error.message)
+    if isinstance(error, KeyboardInterrupt) or (task is not None and task.cancelling()):
+        raise error
     log.debug("a program failed in a replay", exc_info=error)
     return End.failed("agent.failed", f"The program raised {type(error).__name__}.")
 

@@ -150,8 +150,10 @@ class Guard:
         self, code: Coroutine[Any, Any, None], waits_for: Any, meter: Meter, turn: _Turn
     ) -> BaseException | None:
         self._watch(turn, asyncio.get_running_loop())
-        _, error = await settled(_driven(code, waits_for, meter, turn))
-        self._turns.discard(turn)
+        try:
+            _, error = await settled(_driven(code, waits_for, meter, turn))
+        finally:
+            self._turns.discard(turn)
         return error
 
     async def _uncancelled(self, task: "asyncio.Task[Any]", raised: BaseException | None) -> None:

@@ -10,10 +10,11 @@ import orjson
 import pytest
 
 from core.error import NotFound, Unavailable
+from core.identifier import PubKey
 from core.unit import Row, Update
 from fs.service.ctl import ctl_service
 from fs.session import Role, Session
-from node.agent.error import AgentBusy, AgentStatus
+from node.agent.error import AgentBusy, AgentDiffers, AgentStatus
 from node.agent.inbox.row import envelope
 from node.agent.program import Trigger
 from node.agent.tick.engine import Engine
@@ -434,3 +435,21 @@ async def test_while_an_agent_is_held_it_has_no_tick() -> None:
 async def _hold(engine: Engine) -> None:
     async with engine.hold("a"):
         await asyncio.sleep(0.005)
+
+
+async def test_nothing_is_done_by_a_row_that_is_old() -> None:
+    bench = Bench()
+    await bench.engine.create("a", "scripted", PUBKEY, {})
+    old = dict(await bench.row("a"))
+
+    async def change(**to: str) -> None:
+        await bench.unit.commit([Update("agent", {"name": "a"}, to, add={"version": 1})])
+
+    await change(status="frozen")
+    await bench.engine.create("a", "scripted", PUBKEY, {"no such": "setting"}, row=old)
+    assert (await bench.row("a"))["status"] == "frozen", "it lives elsewhere, whatever was known of it"
+    await change(status="active", pubkey="b" * 64)
+    await bench.engine.create("a", "scripted", PubKey("b" * 64), {}, row=old)
+    assert (await bench.row("a"))["status"] == "active", "its key was replaced meanwhile"
+    with pytest.raises(AgentDiffers):
+        await bench.engine.create("a", "scripted", PUBKEY, {}, row=dict(old, limits="{ }"))

@@ -182,6 +182,28 @@ async def test_a_fault_in_the_writer_is_told_and_the_writer_lives_on(caplog: pyt
         assert [row["seq"] for row in await base.select("entry")] == [0]
 
 
+async def test_a_fault_of_the_seal_ends_neither_the_node_nor_those_who_commit_beside_it() -> None:
+    def seal(head: Head, entry: Append) -> Row:
+        if entry.body == "bad":
+            raise KeyError("a bug")
+        return unsigned_seal(head, entry)
+
+    async with opened(await fresh_database(), seal) as base:
+        for turn in range(4):  # from the first on the run is known, and units are sealed before their group is at work
+            bodies = ["bad" if turn and number == 150 else "good" for number in range(300)]
+            units = [base.commit([Append("r", "begin", f"{turn}", "good"), Append("r", "begin", f"{turn}", body)])
+                     for body in bodies]  # fmt: skip
+            verdicts = await asyncio.gather(*units, return_exceptions=True)
+            failed = [number for number, verdict in enumerate(verdicts) if verdict is not None]
+            assert (150 in failed) == bool(turn)
+            assert len(failed) <= 128, "its own group, and no other"
+            assert all(isinstance(verdicts[number], StoreUncertain) for number in failed)
+            rows = await base.select("entry", {"run": "r"}, order=["seq"])
+            assert [row["seq"] for row in rows] == list(range(len(rows)))
+            assert [row["prev"] for row in rows] == ["", *(row["id"] for row in rows[:-1])]
+            assert sum(row["effect_id"] == f"{turn}" for row in rows) == 2 * (300 - len(failed))
+
+
 async def test_closing_waits_for_what_is_under_way() -> None:
     url = await fresh_database()
     base = await open_postgres(url, seal=unsigned_seal, clock=SystemClock())

@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 import pytest
 
-from core.error import StoreUncertain, Unavailable
+from core.error import Conflict, StoreUncertain, Unavailable
 from core.money import Msat
 from dvm.policy import Policy
 from dvm.provider.echo import Echo
 from dvm.provider.provider import Answer
 from dvm.request import ComputeRequest
 from dvm.sale import Service
-from node.storage.error import StoreFull
+from node.storage.error import StoreFailed, StoreFull
 from relays.key import Key
 from relays.nip90 import PayMethod, quote_draft, read_request
 from tests.model_mint import Fault, ModelMint
@@ -316,3 +316,28 @@ async def test_a_seller_that_takes_a_part_does_not_keep_the_job_open_for_ever(wo
 
 def test_the_errors_of_a_full_disk_are_of_the_kind_that_drivers_wait_for() -> None:
     assert issubclass(StoreFull, Unavailable)
+
+
+@story
+async def test_a_job_whose_row_somebody_else_changed_decides_nothing_until_it_was_read_again(world: World) -> None:
+    buyer = world.node(providers=[Echo()], policy=Policy(timeout_s=30, lock_margin_s=120))
+    seller = world.node(services=lambda: [Service(5050, Msat(9_000), Broken(), eta_s=2)])
+    await buyer.up()
+    await seller.up()
+    await buyer.fund(100)
+    view = await bought(buyer, closed=False)
+    job = buyer.buying._open[view.purchase.job_id]
+    commit, select = buyer.db.commit, buyer.db.select
+
+    async def overtaken(writes) -> None:
+        raise Conflict("Somebody was quicker.")
+
+    async def away(*args, **named):
+        raise StoreFailed
+
+    buyer.db.commit, buyer.db.select = overtaken, away
+    with pytest.raises(StoreFailed):
+        await job._commit(job.job, ())
+    assert job.version == -1, "what is in memory was never written"
+    buyer.db.commit, buyer.db.select = commit, select
+    await bought(buyer)

@@ -9,18 +9,20 @@ from node.storage.postgres_entry import Entries, Ready
 from node.storage.postgres_plan import compiled
 from tests.gate_part import SetClock
 
-FORBIDDEN = "not to be sealed"
+FORBIDDEN, BROKEN = "not to be sealed", "breaks the seal"
 
 
 def _seal(head: Head, entry: Append) -> Row:
     if entry.body == FORBIDDEN:
         raise InvalidInput("This is not sealed.")
+    if entry.body == BROKEN:
+        raise KeyError(entry.body)
     return unsigned_seal(head, entry)
 
 
 def entries(*known: str) -> Entries:
     """Of a database that is empty, and whose runs `known` were looked up."""
-    return Entries(Chain(_seal, SetClock(), lambda run: None), lambda: set(known))
+    return Entries(Chain(_seal, SetClock(), lambda run: None), lambda: set(known), lambda: 100)
 
 
 def unit(run: str = "r", body: str = "{}", more: int = 0) -> tuple[object, ...]:
@@ -68,6 +70,7 @@ def test_what_is_written_stays_and_what_is_not_gives_its_places_back_with_all_be
 
 def test_nothing_is_sealed_behind_a_unit_that_has_no_place_yet() -> None:
     held = entries("r")
+    held.forget()
     first = held.ready(unit())
     held.take([first])
     behind = held.ready(unit())  # the first may still be refused before it gets its place
@@ -82,6 +85,7 @@ def test_nothing_is_sealed_behind_a_unit_that_has_no_place_yet() -> None:
 
 def test_those_that_were_left_out_are_sealed_a_few_at_a_time() -> None:
     held = entries("r")
+    held.forget()
     first = held.ready(unit())
     held.take([first])
     waiting = [held.ready(unit()) for _ in range(5)]
@@ -132,6 +136,48 @@ def test_after_a_doubt_everything_that_waits_is_sealed_anew() -> None:
     held.forget()  # nobody knows whether it is written
     assert held.ready(unit()).ops is None
     assert at_work(held, second) == [[0]]  # where the database says that the run ends
+
+
+def test_a_fault_of_the_seal_strikes_its_own_unit_alone() -> None:
+    held = entries("r")
+    broken = held.ready(compiled([Append("r", "begin", "e", "{}"), Append("r", "begin", "e", BROKEN)]))
+    good = held.ready(unit())
+    held.take([broken])
+    with pytest.raises(KeyError):
+        held.place(broken)
+    held.forget()
+    held.follow()
+    assert at_work(held, good) == [[0]]
+    assert places(held.ready(unit())) == [1]
+
+
+def test_a_fault_of_the_seal_takes_no_place_where_units_are_sealed_later() -> None:
+    held = entries("r")
+    held.forget()  # so that nothing is sealed at once
+    broken = held.ready(compiled([Append("r", "begin", "e", "{}"), Append("r", "begin", "e", BROKEN)]))
+    held.follow()
+    assert not held.seal_some(8)
+    held.take([broken])
+    held.forget()
+    held.follow()
+    assert at_work(held, held.ready(unit())) == [[0]]
+
+
+def test_a_group_that_has_its_places_does_not_hold_up_the_next_units() -> None:
+    held = entries("r")
+    first = held.ready(unit())
+    held.take([first])
+    assert places(held.ready(unit())) == [1]
+
+
+def test_so_many_are_sealed_ahead_and_no_more() -> None:
+    held = Entries(Chain(_seal, SetClock(), lambda run: None), lambda: {"r"}, lambda: 2)
+    waiting = [held.ready(unit()) for _ in range(4)]
+    assert [one.ops is not None for one in waiting] == [True, True, False, False]
+    assert at_work(held, *waiting[:1]) == [[0]]
+    assert not held.seal_some(8)
+    assert [one.ops is not None for one in waiting] == [True, True, True, False]
+    assert at_work(held, *waiting[1:]) == [[1], [2], [3]]
 
 
 def test_units_go_in_the_order_in_which_they_came() -> None:
