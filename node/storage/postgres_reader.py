@@ -18,7 +18,7 @@ from node.storage.postgres_question import Ask, Question
 _PATIENCE_S = 60.0  # for one answer
 _TOGETHER = 256
 AT_ONCE = 500  # rows unpacked before others get a turn
-_TURN = 4  # answers that are heard before others get a turn
+_TURN = 3  # answers that are heard before others get a turn
 _SETTINGS = {"application_name": "vendo reader", "default_transaction_read_only": "on"}
 
 

@@ -46,7 +46,7 @@ _PATIENCE_S = 60.0  # for one answer
 _TRIES = 5  # of a group that was in another process's way
 _SIFTS = 3
 _LEAST_GROUP, _MOST_GROUP = 64, 512
-_AHEAD = 8  # units sealed before others get a turn
+_AHEAD = 4  # units sealed before others get a turn
 _DISK_SHARE = 1 / 3  # of the time for a group's rows: while COMMIT takes longer than that, groups grow
 _PROBE = 16  # of so many full groups one is timed in steps
 _HEADS = """SELECT DISTINCT ON (run) run, seq, id, raw FROM entry WHERE run = ANY($1::text[]) ORDER BY run, seq DESC"""
