@@ -427,10 +427,14 @@ class Engine:
                 return self._gone(lap)
 
     async def _read(self, lap: Lap) -> bool:
-        """Read what may be dealt with now; whether there is anything."""
+        """Read what may be dealt with now; whether there is anything.
+
+        While others wait no more is read than this turn is for: pages of a thousand agents would be kept for theirs.
+        """
+        most = min(PAGE, self._limits.in_a_row) if self._order.waiting else PAGE
         while True:
             lap.again = False
-            rows, look_ms = await self._waiting.due(lap.agent, self._clock.millis(), PAGE)
+            rows, look_ms = await self._waiting.due(lap.agent, self._clock.millis(), most)
             if look_ms is not None:
                 self._look_at(lap.agent, look_ms)
             if rows or not lap.again:
