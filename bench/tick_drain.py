@@ -2,7 +2,8 @@
 
 It prints one JSON line: how fast it enqueued and drained, what memory it took, and what the first ticks and the last
 ones cost. A process of its own, so that its memory is its own. With one agent it is a long life instead: each message
-comes when the one before was dealt with, so that the history grows and the queue does not.
+comes when the one before was dealt with, so that the history grows and the queue does not; its last ticks are compared
+with those of a new agent in a new database, one after the other.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from relays.key import Key
 FEW = 1_000
 _SKIPPED = 9  # ticks before those that count as early
 _LOOK_S = 0.25
+_BLOCK = 125  # ticks of the long life and of the new one, in turns
 
 
 class _Ends:
@@ -32,10 +34,12 @@ class _Ends:
     def __init__(self) -> None:
         self.early: list[float] = []
         self.late: deque[float] = deque(maxlen=FEW)
+        self._count = 0
 
     def note(self, value: float) -> None:
         """One more."""
-        if len(self.early) < FEW + _SKIPPED:
+        self._count += 1
+        if _SKIPPED < self._count <= FEW + _SKIPPED:
             self.early.append(value)
         self.late.append(value)
 
@@ -83,55 +87,96 @@ async def drain(one: Ground, count: int, agents: int) -> dict[str, float]:
     return await _found(store, count, filled, seconds, before, seen, took)
 
 
-async def live(one: Ground, count: int) -> dict[str, float]:
-    """So many messages for one agent, each when the tick before is durable."""
-    store = await one.open(ledger_seal(Key.generate()), SystemClock())
-    (name,) = names(1)
-    await fill(store, [agent_row(name)])
-    before, line, took, seen = rss_mib("VmRSS"), Line(), _Ends(), list[float]()
-    runner, watch = engine(store, line), asyncio.create_task(_watch(seen))
-    turn = asyncio.Semaphore(1)
-    begun = told = time.perf_counter()
-    filled = 0.0
+class _Life:
+    """One agent, in a database of its own, that gets each message when the tick before is durable.
 
-    def note(_seconds: float) -> None:
-        took.note(time.perf_counter() - told)  # the tick alone, without the message's own commit
-        turn.release()
+    Args:
+        store: the database, empty.
+        name: the agent's.
+    """
 
-    done = line.begin(count, note)
-    async with running(runner):
-        for number in range(count):
+    def __init__(self, store: Store, name: str) -> None:
+        self.store, self._name, self._line = store, name, Line()
+        self.engine = engine(store, self._line)
+        self.filled, self._ticks = 0.0, 0
+
+    @classmethod
+    async def born(cls, on: Ground) -> "_Life":
+        """A new agent in a new database."""
+        store = await on.open(ledger_seal(Key.generate()), SystemClock())
+        (name,) = names(1)
+        await fill(store, [agent_row(name)])
+        return cls(store, name)
+
+    async def goes_on(self, count: int) -> list[float]:
+        """So many ticks; the seconds of each, without those of its message's own commit."""
+        took: list[float] = []
+        turn, told = asyncio.Semaphore(1), 0.0
+
+        def note(_seconds: float) -> None:
+            took.append(time.perf_counter() - told)
+            turn.release()
+
+        done = self._line.begin(count, note)
+        for _ in range(count):
             await turn.acquire()
             since = time.perf_counter()
-            await store.commit([message(name, number)])
+            await self.store.commit([message(self._name, self._ticks)])
             told = time.perf_counter()
-            filled += told - since
-            runner.notify(name)
+            self.filled += told - since
+            self._ticks += 1
+            self.engine.notify(self._name)
         await done
-    seconds = time.perf_counter() - begun - filled
+        return took
+
+
+async def live(one: Ground, other: Ground, count: int) -> dict[str, float]:
+    """A long life, and at its end a new one in turns with it: what is compared was measured in the same minute."""
+    old, new = await _Life.born(one), await _Life.born(other)
+    took, seen = _Ends(), list[float]()
+    before, watch = rss_mib("VmRSS"), asyncio.create_task(_watch(seen))
+    async with running(old.engine), running(new.engine):
+        begun = time.perf_counter()
+        for _ in range(count // FEW):
+            await old.goes_on(FEW)
+        seconds = time.perf_counter() - begun - old.filled
+        filled = old.filled
+        await new.goes_on(_SKIPPED)
+        for _ in range(FEW // _BLOCK):
+            took.late.extend(await old.goes_on(_BLOCK))
+            took.early.extend(await new.goes_on(_BLOCK))
     watch.cancel()
-    return await _found(store, count, filled, seconds, before, seen, took)
+    await new.store.aclose()
+    return await _found(old.store, count // FEW * FEW, filled, seconds, before, seen, took, after=FEW)
 
 
 async def _found(
-    store: Store, count: int, filled: float, seconds: float, before: float, seen: list[float], took: _Ends
-) -> dict[str, float]:
-    """What is said of it, once all is dealt with: `filled` and `seconds` are what its two parts took."""
+    store: Store, count: int, filled: float, seconds: float, before: float, seen: list[float], took: _Ends,
+    after: int = 0,
+) -> dict[str, float]:  # fmt: skip
+    """What is said of it, once all is dealt with: `filled` and `seconds` are what its two parts took.
+
+    `after`: ticks that came later.
+    """
     left, ticks = await store.count("inbox", {"state": "new"}), await store.count("tick", {"error": ""})
     await store.aclose()
     seen = seen or [rss_mib("VmRSS")]
     tenth = len(seen) // 10
     return {
-        "lost": left + count - ticks, "enqueued_per_s": count / filled, "drained_per_s": count / seconds,
+        "lost": left + count + after - ticks, "enqueued_per_s": count / filled, "drained_per_s": count / seconds,
         "both_per_s": count / (filled + seconds),
         "before_mib": before, "early_mib": max(seen[: tenth + 1]), "most_mib": max(seen),
-        "early_us": quantile(took.early[_SKIPPED:], 0.5) * 1e6, "late_us": quantile(list(took.late), 0.5) * 1e6,
+        "early_us": quantile(took.early, 0.5) * 1e6, "late_us": quantile(list(took.late), 0.5) * 1e6,
     }  # fmt: skip
 
 
 if __name__ == "__main__":
     kind, where, number, of = sys.argv[1:]
-    made = ground(kind, Path(where))
-    print(
-        json.dumps(asyncio.run(live(made, int(number)) if of == "1" else drain(made, int(number), int(of)))), flush=True
-    )
+    folder = Path(where)
+    made = ground(kind, folder)
+    if of == "1":
+        (folder / "new").mkdir()
+        told = asyncio.run(live(made, ground(kind, folder / "new"), int(number)))
+    else:
+        told = asyncio.run(drain(made, int(number), int(of)))
+    print(json.dumps(told), flush=True)
