@@ -51,7 +51,7 @@ def watch(database: Database) -> None:
             if text.startswith(PROBE):
                 print(json.dumps({"arrived": text}), flush=True)
 
-    database.commit = watched  # type: ignore[method-assign]  # the bench watches commits
+    database.commit = watched  # type: ignore[method-assign]  # of this one database, from outside
 
 
 def count_requests() -> None:
@@ -66,7 +66,7 @@ def count_requests() -> None:
             requests.append((time.monotonic(), sum(map(len, _open.values()))))
         await send(self, data, compress)
 
-    aiohttp.ClientWebSocketResponse.send_str = counted  # type: ignore[assignment, method-assign]  # the bench counts frames
+    aiohttp.ClientWebSocketResponse.send_str = counted  # type: ignore[assignment, method-assign]  # of all sockets, from outside
 
 
 def time_collections() -> None:
@@ -91,11 +91,10 @@ def main() -> int:
             watch(database)
             super().__init__(config, keyring, database, *rest, **named)
 
-    launch.Node = Watched  # type: ignore[misc]  # the bench's own node in its place
-    library.Buyer = Quiet  # type: ignore[attr-defined,misc]  # as above, of the agents
+    library.Buyer = Quiet  # type: ignore[attr-defined]  # agents that cost nothing: buying is not measured
     count_requests()
     time_collections()
-    code = launch.serve(home)
+    code = launch.serve(home, Watched)
     file.write_text(json.dumps({"arrived": arrived, "requests": requests, "pauses": pauses}), encoding="utf-8")
     return code
 

@@ -67,8 +67,7 @@ def main() -> int:
         def parts(self) -> list[tuple[str, Any]]:
             return [*super().parts, ("payer", Payer(self, file))]
 
-    launch.Node = Paying  # type: ignore[misc]  # the bench's own node in its place
-    return launch.serve(home)
+    return launch.serve(home, Paying)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ Say = Callable[[str], None]
 def filters(shape: dict[str, Any], people: Population, count: int) -> list[dict[str, Any]]:
     """So many filters of one shape, always the same ones."""
     rng = random.Random(shape["shape"])
-    return [people.fill(shape["filter"], rng) for _ in range(count)]  # type: ignore[misc]  # what a shape fills in is untyped JSON
+    return [people.fill(shape["filter"], rng) for _ in range(count)]
 
 
 async def timed(url: str, asked: list[dict[str, Any]]) -> tuple[list[float], float, int]:

@@ -88,8 +88,7 @@ def main() -> int:
         def all_parts(self) -> list[tuple[str, Any]]:
             return [*super().all_parts, ("bench", Alarm(self, names))]
 
-    launch.Node = Woken  # type: ignore[misc]  # the bench's own node in its place
-    return launch.serve(home)
+    return launch.serve(home, Woken)
 
 
 if __name__ == "__main__":

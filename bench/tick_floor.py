@@ -52,12 +52,8 @@ class Ground(Protocol):
     durability: str
     grouped: float  # how much of its own floor in groups the store must reach
 
-    def slowed(self, seconds: float) -> AbstractContextManager[object]:
-        """Every fsync of what is opened within takes so much longer.
-
-        Raises:
-            NotImplementedError: that cannot be done here.
-        """
+    def slowed(self, seconds: float) -> AbstractContextManager[object] | None:
+        """Every fsync of what is opened within takes so much longer; None where that cannot be done."""
 
     async def open(self, seal: Seal, clock: Clock) -> Store:
         """An empty database, opened as a node opens it."""

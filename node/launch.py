@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 _SWITCH_S = 0.0005  # a busy loop would else keep the database's writer thread waiting up to 5 ms for its turn
 
 
-async def _serve(home: Path, config: Config, keyring: Keyring, lock: homes.Lock) -> int:
+async def _serve(home: Path, config: Config, keyring: Keyring, lock: homes.Lock, kind: type[Node]) -> int:
     stop, started = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -50,7 +50,7 @@ async def _serve(home: Path, config: Config, keyring: Keyring, lock: homes.Lock)
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
         retired = await leftover(database, config.node.mints)
         outside = Outside(http, executor, retired, home / "files", home, secrets_in(os.environ))
-        node = Node(config, keyring, database, outside, homes.read_token(home), company)
+        node = kind(config, keyring, database, outside, homes.read_token(home), company)
         await node.prepare()
         announcing = asyncio.create_task(_announce(home, node, started))
         announcing.add_done_callback(lambda task: None if task.cancelled() or task.exception() is None else stop.set())
@@ -100,8 +100,8 @@ def _log_to_stderr(known: Sequence[str]) -> None:
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
 
 
-def serve(home: Path) -> int:
-    """Run the node of a home directory until SIGTERM or SIGINT; the exit code.
+def serve(home: Path, kind: type[Node] = Node) -> int:
+    """Run the node of a home directory until SIGTERM or SIGINT; the exit code. `kind`: a node with more to it.
 
     Raises:
         HomeMissing: there is none.
@@ -116,4 +116,4 @@ def serve(home: Path) -> int:
     os.environ["PYTHONSAFEPATH"] = "1"
     sys.setswitchinterval(_SWITCH_S)
     with homes.Lock(home) as lock:
-        return asyncio.run(_serve(home, config, keyring, lock))
+        return asyncio.run(_serve(home, config, keyring, lock, kind))

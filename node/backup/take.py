@@ -104,7 +104,7 @@ def _events(home: Path, now: int, parts: Parts) -> int:
         return 0
     held: list[bytes] = []
     size = number = count = 0
-    with closing(exported(path, now)) as events:  # type: ignore[type-var]  # it is a generator
+    with closing(exported(path, now)) as events:
         for raw in events:
             held.append(raw + b"\n")
             count, size = count + 1, size + len(raw) + 1

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
+from functools import partial
 from hashlib import sha256
 from typing import Any, Protocol
 
@@ -137,7 +138,7 @@ class Courier:
         for row in await self._unit.select(TABLE, {"state": State.HELD.value, "kind": FILE}):
             taken = _taken(row)
             if taken is not None:
-                self._later(lambda taken=taken: self._fetch(taken))  # type: ignore[misc]  # default of a lambda
+                self._later(partial(self._fetch, taken))
 
         waiting = await self._unit.select(TABLE, {"state": State.QUEUED.value, "kind": FILE})
         await self.shelf.sweep({x for row in waiting if (x := _held_under(row)) is not None}, self._since)

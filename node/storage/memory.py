@@ -6,6 +6,7 @@ restarts a node passes the same object in again. Units are applied in the order 
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from core.clock import Clock, SystemClock
@@ -199,7 +200,7 @@ class MemoryDatabase:
             found = self._targets(rows, write, position)
             for number in found:
                 row = rows.drop(number)
-                undo.append(lambda number=number, row=row: rows.put(number, row))  # type: ignore[misc]  # defaults of a lambda
+                undo.append(partial(rows.put, number, row))
         else:
             self._insert(Insert("entry", self._chain.append(write)), position, undo)
 
@@ -251,7 +252,7 @@ class MemoryDatabase:
                 raise clash(write.table, position)
             rows.drop(number)
             rows.put(number, after)
-            undo.append(lambda number=number, before=before: _restore(rows, number, before))  # type: ignore[misc]  # as above
+            undo.append(partial(_restore, rows, number, before))
 
     async def select(
         self,

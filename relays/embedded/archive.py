@@ -6,7 +6,7 @@ passed over, so it can be repeated; deletions (NIP-09) and requests to vanish (N
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +62,7 @@ class Report:
         }  # fmt: skip
 
 
-def exported(path: Path, now: int) -> Iterator[bytes]:
+def exported(path: Path, now: int) -> Generator[bytes, None, None]:
     """Every stored event as its JSON, without line ends, in the order in which they were stored.
 
     Args:

@@ -11,6 +11,7 @@ from dvm.provider.echo import Echo
 from dvm.provider.provider import Answer
 from dvm.request import ComputeRequest
 from dvm.sale import Service
+from dvm.view import PurchaseView
 from node.storage.error import StoreFailed, StoreFull
 from relays.key import Key
 from relays.nip90 import PayMethod, quote_draft, read_request
@@ -37,14 +38,20 @@ def full_while(node: Node, full: Callable[[], bool], error: type[Exception] = St
     node.db.commit = failing
 
 
-@story
-async def test_a_full_disk_at_the_locktime_does_not_keep_the_refund_from_coming(world: World) -> None:
+async def paid_in_vain(world: World) -> tuple[Node, PurchaseView]:
+    """A buyer that has paid a seller whose provider is broken, and the open job."""
     buyer = world.node(providers=[Echo()], policy=Policy(timeout_s=30, lock_margin_s=120))
     seller = world.node(services=lambda: [Service(5050, Msat(9_000), Broken(), eta_s=2)])
     await buyer.up()
     await seller.up()
     await buyer.fund(100)
     view = await bought(buyer, closed=False)
+    return buyer, view
+
+
+@story
+async def test_a_full_disk_at_the_locktime_does_not_keep_the_refund_from_coming(world: World) -> None:
+    buyer, view = await paid_in_vain(world)
     locktime = view.purchase.payment.locktime
     full_while(buyer, lambda: locktime - 20 < world.clock.now() < locktime + 60)
     assert (await bought(buyer)).to_dict()["money"] == "refunded"
@@ -320,12 +327,7 @@ def test_the_errors_of_a_full_disk_are_of_the_kind_that_drivers_wait_for() -> No
 
 @story
 async def test_a_job_whose_row_somebody_else_changed_decides_nothing_until_it_was_read_again(world: World) -> None:
-    buyer = world.node(providers=[Echo()], policy=Policy(timeout_s=30, lock_margin_s=120))
-    seller = world.node(services=lambda: [Service(5050, Msat(9_000), Broken(), eta_s=2)])
-    await buyer.up()
-    await seller.up()
-    await buyer.fund(100)
-    view = await bought(buyer, closed=False)
+    buyer, view = await paid_in_vain(world)
     job = buyer.buying._open[view.purchase.job_id]
     commit, select = buyer.db.commit, buyer.db.select
 
