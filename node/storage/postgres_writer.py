@@ -86,7 +86,7 @@ class PostgresWriter:
         Raises:
             VendoError: the server cannot be reached, is not fit, or holds another schema.
         """
-        await self._ready()
+        await self._linked()
 
     async def stop(self) -> None:
         """Close the connection."""
@@ -145,7 +145,7 @@ class PostgresWriter:
         self._newest.clear()
         self._known.clear()
 
-    async def _ready(self) -> Link:
+    async def _linked(self) -> Link:
         if self._link is None or self._link.is_closed():
             self._forget()
             link = await connect(self._url)
@@ -166,7 +166,7 @@ class PostgresWriter:
 
     async def _apply(self, units: Sequence[Ready], verdicts: Verdicts) -> None:
         """Commit those that have no verdict yet, and put down what is wrong with any."""
-        link = await self._ready()
+        link = await self._linked()
         await self._learn(link, units)
         for _ in range(_SIFTS):
             sealed = self._sealed(units, verdicts)
