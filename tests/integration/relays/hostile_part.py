@@ -71,7 +71,7 @@ class HostileRelay:
         self.asked_information = 0
         self.compared: list[tuple[str, dict[str, Any]]] = []
         self.refuse_compare = ""
-        self._vectors: dict[tuple[int, str], Vector] = {}
+        self._vectors: dict[tuple[Session, str], Vector] = {}
         self.frozen = asyncio.Event()
         self._runner: web.AppRunner | None = None
         self.port = 0
@@ -168,7 +168,7 @@ class HostileRelay:
     async def _compare(self, session: Session, frame: list[Any]) -> None:
         """NIP-77, over what is stored."""
         label, sub = frame[0], frame[1]
-        key = (id(session), sub)
+        key = (session, sub)
         if label == "NEG-CLOSE":
             self._vectors.pop(key, None)
             return

@@ -197,11 +197,11 @@ class Guard:
     def __init__(self, part: HostileRelay, most: int, *, quiet: bool = False) -> None:
         self.most, self.quiet = most, quiet
         self.part = part
-        self.known: dict[int, list[str]] = {}
+        self.known: dict[Session, list[str]] = {}
         part.on_req, part.on_auth = self.on_req, self.on_auth
 
     def keys(self, session: Session) -> list[str]:
-        return self.known.setdefault(id(session), [])
+        return self.known.setdefault(session, [])
 
     async def on_auth(self, session: Session, value: dict[str, object]) -> bool:
         keys = self.keys(session)
