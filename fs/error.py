@@ -5,8 +5,12 @@ VendoError
 ├── NoSuchFile       fs.not_found        404
 ├── IsDirectory      fs.is_directory     400
 ├── NotDirectory     fs.not_directory    400
+├── IsStream         fs.is_stream        400
 ├── KeyRequired      fs.key_required     400
 ├── BodyTooLarge     fs.too_large        413
+├── FileExists       fs.exists           409
+├── DirectoryInUse   fs.not_empty        409
+├── HandleClosed     fs.handle_closed    400
 ├── Unsupported      fs.unsupported      405
 └── AccessDenied     fs.access_denied    403
 """
@@ -41,6 +45,13 @@ class NotDirectory(InvalidInput):
     code = "fs.not_directory"
 
 
+class IsStream(InvalidInput):
+    """This is a stream, without a whole content."""
+
+    code = "fs.is_stream"
+    remedy = "Watch it, or ask with `?watch=0` for what is there now."
+
+
 class KeyRequired(InvalidInput):
     """This call has an effect and needs an idempotency key."""
 
@@ -54,6 +65,29 @@ class BodyTooLarge(InvalidInput):
     code = "fs.too_large"
     status = 413
     remedy = "Send less."
+
+
+class FileExists(VendoError):
+    """There is something with this path already."""
+
+    code = "fs.exists"
+    status = 409
+    remedy = "Choose another name, or remove what is there first."
+
+
+class DirectoryInUse(VendoError):
+    """There is something in this directory."""
+
+    code = "fs.not_empty"
+    status = 409
+    remedy = "Remove what is in it first."
+
+
+class HandleClosed(InvalidInput):
+    """This handle is closed, or was not opened for this."""
+
+    code = "fs.handle_closed"
+    remedy = "Open the file again, with the flags for what is wanted."
 
 
 class Unsupported(VendoError):

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import orjson
+from pydantic import BaseModel
 
 from core.error import InvalidInput
-from fs.error import BodyTooLarge, IsDirectory, NoSuchFile, NotDirectory, Unsupported
-from fs.protocol import Path, Record, Stat
+from fs.batch import Later
+from fs.error import BodyTooLarge, FileExists, IsDirectory, IsStream, NoSuchFile, NotDirectory, Unsupported
+from fs.protocol import Content, Path, Pieces, Record, Stat
 from fs.session import Session
 
 README = "README"
@@ -21,11 +23,27 @@ Read: TypeAlias = Callable[[Session], Awaitable[bytes]]
 WriteBody: TypeAlias = Callable[[bytes, Session], Awaitable[None]]
 Call: TypeAlias = Callable[[bytes, Session], Awaitable[bytes]]
 Watch: TypeAlias = Callable[[Session, int | None], AsyncIterator[Record]]
+ReadPieces: TypeAlias = Callable[[Session], Pieces]
+Store: TypeAlias = Callable[[Pieces, Session], Awaitable[None]]
+Remove: TypeAlias = Callable[[Session], Awaitable[None]]
+Schema: TypeAlias = type[BaseModel] | Mapping[str, Any] | None
+"""What a body looks like: a model, or a JSON Schema; None is text or bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file. `about` is its line in the README; bodies longer than `max_bytes` are refused."""
+    """One file: it can do what it has functions for.
+
+    Attributes:
+        about: its line in the README.
+        max_bytes: longer bodies are refused; what `store` takes is bounded by nobody else.
+        stream: a log without an end, which is watched rather than read.
+        pieces: the content in pieces, in place of `read`, where it may be long.
+        store: takes a long body in pieces, in place of `write`; nothing has changed if they end in an error.
+        takes: what a body looks like that is written or called.
+        gives: what is read looks like, or what a call answers.
+        absent: it is not there yet; written, it is.
+    """
 
     about: str
     read: Read | None = None
@@ -33,14 +51,37 @@ class File:
     call: Call | None = None
     watch: Watch | None = None
     max_bytes: int = SMALL_BODY
+    stream: bool = False
+    remove: Remove | None = None
+    pieces: ReadPieces | None = None
+    store: Store | None = None
+    takes: Schema = None
+    gives: Schema = None
+    absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
     """A directory: fixed entries, and perhaps more that are found by name.
 
-    `names` lists those, `find` gives the one with a name or None, and `pattern` stands for them in the README.
-    With `read` it can also be read, as all of its entries in one.
+    Attributes:
+        about: what is in it, in a line.
+        files: the fixed entries.
+        names: lists those that are found by name.
+        find: gives the one with a name, or None.
+        pattern: stands for them in the README.
+        pattern_about: what they are.
+        found_are_folders: whether they are directories.
+        read: it can also be read, as all of its entries in one.
+        call: it can also be called.
+        max_bytes: longer bodies are refused.
+        entries: lists those that are found by name one after the other, in place of `names`, where they may be many.
+        remove: takes the directory away.
+        make: makes a directory of a name in it.
+        rename: gives the entry of a name another path below the service.
+        takes: what a body looks like that is called.
+        gives: what is read or answered looks like.
+        sample: makes one of those that are found by name, for the reference pages; nobody reads or calls it.
     """
 
     about: str
@@ -53,6 +94,13 @@ class Folder:
     read: Read | None = None
     call: Call | None = None
     max_bytes: int = SMALL_BODY
+    entries: Callable[[Session], AsyncIterator[Stat]] | None = None
+    remove: Remove | None = None
+    make: Callable[[str, Session], Awaitable[None]] | None = None
+    rename: Callable[[str, Path, Session], Awaitable[None]] | None = None
+    takes: Schema = None
+    gives: Schema = None
+    sample: Callable[[], "Node"] | None = None
 
 
 Node: TypeAlias = File | Folder
@@ -106,29 +154,48 @@ def text_reader(make: Callable[[], Awaitable[str]]) -> Read:
 
 def _stat(name: str, node: Node) -> Stat:
     if isinstance(node, Folder):
-        return Stat(name, True, node.about, readable=node.read is not None, callable=node.call is not None)
+        return Stat(
+            name,
+            True,
+            node.about,
+            readable=node.read is not None,
+            callable=node.call is not None,
+            removable=node.remove is not None,
+            max_bytes=node.max_bytes if node.call is not None else 0,
+        )
+    takes = node.write is not None or node.call is not None
     return Stat(
         name,
         False,
         node.about,
-        readable=node.read is not None,
-        writable=node.write is not None,
+        readable=node.read is not None or node.pieces is not None,
+        writable=node.write is not None or node.store is not None,
         callable=node.call is not None,
         watchable=node.watch is not None,
+        stream=node.stream or _only_watched(node),
+        removable=node.remove is not None,
+        max_bytes=None if node.store is not None else node.max_bytes if takes else 0,
     )
 
 
+def _only_watched(node: File) -> bool:
+    return node.watch is not None and node.read is None and node.pieces is None
+
+
+def verbs_of(stat: Stat) -> list[str]:
+    """What can be done with a file, in words."""
+    can = {
+        "read": stat.readable,
+        "write": stat.writable,
+        "call": stat.callable,
+        "watch": stat.watchable,
+        "remove": stat.removable,
+    }
+    return [verb for verb, may in can.items() if may]
+
+
 def _verbs(stat: Stat) -> str:
-    verbs = [
-        verb
-        for verb, can in (
-            ("read", stat.readable),
-            ("write", stat.writable),
-            ("call", stat.callable),
-            ("watch", stat.watchable),
-        )
-        if can
-    ]
+    verbs = verbs_of(stat)
     return f" ({', '.join(verbs)})" if verbs else ""
 
 
@@ -173,57 +240,146 @@ class Tree:
 
     async def stat(self, path: Path, session: Session) -> Stat:
         """See `FileService`."""
-        return _stat(path[-1] if path else "", await self._node(path, session))
+        return _stat(path[-1] if path else "", await self._present(path, session))
 
-    async def list(self, path: Path, session: Session) -> list[Stat]:
-        """See `FileService`."""
+    async def _present(self, path: Path, session: Session) -> Node:
         node = await self._node(path, session)
+        if isinstance(node, File) and node.absent:
+            raise NoSuchFile
+        return node
+
+    async def list(self, path: Path, session: Session) -> AsyncIterator[Stat]:
+        """See `FileService`. Fixed entries come first, then those that are found by name, in their own order."""
+        node = await self._present(path, session)
         if isinstance(node, File):
             raise NotDirectory
-        entries = [_stat(README, _readme_file(node))]
-        entries += [_stat(name, child) for name, child in node.files.items()]
-        if node.names is not None:
+        yield _stat(README, _readme_file(node))
+        for name, child in node.files.items():
+            yield _stat(name, child)
+        if node.entries is not None:
+            async for stat in node.entries(session):
+                yield stat
+        elif node.names is not None:
             found = node.found_are_folders
-            entries += [Stat(name, found, readable=not found) for name in await node.names(session)]
-        return entries
+            for name in await node.names(session):
+                yield Stat(name, found, readable=not found)
 
-    async def read(self, path: Path, session: Session) -> bytes:
+    async def read(self, path: Path, session: Session, *, plain: bool = False) -> Content:
         """See `FileService`."""
-        node = await self._node(path, session)
+        node = await self._present(path, session)
+        if plain and isinstance(node, File) and (node.stream or _only_watched(node)):
+            raise IsStream
         if node.read is not None:
             return await node.read(session)
         if isinstance(node, Folder):
             raise IsDirectory
+        if node.pieces is not None:
+            return node.pieces(session)
         raise Unsupported("This file cannot be read.")
 
-    async def write(self, path: Path, body: bytes, session: Session) -> None:
+    async def write(self, path: Path, body: Content, session: Session) -> None:
         """See `FileService`."""
         node = await self._node(path, session)
         if isinstance(node, Folder):
             raise IsDirectory
+        if node.store is not None:
+            await node.store(once(body) if isinstance(body, bytes) else body, session)
+            return
         if node.write is None:
             raise Unsupported("This file cannot be written.")
-        _bounded(body, node.max_bytes)
-        await node.write(body, session)
+        await node.write(await whole(body, node.max_bytes), session)
 
     async def call(self, path: Path, body: bytes, session: Session) -> bytes:
         """See `FileService`."""
-        node = await self._node(path, session)
+        node = await self._present(path, session)
         if node.call is None:
             raise Unsupported("This file cannot be called.")
         _bounded(body, node.max_bytes)
         return await node.call(body, session)
 
-    async def watch(self, path: Path, session: Session, after: int | None) -> AsyncIterator[Record]:
+    def watch(self, path: Path, session: Session, after: int | None) -> AsyncIterator[Record]:
         """See `FileService`."""
-        node = await self._node(path, session)
-        if isinstance(node, Folder) or node.watch is None:
-            raise Unsupported("This file cannot be watched.")
-        async for record in node.watch(session, after):
-            yield record
+
+        async def begin() -> AsyncIterator[Record]:
+            node = await self._present(path, session)
+            if isinstance(node, Folder) or node.watch is None:
+                raise Unsupported("This file cannot be watched.")
+            return node.watch(session, after)
+
+        return Later(begin)
+
+    async def remove(self, path: Path, session: Session) -> None:
+        """See `FileService`."""
+        node = await self._present(path, session)
+        if node.remove is None:
+            raise Unsupported("This cannot be removed.")
+        await node.remove(session)
+
+    async def rename(self, path: Path, to: Path, session: Session) -> None:
+        """See `FileService`."""
+        await self._present(path, session)
+        parent = await self._node(path[:-1], session) if path else None
+        if not isinstance(parent, Folder) or parent.rename is None or not to:
+            raise Unsupported("This cannot be renamed.")
+        await parent.rename(path[-1], to, session)
+
+    async def mkdir(self, path: Path, session: Session) -> None:
+        """See `FileService`."""
+        parent = await self._node(path[:-1], session) if path else None
+        if isinstance(parent, File):
+            raise NotDirectory
+        if await self._is_there(path, session):
+            raise FileExists
+        if parent is None or parent.make is None:
+            raise Unsupported("No directory can be made here.")
+        await parent.make(path[-1], session)
+
+    async def _is_there(self, path: Path, session: Session) -> bool:
+        try:
+            await self._present(path, session)
+        except NoSuchFile:
+            return False
+        return True
 
 
-def _bounded(body: bytes, most: int) -> None:
+async def once(body: bytes) -> Pieces:
+    """A whole body as pieces."""
+    yield body
+
+
+async def whole(body: Content, most: int) -> bytes:
+    """A body in one, at most `most` bytes.
+
+    Raises:
+        BodyTooLarge: it is longer; the rest was not taken.
+    """
+    if isinstance(body, bytes):
+        _bounded(body, most)
+        return body
+    gathered = bytearray()
+    async for piece in body:
+        gathered += piece
+        _bounded(gathered, most)
+    return bytes(gathered)
+
+
+async def short(body: Pieces) -> Content:
+    """A body in one if it is short, else in pieces as before."""
+    gathered = bytearray()
+    async for piece in body:
+        gathered += piece
+        if len(gathered) > SMALL_BODY:
+            return _joined(bytes(gathered), body)
+    return bytes(gathered)
+
+
+async def _joined(first: bytes, rest: Pieces) -> Pieces:
+    yield first
+    async for piece in rest:
+        yield piece
+
+
+def _bounded(body: bytes | bytearray, most: int) -> None:
     if len(body) > most:
         raise BodyTooLarge(f"The body is longer than {most} bytes.")
 

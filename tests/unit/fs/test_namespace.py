@@ -8,6 +8,7 @@ from fs.namespace import Access, Mount, Namespace, Verb, allowed
 from fs.protocol import Record
 from fs.session import Role, Session
 from fs.tree import File, Folder, Tree
+from tests.shelf_part import Keep
 
 AGENT = Session("agent:a", Role.AGENT)
 OPERATOR = Session("operator", Role.OPERATOR)
@@ -195,3 +196,72 @@ def test_nothing_is_public() -> None:
     for access in Access:
         mount = Mount("/a", service(), access)
         assert not any(allowed(mount, verb, ("file",), Role.PUBLIC) for verb in Verb)
+
+
+def union(first: Access = Access.READ, second: Access = Access.WRITE) -> tuple[Keep, Keep, Namespace]:
+    top, low = Keep(), Keep()
+    top.files |= {("same",): b"top", ("one",): b"1", ("dir",): None, ("dir", "t"): b"t"}
+    low.files |= {("same",): b"low", ("two",): b"2", ("dir",): None, ("dir", "l"): b"l"}
+    mounts = [Mount("/top", top, first), Mount("/low", low, second)]
+    return top, low, Namespace(mounts, {"/tools": ("/top", "/low")})
+
+
+async def test_in_a_union_the_first_tree_with_a_name_answers_and_a_listing_shows_all() -> None:
+    _, _, space = union()
+    assert [stat.name for stat in await space.list("/tools", AGENT)] == ["dir", "one", "same", "two"]
+    assert [stat.name for stat in await space.list("/tools/dir", AGENT)] == ["l", "t"]
+    assert await space.read("/tools/same", AGENT) == b"top"
+    assert await space.read("/tools/two", AGENT) == b"2"
+    with pytest.raises(NoSuchFile):
+        await space.read("/tools/three", AGENT)
+    table = orjson.loads(await space.read("/mounts", AGENT))
+    assert {"path": "/tools", "bind": "/top /low"} in table
+
+
+async def test_what_is_new_in_a_union_goes_into_the_first_tree_that_may_be_written() -> None:
+    top, low, space = union()
+    await space.write("/tools/new", b"x", AGENT)
+    await space.mkdir("/tools/made", AGENT)
+    await space.rename("/tools/two", "/tools/three", AGENT)
+    assert low.files["new",] == b"x"
+    assert low.files["made",] is None
+    assert low.files["three",] == b"2"
+    with pytest.raises(AccessDenied):  # it is there, in a tree that is read-only: nothing is put over it
+        await space.write("/tools/same", b"x", AGENT)
+    with pytest.raises(AccessDenied):
+        await space.remove("/tools/one", AGENT)
+    await space.write("/tools/same", b"operator's", OPERATOR)
+    assert (top.files["same",], low.files["same",]) == (b"operator's", b"low")
+
+
+async def test_a_tree_of_a_union_that_a_caller_must_not_see_is_not_there_for_it() -> None:
+    _, _, space = union(first=Access.ADMIN)
+    assert await space.read("/tools/same", AGENT) == b"low"
+    assert [stat.name for stat in await space.list("/tools", AGENT)] == ["dir", "same", "two"]
+    with pytest.raises(NoSuchFile):
+        await space.read("/tools/one", AGENT)
+    assert await space.read("/tools/same", OPERATOR) == b"top"
+    with pytest.raises(AccessDenied):
+        await space.read("/tools/same", PUBLIC)
+
+
+async def test_a_public_mount_can_be_looked_at_by_everybody_and_by_nobody_else_changed() -> None:
+    keep = Keep()
+    keep.files["f",] = b"x"
+    space = Namespace([Mount("/hud", keep, Access.READ, public=True)], {"/door": "/hud"})
+    assert await space.read("/hud/f", PUBLIC) == b"x"
+    assert await space.read("/door/f", PUBLIC) == b"x"
+    for doing in (
+        space.write("/hud/f", b"", PUBLIC),
+        space.call("/hud/f", b"", PUBLIC),
+        space.remove("/hud/f", PUBLIC),
+        space.mkdir("/hud/g", PUBLIC),
+        space.rename("/hud/f", "/hud/g", PUBLIC),
+        space.list("/", PUBLIC),
+        space.read("/mounts", PUBLIC),
+    ):
+        with pytest.raises(AccessDenied):
+            await doing
+    closed = Namespace([Mount("/hud", keep, Access.DISABLED, public=True)])
+    with pytest.raises(AccessDenied):
+        await closed.read("/hud/f", PUBLIC)
