@@ -1,47 +1,53 @@
-"""The control plane: GET reads or lists, HEAD tells what a file is, PUT replaces, POST calls, `?watch=1` streams.
+"""The control plane: the listener, who asks, and which files are meant; `node.http.file` does the rest.
 
-GET  /                        the node's own relay, if it shares this port
-GET  /healthz                 the process answers
-GET  /readyz                  the node works, or why not
-GET  /metrics                 numbers for Prometheus; the operator's token as the bearer token
-POST /hooks/<id>              a webhook of an agent, with the hook's own secret
-GET  /agents                  the agents
-ANY  /agents/<name>/<path>    a file of an agent; the name `node` is the operator's own tree
-ANY  /agents/<name>/turn      the turn of an agent that lives outside, with its token
+GET    /                        the node's own relay, if it shares this port
+GET    /healthz                 the process answers
+GET    /readyz                  the node works, or why not
+GET    /metrics                 numbers for Prometheus; the operator's token as the bearer token
+GET    /openapi.json            what can be asked, as OpenAPI
+POST   /hooks/<id>              a webhook of an agent, with the hook's own secret
+GET    /agents                  the agents
+POST   /agents                  make an agent, as /agents/node/agents/new
+DELETE /agents/<name>           delete one, as /agents/node/agents/<name>/delete
+ANY    /agents/<name>/<path>    a file of an agent; the name `node` is the operator's own tree
+ANY    /agents/<name>/turn      the turn of an agent that lives outside, with its token
 """
 
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
 
 from core.error import NotFound, VendoError
 from core.unit import UnitOfWork
-from fs.error import IsDirectory, Unsupported
+from fs.error import AccessDenied
 from fs.namespace import Namespace
 from fs.path import decode, parts
-from fs.session import Session
-from node.http.answer import body_answer, json_answer, wants_text
+from fs.session import Role, Session
+from node.http.access import Door
+from node.http.answer import json_answer
+from node.http.bind import Listener
 from node.http.elsewhere import SHELF, Elsewhere
-from node.http.error import MethodNotAllowed, NoSuchRoute, OtherAgent, TooManyStreams
-from node.http.guard import HEADERS, Internal, check_host, check_token, problem, read_body
+from node.http.error import MethodNotAllowed, NoSuchRoute, OtherAgent, Unauthorized
+from node.http.file import KEY_HEADER, FileDoor, Target
+from node.http.guard import HEADERS, Internal, problem
 from node.http.hook import PREFIX, HookDoor
+from node.http.listing import answer_entries, entry_line, form_of, json_list
 from node.http.metric import CONTENT_TYPE
-from node.http.stream import cursor, serve_stream
-from node.http.token import Tokens
+from node.http.token import Grant, Tokens
 from node.http.turn import Turning, serve_turn, turn_of
+from node.http.wire import Server
 
 log = logging.getLogger(__name__)
 
-MAX_STREAMS = 512
 IDLE_S = 20.0
-KEY_HEADER = "Idempotency-Key"
+LINGER_S = 2.0  # the rest of a body that was refused is let come, so that its sender reads why
 OPERATORS_TREE = "node"
-OWN_STATUS = ("agents", OPERATORS_TREE, "status")  # each process tells of itself
-_WATCH = ("1", "true", "yes")
+OWN = (("agents", OPERATORS_TREE, "status"), ("agents", OPERATORS_TREE, "tokens"))  # each process has its own
+CHANGES = ("PUT", "POST", "DELETE", "MOVE", "MKCOL")
 
 Check = Callable[[], Awaitable[str | None]]
 
@@ -63,6 +69,9 @@ class ControlPlane:
         hooks: takes webhooks.
         visit: has an agent's files held ready, also of one that hibernates.
         elsewhere: where several processes share the database: who is not the steward hands requests to it.
+        describe: makes `/openapi.json`.
+        door: decides who asks; without it only `tokens` counts.
+        beside: further addresses to listen at; `url` is the one on loopback.
 
     Raises:
         ValueError: the host is not a loopback address.
@@ -71,7 +80,7 @@ class ControlPlane:
     def __init__(
         self,
         namespaces: Callable[[str], Namespace],
-        agents: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]],
+        agents: Callable[[], AsyncIterator[Mapping[str, Any]]],
         tokens: Tokens,
         unit: UnitOfWork,
         *,
@@ -84,16 +93,21 @@ class ControlPlane:
         hooks: HookDoor | None = None,
         visit: Callable[[str], Awaitable[object]] | None = None,
         elsewhere: Elsewhere | None = None,
+        describe: Callable[[], bytes] | None = None,
+        door: Door | None = None,
+        beside: Sequence[Listener] = (),
     ) -> None:
         if host not in ("127.0.0.1", "::1"):
             raise ValueError("the control plane listens on loopback only")
-        self._namespaces, self._agents, self._tokens, self._unit = namespaces, agents, tokens, unit
+        self._namespaces, self._agents, self._unit = namespaces, agents, unit
         self._host, self._wanted_port, self._port = host, port, 0
         self._checks, self._metrics, self._front = checks or {}, metrics, front
         self._turns, self._hooks, self._elsewhere = turns, hooks, elsewhere
         self._visit = visit
+        self._describe = describe
         self._stop = asyncio.Event()
-        self._streams = 0
+        self._files = FileDoor(self._stop)
+        self._door, self._beside = door if door is not None else Door(tokens), beside
 
     @property
     def url(self) -> str:
@@ -109,13 +123,17 @@ class ControlPlane:
         """
         # no router: it decodes paths on its own, and there is one strict decoding here (fs.path)
         # `keepalive_timeout` also ends connections that never finish a request; what is compressed stays so
-        server = web.Server(self._handle, access_log=None, keepalive_timeout=IDLE_S, auto_decompress=False)
+        server = Server(
+            self._handle, access_log=None, keepalive_timeout=IDLE_S, lingering_time=LINGER_S, auto_decompress=False
+        )
         runner = web.ServerRunner(server, shutdown_timeout=5.0)
         await runner.setup()
         try:
             site = web.TCPSite(runner, self._host, self._wanted_port)
             await site.start()
             self._port = int(runner.addresses[0][1])
+            for one in self._beside:
+                await web.TCPSite(runner, one.host, one.port, ssl_context=one.tls).start()
             ready.set()
             await stop.wait()
         finally:
@@ -126,14 +144,14 @@ class ControlPlane:
         """Every request; the only guard of this edge."""
         key = request.headers.get(KEY_HEADER) or secrets.token_hex(16)
         try:
-            check_host(request, self._port)
+            self._door.check(request, self._port)
             return await self._route(request, key)
         except VendoError as error:
             answer = problem(error)
         except Exception:  # the HTTP edge: the log has the fault, the caller a stable code
             log.exception("a request failed", extra={"action": "http_failed", "method": request.method})
             answer = problem(Internal())
-        if request.method in ("PUT", "POST"):
+        if request.method in CHANGES:
             answer.headers[KEY_HEADER] = key  # whoever asks again needs it
         return answer
 
@@ -143,6 +161,8 @@ class ControlPlane:
             return json_answer({"status": "ok"})
         if raw == "/readyz":
             return await self._ready()
+        if raw == "/openapi.json" and request.method == "GET" and self._describe is not None:
+            return web.Response(body=self._describe(), content_type="application/json", headers=HEADERS)
         if raw == "/" and request.method == "GET" and self._front is not None:
             return await self._front(request)
         if self._hooks is not None and raw.startswith(PREFIX):
@@ -152,28 +172,83 @@ class ControlPlane:
         asked = self._elsewhere.asked(request) if self._elsewhere is not None else None
         if self._elsewhere is not None and asked is not None and raw.startswith(SHELF):
             return await self._elsewhere.file(raw)
-        grant = asked.grant if asked is not None else check_token(request, self._tokens)
+        grant = asked.grant if asked is not None else await self._door.grant(request)
         path = decode(raw)
         names = parts(path)
         if names == ("metrics",) and request.method == "GET" and grant.reaches(OPERATORS_TREE):
             return web.Response(body=self._metrics().encode(), headers={**HEADERS, "Content-Type": CONTENT_TYPE})
-        if self._elsewhere is not None and names != OWN_STATUS and not self._elsewhere.is_here(asked):
+        if self._elsewhere is not None and names[:3] not in OWN and not self._elsewhere.is_here(asked):
             return await self._elsewhere.hand_over(request, grant, key, self._stop)
-        if names == ("agents",) and request.method == "GET":
-            agents = await self._agents()
-            return json_answer([agent for agent in agents if grant.reaches(str(agent["name"]))])
         if len(names) < 2 or names[0] != "agents":
-            raise NoSuchRoute
-        if not grant.reaches(names[1]):
-            raise OtherAgent
-        if self._visit is not None and names[1] != OPERATORS_TREE:
-            await self._visit(names[1])
-        try:
-            namespace = self._namespaces(names[1])
-        except KeyError as error:
-            raise NotFound("There is no agent with this name.") from error
+            return await self._agents_answer(request, names, grant, key)
+        if names[2:] == () and request.method == "DELETE":
+            return await self._operators(request, grant, key, "POST", f"/agents/{names[1]}/delete")
         session = Session(grant.caller, grant.role, key, unit=self._unit)
-        return await self._file(request, namespace, "/" + "/".join(names[2:]), session, raw.endswith("/"))
+        path = "/" + "/".join(names[2:])
+        namespace = await self._namespace(names[1], grant)
+        try:
+            return await self._files.answer(request, Target(names[1], namespace, path, session, raw.endswith("/")))
+        except (AccessDenied, NotFound) as error:
+            if grant.role < Role.AGENT:  # whoever shows nothing is told nothing, not even what there is
+                raise Unauthorized from error
+            raise
+
+    async def _namespace(self, name: str, grant: Grant) -> Namespace:
+        """The files of an agent, held ready.
+
+        Raises:
+            OtherAgent: they are not open to this caller.
+            NotFound: there is no such agent.
+        """
+        is_public = grant.role < Role.AGENT
+        if not is_public and not grant.reaches(name):
+            raise OtherAgent
+        try:
+            if self._visit is not None and name != OPERATORS_TREE:
+                await self._visit(name)
+            return self._namespaces(name)
+        except (KeyError, NotFound) as error:
+            if is_public:
+                raise Unauthorized from error
+            raise NotFound("There is no agent with this name.") from error
+
+    async def _agents_answer(
+        self, request: web.BaseRequest, names: Sequence[str], grant: Grant, key: str
+    ) -> web.StreamResponse:
+        """`/agents` itself.
+
+        Raises:
+            NoSuchRoute: it is something else, or asked in another way.
+        """
+        if grant.role < Role.AGENT:
+            raise Unauthorized
+        if tuple(names) != ("agents",):
+            raise NoSuchRoute
+        match request.method:
+            case "GET":
+                form = form_of(request, dict, entry_line)
+                return await answer_entries(
+                    request, self._reached(grant), form, lambda row: str(row["name"]), json_list(request)
+                )
+            case "POST":
+                return await self._operators(request, grant, key, "POST", "/agents/new")
+            case _:
+                raise MethodNotAllowed
+
+    async def _reached(self, grant: Grant) -> AsyncIterator[Mapping[str, Any]]:
+        async for agent in self._agents():
+            if grant.reaches(str(agent["name"])):
+                yield agent
+
+    async def _operators(
+        self, request: web.BaseRequest, grant: Grant, key: str, method: str, path: str
+    ) -> web.StreamResponse:
+        """What a short address means in the operator's tree."""
+        if grant.role < Role.AGENT:
+            raise Unauthorized
+        namespace = await self._namespace(OPERATORS_TREE, grant)
+        session = Session(grant.caller, grant.role, key, unit=self._unit)
+        return await self._files.answer(request, Target(OPERATORS_TREE, namespace, path, session), method)
 
     async def _ready(self) -> web.Response:
         reasons = {}
@@ -185,66 +260,3 @@ class ControlPlane:
             if reason is not None:
                 reasons[name] = reason
         return json_answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
-
-    async def _file(
-        self, request: web.BaseRequest, namespace: Namespace, path: str, session: Session, listing: bool
-    ) -> web.StreamResponse:
-        match request.method:
-            case "GET" if _watches(request):
-                return await self._watch(request, namespace, path, session)
-            case "GET":
-                return await _get(request, namespace, path, session, listing)
-            case "HEAD":
-                return _head((await namespace.stat(path, session)).to_dict())
-            case "PUT":
-                await namespace.write(path, await read_body(request), session)
-                return web.Response(status=204, headers={**HEADERS, KEY_HEADER: session.key or ""})
-            case "POST":
-                answer = await namespace.call(path, await read_body(request), session)
-                return body_answer(request, answer, {KEY_HEADER: session.key or ""})
-            case _:
-                raise MethodNotAllowed
-
-    async def _watch(
-        self, request: web.BaseRequest, namespace: Namespace, path: str, session: Session
-    ) -> web.StreamResponse:
-        after = cursor(request)
-        if not (await namespace.stat(path, session)).watchable:
-            raise Unsupported("This file cannot be watched.")
-        if self._streams >= MAX_STREAMS:
-            raise TooManyStreams
-        self._streams += 1
-        try:
-            return await serve_stream(request, namespace.watch(path, session, after), self._stop)
-        finally:
-            self._streams -= 1
-
-
-def _watches(request: web.BaseRequest) -> bool:
-    asked = request.query.get("watch")
-    if asked is not None:
-        return asked.lower() in _WATCH
-    return "text/event-stream" in request.headers.get("Accept", "")
-
-
-async def _get(
-    request: web.BaseRequest, namespace: Namespace, path: str, session: Session, listing: bool
-) -> web.StreamResponse:
-    if not listing:
-        try:
-            return body_answer(request, await namespace.read(path, session))
-        except IsDirectory:
-            pass
-    entries = await namespace.list(path, session)
-    if wants_text(request):
-        text = "".join(f"{entry.name}/\n" if entry.is_dir else f"{entry.name}\n" for entry in entries)
-        return web.Response(text=text, headers=HEADERS)
-    return json_answer([entry.to_dict() for entry in entries])
-
-
-def _head(stat: Mapping[str, str | int | bool]) -> web.Response:
-    verbs = ["HEAD", "GET"] if stat["is_dir"] or stat["readable"] or stat["watchable"] else ["HEAD"]
-    verbs += ["PUT"] if stat["writable"] else []
-    verbs += ["POST"] if stat["callable"] else []
-    kind = "directory" if stat["is_dir"] else "stream" if stat["watchable"] else "file"
-    return web.Response(headers={**HEADERS, "Allow": ", ".join(verbs), "X-File-Type": kind})

@@ -18,12 +18,12 @@ from yarl import URL
 from fs.session import Role
 from node.error import NoSteward
 from node.http.guard import HEADERS, read_body
-from node.http.token import Grant, bearer_of
+from node.http.token import OPERATOR, Grant, bearer_of
 
 FOR, KEY_HEADER = "X-Vendo-For", "Idempotency-Key"  # for whom a member asks
 SHELF = "/members/files/"
-_IN = ("Accept", "Content-Type", "Last-Event-ID")
-_OUT = ("Content-Type", "Allow", "X-File-Type", "WWW-Authenticate", "Retry-After", KEY_HEADER)
+_IN = ("Accept", "Content-Type", "Destination", "Last-Event-ID")
+_OUT = ("Content-Type", "Allow", "X-File-Type", "X-File-Watch", "WWW-Authenticate", "Retry-After", KEY_HEADER)
 _CONNECT_S, _ASK_S, _LOOK_S = 3.0, 5.0, 1.0
 _LONGEST = 64 << 20
 
@@ -80,7 +80,8 @@ class Elsewhere:
         if token is None or not hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self._token.encode()):
             return None
         caller = request.headers.get(FOR, "")
-        return Asked(Grant(caller, Role.AGENT if caller.startswith("agent:") else Role.OPERATOR))
+        role = Role.OPERATOR if caller == OPERATOR else Role.AGENT if caller.startswith("agent:") else Role.PUBLIC
+        return Asked(Grant(caller, role))
 
     async def file(self, path: str) -> web.Response:
         """Answer a member that looks for a file of an agent."""
@@ -137,7 +138,7 @@ class Elsewhere:
             )
         headers = {name: request.headers[name] for name in _IN if name in request.headers}
         headers |= {"Authorization": f"Bearer {self._token}", FOR: grant.caller, KEY_HEADER: key}
-        body = await read_body(request) if request.method in ("PUT", "POST") else None
+        body = await read_body(request) if request.method not in ("GET", "HEAD") else None
         url = URL(about["url"] + request.raw_path, encoded=True)
         timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_S)
         try:

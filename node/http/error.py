@@ -2,9 +2,12 @@
 
 VendoError
 ├── Unauthorized      http.unauthorized       401
+├── RateLimited       http.rate_limited       429
 ├── WrongHost         http.wrong_host         421  not addressed to this listener: a browser was led here
 ├── ForeignOrigin     http.foreign_origin     403  a web page of someone else asks
 ├── OtherAgent        http.other_agent        403  an agent's token for another agent's files
+├── HoldsMoney        http.holds_money        403  of a start without tokens
+├── TokensDamaged     http.tokens_damaged     500
 ├── NoSuchRoute       http.no_such_route      404
 ├── MethodNotAllowed  http.method             405
 ├── BadRequest        http.bad_request        400
@@ -19,11 +22,19 @@ from core.error import InvalidInput, NotFound, Refused, Unavailable, VendoError
 
 
 class Unauthorized(Refused):
-    """This needs a valid bearer token."""
+    """This needs a valid bearer token, or a valid signature of a key that is known here."""
 
     code = "http.unauthorized"
     status = 401
-    remedy = "Send `Authorization: Bearer` with the token from the node's home directory."
+    remedy = "Send `Authorization: Bearer` with the token from the node's home directory: curl -H @HOME/curl-auth."
+
+
+class RateLimited(VendoError):
+    """This caller asks more often than it may."""
+
+    code = "http.rate_limited"
+    status = 429
+    remedy = "Wait for as many seconds as Retry-After says, then send it again."
 
 
 class WrongHost(Refused):
@@ -31,7 +42,7 @@ class WrongHost(Refused):
 
     code = "http.wrong_host"
     status = 421
-    remedy = "Use the address that `vendo up` printed."
+    remedy = "Use the address that `vendo up` printed, or one of [http] names."
 
 
 class ForeignOrigin(Refused):
@@ -46,6 +57,20 @@ class OtherAgent(Refused):
     code = "http.other_agent"
 
 
+class HoldsMoney(Refused):
+    """The node holds money, so its control plane is not opened to everybody on this machine."""
+
+    code = "http.holds_money"
+    remedy = "Start it without --insecure-loopback; callers then need a header: curl -H @HOME/curl-auth."
+
+
+class TokensDamaged(VendoError):
+    """The file of the tokens that were given out cannot be used; none of them is accepted."""
+
+    code = "http.tokens_damaged"
+    remedy = "Put tokens.json in the home in order (0600), or remove it and make the tokens again: vendo token new."
+
+
 class NoSuchRoute(NotFound):
     """There is nothing at this address."""
 
@@ -54,7 +79,7 @@ class NoSuchRoute(NotFound):
 
 
 class MethodNotAllowed(VendoError):
-    """Files take GET, HEAD, PUT and POST."""
+    """Files take GET, HEAD, PUT, POST, DELETE, MOVE and MKCOL."""
 
     code = "http.method"
     status = 405

@@ -4,20 +4,22 @@ A web page in the owner's browser can reach a loopback listener. It cannot guess
 127.0.0.1 fails the Host check, and a page of any other origin fails the Origin check, before the token is looked at.
 """
 
+import asyncio
 import logging
+from collections.abc import AsyncIterator
 
 import orjson
 from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 
 from core.error import VendoError
-from node.http.error import BadRequest, Encoded, ForeignOrigin, RequestTooLarge, Unauthorized, WrongHost
-from node.http.token import Grant, Tokens
+from node.http.error import BadRequest, Encoded, RequestTooLarge, TooSlow
 
 log = logging.getLogger(__name__)
 
 MAX_BODY = 1 << 20
-_NAMES = ("127.0.0.1", "localhost", "[::1]")
+_PIECE_S = 30.0
+_TAKEN = web.RequestKey("taken", bytes)  # a request's whole body, once somebody had to read it before the file did
 HEADERS = {"Server": "vendo", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -29,35 +31,6 @@ class Internal(VendoError):
     remedy = "Try again; if it goes on, look at the node's log."
 
 
-def check_host(request: web.BaseRequest, port: int) -> None:
-    """Whether the request is meant for this listener and does not come from a foreign web page.
-
-    Raises:
-        WrongHost: the Host header is not a loopback name with our port.
-        ForeignOrigin: there is an Origin header that is not our own.
-    """
-    host = request.headers.getall("Host", [])
-    hosts = {f"{name}:{port}" for name in _NAMES}
-    if len(host) != 1 or host[0].lower() not in hosts:
-        raise WrongHost
-    origins = request.headers.getall("Origin", [])
-    if any(origin.lower() != f"http://{host[0].lower()}" for origin in origins):
-        raise ForeignOrigin
-
-
-def check_token(request: web.BaseRequest, tokens: Tokens) -> Grant:
-    """Who asks.
-
-    Raises:
-        Unauthorized: no token, more than one, or one that is not known.
-    """
-    headers = request.headers.getall("Authorization", [])
-    grant = tokens.find(headers[0]) if len(headers) == 1 else None
-    if grant is None:
-        raise Unauthorized
-    return grant
-
-
 async def read_body(request: web.BaseRequest, most: int = MAX_BODY) -> bytes:
     """The whole body, at most `most` bytes (1 MiB).
 
@@ -66,19 +39,55 @@ async def read_body(request: web.BaseRequest, most: int = MAX_BODY) -> bytes:
         Encoded: it is compressed.
         BadRequest: it is not what its head says, or whoever sent it is gone.
     """
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise Encoded
-    if (request.content_length or 0) > most:
-        raise RequestTooLarge(f"A body has at most {most} bytes.")
     body = bytearray()
+    async for piece in body_pieces(request, most):
+        body += piece
+    return bytes(body)
+
+
+async def body_pieces(request: web.BaseRequest, most: int | None = MAX_BODY) -> AsyncIterator[bytes]:
+    """The body in pieces as they come; `most` None: however long it is. Ends in an error if it is not whole.
+
+    Raises:
+        RequestTooLarge, Encoded, BadRequest: as `read_body`, before the first piece or after any.
+        TooSlow: 30 s went by between two pieces.
+    """
+    taken: bytes | None = request.get(_TAKEN)
+    if taken is None and request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Encoded
+    size = (request.content_length or 0) if taken is None else len(taken)
+    if most is not None and size > most:
+        raise RequestTooLarge(f"A body has at most {most} bytes.")
+    if taken is not None:
+        yield taken
+        return
+    size = 0
+    while piece := await _piece(request):
+        size += len(piece)
+        if most is not None and size > most:
+            raise RequestTooLarge(f"A body has at most {most} bytes.")
+        yield piece
+
+
+async def _piece(request: web.BaseRequest) -> bytes:
+    """What has come of the body since the last piece; nothing at its end."""
     try:
-        async for chunk in request.content.iter_any():
-            body += chunk
-            if len(body) > most:
-                raise RequestTooLarge(f"A body has at most {most} bytes.")
+        async with asyncio.timeout(_PIECE_S):
+            return await request.content.readany()
+    except TimeoutError as error:
+        raise TooSlow from error
     except (ConnectionError, RequestPayloadError) as error:
         raise BadRequest("The request's body ended early, or is not as its headers say.") from error
-    return bytes(body)
+
+
+async def take_body(request: web.BaseRequest) -> bytes:
+    """Read the whole body (1 MiB at most) before anybody else does; `read_body` and `body_pieces` give it once more.
+
+    Raises:
+        RequestTooLarge, Encoded, BadRequest: as `read_body`.
+    """
+    body = request[_TAKEN] = await read_body(request)
+    return body
 
 
 def problem(error: VendoError) -> web.Response:
@@ -95,6 +104,8 @@ def problem(error: VendoError) -> web.Response:
     headers = dict(HEADERS)
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if (seconds := error.context.get("retry_after_s")) is not None:
+        headers["Retry-After"] = str(seconds)
     return web.Response(
         status=error.status, body=orjson.dumps(body), content_type="application/problem+json", headers=headers
     )

@@ -1,18 +1,37 @@
-"""Server-sent events: a stream file over HTTP, with ids to go on from, keep-alives and an end."""
+"""Server-sent events (WHATWG HTML §9.2): what a record, a pause and an end look like, and where a client goes on."""
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator
+import re
+from dataclasses import dataclass
+from enum import StrEnum
 
+import orjson
 from aiohttp import web
 
 from fs.protocol import Record
 from node.http.error import BadRequest
-from node.http.guard import HEADERS
 
-KEEP_ALIVE_S = 15.0
-_STALLED_S = 30.0
+KEEP_ALIVE = b": keep-alive\n\n"
+RETRY = b"retry: 1000\n\n"
 _MAX_CURSOR = 1 << 63
+_LINE = re.compile(r"\r\n|\r|\n")  # and no other: what Python takes for a line's end may stand within JSON
+
+
+class Reason(StrEnum):
+    """Why a stream ended."""
+
+    COMPLETE = "complete"  # there is no more
+    SHUTDOWN = "shutdown"  # the node stops; go on from the last id when it is back
+    TOO_SLOW = "too_slow"  # the reader did not keep up; go on from the last id
+    ERROR = "error"  # what it is read from failed; `code` says how
+    GONE = "gone"  # the reader has left: nobody is told
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a stream: the reason, and the error's code if there is one."""
+
+    reason: Reason
+    code: str = ""
 
 
 def cursor(request: web.BaseRequest) -> int | None:
@@ -30,69 +49,14 @@ def cursor(request: web.BaseRequest) -> int | None:
 
 
 def frame(record: Record) -> bytes:
-    """One record as one event; text of several lines is several `data` lines."""
-    name = "".join(char for char in record.type if char.isprintable()) or "message"
-    lines = record.data.decode("utf-8", "replace").splitlines() or [""]
-    data = "".join(f"data: {line}\n" for line in lines)
-    return f"id: {record.id}\nevent: {name}\n{data}\n".encode()
+    """One record as one event; data of several lines is several `data` lines."""
+    name = record.type if record.type.isprintable() else "".join(filter(str.isprintable, record.type))
+    text = record.data.decode("utf-8", "replace")
+    data = "".join(f"data: {line}\n" for line in _LINE.split(text)) if _LINE.search(text) else f"data: {text}\n"
+    return f"id: {record.id}\nevent: {name or 'message'}\n{data}\n".encode()
 
 
-async def serve_stream(
-    request: web.BaseRequest,
-    records: AsyncIterator[Record],
-    stop: asyncio.Event,
-    keep_alive_s: float = KEEP_ALIVE_S,
-) -> web.StreamResponse:
-    """Send records as they come until they end, the client leaves or stalls, or the node stops."""
-    response = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream; charset=utf-8"})
-    await response.prepare(request)
-    stopping = asyncio.create_task(stop.wait())
-    reason = "complete"
-    try:
-        await _write(response, b"retry: 1000\n\n")
-        async for chunk in _chunks(records, stopping, keep_alive_s):
-            await _write(response, chunk)
-        if stop.is_set():
-            reason = "shutdown"
-        await _write(response, f'event: end\ndata: {{"reason":"{reason}"}}\n\n'.encode())
-        await response.write_eof()
-    except (ConnectionResetError, TimeoutError):
-        if request.transport is not None:
-            request.transport.abort()
-    finally:
-        stopping.cancel()
-    return response
-
-
-async def _write(response: web.StreamResponse, chunk: bytes) -> None:
-    async with asyncio.timeout(_STALLED_S):
-        await response.write(chunk)
-
-
-async def _next(records: AsyncIterator[Record]) -> Record | None:
-    return await anext(records, None)
-
-
-async def _chunks(
-    records: AsyncIterator[Record], stopping: asyncio.Task[bool], keep_alive_s: float
-) -> AsyncIterator[bytes]:
-    """Frames, and a comment whenever nothing came for a while."""
-    pending: asyncio.Task[Record | None] | None = None
-    try:
-        while not stopping.done():
-            pending = pending or asyncio.create_task(_next(records))
-            await asyncio.wait({pending, stopping}, timeout=keep_alive_s, return_when=asyncio.FIRST_COMPLETED)
-            if pending.done():
-                record, pending = pending.result(), None
-                if record is None:
-                    return
-                yield frame(record)
-            elif not stopping.done():
-                yield b": keep-alive\n\n"
-    finally:
-        if pending is not None:
-            pending.cancel()
-            await asyncio.wait({pending})
-        if (close := getattr(records, "aclose", None)) is not None:
-            with contextlib.suppress(RuntimeError):
-                await close()
+def end_frame(end: End) -> bytes:
+    """The last event. It has no id, so that whoever goes on does so from the last record."""
+    said = {"reason": end.reason.value, **({"code": end.code} if end.code else {})}
+    return b"event: end\ndata: %b\n\n" % orjson.dumps(said)

@@ -62,7 +62,7 @@ async def serve_turn(request: web.BaseRequest, turn: Turn) -> web.StreamResponse
         raise NoSuchRoute
     if names[1] != turn.agent:
         raise OtherAgent
-    if request.method not in ("GET", "PUT", "POST"):
+    if request.method not in ("GET", "PUT", "POST", "DELETE"):
         raise MethodNotAllowed
     if "watch" in request.query:
         raise Unsupported("A turn sees the files as they are; nothing is watched in it.")

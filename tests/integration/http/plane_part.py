@@ -67,8 +67,9 @@ class Plane:
         ]
         self.control = ControlPlane(self.namespace, self.agents, Tokens(grants), self.unit, checks=self.checks)
 
-    async def agents(self) -> list[dict[str, Any]]:
-        return [{"name": "a"}, {"name": "b"}]
+    async def agents(self) -> AsyncIterator[dict[str, Any]]:
+        for name in ("b", "a"):
+            yield {"name": name}
 
     def namespace(self, name: str) -> Namespace:
         if name not in ("a", "b"):

@@ -2,11 +2,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import aiohttp
-import pytest
 
-from fs.protocol import Record
-from node.http import stream
-from tests.integration.http.plane_part import plane
+from node.http.hub import Hub
+from tests.integration.http.plane_part import AGENT_TOKEN, TOKEN, plane
 
 
 async def events(answer: aiohttp.ClientResponse) -> AsyncIterator[dict[str, str]]:
@@ -86,23 +84,51 @@ async def test_streams_end_when_the_node_stops() -> None:
         await asyncio.sleep(0.05)
         made.control._stop.set()
         assert (await reading)[0]["data"] == '{"reason":"shutdown"}'
-        assert made.control._streams <= 1
 
 
-async def test_a_client_that_leaves_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("node.http.control.serve_stream", _hurried)
+async def test_a_client_that_leaves_is_forgotten() -> None:
     async with plane() as (made, http):
+        made.control._files._hub = Hub(keep_alive_s=0.02, look_s=0.02)
         answer = await http.get("/agents/a/logs/trace?watch=1")
         assert (await take(answer, 1))[0] == {"comment": "keep-alive"}
-        assert made.control._streams == 1
+        assert made.control._files._hub.watchers == 1
         answer.close()
         async with asyncio.timeout(5):
-            while made.control._streams:
+            while made.control._files._hub.watchers:
                 await asyncio.sleep(0.01)
 
 
-async def _hurried(request, records: AsyncIterator[Record], stop: asyncio.Event):  # type: ignore[no-untyped-def]
-    return await stream.serve_stream(request, records, stop, keep_alive_s=0.02)
+async def test_many_who_watch_a_trace_share_one_reading_and_see_the_same() -> None:
+    async with plane() as (made, http):
+        for word in ("one", "two"):
+            await made.log(word)
+        past = {"Last-Event-ID": "0"}
+        answers = [await http.get("/agents/a/logs/trace?watch=1", headers=past if n % 2 else {}) for n in range(20)]
+        waiting = [asyncio.create_task(take(one, 4 if n % 2 else 2)) for n, one in enumerate(answers)]
+        await asyncio.sleep(0.2)
+        assert len(made.control._files._hub._shared) == 1
+        for word in ("three", "four"):
+            await made.log(word)
+        found = await asyncio.gather(*waiting)
+        assert {tuple(event["id"] for event in one[-2:]) for one in found} == {("3", "4")}
+        assert all([event["id"] for event in one] == ["1", "2", "3", "4"] for one in found[1::2])
+        for answer in answers:
+            answer.close()
+
+
+async def test_an_agent_and_the_operator_see_one_stream_each_as_themselves() -> None:
+    async with plane() as (made, http):
+        answers = [
+            await http.get("/agents/a/logs/trace?watch=1", headers={"Authorization": f"Bearer {token}"})
+            for token in (TOKEN, AGENT_TOKEN)
+        ]
+        waiting = [asyncio.create_task(take(answer, 1)) for answer in answers]
+        await asyncio.sleep(0.2)
+        assert {key[2] for key in made.control._files._hub._shared} == {"operator", "agent:a"}
+        await made.log("now")
+        assert all("now" in one[0]["data"] for one in await asyncio.gather(*waiting))
+        for answer in answers:
+            answer.close()
 
 
 async def test_what_cannot_be_watched_says_so_before_the_stream_begins() -> None:

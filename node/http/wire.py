@@ -1,0 +1,43 @@
+"""The server under the control plane: what is no HTTP is answered with a code, like everything else.
+
+aiohttp parses requests before anything of ours sees them; what it refuses (a broken header, two lengths, a line that is
+too long) it would answer in words of its own.
+"""
+
+from aiohttp import web
+
+from node.http.error import BadRequest
+from node.http.guard import Internal, problem
+
+_FAULT = 500
+
+
+class Server(web.Server):
+    """aiohttp's server, whose connections answer as the control plane does."""
+
+    def __call__(self) -> web.RequestHandler:
+        """A connection."""
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Connection(web.RequestHandler):
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what could not be parsed, and close the connection: nobody knows where the next request would begin.
+
+        Raises:
+            ConnectionError: a part of an answer was sent already.
+        """
+        if request.writer.output_size > 0:
+            raise ConnectionError("a part of the answer was sent already")
+        refused = "This is not a valid HTTP request, or its first line or a header is too long."
+        answer = problem(BadRequest(refused) if status < _FAULT else Internal())
+        answer.force_close()
+        return answer
