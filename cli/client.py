@@ -8,20 +8,25 @@ import http.client
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from cli.output import NodeRefusal, Problem
+from cli.wire import StreamRecord, objects, records
 from core.error import Unavailable
 
 # As node.home names them, and a test holds them equal: importing it would cost each command a second.
 CONTROL = "control.json"
 TOKEN = "token"  # noqa: S105 - the name of a file
 _TIMEOUT_S = 90.0
+_PIECE = 65_536
+_LISTING = "application/x-ndjson, application/json;q=0.9"
+_SAFE = ("GET", "HEAD")
+
+Body = bytes | Iterable[bytes]
 
 
 class NotRunning(Unavailable):
@@ -30,13 +35,12 @@ class NotRunning(Unavailable):
     code = "cli.not_running"
 
 
-@dataclass(frozen=True, slots=True)
-class StreamRecord:
-    """One record of a stream: its cursor, its type, its data."""
+class AnswerLost(Unavailable):
+    """The node's answer was lost: what was asked may have been done."""
 
-    id: str
-    type: str
-    data: str
+    code = "cli.answer_lost"
+    unchanged = ""
+    remedy = "Ask again with the same --key: nothing is done twice."
 
 
 def _read_control(home: Path) -> str:
@@ -61,16 +65,26 @@ def _read_control(home: Path) -> str:
 
 
 class Client:
-    """Talks to one running node as its operator."""
+    """Talks to one running node as its operator.
 
-    def __init__(self, home: Path, url: str, token: str) -> None:
+    Every method raises `NotRunning` if the node does not answer, `NodeRefusal` if it answers with an error, and those
+    with an effect `AnswerLost` if nobody knows whether it was done.
+
+    Args:
+        home: for the words of errors.
+        url: where the node listens.
+        token: the operator's.
+        timeout_s: how long one step of a request may take.
+    """
+
+    def __init__(self, home: Path, url: str, token: str, timeout_s: float = _TIMEOUT_S) -> None:
         self._home = home
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
-        self._token = token
+        self._token, self._timeout_s = token, timeout_s
 
     @classmethod
-    def open(cls, home: Path) -> "Client":
+    def open(cls, home: Path, timeout_s: float = _TIMEOUT_S) -> "Client":
         """The client for the node that runs in a home directory.
 
         Raises:
@@ -82,83 +96,152 @@ class Client:
         except OSError as error:
             remedy = f"Run: vendo doctor --home {home}"
             raise NotRunning(f"{home / TOKEN} cannot be read: {error.strerror}.", remedy=remedy) from error
-        return cls(home, url, token)
+        return cls(home, url, token, timeout_s)
+
+    # -- looking
 
     def get(self, path: str) -> Any:
         """Read a file that holds JSON (else its text), or list a directory."""
-        return _parsed(self._ask("GET", path, accept="application/json"))
+        return _parsed(b"".join(self.pieces(path, "application/json")))
 
-    def list(self, path: str) -> Any:
+    def list(self, path: str) -> list[dict[str, Any]]:
         """List a directory, also one that can be read as a file."""
-        return _parsed(self._ask("GET", path.rstrip("/") + "/", accept="application/json"))
+        return list(self.entries(path))
+
+    def entries(self, path: str) -> Iterator[dict[str, Any]]:
+        """List a directory an entry at a time, as they come: it may have any number of them."""
+        return self.objects(path.rstrip("/") + "/")
+
+    def objects(self, path: str) -> Iterator[dict[str, Any]]:
+        """The objects of a list that is read, one at a time."""
+        try:
+            yield from objects(self.pieces(path, _LISTING))
+        except ValueError as error:
+            raise self._silent("its answer broke off") from error
 
     def read(self, path: str) -> bytes:
         """Read a file as it is."""
-        return self._ask("GET", path, accept="*/*")
+        return b"".join(self.pieces(path))
 
-    def put(self, path: str, body: bytes) -> None:
-        """Replace a file."""
-        self._ask("PUT", path, body=body, key=new_key())
+    def pieces(self, path: str, accept: str = "*/*") -> Iterator[bytes]:
+        """Read a file as it is, a piece at a time; of a stream what is there."""
+        with closing(self._connect(self._timeout_s)) as connection:
+            response = self._send(connection, "GET", f"{_encoded(path)}?watch=0", {"Accept": accept})
+            try:
+                while piece := response.read(_PIECE):
+                    yield piece
+            except (OSError, http.client.HTTPException) as error:
+                raise self._silent(type(error).__name__) from error
+            if response.length:  # a whole number of bytes was promised
+                raise self._silent("its answer broke off")
+
+    def watch(self, path: str, after: int | str | None = None, idle_s: float | None = None) -> Iterator[StreamRecord]:
+        """Records of a stream (server-sent events) past a cursor, or from now on, until it ends.
+
+        Args:
+            path: the stream.
+            after: the cursor.
+            idle_s: so long may nothing come, not even a keep-alive; None: for ever.
+
+        Raises:
+            NotRunning: also when the connection breaks.
+        """
+        with ExitStack() as stack:
+            connection = stack.enter_context(closing(self._connect(idle_s)))
+            target = f"{_encoded(path)}?watch=1" + ("" if after is None else f"&after={after}")
+            response = self._send(connection, "GET", target, {"Accept": "text/event-stream"})
+            return self._followed(response, stack.pop_all())
+
+    def _followed(self, response: http.client.HTTPResponse, stack: ExitStack) -> Iterator[StreamRecord]:
+        with stack:
+            try:
+                yield from records(response)
+            except (OSError, http.client.HTTPException) as error:
+                raise self._silent(type(error).__name__) from error
+
+    # -- changing
+
+    def put(self, path: str, body: Body, *, key: str | None = None) -> None:
+        """Replace a file. What comes in pieces is sent as it comes, and takes effect when all of it is there."""
+        self._ask("PUT", path, {"Idempotency-Key": key or new_key()}, body)
 
     def call(self, path: str, body: Mapping[str, Any] | bytes = b"", *, key: str | None = None) -> Any:
         """Hand one record to a file and read its answer; without a key a fresh one is used."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return _parsed(self._ask("POST", path, body=raw, key=key or new_key(), accept="application/json"))
+        headers = {"Idempotency-Key": key or new_key(), "Accept": "application/json"}
+        return _parsed(self._ask("POST", path, headers, raw))
 
-    def watch(self, path: str, after: int | None = None) -> Iterator[StreamRecord]:
-        """Records of a stream (server-sent events) past a cursor, or from now on, until it ends."""
-        with closing(self._connect(timeout=None)) as connection:
-            target = f"{_encoded(path)}?watch=1" + ("" if after is None else f"&after={after}")
-            response = self._send(connection, "GET", target, accept="text/event-stream")
-            name, cursor, data = "message", "", []
-            for raw in response:
-                line = raw.decode("utf-8", "replace").rstrip("\r\n")
-                label, _, value = line.partition(":")
-                value = value.removeprefix(" ")
-                match label:
-                    case "event":
-                        name = value
-                    case "id":
-                        cursor = value
-                    case "data":
-                        data.append(value)
-                if not line and data:
-                    yield StreamRecord(cursor, name, "\n".join(data))
-                    name, data = "message", []
+    def remove(self, path: str, *, key: str) -> None:
+        """Remove a file or a directory."""
+        self._ask("DELETE", path, {"Idempotency-Key": key})
 
-    def _connect(self, timeout: float | None = _TIMEOUT_S) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(self._host, self._port, timeout=timeout)
+    def mkdir(self, path: str, *, key: str) -> None:
+        """Make a directory (RFC 4918 §9.3)."""
+        self._ask("MKCOL", path, {"Idempotency-Key": key})
 
-    def _ask(self, method: str, path: str, *, body: bytes | None = None, key: str = "", accept: str = "*/*") -> bytes:
-        with closing(self._connect()) as connection:
-            return self._send(connection, method, _encoded(path), body=body, key=key, accept=accept).read()
+    def rename(self, path: str, to: str, *, key: str) -> None:
+        """Give a file or directory another path (RFC 4918 §9.9)."""
+        self._ask("MOVE", path, {"Idempotency-Key": key, "Destination": _encoded(to)})
+
+    # -- the wire
+
+    def _connect(self, timeout_s: float | None) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
+
+    def _ask(self, method: str, path: str, headers: Mapping[str, str], body: Body | None = None) -> bytes:
+        with closing(self._connect(self._timeout_s)) as connection:
+            response = self._send(connection, method, _encoded(path), headers, body)
+            try:
+                return response.read()
+            except (OSError, http.client.HTTPException) as error:
+                raise _lost(error, headers) from error
 
     def _send(
         self,
         connection: http.client.HTTPConnection,
         method: str,
         target: str,
-        *,
-        body: bytes | None = None,
-        key: str = "",
-        accept: str = "*/*",
+        headers: Mapping[str, str],
+        body: Body | None = None,
     ) -> http.client.HTTPResponse:
-        headers = {"Authorization": f"Bearer {self._token}", "Accept": accept}
+        said = {"Authorization": f"Bearer {self._token}", **headers}
         if body is not None:
-            headers["Content-Type"] = "application/json"
-        if key:
-            headers["Idempotency-Key"] = key
+            said["Content-Type"] = "application/json" if isinstance(body, bytes) else "application/octet-stream"
         try:
-            connection.request(method, target, body=body, headers=headers)
-            response = connection.getresponse()
+            connection.connect()
+        except OSError as error:
+            raise self._silent(type(error).__name__) from error
+        try:
+            response = _exchanged(connection, method, target, said, body)
         except (OSError, http.client.HTTPException) as error:
-            raise NotRunning(
-                f"The node in {self._home} does not answer ({type(error).__name__}).",
-                remedy=f"Run: vendo doctor --home {self._home}",
-            ) from error
+            raise self._silent(type(error).__name__) if method in _SAFE else _lost(error, headers) from error
         if response.status >= http.client.BAD_REQUEST:
-            raise NodeRefusal(_problem(response.status, response.read()))
+            try:
+                raw = response.read()
+            except (OSError, http.client.HTTPException):
+                raw = b""  # its status says enough
+            raise NodeRefusal(_problem(response.status, raw))
         return response
+
+    def _silent(self, why: str) -> NotRunning:
+        remedy = f"Run: vendo doctor --home {self._home}"
+        return NotRunning(f"The node in {self._home} does not answer ({why}).", remedy=remedy)
+
+
+def _exchanged(
+    connection: http.client.HTTPConnection, method: str, target: str, headers: Mapping[str, str], body: Body | None
+) -> http.client.HTTPResponse:
+    with suppress(BrokenPipeError, ConnectionResetError):  # it refused before it had all of it: its answer says why
+        connection.request(method, target, body=body, headers=dict(headers))
+    return connection.getresponse()
+
+
+def _lost(error: Exception, headers: Mapping[str, str]) -> AnswerLost:
+    key = headers.get("Idempotency-Key", "")
+    return AnswerLost(
+        f"The node's answer was lost ({type(error).__name__}): it may have been done.",
+        remedy=f"Ask again with --key {key}: nothing is done twice.",
+    )
 
 
 def _encoded(path: str) -> str:
@@ -168,14 +251,14 @@ def _encoded(path: str) -> str:
 def _parsed(raw: bytes) -> Any:
     try:
         return json.loads(raw or b"null")
-    except json.JSONDecodeError:
+    except ValueError:  # not JSON, or not even text
         return raw.decode("utf-8", "replace")
 
 
 def _problem(status: int, raw: bytes) -> Problem:
     try:
         body = json.loads(raw)
-    except json.JSONDecodeError:
+    except ValueError:
         body = None
     if not isinstance(body, dict):
         return Problem("http.error", f"The node answered {status}.", status=status)

@@ -6,6 +6,8 @@ from typing import Annotated, TypeAlias
 import platformdirs
 import typer
 
+from cli.completion import agent_names, tree_owners, tree_paths
+
 HomeOption: TypeAlias = Annotated[
     Path,
     typer.Option(
@@ -25,3 +27,13 @@ KeyOption: TypeAlias = Annotated[
 MintOption: TypeAlias = Annotated[
     str | None, typer.Option("--mint", help="The mint's address; needed if the node has several.")
 ]
+NameArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="NAME", help="The agent's name.", autocompletion=agent_names)
+]
+PathArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="PATH", help="A path in the tree, e.g. /compute/jobs.", autocompletion=tree_paths)
+]
+AgentOption: TypeAlias = Annotated[
+    str, typer.Option("--agent", help="Whose tree; `node` is the operator's own.", autocompletion=tree_owners)
+]
+BodyArgument: TypeAlias = Annotated[str, typer.Argument(metavar="BODY", help="Text, @FILE, or - for standard input.")]

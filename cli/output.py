@@ -6,12 +6,15 @@ line per record for what streams, and the error if there is one.
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import chain, islice
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +23,7 @@ from core.error import VendoError
 from core.money import MICRO, MSAT_PER_SAT
 
 _PIPE_WIDTH = 240
+_FIRST_ROWS = 200
 
 
 class ExitCode(IntEnum):
@@ -41,6 +45,7 @@ _BY_CODE = {
     "agent.code_differs": ExitCode.REFUSED,
     "agent.mount_missing": ExitCode.UNAVAILABLE,
     "budget.": ExitCode.REFUSED,
+    "cli.answer_lost": ExitCode.TEMPORARY,
     "cli.system": ExitCode.CONFIG,
     "config.": ExitCode.CONFIG,
     "fx.unpriced": ExitCode.UNAVAILABLE,
@@ -60,12 +65,20 @@ _BY_STATUS = {
     403: ExitCode.REFUSED,
     404: ExitCode.DATA,
     405: ExitCode.USAGE,
+    408: ExitCode.TEMPORARY,
     409: ExitCode.TEMPORARY,
+    410: ExitCode.DATA,
+    411: ExitCode.USAGE,
+    412: ExitCode.TEMPORARY,
     413: ExitCode.USAGE,
+    414: ExitCode.USAGE,
     415: ExitCode.USAGE,
     421: ExitCode.UNAVAILABLE,
     422: ExitCode.DATA,
+    423: ExitCode.TEMPORARY,
     429: ExitCode.TEMPORARY,
+    431: ExitCode.USAGE,
+    501: ExitCode.USAGE,
     502: ExitCode.UNAVAILABLE,
     503: ExitCode.UNAVAILABLE,
     504: ExitCode.TEMPORARY,
@@ -127,7 +140,14 @@ def problem_of(error: VendoError) -> Problem:
 
 def printable(text: str) -> str:
     """Foreign text for a terminal: it may not move the cursor or change colours."""
+    if text.isprintable():
+        return text
     return "".join(char if char in "\n\t" or char.isprintable() else "\ufffd" for char in text)
+
+
+def one_line(text: str) -> str:
+    """Foreign text as one line for a terminal or a pipe."""
+    return printable(text.replace("\r", "\\r").replace("\n", "\\n"))
 
 
 def usd(micro: int) -> str:
@@ -156,7 +176,7 @@ class Output:
             self._write(json.dumps(value, ensure_ascii=False))
             return
         if text is None:
-            text = "\n".join(f"{name}: {_plain(part)}" for name, part in value.items())
+            text = "\n".join(f"{name}: {plain(part)}" for name, part in value.items())
         self._write(text)
 
     def record(self, value: Mapping[str, Any], text: str) -> None:
@@ -172,7 +192,7 @@ class Output:
         for name in names:
             table.add_column(name, no_wrap=name != names[-1])
         for row in rows:
-            table.add_row(*(Text(printable(_plain(cell))) for cell in row))
+            table.add_row(*(Text(printable(plain(cell))) for cell in row))
         if not table.row_count:
             self.note(empty)
             return
@@ -181,6 +201,42 @@ class Output:
         with console.capture() as shown:
             console.print(table)
         self._write("\n".join(line.rstrip() for line in shown.get().splitlines()), clean=True)
+
+    def stream(self, names: Sequence[str], rows: Iterable[tuple[Mapping[str, Any], Sequence[Any]]], empty: str) -> None:
+        """A list of any length, each row as it comes: one JSON list with `--json`, else columns.
+
+        The first rows say how wide the columns are.
+        """
+        if self.json_mode:
+            self._list(value for value, _ in rows)
+            return
+        lines = (tuple(one_line(plain(cell)) for cell in cells) for _, cells in rows)
+        first = list(islice(lines, _FIRST_ROWS))
+        if not first:
+            self.note(empty)
+            return
+        head = [tuple(names), *first]
+        widths = [max(cell_len(row[at]) for row in head) for at in range(len(names) - 1)]
+        for row in chain(head, lines):
+            cells = [cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=False)]
+            sys.stdout.write("  ".join([*cells, row[-1]]).rstrip() + "\n")
+        sys.stdout.flush()
+
+    def _list(self, values: Iterator[Mapping[str, Any]]) -> None:
+        mark = "["
+        for value in values:
+            sys.stdout.write(mark + json.dumps(value, ensure_ascii=False))
+            mark = ",\n"
+        sys.stdout.write("[]\n" if mark == "[" else "]\n")
+        sys.stdout.flush()
+
+    def key(self, given: str | None) -> str:
+        """The key of what is asked next. One that nobody gave is told first: it is needed if the answer is lost."""
+        if given is not None:
+            return given
+        fresh = uuid.uuid4().hex
+        self.note(f"key: {fresh}")
+        return fresh
 
     def note(self, text: str) -> None:
         """Something worth knowing that is not the answer."""
@@ -207,7 +263,8 @@ class Output:
         sys.stdout.flush()
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """A value for people: text as it is, nothing as a dash, everything else as JSON."""
     if value is None:
         return "-"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -5,19 +5,20 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.body import body_bytes
 from cli.client import Client
-from cli.command.file import body_bytes
-from cli.option import HomeOption, JsonOption
+from cli.option import HomeOption, JsonOption, KeyOption, NameArgument
 from cli.output import Output
 from core.error import InvalidInput
 
-app = typer.Typer(help="Agents: list, add, delete, write one of your own.", no_args_is_help=True)
+app = typer.Typer(
+    help="Agents: list, add, delete, write one of your own; tick, write to, follow, stop.", no_args_is_help=True
+)
 
 _AGENTS, _PROGRAMS = "/agents/node/agents", "/agents/node/programs"
 _COLUMNS = ("name", "program", "status", "strangers", "public", "ticks", "from", "npub", "reason")
 _FULL = 1_000  # a page that is full may have another one behind it
 _REASON = 100
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The agent's name.")]
 
 
 @app.command("list")
@@ -60,15 +61,22 @@ def add(
         str,
         typer.Option("--config", metavar="JSON", help="Its program's settings: JSON, @FILE, or - for standard input."),
     ] = "{}",
+    key: KeyOption = None,
     json_mode: JsonOption = False,
 ) -> None:
     """Make an agent: it has a key, hears and is announced at once, and is there after a restart."""
     body: dict[str, Any] = {"name": name, "program": program, "about": about, "contacts": contact or []}
-    body |= {"strangers": strangers, "public": not private, "config": _object("--config", config)}
-    Output(json_mode=json_mode).answer(Client.open(home).call(f"{_AGENTS}/new", body))
+    body |= {"strangers": strangers, "public": not private, "config": json_body("--config", config)}
+    out, client = Output(json_mode=json_mode), Client.open(home)
+    out.answer(client.call(f"{_AGENTS}/new", body, key=out.key(key)))
 
 
-def _object(option: str, text: str) -> Any:
+def json_body(option: str, text: str) -> dict[str, Any]:
+    """A JSON object that was given as text, `@FILE` or `-`.
+
+    Raises:
+        InvalidInput: it is none, or the file cannot be read.
+    """
     try:
         value = json.loads(body_bytes(text))
     except ValueError as error:
@@ -90,18 +98,19 @@ def change(
             help="All settings, as in [[agent]], as JSON; what is left out is as in a new agent.",
         ),
     ],
+    key: KeyOption = None,
     json_mode: JsonOption = False,
 ) -> None:
     """Give an agent other settings: they hold from its next tick on. Its name and program stay."""
-    path, client = f"{_AGENTS}/{name}/settings", Client.open(home)
-    value = _object("--settings", settings if settings == "-" else f"@{settings}")
-    client.put(path, json.dumps(value).encode())
-    Output(json_mode=json_mode).answer(client.get(path))
+    path, client, out = f"{_AGENTS}/{name}/settings", Client.open(home), Output(json_mode=json_mode)
+    value = json_body("--settings", settings if settings == "-" else f"@{settings}")
+    client.put(path, json.dumps(value).encode(), key=out.key(key))
+    out.answer(client.get(path))
 
 
 @app.command()
 def new(
-    name: NameArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The agent's name.")],
     home: HomeOption,
     kind: Annotated[
         str, typer.Option("--kind", help="python: a program of the node; webhook or command: it lives outside.")
@@ -133,10 +142,12 @@ def programs(home: HomeOption, json_mode: JsonOption = False) -> None:
 def reload(
     program: Annotated[str, typer.Argument(metavar="PROGRAM", help="The program's name.")],
     home: HomeOption,
+    key: KeyOption = None,
     json_mode: JsonOption = False,
 ) -> None:
     """Take a program's changed file up without a restart; agents that were set aside for want of it go on."""
-    Output(json_mode=json_mode).answer(Client.open(home).call(f"{_PROGRAMS}/reload", {"name": program}))
+    out, client = Output(json_mode=json_mode), Client.open(home)
+    out.answer(client.call(f"{_PROGRAMS}/reload", {"name": program}, key=out.key(key)))
 
 
 @app.command()
@@ -151,9 +162,11 @@ def delete(
     name: NameArgument,
     home: HomeOption,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
+    key: KeyOption = None,
     json_mode: JsonOption = False,
 ) -> None:
     """Delete an agent for good: it is heard no more, what it published is taken back, its key is given up."""
     if not (yes or json_mode):
         typer.confirm(f"Delete {name}? Its name and key are never used again.", abort=True, err=True)
-    Output(json_mode=json_mode).answer(Client.open(home).call(f"{_AGENTS}/{name}/delete"))
+    out, client = Output(json_mode=json_mode), Client.open(home)
+    out.answer(client.call(f"{_AGENTS}/{name}/delete", key=out.key(key)))

@@ -38,14 +38,26 @@ def backup(file: FileArgument, home: HomeOption, json_mode: JsonOption = False) 
     if file == _STANDARD:
         manifest = _take(home, sys.stdout.buffer, out)
         out.note(_text(manifest))
+        _remember(home, manifest, "-", out)
         return
     with _whole(file) as target:
         manifest = _take(home, target, out)
         target.flush()
         size = os.fstat(target.fileno()).st_size
+    _remember(home, manifest, str(file.absolute()), out)
     out.answer(_shown(manifest) | {"file": str(file), "bytes": size}, f"{_text(manifest)} in {file}")
     for line in manifest.left_out:
         out.note(f"Not in it: {line}")
+
+
+def _remember(home: Path, manifest: "NodeManifest", file: str, out: Output) -> None:
+    """So that `vendo doctor` knows how old the last backup is."""
+    from node.backup.memo import Memo, note_backup
+
+    try:
+        note_backup(home, Memo(manifest.taken_at, manifest.id, file))
+    except OSError as error:  # the backup is whole all the same
+        out.note(f"The home keeps no note of it: {error.strerror}.")
 
 
 def _check_target(file: Path, home: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import Client
+from cli.completion import agent_names
 from cli.option import HomeOption, JsonOption
 from cli.output import ExitCode, NodeRefusal, Output, printable, problem_of
 from core.error import InvalidInput, VendoError
@@ -155,7 +156,7 @@ def _beside(work: Callable[[], None]) -> None:
 
 
 def chat(
-    agent: Annotated[str, typer.Argument(metavar="AGENT", help="Whom to talk with.")],
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="Whom to talk with.", autocompletion=agent_names)],
     home: HomeOption,
     history: Annotated[int, typer.Option("--history", min=0, max=200, help="How many past messages to show.")] = 20,
     wait: Annotated[

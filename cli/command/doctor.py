@@ -14,12 +14,13 @@ _MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
 
 def doctor(home: HomeOption, json_mode: JsonOption = False) -> int:
-    """Check Python, home, configuration, process, disk, clock, relays and mints; name causes and fixes."""
+    """Check versions, home, secrets, settings, process, ports, disk, database, clock, relays, mints; name the fixes."""
+    from cli.checkup.finding import Loop
     from cli.diagnosis import State, diagnose
 
     out = Output(json_mode=json_mode)
-    with out.waiting("Looking…"):
-        checks = asyncio.run(diagnose(home))
+    with out.waiting("Looking…"), asyncio.Runner(loop_factory=Loop) as runner:
+        checks = runner.run(diagnose(home))
     failed = [check for check in checks if check.state is State.FAIL]
     lines = [line for check in checks for line in _lines(check)]
     out.answer({"ok": not failed, "checks": [check.to_dict() for check in checks]}, "\n".join(lines))

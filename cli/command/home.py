@@ -112,9 +112,15 @@ def _join(out: Output, home: Path, beside: Path, port: int | None) -> None:
     out.note(f"One more process for the same node. Start it: vendo up --home {home}")
 
 
-def up(home: HomeOption, json_mode: JsonOption = False) -> int:
+def up(
+    home: HomeOption,
+    insecure_loopback: Annotated[
+        bool, typer.Option("--insecure-loopback", help="Nobody on this machine needs a token; not with money.")
+    ] = False,
+    json_mode: JsonOption = False,
+) -> int:
     """Run the node until SIGTERM; prints one JSON line when it is ready."""
     del json_mode  # the line is JSON either way
     from node.launch import serve
 
-    return serve(home)
+    return serve(home, insecure=insecure_loopback)

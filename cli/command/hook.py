@@ -5,12 +5,13 @@ from typing import Annotated
 import typer
 
 from cli.client import Client
+from cli.completion import agent_names
 from cli.option import HomeOption, JsonOption, KeyOption
 from cli.output import Output
 
 app = typer.Typer(help="Ways in for webhooks: new, list, secret, delete.", no_args_is_help=True)
 
-AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.")]
+AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.", autocompletion=agent_names)]
 HookArgument = Annotated[str, typer.Argument(metavar="HOOK", help="The hook's id.")]
 
 
@@ -31,8 +32,9 @@ def new(
     json_mode: JsonOption = False,
 ) -> None:
     """Make a hook."""
-    out = Output(json_mode=json_mode)
-    answer = Client.open(home).call(f"{_hooks(agent)}/new", {"name": name, "event": event, "scheme": scheme}, key=key)
+    out, client = Output(json_mode=json_mode), Client.open(home)
+    body = {"name": name, "event": event, "scheme": scheme}
+    answer = client.call(f"{_hooks(agent)}/new", body, key=out.key(key))
     out.answer(answer)
     if not json_mode:
         out.note(f"Its secret: vendo hook secret {agent} {answer['id']}")
@@ -57,6 +59,9 @@ def secret(agent: AgentArgument, hook: HookArgument, home: HomeOption, json_mode
 
 
 @app.command()
-def delete(agent: AgentArgument, hook: HookArgument, home: HomeOption, json_mode: JsonOption = False) -> None:
+def delete(
+    agent: AgentArgument, hook: HookArgument, home: HomeOption, key: KeyOption = None, json_mode: JsonOption = False
+) -> None:
     """Close a hook: calls of it are not known from then on."""
-    Output(json_mode=json_mode).answer(Client.open(home).call(f"{_hooks(agent)}/{hook}/delete"))
+    out, client = Output(json_mode=json_mode), Client.open(home)
+    out.answer(client.call(f"{_hooks(agent)}/{hook}/delete", key=out.key(key)))

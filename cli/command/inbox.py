@@ -5,13 +5,14 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import Client
-from cli.option import HomeOption, JsonOption
+from cli.completion import agent_names
+from cli.option import HomeOption, JsonOption, KeyOption
 from cli.output import Output
 from core.error import InvalidInput
 
 app = typer.Typer(help="What waits for an agent: list, dead, replay, discard.", no_args_is_help=True)
 
-AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.")]
+AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.", autocompletion=agent_names)]
 EnvelopeArgument = Annotated[str | None, typer.Argument(metavar="ENVELOPE", help="Which one; else give --all.")]
 AllOption = Annotated[bool, typer.Option("--all", help="All of them.")]
 _COLUMNS = ("envelope", "cause", "source", "sender", "priority", "tries", "text")
@@ -49,11 +50,13 @@ def replay(
     home: HomeOption,
     envelope: EnvelopeArgument = None,
     everything: AllOption = False,
+    key: KeyOption = None,
     json_mode: JsonOption = False,
 ) -> None:
     """Hand a dead envelope out again, under its own id, with fresh tries."""
-    answer = Client.open(home).call(_target(agent, envelope, everything, "replay"))
-    Output(json_mode=json_mode).answer(answer)
+    target = _target(agent, envelope, everything, "replay")
+    out, client = Output(json_mode=json_mode), Client.open(home)
+    out.answer(client.call(target, key=out.key(key)))
 
 
 @app.command()
@@ -63,13 +66,15 @@ def discard(
     envelope: EnvelopeArgument = None,
     everything: AllOption = False,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
+    key: KeyOption = None,
     json_mode: JsonOption = False,
 ) -> None:
     """Give a dead envelope up for good."""
     target = _target(agent, envelope, everything, "discard")
     if everything and not (yes or json_mode):
         typer.confirm(f"Give up everything in the dead letter of {agent}?", abort=True, err=True)
-    Output(json_mode=json_mode).answer(Client.open(home).call(target))
+    out, client = Output(json_mode=json_mode), Client.open(home)
+    out.answer(client.call(target, key=out.key(key)))
 
 
 def _target(agent: str, envelope: str | None, everything: bool, act: str) -> str:

@@ -41,10 +41,17 @@ def show(name: NameArgument, home: HomeOption, json_mode: JsonOption = False) ->
 
 
 @app.command()
-def new(name: NameArgument, home: HomeOption, epoch: EpochOption = None, json_mode: JsonOption = False) -> None:
+def new(
+    name: NameArgument,
+    home: HomeOption,
+    epoch: EpochOption = None,
+    key: KeyOption = None,
+    json_mode: JsonOption = False,
+) -> None:
     """A new identity with a key from the seed words."""
     body: dict[str, Any] = {"name": name} | ({} if epoch is None else {"epoch": epoch})
-    Output(json_mode=json_mode).answer(Client.open(home).call(f"{_BASE}/new", body))
+    out, client = Output(json_mode=json_mode), Client.open(home)
+    out.answer(client.call(f"{_BASE}/new", body, key=out.key(key)))
 
 
 @app.command("import")
@@ -57,12 +64,13 @@ def import_key(
     passphrase_file: Annotated[
         Path | None, typer.Option("--passphrase-file", help="What opens an ncryptsec (NIP-49).")
     ] = None,
+    key: KeyOption = None,
     json_mode: JsonOption = False,
 ) -> None:
     """A new identity with a key from elsewhere; the seed words will not bring it back."""
-    client = Client.open(home)
+    out, client = Output(json_mode=json_mode), Client.open(home)
     body = {"name": name, "secret": _secret(file, passphrase_file)}
-    Output(json_mode=json_mode).answer(client.call(f"{_BASE}/import", body))
+    out.answer(client.call(f"{_BASE}/import", body, key=out.key(key)))
 
 
 def _secret(file: Path, passphrase_file: Path | None) -> str:
@@ -88,17 +96,19 @@ def bunker(
     file: Annotated[
         Path | None, typer.Option("--file", help="Holds the signer's bunker:// address; - is standard input.")
     ] = None,
+    key: KeyOption = None,
     json_mode: JsonOption = False,
 ) -> None:
     """A new identity whose key a remote signer holds (NIP-46); without --file it shows an address for the signer."""
     out, client = Output(json_mode=json_mode), Client.open(home)
     if file is not None:
         text = sys.stdin.readline() if str(file) == "-" else file.read_text(encoding="utf-8")
+        used = out.key(key)
         with out.waiting("Asking the signer…"):
-            answer = client.call(f"{_BASE}/bunker", {"name": name, "uri": text.strip()})
+            answer = client.call(f"{_BASE}/bunker", {"name": name, "uri": text.strip()}, key=used)
         out.answer(answer)
         return
-    uri = client.call(f"{_BASE}/bunker", {"name": name})["uri"]
+    uri = client.call(f"{_BASE}/bunker", {"name": name}, key=out.key(key))["uri"]
     out.note(f"Give this address to your signer within {_CALL_S:.0f} s:")
     out.note(uri)
     deadline = time.monotonic() + _CALL_S
@@ -132,21 +142,22 @@ def rotate(
     json_mode: JsonOption = False,
 ) -> None:
     """Give an agent a new key: both keys sign that, contacts are told, lists are published anew."""
-    out = Output(json_mode=json_mode)
+    out, client = Output(json_mode=json_mode), Client.open(home)
     body: dict[str, Any] = {"name": name} | ({"lost": True} if lost else {})
     if file is not None:
         text = (sys.stdin.readline() if str(file) == "-" else file.read_text(encoding="utf-8")).strip()
         body |= {"bunker": text} if text.startswith("bunker:") else {"secret": text}
-    answer = Client.open(home).call(f"{_BASE}/rotate", body, key=key)
+    answer = client.call(f"{_BASE}/rotate", body, key=out.key(key))
     out.answer(answer)
     if answer["state"] == "begun":
         out.note("It has begun and goes on by itself; the node's log says what it waits for.")
 
 
 @app.command()
-def retire(name: NameArgument, home: HomeOption, json_mode: JsonOption = False) -> None:
+def retire(name: NameArgument, home: HomeOption, key: KeyOption = None, json_mode: JsonOption = False) -> None:
     """Give an identity up that no agent speaks with; its name never gets the same key again."""
-    Output(json_mode=json_mode).answer(Client.open(home).call(f"{_BASE}/retire", {"name": name}))
+    out, client = Output(json_mode=json_mode), Client.open(home)
+    out.answer(client.call(f"{_BASE}/retire", {"name": name}, key=out.key(key)))
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.client import Client, new_key
+from cli.client import Client
 from cli.option import HomeOption, JsonOption, KeyOption
 from cli.output import ExitCode, Output, Problem, sat, usd
 from core.error import InvalidInput
@@ -50,9 +50,7 @@ def buy(
     limits = {"max_usd": max_usd, "max_msat": max_msat, "timeout_s": timeout}
     body |= {name: value for name, value in limits.items() if value is not None}
     client = Client.open(home)
-    used = key or new_key()
-    if key is None:
-        out.note(f"Key: {used}")
+    used = out.key(key)
     job_id = client.call(f"{_COMPUTE}/new", body, key=used)["job_id"]
     view = _wait(out, client, job_id, timeout)
     if view is None:

@@ -16,7 +16,7 @@ import typer
 
 from cli.client import Client
 from cli.command.backup import _whole
-from cli.option import HomeOption, JsonOption
+from cli.option import HomeOption, JsonOption, KeyOption, NameArgument
 from cli.output import Output
 from core.error import InvalidInput, NotFound
 
@@ -24,8 +24,6 @@ _AGENTS = "/agents/node/agents"
 _STANDARD = Path("-")
 # As node.transit names it, and a test holds them equal.
 TRANSFER = "transfer"
-
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The agent's name.")]
 
 
 def export(
@@ -36,14 +34,16 @@ def export(
         bool, typer.Option("--keep-running", help="It goes on here; only a clone can be made of the archive.")
     ] = False,
     history: Annotated[int, typer.Option("--history", min=0, help="How many messages, the newest, go with it.")] = 1000,
+    key: KeyOption = None,
     json_mode: JsonOption = False,
 ) -> None:
     """Write an agent into a file, between two ticks; it is frozen here, so that it does not go on in two places."""
     out, client = Output(json_mode=json_mode), Client.open(home)
     if file == _STANDARD and sys.stdout.isatty():
         raise InvalidInput("An archive is not text for a terminal.", remedy="Name a file, or send it through a pipe.")
+    body, used = {"keep_running": keep_running, "history": history}, out.key(key)
     with out.waiting(f"Waiting for {name}'s tick to end…"):
-        answer = client.call(f"{_AGENTS}/{name}/export", {"keep_running": keep_running, "history": history})
+        answer = client.call(f"{_AGENTS}/{name}/export", body, key=used)
     path = home / TRANSFER / answer.pop("transfer")
     written: list[int] = []
     is_carried = False
@@ -105,13 +105,16 @@ def bring(
         str | None,
         typer.Option("--node", help="Take what this node made only (npub or hex), and let it go on at once."),
     ] = None,
+    key: KeyOption = None,
     json_mode: JsonOption = False,
 ) -> None:
     """Make an agent of a file, or have one that is frozen here go on as it was then."""
     out, client = Output(json_mode=json_mode), Client.open(home)
     body: dict[str, Any] = {"clone": clone, "accept_code": accept_code, "node": node}
-    with _within(file, home) as transfer, out.waiting("Reading the archive…"):
-        answer = client.call(f"{_AGENTS}/import", body | {"transfer": transfer})
+    with _within(file, home) as transfer:
+        used = out.key(key)
+        with out.waiting("Reading the archive…"):
+            answer = client.call(f"{_AGENTS}/import", body | {"transfer": transfer}, key=used)
     out.answer(answer, f"{answer['name']}: {answer['status']}, {answer['npub']}")
     if answer["reason"]:
         out.note(f"It is {answer['status']}. {answer['reason']}")
@@ -152,9 +155,11 @@ def thaw(
     name: NameArgument,
     home: HomeOption,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
+    key: KeyOption = None,
     json_mode: JsonOption = False,
 ) -> None:
     """Let an agent go on that was frozen by its export; never if it goes on elsewhere."""
     if not (yes or json_mode):
         typer.confirm(f"Does {name} go on nowhere else? Two with one memory do everything twice.", abort=True, err=True)
-    Output(json_mode=json_mode).answer(Client.open(home).call(f"{_AGENTS}/{name}/thaw"))
+    out, client = Output(json_mode=json_mode), Client.open(home)
+    out.answer(client.call(f"{_AGENTS}/{name}/thaw", key=out.key(key)))

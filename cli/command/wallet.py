@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.client import Client, new_key
+from cli.client import Client
 from cli.option import HomeOption, JsonOption, KeyOption, MintOption
 from cli.output import ExitCode, Output, Problem
 
@@ -44,8 +44,8 @@ def receive(
 ) -> None:
     """Take a token: its coins are swapped for our own at once."""
     text = sys.stdin.read().strip() if token == "-" else token  # noqa: S105 - not a password
-    answer = Client.open(home).call(f"{_WALLET}/receive", {"token": text}, key=key)
-    Output(json_mode=json_mode).answer(answer)
+    out, client = Output(json_mode=json_mode), Client.open(home)
+    out.answer(client.call(f"{_WALLET}/receive", {"token": text}, key=out.key(key)))
 
 
 @app.command()
@@ -59,7 +59,7 @@ def deposit(
 ) -> int:
     """Ask a mint for a Lightning invoice; once it is paid, the node collects the coins."""
     out, client = Output(json_mode=json_mode), Client.open(home)
-    answer = client.call(f"{_WALLET}/deposit", _with_mint({"sat": amount}, mint), key=key)
+    answer = client.call(f"{_WALLET}/deposit", _with_mint({"sat": amount}, mint), key=out.key(key))
     if not wait:
         out.answer(answer, answer.get("invoice") or f"state: {answer['state']}")
         out.note(f"Pay this invoice; the node collects the coins. Operation {answer['op_id']}.")
@@ -95,9 +95,7 @@ def send(
 ) -> int:
     """Make a token. Whoever has it has the money; the same --key shows the same token again."""
     out, client = Output(json_mode=json_mode), Client.open(home)
-    used = key or new_key()
-    if key is None:
-        out.note(f"Key: {used}")
+    used = out.key(key)
     answer = client.call(f"{_WALLET}/send", _with_mint({"sat": amount}, mint), key=used)
     if "token" not in answer:
         why = f"The payment is {answer['state']}: the mint has not answered yet."
@@ -107,11 +105,12 @@ def send(
 
 
 @app.command()
-def restore(home: HomeOption, json_mode: JsonOption = False) -> None:
+def restore(home: HomeOption, key: KeyOption = None, json_mode: JsonOption = False) -> None:
     """Look for coins of these seed words at every mint, after a loss."""
-    out = Output(json_mode=json_mode)
+    out, client = Output(json_mode=json_mode), Client.open(home)
+    used = out.key(key)
     with out.waiting("Asking the mints for every coin they ever signed for these words…"):
-        answer = Client.open(home).call(f"{_WALLET}/restore", {})
+        answer = client.call(f"{_WALLET}/restore", {}, key=used)
     lines = [f"{one['mint']}: {one['amount']} sat in {one['coins']} coins were found." for one in answer["restored"]]
     out.answer(answer, "\n".join(lines) or "No mint is trusted, so none was asked.")
 

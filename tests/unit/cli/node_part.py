@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,13 +91,21 @@ def write_home(home: Path, url: str, *, pid: int | None = None) -> None:
 
 
 @asynccontextmanager
-async def running(home: Path, answers: dict[str, Any]) -> AsyncIterator[Node]:
+async def running(home: Path, answers: dict[str, Any], names: Sequence[str] = ()) -> AsyncIterator[Node]:
     """A node's control plane that answers for every agent from one table."""
     node = Node(answers, home)
-    spaces = Namespace([Mount("/", node.tree(), Access.WRITE, "everything")])
+    async with serving(home, node.tree(), names):
+        yield node
 
-    async def agents() -> list[dict[str, Any]]:
-        return []
+
+@asynccontextmanager
+async def serving(home: Path, tree: Tree, names: Sequence[str] = ()) -> AsyncIterator[None]:
+    """A control plane over one tree for every agent, in a home where the command finds it."""
+    spaces = Namespace([Mount("/", tree, Access.WRITE, "everything")])
+
+    async def agents() -> AsyncIterator[Mapping[str, Any]]:
+        for name in names:
+            yield {"name": name, "status": "active"}
 
     unit: UnitOfWork = None  # type: ignore[assignment]  # no file of this tree commits
     plane = ControlPlane(lambda _: spaces, agents, Tokens.for_operator(SECRET), unit)
@@ -106,7 +114,7 @@ async def running(home: Path, answers: dict[str, Any]) -> AsyncIterator[Node]:
     await ready.wait()
     write_home(home, plane.url)
     try:
-        yield node
+        yield
     finally:
         stop.set()
         await task

@@ -38,7 +38,7 @@ async def test_buy_prints_the_result_on_stdout_and_the_seller_and_the_price_on_s
         "max_usd": "0.05",
         "timeout_s": 9,
     }
-    assert f"Key: {key}" in shown.err
+    assert f"key: {key}" in shown.err
 
 
 async def test_buy_with_json_prints_one_object(tmp_path, capsys):
@@ -210,7 +210,7 @@ async def test_a_token_that_is_sent_is_printed_alone_and_its_key_is_told(tmp_pat
         assert await node.vendo("wallet", "send", "5") == 0
         shown = capsys.readouterr()
         assert shown.out == "cashuBx\n"
-        assert f"Key: {node.asked[0][2]}" in shown.err
+        assert f"key: {node.asked[0][2]}" in shown.err
         node.answers["wallet/send"] = {"op_id": "o", "state": "unknown"}
         assert await node.vendo("wallet", "send", "5", "--key", "k") == ExitCode.TEMPORARY
     assert "Ask again with --key k." in capsys.readouterr().err
@@ -236,7 +236,7 @@ async def test_an_audit_with_differences_exits_65(tmp_path, capsys):
 async def test_files_are_listed_read_written_called_and_watched(tmp_path, capsys):
     async with running(tmp_path, {"goals/one": '{"a": 1}', "note": "plain"}) as node:
         assert await node.vendo("ls", "/goals") == 0
-        assert capsys.readouterr().out.splitlines()[-1].split()[:2] == ["rwcs", "one"]
+        assert capsys.readouterr().out.splitlines()[-1].split()[:2] == ["-rwcf-", "one"]
         assert await node.vendo("cat", "/note", "--agent", "agent") == 0
         assert capsys.readouterr().out == "plain"
         assert await node.vendo("cat", "/goals/one", "--json") == 0

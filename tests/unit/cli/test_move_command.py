@@ -20,7 +20,7 @@ class Node:
         self.calls: list[str] = []
         self._before = before
 
-    def call(self, path: str, body: Any = None) -> dict[str, Any]:
+    def call(self, path: str, body: Any = None, *, key: str | None = None) -> dict[str, Any]:
         self.calls.append(path.rsplit("/", 1)[1])
         return {
             "transfer": NAME, "frozen": True, "before": self._before, "rows": {}, "left_out": [], "open_jobs": 0,

@@ -140,7 +140,7 @@ class Odd(Program[Nothing, Nothing]):
                 await ctx.fs.call("/compute/new", b'{"kind": 5001, "input": "x"}')
             case "keep":
                 ctx.memory.set("k", [1])
-                await ctx.fs.write("/goals/g", b"{}")
+                await ctx.fs.write("/goals/g", b'{"description": "x"}')
                 ctx.log("key", key=(await ctx.fs.read("/identity/pubkey")).decode().strip())
             case "tick":
                 ctx.set_alarm("often", every_ms=60_000)
