@@ -1,6 +1,11 @@
 """Tells watchers that a log has grown, so that nobody polls: the log itself stays where it is stored."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+T = TypeVar("T")
 
 
 class Feed:
@@ -9,6 +14,14 @@ class Feed:
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+        self._shared: WeakValueDictionary[str, Any] = WeakValueDictionary()
+
+    def shared(self, name: str, make: Callable[[], T]) -> T:
+        """What all who watch one thing have together, e.g. its `fs.tail.Tail`; gone when nobody holds it any more."""
+        found: T | None = self._shared.get(name)
+        if found is None:
+            found = self._shared[name] = make()
+        return found
 
     def count(self, topic: str) -> int:
         """How often a topic has grown. Take it before reading the log, then wait on it."""

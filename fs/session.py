@@ -29,13 +29,17 @@ class Role(IntEnum):
 class Batch:
     """What a tick has gathered so far: writes for its one commit, and what to do after it.
 
-    `marks` are facts that later calls of the same tick must see before the commit: name → value. `closed`: the tick has
-    ended, and what still runs in its name is too late.
+    `marks` are facts that later calls of the same tick must see before the commit: name → value. `kept` are values
+    beside the agent's state that it changes: key → JSON, None takes one away; whoever commits the tick makes the writes
+    for them. `known` are those that it has read, as they were. `closed`: the tick has ended, and what still runs in its
+    name is too late.
     """
 
     writes: list[Write] = field(default_factory=list)
     thens: list[Then] = field(default_factory=list)
     marks: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, str | None] = field(default_factory=dict)
+    known: dict[str, str | None] = field(default_factory=dict)
     closed: bool = False
 
 

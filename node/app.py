@@ -5,7 +5,7 @@ Everything that performs effects is made here and handed the one gate; nothing e
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -16,17 +16,14 @@ import aiohttp
 
 from core.clock import SystemClock
 from core.error import NotFound
-from core.money import MicroUsd, Msat, Rate
+from core.money import Msat
 from core.unit import Write
-from dvm.admission import Limits as StrangerLimits
 from dvm.buying import Buying
 from dvm.discovery import Discovery
-from dvm.policy import Policy
 from dvm.provider.echo import Echo
 from dvm.provider.pow import ProofOfWork
 from dvm.provider.provider import Provider
 from dvm.provider.summarizer import Summarizer
-from dvm.sale import Service
 from dvm.selling import Selling
 from fs.feed import Feed
 from fs.namespace import Namespace
@@ -34,6 +31,7 @@ from fs.service.compute import Market
 from fs.service.treasury import Treasurer
 from node.agent.doorman import Doorman
 from node.agent.load.library import PURPOSE, Library
+from node.agent.outbox import TOPIC as LEDGER
 from node.agent.presence import Face, Presence
 from node.agent.replay.redactor import Redactor
 from node.agent.roster import Roster
@@ -42,20 +40,25 @@ from node.agent.tick.repose import Repose
 from node.agent.view import BudgetView, LedgerView, agent_counts, agents, every_agent
 from node.collector import Collector
 from node.config import AgentSection, Config
-from node.error import ConfigInvalid
+from node.depot import Depot
 from node.gate.gate import NodeGate
-from node.gate.limits import Limits
 from node.hosting import settings_of
+from node.http.access import door_of
+from node.http.bind import listeners
 from node.http.control import ControlPlane
 from node.http.front import RelayFront
 from node.http.hook import HookDoor
 from node.http.metric import relay_metrics, upkeep_metrics
+from node.http.openapi.document import Description
 from node.http.token import Tokens
+from node.http.token_file import token_file
 from node.identity.pairing import Pairings
 from node.identity.registry import Identities
 from node.identity.rotation import Rotations
 from node.identity.signing import AgentDesk, Signing
 from node.identity.view import NODE, KeyView, PersonView, live_pubkey
+from node.line import hide
+from node.meaning import Switch, bracketed, fx_of, limits_of, policy_of, service_of, strangers_of
 from node.message.admission import Rules, read_rules
 from node.message.blossom import Blossom
 from node.message.service import OPERATOR, Messages, Reach
@@ -64,6 +67,7 @@ from node.message.voice import FixedVoices, JoinedVoices
 from node.mount import Parts, agent_namespace, operator_namespace
 from node.overview import RelayOverview
 from node.relay import OwnRelay
+from node.secret.safe import Safe
 from node.service import Service as Running
 from node.share.household import Announcing
 from node.share.sharing import CLOCKS_DIFFER_S, shared
@@ -83,7 +87,7 @@ from relays.pool import Pool
 from relays.presence import Profile
 from relays.signer import Signer
 from wallet.cashu.mint import connect
-from wallet.fx import Fixed, Fx, Oracle
+from wallet.fx import Oracle
 from wallet.wallet import Wallet
 
 if TYPE_CHECKING:
@@ -100,7 +104,7 @@ class Outside:
     """What a node needs and does not own: connections to mints, and processes for heavy work.
 
     `retired` are mints that are off the list and still hold money of ours; `files` is where agents' files lie. No
-    record of an agent shows any of `secrets`.
+    record of an agent shows any of `secrets`. `insecure`: callers on this machine need no token.
     """
 
     http: aiohttp.ClientSession
@@ -109,6 +113,7 @@ class Outside:
     files: Path | None = None
     home: Path | None = None
     secrets: Sequence[str] = ()
+    insecure: bool = False
 
 
 class Node:
@@ -126,32 +131,40 @@ class Node:
         self.config, self.keyring, self.database, self.clock = config, keyring, database, SystemClock()
         self.company = company  # where several processes share the database
         self.feed = Feed()
-        self.gate = NodeGate(database, self.clock, _limits(config), keyring.node.pubkey, shared=company)
+        database.on_entry(lambda _: self.feed.grew(LEDGER))
+        self.gate = NodeGate(database, self.clock, limits_of(config), keyring.node.pubkey, shared=company)
         # what agents' records never show, however they came by it
         self._redactor = Redactor([keyring.words, token, *outside.secrets])
+        self.safe = Safe(database, self.clock, keyring, self._hide)
         self._build_relays()
         self._build_identities(outside.http)
         self._build_money(outside)
         self._build_market(outside.workshop)
         self._build_upkeep(outside.home)
+        self.depot = Depot(outside.home, self.upkeep.disk)
+        self.tokens = token_file(outside.home, self.clock, keyring)
         self._build_agents(outside)
         self._build_own_relay(outside.home)
         self.sharing = shared(self, company, self.programs, outside.http) if company is not None else None
+        first, *beside = listeners(config.http, config.node.host, config.node.port, outside.home or Path())
         self.control = ControlPlane(
             self.namespace,
             lambda: every_agent(database),
             Tokens.for_operator(token),
             database,
-            host=config.node.host,
-            port=config.node.port,
+            host=first.host,
+            port=first.port,
+            beside=beside,
+            door=door_of(config.http, token, self.tokens, self.clock, insecure=outside.insecure),
             checks={"relays": self._relays_up, "disk": self.upkeep.disk.ready}
             | ({"lease": company.health} if company is not None else {}),
-            metrics=lambda: relay_metrics(self.overview.counters()) + upkeep_metrics(self.upkeep.counters()),
+            metrics=self._numbers,
             hooks=HookDoor(self.waking.porter),
             front=self._relay_front(outside.http),
             turns=self.library.turns,
             visit=self.roster.visit,
             elsewhere=self.sharing.elsewhere if self.sharing is not None else None,
+            describe=Description(self._described, version("vendo")),
         )
 
     def _build_relays(self) -> None:
@@ -191,7 +204,7 @@ class Node:
         operator = self.keyring.operator.pubkey
         settings = settings_of(section, home, pubkey=operator, version=version("vendo"), mints=mints)
         if section.share_port:  # clients that come that way name that address in their AUTH
-            shared = f"ws://{_bracketed(self.config.node.host)}:{self.config.node.port}"
+            shared = f"ws://{bracketed(self.config.node.host)}:{self.config.node.port}"
             settings = replace(settings, description=replace(settings.description, public_url=shared))
         self.own_relay = OwnRelay(settings, self.clock, self.toll)
         self.identities.on_change(lambda _: self._name_agents())
@@ -213,7 +226,7 @@ class Node:
         self.pairings = Pairings(wire, self.config.node.relays, self.config.node.name)
 
     def _build_money(self, outside: Outside) -> None:
-        self.fx = _fx(self.config, self.clock, outside.http)
+        self.fx = fx_of(self.config, self.clock, outside.http)
         self.wallet = Wallet(
             self.database,
             self.keyring,
@@ -229,7 +242,7 @@ class Node:
     def _build_market(self, executor: Executor) -> None:
         self.providers: tuple[Provider, ...] = (Summarizer(executor), ProofOfWork(executor), Echo())
         providers = {provider.name: provider for provider in self.providers}
-        self.services = [_service(section, providers) for section in self.config.sell]
+        self.services = [service_of(section, providers) for section in self.config.sell]
         self.discovery = Discovery(
             self.database,
             self.pool,
@@ -253,12 +266,12 @@ class Node:
             self.keyring,
             self.clock,
             self.services,
-            limits=_stranger_limits(self.config),
+            limits=strangers_of(self.config),
             directory=self.directory,
         )
         self.buying = Buying(
             self.database, self.gate, self.pool, self.outbox, self.wallet, self.fx, self.keyring, self.clock,
-            _policy(self.config), self.providers, self.discovery.known_sellers,
+            policy_of(self.config), self.providers, self.discovery.known_sellers,
             self.directory,
         )  # fmt: skip
 
@@ -266,6 +279,7 @@ class Node:
         self.library = Library(
             self.database, self.clock, self.config.tick.limits(), self.config.tick.commands, outside.home or Path(),
             lambda: self.control.url, self.keyring.derive, lambda: self.gate.check(self.gate.standing(PURPOSE)),
+            self.safe.reveal,
         )  # fmt: skip
         self.programs = programs = self.library.programs
         self.waking = Waking(
@@ -361,6 +375,11 @@ class Node:
         bits = section.pow_bits if section.strangers == "pow" else 0
         return Face(name, section.about, price, bits, self.config.node.mints if paid else (), self._address(name))
 
+    def _hide(self, secrets: Iterable[str]) -> None:
+        """Nobody may see these: not in an agent's records, and not in the log."""
+        self._redactor.learn(secrets)
+        hide(secrets)
+
     def _gone(self, name: str) -> None:
         self._namespaces.pop(name, None)
 
@@ -384,6 +403,13 @@ class Node:
             del self._namespaces[oldest]
         return found
 
+    def _described(self) -> dict[str, Namespace]:
+        """What `/openapi.json` tells of: the operator's files, and those of any agent."""
+        return {
+            OPERATOR: self.namespace(OPERATOR),
+            "agent": agent_namespace(self._parted, "agent", self.messages),
+        }
+
     def _mounts(self) -> list[str]:
         """The services that an agent has."""
         return [one.path for one in agent_namespace(self._parted, "", self.messages).mounts]
@@ -396,13 +422,13 @@ class Node:
             clock=self.clock,
             feed=self.feed,
             buying=self.buying,
-            market=Market(_policy(self.config).to_dict, self._providers_known, usage),
+            market=Market(policy_of(self.config).to_dict, self._providers_known, usage),
             wallet=self.wallet,
             fx=self.fx,
             usage=usage,
             treasurer=self.treasurer,
             ledger=LedgerView(self.database),
-            switch=_Switch(self.gate),
+            switch=Switch(self.gate),
             relays=self.overview.relays,
             facts=self._facts,
             services=[
@@ -426,7 +452,15 @@ class Node:
             waking=self.waking,
             upkeep=self.upkeep,
             transit=self.transit,
+            depot=self.depot,
+            tokens=self.tokens,
+            safe=self.safe,
+            numbers=self._numbers,
         )
+
+    def _numbers(self) -> str:
+        """What Prometheus is given."""
+        return relay_metrics(self.overview.counters()) + upkeep_metrics(self.upkeep.counters())
 
     def _person(self, name: str) -> PersonView:
         """Who the node or an agent is, as others see it."""
@@ -529,6 +563,7 @@ class Node:
     async def prepare(self) -> None:
         """What must be known before anything acts: open effects and sagas; among several see `node.share.threshold`."""
         await self.gate.load()
+        await self.safe.load()
         if self.company is None:
             await self.take_up()
 
@@ -541,59 +576,3 @@ class Node:
         if self.toll is not None:
             await self.toll.load()
         self._name_agents()
-
-
-class _Switch:
-    def __init__(self, gate: NodeGate) -> None:
-        self._gate = gate
-
-    async def pause(self) -> None:
-        await self._gate.pause()
-
-    async def resume(self) -> None:
-        await self._gate.resume()
-
-    async def paused(self) -> bool:
-        return self._gate.paused
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _limits(config: Config) -> Limits:
-    section = config.limits
-    return Limits(section.unit, section.amount("per_job"), section.amount("per_day"), section.amount("per_seller"))
-
-
-def _stranger_limits(config: Config) -> StrangerLimits:
-    section = config.strangers
-    return StrangerLimits(free_per_second=section.free_per_second, free_burst=section.free_burst)
-
-
-def _policy(config: Config) -> Policy:
-    section = config.policy
-    dollars = config.limits.unit == "uusd"
-    return Policy(
-        order=section.order,
-        prefer=section.prefer,
-        default_max=MicroUsd(section.default_max_usd) if dollars else Msat(section.default_max_msat),
-        quote_window_ms=section.quote_window_ms,
-        timeout_s=section.timeout_s,
-        lock_margin_s=section.lock_margin_s,
-    )
-
-
-def _fx(config: Config, clock: SystemClock, http: aiohttp.ClientSession) -> Fx:
-    section = config.fx
-    if section.source == "oracle":
-        return Oracle(section.url, section.field, section.max_age_s, http, clock)
-    return Fixed(Rate.of_btc_price(section.btc_usd, clock.now(), "fixed"))
-
-
-def _service(section: Any, providers: Mapping[str, Provider]) -> Service:
-    provider = providers.get(section.provider)
-    if provider is None or section.kind not in provider.kinds:
-        known = ", ".join(f"{one.name} ({', '.join(map(str, sorted(one.kinds)))})" for one in providers.values())
-        raise ConfigInvalid(f"[[sell]] kind {section.kind}: {section.provider!r} does not do it. There are: {known}.")
-    return Service(section.kind, Msat(section.price_msat), provider, section.eta_s, section.max_parallel)

@@ -18,6 +18,8 @@ from node.agent.inbox.overflow import MOST_DEAD, MOST_DEPTH, Overflow, Policy
 from node.agent.tick.limit import Own, TickLimits
 from node.error import ConfigInvalid, HomeMissing
 from node.hosting import RelaySection
+from node.http.setting import TEMPLATE as HTTP_TEMPLATE
+from node.http.setting import HttpSection, refusal
 from node.storage.address import OWN_FILE, check_database, has_password
 from relays.key import parse_pubkey
 from relays.nip49 import DEFAULT_LOG_N, MAX_LOG_N, MIN_LOG_N
@@ -25,28 +27,20 @@ from relays.nip49 import DEFAULT_LOG_N, MAX_LOG_N, MIN_LOG_N
 FILE = "config.toml"
 
 
-def usd(text: str | int) -> int:
-    """Dollars as decimal text, in whole µUSD.
-
-    Raises:
-        ValueError: not a number, negative, not finite, or finer than a µUSD.
-    """
+def _usd(value: Any) -> int:
+    """Dollars as decimal text, in whole µUSD."""
+    if not isinstance(value, str):
+        raise ValueError('write dollars as text, for example "0.10"')
     try:
-        micro = Decimal(str(text)) * MICRO
+        micro = Decimal(value) * MICRO
     except InvalidOperation as error:
-        raise ValueError(f"{text!r} is not an amount of dollars") from error
+        raise ValueError(f"{value!r} is not an amount of dollars") from error
     if not micro.is_finite() or micro < 0 or micro != micro.to_integral_value() or micro > 10**15:
-        raise ValueError(f"{text!r} is not an amount of dollars from 0 with at most six decimals")
+        raise ValueError(f"{value!r} is not an amount of dollars from 0 with at most six decimals")
     return int(micro)
 
 
-def _usd_text(value: Any) -> int:
-    if not isinstance(value, str):
-        raise ValueError('write dollars as text, for example "0.10"')
-    return usd(value)
-
-
-Usd = Annotated[int, BeforeValidator(_usd_text)]
+Usd = Annotated[int, BeforeValidator(_usd)]
 
 
 class _Section(BaseModel):
@@ -58,7 +52,7 @@ class NodeSection(_Section):
 
     name: str = Field("vendo", min_length=1, max_length=64)
     about: str = Field("", max_length=500)
-    host: Literal["127.0.0.1", "::1"] = "127.0.0.1"
+    host: str = Field("127.0.0.1", max_length=45)
     port: int = Field(8080, ge=0, le=65_535)
     owner: str
     relays: tuple[str, ...] = Field(min_length=1)
@@ -319,6 +313,7 @@ class Config(_Section):
     inbox: InboxSection = InboxSection()
     storage: StorageSection = StorageSection()
     processes: ProcessSection = ProcessSection()
+    http: HttpSection = HttpSection()
     relay: RelaySection = RelaySection()
     retention: RetentionSection = RetentionSection()
     disk: DiskSection = DiskSection()
@@ -333,6 +328,8 @@ class Config(_Section):
             raise ValueError("two [[agent]] tables have the same name")
         if self.fx.source == "oracle" and not self.fx.url:
             raise ValueError('[fx] source = "oracle" needs a url')
+        if reason := refusal(self.http, self.node.host, shares_port=self.relay.share_port):
+            raise ValueError(reason)
         if self.relay.share_port and not self.node.port:
             raise ValueError("[relay] share_port needs a [node] port that stays the same, not 0")
         if "payment" in self.relay.write_by and not self.node.mints:
@@ -418,13 +415,14 @@ def render(
     return text
 
 
-TEMPLATE = """\
+TEMPLATE = (
+    """\
 # vendo: one node. Every setting takes effect at the next start (`vendo up`).
 
 [node]
 name = "{name}"                 # shown to others (kind 0 and NIP-89 announcements)
 about = ""                     # shown to others
-host = "127.0.0.1"             # the control plane listens on this machine only
+host = "127.0.0.1"             # the control plane listens on this machine only; any other address needs [http]
 port = {port}                    # 0 takes a free port; `vendo up` prints it
 owner = "{owner}"              # whose DMs the agents answer; nobody else's cost anything
 relays = {relays}              # where everything is published and read
@@ -525,6 +523,9 @@ blossom = []                   # Blossom servers where files that agents send ar
 max_file_mb = 8                # the largest file that is fetched for a contact, or sent
 files_mb = 512                 # all files that are kept; then the oldest go
 
+"""
+    + HTTP_TEMPLATE
+    + """
 [relay]                        # the node's own relay; `vendo relay up` runs it alone with the same settings
 enabled = false                # true: it starts and ends with the node, as a process of its own
 host = "127.0.0.1"             # where it listens; "0.0.0.0" or "::" is the whole world
@@ -594,3 +595,4 @@ min_free_mb = 128              # with less room new work is refused, open money 
 # eta_s = 10                   # how long it takes; stands in the quote
 # max_parallel = 4             # jobs worked on at once
 """
+)

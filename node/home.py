@@ -4,6 +4,8 @@ config.toml    settings, commented
 keys.json      the seed words (0600), encrypted unless its owner chose otherwise; all keys derive from them
 passphrase     unlocks keys.json (0600), if nothing else was chosen and nobody could be asked; belongs elsewhere
 token          the operator's bearer token for the control plane (0600)
+curl-auth      the same as a header, for `curl -H @HOME/curl-auth` (0600)
+tokens.json    digests of the tokens that were given to others (0600)
 node.db        the database; relays' events are never in it
 lock           held while the node runs; names the pid
 control.json   where the running node listens
@@ -30,6 +32,7 @@ from relays.nip49 import DEFAULT_LOG_N
 KEYS = "keys.json"
 PASSPHRASE = "passphrase"  # noqa: S105 - the name of a file
 TOKEN = "token"  # noqa: S105 - the name of a file
+CURL_AUTH = "curl-auth"
 DATABASE = "node.db"
 LOCK = "lock"
 CONTROL = "control.json"
@@ -97,6 +100,7 @@ def create(
         write_private(passphrase_file, passphrase + "\n")
     write_private(home / KEYS, keys)
     write_private(home / TOKEN, secrets.token_urlsafe(32) + "\n")
+    write_curl_auth(home)
     write_private(home / config.FILE, text)
     agent = keyring.agent("agent").npub
     return Created(home, keyring.words, owner_npub, keyring.operator.npub, keyring.node.npub, agent)
@@ -166,6 +170,23 @@ def read_token(home: Path) -> str:
         return (home / TOKEN).read_text(encoding="utf-8").strip()
     except FileNotFoundError as error:
         raise HomeMissing(f"There is no {TOKEN} in {home}.") from error
+
+
+def write_curl_auth(home: Path) -> None:
+    """Write the operator's token as the one line of a header, where that is not so already.
+
+    Raises:
+        HomeMissing: there is no token.
+    """
+    path, text = home / CURL_AUTH, f"Authorization: Bearer {read_token(home)}\n"
+    try:
+        if path.read_text(encoding="utf-8", errors="replace") == text:
+            if path.stat().st_mode & 0o077:
+                path.chmod(0o600)
+            return
+    except FileNotFoundError:
+        pass
+    replace_private(path, text)
 
 
 class Lock:

@@ -18,12 +18,15 @@ from node import home as homes
 from node.agent.replay.redactor import secrets_in
 from node.app import Node, Outside
 from node.config import Config, load
+from node.error import ConfigInvalid
 from node.gate.ledger import ledger_seal
+from node.http.error import HoldsMoney
 from node.identity.passphrase import shield
 from node.line import LineFormatter
 from node.service import serve as run_services
 from node.share.sharing import join
 from node.storage.database import open_database
+from node.supervisor import Supervisor
 from node.workshop import workshop
 from relays.key import Keyring
 from wallet.leftover import leftover
@@ -33,12 +36,16 @@ log = logging.getLogger(__name__)
 _SWITCH_S = 0.0005  # a busy loop would else keep the database's writer thread waiting up to 5 ms for its turn
 
 
-async def _serve(home: Path, config: Config, keyring: Keyring, lock: homes.Lock, kind: type[Node]) -> int:
+async def _serve(
+    home: Path, config: Config, keyring: Keyring, lock: homes.Lock, kind: type[Node], *, insecure: bool
+) -> int:
     stop, started = asyncio.Event(), asyncio.Event()
+    supervisor = Supervisor.adopt(os.environ, SystemClock())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(supervisor.attending(stop))
         where = homes.database_of(home, config.storage)
         os.environ.pop(homes.PASSWORD_VARIABLE, None)  # nothing that is started from now on gets it
         seal, unsafe = ledger_seal(keyring.node), config.storage.unsafe
@@ -49,10 +56,14 @@ async def _serve(home: Path, config: Config, keyring: Keyring, lock: homes.Lock,
         executor = workshop()
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
         retired = await leftover(database, config.node.mints)
-        outside = Outside(http, executor, retired, home / "files", home, secrets_in(os.environ))
+        if insecure:
+            if await leftover(database, ()):
+                raise HoldsMoney
+            log.warning("no token is needed: everybody on this machine is the operator", extra={"action": "insecure"})
+        outside = Outside(http, executor, retired, home / "files", home, secrets_in(os.environ), insecure)
         node = kind(config, keyring, database, outside, homes.read_token(home), company)
         await node.prepare()
-        announcing = asyncio.create_task(_announce(home, node, started))
+        announcing = asyncio.create_task(_announce(home, node, started, supervisor))
         announcing.add_done_callback(lambda task: None if task.cancelled() or task.exception() is None else stop.set())
         try:
             await run_services(node.parts, stop, started=started)
@@ -74,7 +85,7 @@ def _settle() -> None:
     gc.freeze()
 
 
-async def _announce(home: Path, node: Node, started: asyncio.Event) -> None:
+async def _announce(home: Path, node: Node, started: asyncio.Event, supervisor: Supervisor) -> None:
     await started.wait()
     _settle()
     homes.write_control(home, node.control.url)
@@ -88,7 +99,10 @@ async def _announce(home: Path, node: Node, started: asyncio.Event) -> None:
     }
     if node.own_relay is not None:
         line["own_relay"] = node.own_relay.url
+    if node.config.http.names:
+        line["names"] = list(node.config.http.names)
     print(json.dumps(line), flush=True)  # noqa: T201 - the one line that says the node is ready
+    supervisor.ready(f"{line['npub']} at {line['control']}")
 
 
 def _log_to_stderr(known: Sequence[str]) -> None:
@@ -100,15 +114,27 @@ def _log_to_stderr(known: Sequence[str]) -> None:
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
 
 
-def serve(home: Path, kind: type[Node] = Node) -> int:
-    """Run the node of a home directory until SIGTERM or SIGINT; the exit code. `kind`: a node with more to it.
+def serve(home: Path, kind: type[Node] = Node, *, insecure: bool = False) -> int:
+    """Run the node of a home directory until SIGTERM or SIGINT; the exit code.
+
+    Args:
+        home: its directory.
+        kind: a node with more to it.
+        insecure: callers on this machine need no token.
 
     Raises:
         HomeMissing: there is none.
-        ConfigInvalid: its configuration is wrong.
+        ConfigInvalid: its configuration is wrong, or lets others in than this machine while no token is needed.
+        HoldsMoney: no token is needed, and the node has money.
         AlreadyRunning: another process runs it.
     """
-    config, keyring = load(home), homes.open_keyring(home)
+    config = load(home)
+    if insecure and config.http.is_open:
+        raise ConfigInvalid(
+            "--insecure-loopback is for a control plane that nobody but this machine reaches.",
+            remedy="Start it without, or take names, tls_cert, tls_key and behind_proxy out of [http].",
+        )
+    keyring = homes.open_keyring(home)
     shield()
     _log_to_stderr([keyring.words, homes.read_token(home)])
     # Python puts the working directory before everything else for the processes that it starts with `-c`: a folder
@@ -116,4 +142,5 @@ def serve(home: Path, kind: type[Node] = Node) -> int:
     os.environ["PYTHONSAFEPATH"] = "1"
     sys.setswitchinterval(_SWITCH_S)
     with homes.Lock(home) as lock:
-        return asyncio.run(_serve(home, config, keyring, lock, kind))
+        homes.write_curl_auth(home)
+        return asyncio.run(_serve(home, config, keyring, lock, kind, insecure=insecure))

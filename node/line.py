@@ -24,6 +24,12 @@ class LineFormatter(logging.Formatter):
         super().__init__(FORM)
         self._known = tuple(known)
 
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Know these as well."""
+        fresh = dict.fromkeys(secret for secret in secrets if secret not in self._known)
+        if fresh:
+            self._known = tuple(sorted((*self._known, *fresh), key=len, reverse=True))  # one may be part of another
+
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The line without a traceback."""
         record.message = plain(record.message)
@@ -32,3 +38,10 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The whole, with the traceback if there is one."""
         return scrub(plain(super().format(record), "\n\t"), self._known)
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """Have no line of this process's log show these, from now on."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, LineFormatter):
+            handler.formatter.hide(secrets)

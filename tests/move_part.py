@@ -39,6 +39,8 @@ async def busy(ctx: Here, trigger: Trigger) -> None:
     if trigger.cause == "initialize":
         ctx.memory.set("shopping", {"eggs": 6, "note": "ü\N{SNOWMAN}"})
         ctx.memory.set("empty", "")
+        ctx.memory.set("/patterns/anna", "likes tea")
+        ctx.memory.set("/notes/", None)
         ctx.mark_seen("first")
         ctx.mark_seen("second")
         ctx.set_alarm("once", at_ms=FAR_MS, payload={"say": "now"})
@@ -116,7 +118,7 @@ class Port:
         said = {"agent": name, "protocol": "nip17", "kind": 14, "created_at": at, "effect_id": "secret-effect"}
         await self.unit.commit(
             [
-                *AgentGoals(name, self.unit, SystemClock()).put("win", '{"by":"noon"}', 0),
+                *AgentGoals(name, self.unit, SystemClock()).writes("win", None, '{"by":"noon"}'),
                 Insert("hook", {
                     "id": "0" * 32, "agent": name, "name": "shop", "event": "webhook.shop", "scheme": "hmac",
                     "created_at": at,

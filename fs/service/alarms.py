@@ -1,14 +1,39 @@
 """/alarms: when the agent is woken without anybody asking: once, again and again, or by the clock."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from core.error import InvalidInput
+from pydantic import Field
+
+from fs.body import Body, Fact, parsed
+from fs.service.model.waking import ID, Deleted
 from fs.session import Session
-from fs.tree import File, Folder, Tree, json_bytes, json_object
+from fs.tree import File, Folder, Tree, json_bytes
 
-_FIELDS = frozenset({"id", "at_ms", "after_ms", "every_ms", "cron", "payload"})
-_NUMBERS = ("at_ms", "after_ms", "every_ms")
+
+class NewAlarm(Body):
+    """An alarm: once (`at_ms` or `after_ms`), again and again (`every_ms`), or by the clock (`cron`)."""
+
+    id: str = Field(json_schema_extra={"pattern": ID})
+    at_ms: int | None = Field(None, description="Unix ms")
+    after_ms: int | None = Field(None, description="ms from now")
+    every_ms: int | None = Field(None, description="at least 1000")
+    cron: str = Field("", description="UTC, or with CRON_TZ=zone before it")
+    payload: dict[str, Any] = Field(default_factory=dict, description="what the agent is told")
+
+
+class Alarm(Fact):
+    """One alarm. Times are Unix ms, `created_at` Unix seconds."""
+
+    id: str
+    kind: Literal["once", "every", "cron"]
+    due_ms: int
+    every_ms: int
+    cron: str
+    fired_ms: int
+    missed: int
+    created_at: int
+    payload: dict[str, Any]
 
 
 class Alarms(Protocol):
@@ -27,32 +52,21 @@ class Alarms(Protocol):
         """Take an alarm away."""
 
 
-def _checked(body: bytes) -> tuple[str, dict[str, Any]]:
-    value = json_object(body, _FIELDS)
-    name, payload = value.pop("id", None), value.get("payload", {})
-    if type(name) is not str:
-        raise InvalidInput("An alarm has an id.")
-    if any(value.get(one) is not None and type(value[one]) is not int for one in _NUMBERS):
-        raise InvalidInput(f"{', '.join(_NUMBERS)} are whole numbers of milliseconds.")
-    if type(value.get("cron", "")) is not str or type(payload) is not dict:
-        raise InvalidInput("cron is a text, payload an object.")
-    return name, value
-
-
 def alarms_service(alarms: Alarms) -> Tree:
     """The service at `/alarms`."""
 
     async def new(body: bytes, session: Session) -> bytes:
-        name, value = _checked(body)
+        value = parsed(NewAlarm, body).given()
+        name = value.pop("id")
         return json_bytes(await alarms.set(session, name, value))
 
     async def names(session: Session) -> Sequence[str]:
         return await alarms.names()
 
     async def find(name: str, session: Session) -> Folder | None:
-        if await alarms.find(name) is None:
-            return None
+        return one(name) if await alarms.find(name) is not None else None
 
+    def one(name: str) -> Folder:
         async def read(session: Session) -> bytes:
             return json_bytes(await alarms.find(name))
 
@@ -60,16 +74,18 @@ def alarms_service(alarms: Alarms) -> Tree:
             await alarms.cancel(session, name)
             return json_bytes({"id": name, "status": "deleted"})
 
-        return Folder(
-            "One alarm; reading it gives it as JSON.", {"delete": File("take it away", call=delete)}, read=read
-        )
+        async def remove(session: Session) -> None:
+            await alarms.cancel(session, name)
+
+        files = {"delete": File("take it away", call=delete, gives=Deleted)}
+        return Folder("One alarm; reading it gives it as JSON.", files, read=read, remove=remove, gives=Alarm)
 
     about = (
         'set an alarm: {"id": ..., "at_ms" or "after_ms": ...} for once, with "every_ms" again and again, or "cron": '
         '"30 6 * * MON-FRI" (UTC; "CRON_TZ=Europe/Zurich " before it for another zone), and perhaps "payload": {...}; '
         "one of this id is replaced"
     )
-    files: dict[str, File | Folder] = {"new": File(about, call=new)}
+    files: dict[str, File | Folder] = {"new": File(about, call=new, takes=NewAlarm, gives=Alarm)}
     return Tree(
         Folder(
             "What wakes the agent, and when.",
@@ -79,5 +95,6 @@ def alarms_service(alarms: Alarms) -> Tree:
             "<id>",
             "one alarm, as JSON; in it `delete`",
             found_are_folders=True,
+            sample=lambda: one("id"),
         )
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
+from pydantic import RootModel
 
 from core.error import Conflict, InvalidInput, KeyReused, NotFound, Unavailable
 from core.identifier import derived_id
@@ -17,6 +18,7 @@ from core.unit import Write
 from dvm.request import MAX_INPUT_BYTES, ComputeRequest
 from fs.feed import Feed
 from fs.protocol import Record
+from fs.service.model.job import CANCEL, Job, Payments, Policy, Provider, Quote, Started, Usage, Wish
 from fs.session import Batch, Role, Session
 from fs.tree import File, Folder, Node, Tree, json_bytes, json_object, json_reader, text_bytes
 
@@ -181,9 +183,11 @@ class _Compute:
             await self._seen(job_id, session)
         except NotFound:
             return None
-        return self._folder(job_id)
+        return self.folder(job_id)
 
-    def _folder(self, job_id: str) -> Folder:
+    def folder(self, job_id: str) -> Folder:
+        """The files of one job, which is there or not."""
+
         async def status(session: Session) -> bytes:
             return json_bytes((await self._seen(job_id, session)).to_dict())
 
@@ -210,12 +214,16 @@ class _Compute:
         return Folder(
             "One job.",
             {
-                "status": File("all that is known of it, as JSON", read=status),
+                "status": File("all that is known of it, as JSON", read=status, gives=Job),
                 "result": File("its result; an error until there is one", read=result),
-                "quotes": File("who offered what, and why each was taken or not", read=part("quotes")),
-                "payments": File("what was reserved, paid, spent on fees and released", read=part(*PAYMENT_FIELDS)),
-                "stream": File("its states as they change; ends with the job", watch=stream),
-                "ctl": File("write `cancel` to end it early", call=ctl),
+                "quotes": File(
+                    "who offered what, and why each was taken or not", read=part("quotes"), gives=RootModel[list[Quote]]
+                ),
+                "payments": File(
+                    "what was reserved, paid, spent on fees and released", read=part(*PAYMENT_FIELDS), gives=Payments
+                ),
+                "stream": File("its states as they change; ends with the job", watch=stream, stream=True, gives=Job),
+                "ctl": File("write `cancel` to end it early", call=ctl, takes=CANCEL, gives=Job),
             },
         )
 
@@ -277,10 +285,14 @@ def compute_service(jobs: Jobs | None, market: Market, feed: Feed) -> Tree:
     compute = _Compute(jobs, feed) if jobs is not None else None
     new = "buy work: {kind, input, params?, max_usd? | max_msat?, timeout_s?, output?} as JSON; answers the job's id"
     files: dict[str, Node] = {
-        "new": File(new, call=compute.new if compute else refuse, max_bytes=MAX_REQUEST),
-        "policy": File("how work is bought", read=json_reader(policy)),
-        "usage": File("what was spent today, of what may be", read=json_reader(market.usage)),
-        "providers": File("who can do work: known sellers and what is built in", read=json_reader(market.providers)),
+        "new": File(new, call=compute.new if compute else refuse, max_bytes=MAX_REQUEST, takes=Wish, gives=Started),
+        "policy": File("how work is bought", read=json_reader(policy), gives=Policy),
+        "usage": File("what was spent today, of what may be", read=json_reader(market.usage), gives=Usage),
+        "providers": File(
+            "who can do work: known sellers and what is built in",
+            read=json_reader(market.providers),
+            gives=RootModel[list[Provider]],
+        ),
     }
     if compute is not None:
         files["jobs"] = Folder(
@@ -292,5 +304,7 @@ def compute_service(jobs: Jobs | None, market: Market, feed: Feed) -> Tree:
             "one job: status, result, quotes, payments, stream, ctl",
             found_are_folders=True,
             read=compute.everything,
+            gives=RootModel[list[Job]],
+            sample=lambda: compute.folder("job"),
         )
     return Tree(Folder("Buy work on the market. Write a request to `new`, then read under `jobs/<id>`.", files))

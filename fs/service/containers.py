@@ -28,7 +28,7 @@ def containers_service() -> Tree:
             "Sessions to run code in.",
             {
                 "new": File("start a session: needs a container provider, and there is none", call=refuse),
-                "providers": File("who can run containers, as a JSON list", read=none),
+                "providers": File("who can run containers, as a JSON list", read=none, gives={"type": "array"}),
             },
         )
     )

@@ -4,8 +4,17 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from core.identifier import derived_id
+from fs.body import Fact
+from fs.service.model.agent import AgentState
+from fs.service.model.envelope import Posted
 from fs.session import Session
 from fs.tree import File, Folder, Node, Tree, json_bytes
+
+
+class Pause(Fact):
+    """Whether new effects wait."""
+
+    paused: bool
 
 
 class Switch(Protocol):
@@ -69,8 +78,8 @@ def ctl_service(switch: Switch, ticker: Ticker | None = None, lives: Lives | Non
         return json_bytes({"paused": await switch.paused()})
 
     files: dict[str, Node] = {
-        "pause": File("begin no new effects; open money is finished", read=paused, call=pause),
-        "resume": File("begin new effects again", call=resume),
+        "pause": File("begin no new effects; open money is finished", read=paused, call=pause, gives=Pause),
+        "resume": File("begin new effects again", call=resume, gives=Pause),
     }
     if ticker is not None:
         files["tick"] = _tick_file(ticker)
@@ -92,11 +101,11 @@ def _tick_file(ticker: Ticker) -> File:
         await ticker.manual(session, envelope_id, reason)
         return json_bytes({"envelope_id": envelope_id, "status": "queued"})
 
-    return File("queue a manual tick; the body is the reason", call=tick)
+    return File("queue a manual tick; the body is the reason", call=tick, gives=Posted)
 
 
 def _life_file(about: str, change: Callable[[str], Awaitable[str]], name: str) -> File:
     async def call(body: bytes, session: Session) -> bytes:
         return json_bytes({"name": name, "status": await change(name)})
 
-    return File(about, call=call)
+    return File(about, call=call, gives=AgentState)

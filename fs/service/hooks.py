@@ -1,14 +1,42 @@
 """/hooks, for the operator: ways in for webhooks. A call becomes an event of the agent."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
-from core.error import InvalidInput
+from pydantic import Field
+
+from fs.body import Body, Fact, parsed
+from fs.service.model.waking import Deleted
 from fs.session import Session
-from fs.tree import File, Folder, Tree, json_bytes, json_object
+from fs.tree import File, Folder, Tree, json_bytes
 
-_FIELDS = frozenset({"name", "event", "scheme"})
-SCHEMES = ("hmac", "hmac-timestamp", "token")
+Scheme: TypeAlias = Literal["hmac", "hmac-timestamp", "token"]
+
+
+class NewHook(Body):
+    """A way in for webhooks: a call of it becomes an event of this type."""
+
+    name: str
+    event: str = Field("", description="webhook.<name> if it is left out")
+    scheme: Scheme = "hmac"
+
+
+class Hook(Fact):
+    """One hook without its secret; `path` is its address on the control plane."""
+
+    id: str
+    name: str
+    event: str
+    scheme: Scheme
+    created_at: int
+    path: str
+
+
+class HookSecret(Fact):
+    """What a caller must know."""
+
+    id: str
+    secret: str
 
 
 class Hooks(Protocol):
@@ -34,19 +62,16 @@ def hooks_service(hooks: Hooks) -> Tree:
     """The service at `/hooks`."""
 
     async def new(body: bytes, session: Session) -> bytes:
-        value = json_object(body, _FIELDS)
-        name, event, scheme = value.get("name"), value.get("event", ""), value.get("scheme", SCHEMES[0])
-        if type(name) is not str or type(event) is not str or scheme not in SCHEMES:
-            raise InvalidInput(f'A hook is {{"name": ..., "event": ..., "scheme": one of {", ".join(SCHEMES)}}}.')
-        return json_bytes(await hooks.add(session, name, event, scheme))
+        hook = parsed(NewHook, body)
+        return json_bytes(await hooks.add(session, hook.name, hook.event, hook.scheme))
 
     async def names(session: Session) -> Sequence[str]:
         return await hooks.names()
 
     async def find(name: str, session: Session) -> Folder | None:
-        if await hooks.find(name) is None:
-            return None
+        return one(name) if await hooks.find(name) is not None else None
 
+    def one(name: str) -> Folder:
         async def read(session: Session) -> bytes:
             return json_bytes(await hooks.find(name))
 
@@ -57,17 +82,21 @@ def hooks_service(hooks: Hooks) -> Tree:
             await hooks.remove(session, name)
             return json_bytes({"id": name, "status": "deleted"})
 
+        async def remove(session: Session) -> None:
+            await hooks.remove(session, name)
+
         files = {
-            "secret": File("show the secret that callers must know", call=secret),
-            "delete": File("close it", call=delete),
+            "secret": File("show the secret that callers must know", call=secret, gives=HookSecret),
+            "delete": File("close it", call=delete, gives=Deleted),
         }
-        return Folder("One hook; reading it gives it as JSON, without its secret.", files, read=read)
+        what = "One hook; reading it gives it as JSON, without its secret."
+        return Folder(what, files, read=read, remove=remove, gives=Hook)
 
     about = (
         'make a hook: {"name": ..., "event": the type of the event that a call becomes (webhook.<name>), "scheme": '
-        f"{', '.join(SCHEMES)}}}; its address is `path` on the control plane"
+        f"{', '.join(get_args(Scheme))}}}; its address is `path` on the control plane"
     )
-    files: dict[str, File | Folder] = {"new": File(about, call=new)}
+    files: dict[str, File | Folder] = {"new": File(about, call=new, takes=NewHook, gives=Hook)}
     return Tree(
         Folder(
             "Ways in for webhooks.",
@@ -77,5 +106,6 @@ def hooks_service(hooks: Hooks) -> Tree:
             "<id>",
             "one hook, as JSON; in it `secret` and `delete`",
             found_are_folders=True,
+            sample=lambda: one("id"),
         )
     )

@@ -8,15 +8,17 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import orjson
+from pydantic import RootModel
 
-from core.error import Conflict, InvalidInput
+from core.error import Conflict
 from core.identifier import EventId, PubKey
 from core.unit import Write
+from fs.body import Body, Fact, parsed
+from fs.service.model import nostr as model
 from fs.session import Session, Then
-from fs.tree import File, Folder, Node, Tree, json_bytes, json_reader, text_bytes
+from fs.tree import Call, File, Folder, Node, Tree, json_bytes, json_reader, text_bytes
 from relays.error import MalformedEvent
-from relays.event import MAX_TAGS, Draft, Event, Tags
+from relays.event import Draft, Event, Tags
 from relays.key import npub
 
 MAX_CONTENT_BYTES = 32_768
@@ -112,24 +114,30 @@ def identity_service(person: Person, desk: Desk | None = None, keys: Keys | None
         return text_bytes(await person.nip05())
 
     files: dict[str, Node] = {
-        "pubkey": File("the public key, 64 hex digits", read=as_hex),
-        "npub": File("the public key, in NIP-19 form", read=as_npub),
-        "profile": File("what the profile (kind 0) says", read=json_reader(person.profile)),
+        "pubkey": File("the public key, 64 hex digits", read=as_hex, gives=model.PUBKEY),
+        "npub": File("the public key, in NIP-19 form", read=as_npub, gives=model.NPUB),
+        "profile": File("what the profile (kind 0) says", read=json_reader(person.profile), gives=model.Profile),
         "nip05": File("the address under a domain (NIP-05), if there is one", read=nip05),
-        "relays": File("where it reads, writes and takes messages", read=json_reader(person.relays)),
+        "relays": File(
+            "where it reads, writes and takes messages", read=json_reader(person.relays), gives=model.Places
+        ),
     }
     if keys is None:
-        files["keys"] = File("its keys: the one it has and those it had", read=json_reader(person.keys))
+        about = "its keys: the one it has and those it had"
+        files["keys"] = File(about, read=json_reader(person.keys), gives=RootModel[list[model.KeyFact]])
     else:
         files |= _key_files(keys)
     if desk is not None:
-        files["sign"] = File(_SIGN, call=_signer(desk), max_bytes=MAX_CONTENT_BYTES)
+        files["sign"] = File(
+            _SIGN, call=_signer(desk), max_bytes=MAX_CONTENT_BYTES, takes=model.ToSign, gives=model.SignedEvent
+        )
     return Tree(Folder("Who this is on Nostr.", files))
 
 
 def _signer(desk: Desk) -> Callable[[bytes, Session], Awaitable[bytes]]:
     async def sign(body: bytes, session: Session) -> bytes:
-        draft = _draft(desk, _object(body, {"kind", "content", "tags", "created_at"}))
+        asked = parsed(model.ToSign, body, MalformedEvent)
+        draft = desk.draft(asked.kind, asked.content, tuple(map(tuple, asked.tags)), asked.created_at)
         key = session.effect_key()
         if session.batch is None:
             try:
@@ -145,92 +153,70 @@ def _signer(desk: Desk) -> Callable[[bytes, Session], Awaitable[bytes]]:
     return sign
 
 
-def _draft(desk: Desk, fields: Mapping[str, Any]) -> Draft:
-    kind, content, tags = fields.get("kind"), fields.get("content", ""), fields.get("tags", [])
-    created_at = fields.get("created_at")
-    if type(kind) is not int or type(content) is not str or type(tags) is not list or len(tags) > MAX_TAGS:
-        raise MalformedEvent("An event to be signed has a kind, and may have content (text) and tags (lists of text).")
-    if created_at is not None and (type(created_at) is not int or not 0 <= created_at < 1 << 53):
-        raise MalformedEvent("An event's created_at is a time in seconds.")
-    if not all(type(tag) is list and tag and all(type(item) is str for item in tag) for tag in tags):
-        raise MalformedEvent("A tag is a list of texts.")
-    return desk.draft(kind, content, tuple(tuple(tag) for tag in tags), created_at)
-
-
-def _object(body: bytes, known: set[str]) -> dict[str, Any]:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput("The body is not JSON.") from error
-    if type(value) is not dict or not set(value) <= known:
-        raise InvalidInput(f"The body is a JSON object with {', '.join(sorted(known))}.")
-    return value
-
-
-def _text(fields: Mapping[str, Any], name: str, *, default: str | None = None) -> str:
-    value = fields.get(name, default)
-    if type(value) is not str or (default is None and not value):
-        raise InvalidInput(f"The body names no {name}.")
-    return value
-
-
 def _shown(keys: Keys) -> Folder:
     async def names(session: Session) -> list[str]:
         return sorted({str(row["name"]) for row in await keys.list()})
 
     async def find(name: str, session: Session) -> File | None:
         found = await keys.show(name)
-        return None if found is None else File("one identity", read=lambda _: _json(found))
+        return None if found is None else _person(found)
 
     async def read(session: Session) -> bytes:
         return json_bytes(await keys.list())
 
     about = "every key of the node and its agents"
-    return Folder(about, {}, names, find, "<name>", "one identity: its keys, profile, relays", read=read)
+    more: dict[str, Any] = {"gives": RootModel[list[model.KeyFact]], "sample": lambda: _person({})}
+    return Folder(about, {}, names, find, "<name>", "one identity: its keys, profile, relays", read=read, **more)
 
 
-async def _json(value: object) -> bytes:
-    return json_bytes(value)
+def _person(found: Mapping[str, Any]) -> File:
+    async def read(session: Session) -> bytes:
+        return json_bytes(found)
+
+    return File("one identity", read=read, gives=model.Person)
 
 
 def _key_files(keys: Keys) -> dict[str, Node]:
     """What the operator has besides. None of these leaves the process but `rotate`, which goes through the gate."""
 
     async def new(body: bytes, session: Session) -> bytes:
-        fields = _object(body, {"name", "epoch"})
-        epoch = fields.get("epoch")
-        if epoch is not None and (type(epoch) is not int or not 0 <= epoch < 1 << 31):
-            raise InvalidInput("An epoch is a whole number from 0.")
-        return json_bytes(await keys.new(_text(fields, "name"), epoch))
+        asked = parsed(model.NewIdentity, body)
+        return json_bytes(await keys.new(asked.name, asked.epoch))
 
     async def take(body: bytes, session: Session) -> bytes:
-        fields = _object(body, {"name", "secret"})
-        return json_bytes(await keys.take(_text(fields, "name"), _text(fields, "secret")))
+        asked = parsed(model.ImportedIdentity, body)
+        return json_bytes(await keys.take(asked.name, asked.secret))
 
     async def pair(body: bytes, session: Session) -> bytes:
-        fields = _object(body, {"name", "uri"})
-        return json_bytes(await keys.pair(_text(fields, "name"), _text(fields, "uri", default="")))
+        asked = parsed(model.RemoteIdentity, body)
+        return json_bytes(await keys.pair(asked.name, asked.uri))
 
     async def rotate(body: bytes, session: Session) -> bytes:
-        fields = _object(body, {"name", "lost", "secret", "bunker"})
+        asked = parsed(model.Rotation, body)
         key = session.effect_key()
-        return json_bytes(await keys.rotate(session.caller, _text(fields, "name"), key, fields))
+        return json_bytes(await keys.rotate(session.caller, asked.name, key, asked.given()))
 
     async def retire(body: bytes, session: Session) -> bytes:
-        return json_bytes(await keys.retire(_text(_object(body, {"name"}), "name")))
+        return json_bytes(await keys.retire(parsed(model.Named, body).name))
 
     async def look_up(body: bytes, session: Session) -> bytes:
-        return json_bytes(await keys.look_up(_text(_object(body, {"address"}), "address")))
+        return json_bytes(await keys.look_up(parsed(model.Address, body).address))
 
-    most = MAX_SECRET_BYTES
+    def file(about: str, call: Call, takes: type[Body], gives: type[Fact] = model.KeyFact) -> File:
+        return File(about, call=call, max_bytes=MAX_SECRET_BYTES, takes=takes, gives=gives)
+
     return {
         "keys": _shown(keys),
-        "new": File("a new identity: JSON with name (call)", call=new, max_bytes=most),
-        "import": File(
-            "an identity with a key from elsewhere: JSON with name, secret (call)", call=take, max_bytes=most
+        "new": file("a new identity: JSON with name (call)", new, model.NewIdentity),
+        "import": file(
+            "an identity with a key from elsewhere: JSON with name, secret (call)", take, model.ImportedIdentity
         ),
-        "bunker": File("an identity held by a remote signer: JSON with name, uri (call)", call=pair, max_bytes=most),
-        "rotate": File("a new key for an identity, announced: JSON with name (call)", call=rotate, max_bytes=most),
-        "lookup": File("whom a domain names (NIP-05): JSON with address (call)", call=look_up, max_bytes=most),
-        "retire": File("give an identity up: JSON with name (call)", call=retire, max_bytes=most),
+        "bunker": file(
+            "an identity held by a remote signer: JSON with name, uri (call)", pair, model.RemoteIdentity, model.Paired
+        ),
+        "rotate": file(
+            "a new key for an identity, announced: JSON with name (call)", rotate, model.Rotation, model.Rotated
+        ),
+        "lookup": file("whom a domain names (NIP-05): JSON with address (call)", look_up, model.Address, model.Found),
+        "retire": file("give an identity up: JSON with name (call)", retire, model.Named),
     }

@@ -8,19 +8,28 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
+from pydantic import RootModel
 
 from core.error import Conflict, InvalidInput, KeyReused
 from core.identifier import derived_id
+from fs.body import gives_two, parsed
 from fs.error import NoSuchFile
+from fs.service.model.envelope import (
+    Bound,
+    BoundChange,
+    Counts,
+    Discarded,
+    Envelope,
+    EnvelopeState,
+    Note,
+    Posted,
+    Replayed,
+)
 from fs.session import Session
 from fs.tree import Call, File, Folder, Tree, json_bytes, json_object, json_reader
 
 MAX_MESSAGE = 262_144
 PEEKED = 100
-MAX_REPLY_TO = 200
-MOST_URGENT, LEAST_URGENT = -100, 100
-_FIELDS = frozenset({"text", "priority", "expires_at", "seq", "reply_to"})
-_LAST = (1 << 53) - 1
 _ONE = "one envelope, as JSON"
 
 
@@ -95,36 +104,22 @@ def read_letter(body: bytes) -> Letter:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidInput("The message is not UTF-8 text.") from error
-    more: dict[str, Any] = {}
-    if text.lstrip().startswith("{"):
-        try:
-            more = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise InvalidInput("The message looks like JSON and is not.") from error
-        if not _FIELDS.issuperset(more) or type(more.get("text")) is not str:
-            raise InvalidInput('A message in JSON is {"text": "..."}, with priority, expires_at, seq, reply_to.')
-        text = more.pop("text")
-    if not text.strip():
+    note = parsed(Note, body) if text.lstrip().startswith("{") and _is_note(body) else None
+    letter = Letter(text)
+    if note is not None:
+        letter = Letter(note.text, note.priority or 0, note.expires_at, note.seq, note.reply_to)
+    if not letter.text.strip():
         raise InvalidInput("The message is empty.")
-    reply_to = more.get("reply_to", "")
-    if type(reply_to) is not str or len(reply_to) > MAX_REPLY_TO or not (reply_to.isascii() and reply_to.isprintable()):
-        raise InvalidInput(f"reply_to is an envelope id of at most {MAX_REPLY_TO} printable ASCII characters.")
-    return Letter(
-        text,
-        _whole(more, "priority", MOST_URGENT, LEAST_URGENT) or 0,
-        _whole(more, "expires_at", 0, _LAST),
-        _whole(more, "seq", 0, _LAST),
-        reply_to,
-    )
+    return letter
 
 
-def _whole(value: Mapping[str, Any], name: str, low: int, high: int) -> int | None:
-    found = value.get(name)
-    if found is None:
-        return None
-    if type(found) is not int or not low <= found <= high:
-        raise InvalidInput(f"{name} is a whole number from {low} to {high}.")
-    return found
+def _is_note(body: bytes) -> bool:
+    """Whether a JSON object is meant as a note; one with none of its fields is the message itself, as it stands."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return True
+    return type(value) is not dict or not value or bool(Note.model_fields.keys() & value.keys())
 
 
 def inbox_service(inbox: Inbox) -> Tree:
@@ -136,13 +131,13 @@ def inbox_service(inbox: Inbox) -> Tree:
 
     async def find(name: str, session: Session) -> File | None:
         row = await inbox.find(name)
-        if row is None or row["state"] != "new":
-            return None
+        return one(name) if row is not None and row["state"] == "new" else None
 
+    def one(name: str) -> File:
         async def read(session: Session) -> bytes:
             return json_bytes(await inbox.find(name))
 
-        return File(_ONE, read=read)
+        return File(_ONE, read=read, gives=Envelope)
 
     async def everything(session: Session) -> bytes:
         return json_bytes(await inbox.peek("new", PEEKED))
@@ -151,8 +146,11 @@ def inbox_service(inbox: Inbox) -> Tree:
         "count": File(
             "how many wait, are dead, were dropped for want of room, and came too late (each counted to 1,000)",
             read=json_reader(inbox.counts),
+            gives=Counts,
         ),
-        "new": File('leave a message: text, or {"text": ...}', call=post, max_bytes=MAX_MESSAGE),
+        "new": File(
+            'leave a message: text, or {"text": ...}', call=post, max_bytes=MAX_MESSAGE, takes=Note, gives=Posted
+        ),
         "overflow": _overflow(inbox),
         "deadletter": _dead_letter(inbox),
     }
@@ -160,7 +158,8 @@ def inbox_service(inbox: Inbox) -> Tree:
         'What waits for the agent: read it to see the first 100. POST text here, or {"text": ..., "priority": ..., '
         '"expires_at": ..., "seq": ..., "reply_to": ...}, to leave a message.'
     )
-    more: dict[str, Any] = {"read": everything, "call": post, "max_bytes": MAX_MESSAGE}
+    more: dict[str, Any] = {"read": everything, "call": post, "max_bytes": MAX_MESSAGE, "sample": lambda: one("id")}
+    more |= {"takes": Note, "gives": gives_two(RootModel[list[Envelope]], Posted)}
     return Tree(Folder(about, files, names, find, "<envelope id>", _ONE, **more))
 
 
@@ -193,7 +192,7 @@ def _overflow(inbox: Inbox) -> File:
         "how many may wait (max_depth), what becomes of the next one (policy: reject_new, drop_oldest or dead_letter), "
         "and how many the dead letter holds (dead_letter_max); PUT what is to change"
     )
-    return File(about, read=json_reader(inbox.overflow), write=write)
+    return File(about, read=json_reader(inbox.overflow), write=write, takes=BoundChange, gives=Bound)
 
 
 def _dead_letter(inbox: Inbox) -> Folder:
@@ -213,12 +212,13 @@ def _dead_letter(inbox: Inbox) -> Folder:
         return json_bytes({"discarded": await inbox.discard_all(session)})
 
     files: dict[str, File | Folder] = {
-        "replay": File("hand all of them out again, oldest first", call=replay),
-        "discard": File("give all of them up", call=discard),
+        "replay": File("hand all of them out again, oldest first", call=replay, gives=Replayed),
+        "discard": File("give all of them up", call=discard, gives=Discarded),
     }
     about = "What the agent failed at too often, or had no room for, with the error. Read it to see the first 100."
     one = "one envelope, as JSON; in it `replay` and `discard`"
-    return Folder(about, files, names, find, "<envelope id>", one, found_are_folders=True, read=everything)
+    more: dict[str, Any] = {"gives": RootModel[list[Envelope]], "sample": lambda: _dead(inbox, "id")}
+    return Folder(about, files, names, find, "<envelope id>", one, found_are_folders=True, read=everything, **more)
 
 
 def _dead(inbox: Inbox, envelope_id: str) -> Folder:
@@ -234,8 +234,15 @@ def _dead(inbox: Inbox, envelope_id: str) -> Folder:
     async def discard(body: bytes, session: Session) -> bytes:
         return json_bytes(await inbox.discard(session, envelope_id))
 
+    async def remove(session: Session) -> None:
+        row = await inbox.find(envelope_id)
+        if row is None or row["state"] != "dead":
+            raise NoSuchFile
+        await inbox.discard(session, envelope_id)
+
     files: dict[str, File | Folder] = {
-        "replay": File("hand it out again, with fresh tries and without its expiry", call=replay),
-        "discard": File("give it up", call=discard),
+        "replay": File("hand it out again, with fresh tries and without its expiry", call=replay, gives=EnvelopeState),
+        "discard": File("give it up", call=discard, gives=EnvelopeState),
     }
-    return Folder("One dead envelope; reading it gives it as JSON.", files, read=read)
+    what = "One dead envelope; reading it gives it as JSON, removing it gives it up."
+    return Folder(what, files, read=read, remove=remove, gives=Envelope)

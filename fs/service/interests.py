@@ -1,15 +1,38 @@
 """/interests: which events the agent is told of, and whose events it may see."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from core.error import InvalidInput
+from pydantic import Field
+
+from fs.body import Body, Fact, parsed
 from fs.error import AccessDenied
+from fs.service.model.waking import ID, Deleted
 from fs.session import Role, Session
-from fs.tree import File, Folder, Tree, json_bytes, json_object, json_reader
+from fs.tree import File, Folder, Tree, json_bytes, json_reader
 
-_FIELDS = frozenset({"id", "event", "pattern"})
-_SEES = ("own", "all")
+
+class NewInterest(Body):
+    """Which events an agent wants to be told of."""
+
+    id: str = Field(json_schema_extra={"pattern": ID})
+    event: str = Field(description="a type, `type.*`, or `*`")
+    pattern: dict[str, Any] = Field(default_factory=dict, description="what the event's fields must be")
+
+
+class Interest(Fact):
+    """One interest; `created_at` in Unix seconds."""
+
+    id: str
+    event: str
+    created_at: int
+    pattern: dict[str, Any]
+
+
+class Sight(Body):
+    """Whose events an agent may be told of."""
+
+    events: Literal["own", "all"]
 
 
 class Interests(Protocol):
@@ -38,19 +61,16 @@ def interests_service(interests: Interests) -> Tree:
     """The service at `/interests`."""
 
     async def new(body: bytes, session: Session) -> bytes:
-        value = json_object(body, _FIELDS)
-        name, event, pattern = value.get("id"), value.get("event"), value.get("pattern", {})
-        if type(name) is not str or type(event) is not str or type(pattern) is not dict:
-            raise InvalidInput('An interest is {"id": ..., "event": ..., "pattern": {...}}.')
-        return json_bytes(await interests.watch(session, name, event, pattern))
+        wish = parsed(NewInterest, body)
+        return json_bytes(await interests.watch(session, wish.id, wish.event, wish.pattern))
 
     async def names(session: Session) -> Sequence[str]:
         return await interests.names()
 
     async def find(name: str, session: Session) -> Folder | None:
-        if await interests.find(name) is None:
-            return None
+        return one(name) if await interests.find(name) is not None else None
 
+    def one(name: str) -> Folder:
         async def read(session: Session) -> bytes:
             return json_bytes(await interests.find(name))
 
@@ -58,36 +78,37 @@ def interests_service(interests: Interests) -> Tree:
             await interests.unwatch(session, name)
             return json_bytes({"id": name, "status": "deleted"})
 
-        files = {"delete": File("take it away", call=delete)}
-        return Folder("One interest; reading it gives it as JSON.", files, read=read)
+        async def remove(session: Session) -> None:
+            await interests.unwatch(session, name)
+
+        files = {"delete": File("take it away", call=delete, gives=Deleted)}
+        return Folder("One interest; reading it gives it as JSON.", files, read=read, remove=remove, gives=Interest)
 
     set_one = (
         'be told of events: {"id": ..., "event": "payment.received", "pattern": {"data.amount": {"min": 1000}}}; '
         "`payment.*` is every type that begins so, `*` all; one of this id is replaced"
     )
     files: dict[str, File | Folder] = {
-        "new": File(set_one, call=new),
+        "new": File(set_one, call=new, takes=NewInterest, gives=Interest),
         "sees": _sees(interests),
     }
     about = "What the agent wants to be told of."
-    one = "one interest, as JSON; in it `delete`"
-    return Tree(Folder(about, files, names, find, "<id>", one, found_are_folders=True))
+    what = "one interest, as JSON; in it `delete`"
+    more: dict[str, Any] = {"found_are_folders": True, "sample": lambda: one("id")}
+    return Tree(Folder(about, files, names, find, "<id>", what, **more))
 
 
 def _sees(interests: Interests) -> File:
     async def sees() -> Any:
-        return {"events": _SEES[await interests.sees_all()]}
+        return {"events": "all" if await interests.sees_all() else "own"}
 
     async def let_see(body: bytes, session: Session) -> None:
         if session.role < Role.OPERATOR:
             raise AccessDenied("Whose events an agent sees is its operator's to say.")
-        value = json_object(body, frozenset({"events"})).get("events")
-        if value not in _SEES:
-            raise InvalidInput('{"events": "own"} or {"events": "all"}.')
-        await interests.grant(session, value == "all")
+        await interests.grant(session, parsed(Sight, body).events == "all")
 
     about = (
         'whose events it may be told of: its "own", or "all", which are the node\'s and other agents\' too; '
         "its operator writes it"
     )
-    return File(about, read=json_reader(sees), write=let_see)
+    return File(about, read=json_reader(sees), write=let_see, takes=Sight, gives=Sight)

@@ -2,6 +2,10 @@
 
 from typing import Any, Protocol
 
+from pydantic import RootModel
+
+from fs.service.model.node import Effect, LedgerHead
+from fs.service.model.nostr import SignedEvent
 from fs.tree import File, Folder, Tree, json_reader
 
 RECENT = 100
@@ -30,9 +34,15 @@ def ledger_service(ledger: Ledger) -> Tree:
         Folder(
             "Every effect of this node: begun, then committed, failed or unknown; signed and chained.",
             {
-                "head": File("the last entry: run, seq, id", read=json_reader(ledger.head)),
-                "recent": File(f"the last {RECENT} entries, newest first", read=json_reader(recent)),
-                "open": File("effects that have not ended", read=json_reader(ledger.open)),
+                "head": File("the last entry: run, seq, id", read=json_reader(ledger.head), gives=LedgerHead),
+                "recent": File(
+                    f"the last {RECENT} entries, newest first",
+                    read=json_reader(recent),
+                    gives=RootModel[list[SignedEvent]],
+                ),
+                "open": File(
+                    "effects that have not ended", read=json_reader(ledger.open), gives=RootModel[list[Effect]]
+                ),
             },
         )
     )

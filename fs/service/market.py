@@ -3,6 +3,9 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from pydantic import RootModel
+
+from fs.service.model.job import Offered, Sale
 from fs.tree import File, Folder, Tree, json_reader
 
 
@@ -18,8 +21,16 @@ def market_service(
         Folder(
             "What this node sells.",
             {
-                "services": File("what is for sale at which price, as a JSON list", read=json_reader(price_list)),
-                "sales": File("jobs that were sold, newest first, as a JSON list", read=json_reader(sales)),
+                "services": File(
+                    "what is for sale at which price, as a JSON list",
+                    read=json_reader(price_list),
+                    gives=RootModel[list[Offered]],
+                ),
+                "sales": File(
+                    "jobs that were sold, newest first, as a JSON list",
+                    read=json_reader(sales),
+                    gives=RootModel[list[Sale]],
+                ),
             },
         )
     )

@@ -7,11 +7,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pydantic import RootModel
+
 from core.error import Conflict, InvalidInput, KeyReused
 from core.identifier import PubKey, derived_id
 from core.unit import Write
+from fs.body import gives_two
 from fs.error import NoSuchFile, Unsupported
 from fs.protocol import Record
+from fs.service.model.nostr import Admission, AdmissionChange, Message, Queued, Relay
 from fs.session import Session, Then
 from fs.tree import File, Folder, Tree, json_bytes, json_object, json_reader
 from relays.key import npub, parse_pubkey
@@ -96,9 +100,17 @@ def nostr_service(messenger: Messenger, relays: Callable[[], Awaitable[Any]]) ->
 
     about = "every message in and out, and what became of it: the last 200 as a JSON list; watch for new ones"
     files: dict[str, File | Folder] = {
-        "relays": File("the relays this node uses, and how they are", read=json_reader(relays)),
-        "messages": File(about, read=json_reader(recent), watch=follow),
-        "admission": File("whom the agent hears; PUT what is to change", read=json_reader(rules), write=set_rules),
+        "relays": File(
+            "the relays this node uses, and how they are", read=json_reader(relays), gives=RootModel[list[Relay]]
+        ),
+        "messages": File(about, read=json_reader(recent), watch=follow, gives=RootModel[list[Message]]),
+        "admission": File(
+            "whom the agent hears; PUT what is to change",
+            read=json_reader(rules),
+            write=set_rules,
+            takes=AdmissionChange,
+            gives=Admission,
+        ),
         "dm": _people("Encrypted messages. POST text to a person's npub; GET what was said.", _dm(messenger)),
         "file": _people("Files. POST a file's bytes to a person's npub.", _file(messenger)),
         "files": _files(messenger),
@@ -113,7 +125,10 @@ def _people(about: str, make: Callable[[PubKey], File]) -> Folder:
         except InvalidInput:
             return None
 
-    return Folder(about, {}, None, find, "<npub>", make(PubKey("0" * 64)).about)
+    def sample() -> File:
+        return make(PubKey("0" * 64))
+
+    return Folder(about, {}, None, find, "<npub>", sample().about, sample=sample)
 
 
 def _files(messenger: Messenger) -> Folder:
@@ -121,15 +136,19 @@ def _files(messenger: Messenger) -> Folder:
         return await messenger.files()
 
     async def find(name: str, session: Session) -> File | None:
+        return one(name) if await messenger.file(name) is not None else None
+
+    def one(name: str) -> File:
         async def read(session: Session) -> bytes:
             data = await messenger.file(name)
             if data is None:
                 raise NoSuchFile
             return data
 
-        return File("a file that somebody sent", read=read) if await messenger.file(name) is not None else None
+        return File("a file that somebody sent", read=read)
 
-    return Folder("Files that contacts sent, by the hash of what is in them.", {}, names, find, "<hash>", "a file")
+    about = "Files that contacts sent, by the hash of what is in them."
+    return Folder(about, {}, names, find, "<hash>", "a file", sample=lambda: one("hash"))
 
 
 def _dm(messenger: Messenger) -> Callable[[PubKey], File]:
@@ -151,7 +170,8 @@ def _dm(messenger: Messenger) -> Callable[[PubKey], File]:
             return await _send(session, f"/nostr/dm/{npub(to)}", text, stage)
 
         about = "send this person an encrypted message: the body is its text; read what was said"
-        return File(about, call=send, read=json_reader(talk), max_bytes=MAX_TEXT)
+        gives = gives_two(RootModel[list[Message]], Queued)
+        return File(about, call=send, read=json_reader(talk), max_bytes=MAX_TEXT, gives=gives)
 
     return make
 
@@ -167,7 +187,8 @@ def _file(messenger: Messenger) -> Callable[[PubKey], File]:
 
             return await _send(session, f"/nostr/file/{npub(to)}", derived_id(body.hex()), stage)
 
-        return File("send this person a file, encrypted: the body is its bytes", call=send, max_bytes=MAX_FILE)
+        about = "send this person a file, encrypted: the body is its bytes"
+        return File(about, call=send, max_bytes=MAX_FILE, gives=Queued)
 
     return make
 

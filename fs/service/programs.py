@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from core.error import InvalidInput
+from pydantic import RootModel
+
+from fs.body import parsed
 from fs.secret import Secret
+from fs.service.model.node import AgentName, AgentSecret, Program, ProgramName
 from fs.session import Session
-from fs.tree import File, Folder, Tree, json_bytes, json_object, json_reader
+from fs.tree import File, Folder, Tree, json_bytes, json_reader
 
 
 class Programs(Protocol):
@@ -29,25 +32,23 @@ def programs_service(programs: Programs) -> Tree:
         return list(programs.rows())
 
     async def reload(body: bytes, session: Session) -> bytes:
-        name = _name(body, "name")
+        name = parsed(ProgramName, body).name
         await programs.reload(name)
         return json_bytes(next(row for row in programs.rows() if row["name"] == name))
 
     async def secret(body: bytes, session: Session) -> bytes:
-        agent = _name(body, "agent")
+        agent = parsed(AgentName, body).agent
         found = await programs.secret(agent)
         return Secret(json_bytes({"agent": agent, "secret": found.decode()}))
 
+    signs = 'what signs the triggers of an agent that is a webhook: {"agent": "..."}'
     files: dict[str, File | Folder] = {
-        "list": File("all programs: name, source, where, digest, problem", read=json_reader(listing)),
-        "reload": File('take a changed file up: {"name": "..."}', call=reload),
-        "secret": File('what signs the triggers of an agent that is a webhook: {"agent": "..."}', call=secret),
+        "list": File(
+            "all programs: name, source, where, digest, problem",
+            read=json_reader(listing),
+            gives=RootModel[list[Program]],
+        ),
+        "reload": File('take a changed file up: {"name": "..."}', call=reload, takes=ProgramName, gives=Program),
+        "secret": File(signs, call=secret, takes=AgentName, gives=AgentSecret),
     }
     return Tree(Folder("What agents can be made of.", files))
-
-
-def _name(body: bytes, field: str) -> str:
-    value = json_object(body, frozenset({field})).get(field)
-    if type(value) is not str:
-        raise InvalidInput(f'The body is {{"{field}": "..."}}.')
-    return value

@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from fs.tree import File, Tree, json_reader
+from fs.tree import File, Schema, Tree, json_reader
 
 
-def status_service(facts: Callable[[], Awaitable[Mapping[str, Any]]]) -> Tree:
-    """The service at `/status`; `facts` are looked up at each read."""
-    return Tree(File("how this agent is doing, as JSON", read=json_reader(facts)))
+def status_service(facts: Callable[[], Awaitable[Mapping[str, Any]]], shape: Schema = None) -> Tree:
+    """The service at `/status`; `facts` are looked up at each read, and have this `shape`."""
+    return Tree(File("how this agent is doing, as JSON", read=json_reader(facts), gives=shape or {"type": "object"}))

@@ -3,10 +3,14 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
+from pydantic import RootModel
+
 from core.error import InvalidInput, NotFound
 from core.identifier import is_hex64
+from fs.body import parsed
+from fs.service.model.node import Cleaned, Cleaning, Digest, Disk, Keep, Restore, Seal
 from fs.session import Session
-from fs.tree import File, Folder, Tree, json_bytes, json_object, json_reader
+from fs.tree import File, Folder, Tree, json_bytes, json_reader
 
 
 class Keeping(Protocol):
@@ -33,16 +37,13 @@ def upkeep_service(seal: Callable[[str], str], keeping: Keeping, space: Space, r
     """The service at `/upkeep`; `seal` signs a backup's digest, `restored` tells what is known of a restore."""
 
     async def sealed(body: bytes, session: Session) -> bytes:
-        digest = json_object(body).get("digest")
-        if not isinstance(digest, str) or not is_hex64(digest):
+        digest = parsed(Digest, body).digest
+        if not is_hex64(digest):
             raise InvalidInput('A digest is 64 hex digits: {"digest": "..."}.')
         return json_bytes({"event": seal(digest)})
 
     async def gc(body: bytes, session: Session) -> bytes:
-        dry = json_object(body).get("dry_run", False) if body.strip() else False
-        if not isinstance(dry, bool):
-            raise InvalidInput("dry_run is true or false.")
-        return json_bytes(await keeping.run_once(dry=dry))
+        return json_bytes(await keeping.run_once(dry=parsed(Cleaning, body).dry_run))
 
     async def disk() -> Any:
         return dict(space.facts())
@@ -56,11 +57,13 @@ def upkeep_service(seal: Callable[[str], str], keeping: Keeping, space: Space, r
     async def rules() -> Any:
         return keeping.rules()
 
+    cleans = 'delete what is old, a bounded piece at a time: {"dry_run": false}'
+    full, came = "how full the disk is, and whether new work is refused", "what is known of the restore"
     files: dict[str, File | Folder] = {
-        "seal": File('sign the manifest of a backup: {"digest": "<sha256>"}', call=sealed),
-        "gc": File('delete what is old, a bounded piece at a time: {"dry_run": false}', call=gc),
-        "retention": File("what is deleted when, per table", read=json_reader(rules)),
-        "disk": File("how full the disk is, and whether new work is refused", read=json_reader(disk)),
-        "restored": File("what is known of the restore that this node comes from", read=json_reader(since)),
+        "seal": File('sign the manifest of a backup: {"digest": "<sha256>"}', call=sealed, takes=Digest, gives=Seal),
+        "gc": File(cleans, call=gc, takes=Cleaning, gives=Cleaned),
+        "retention": File("what is deleted when, per table", read=json_reader(rules), gives=RootModel[list[Keep]]),
+        "disk": File(full, read=json_reader(disk), gives=Disk),
+        "restored": File(f"{came} that this node comes from", read=json_reader(since), gives=Restore),
     }
     return Tree(Folder("The node's own upkeep.", files))

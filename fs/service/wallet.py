@@ -11,13 +11,15 @@ from core.effect import EffectClass, Permit
 from core.error import InvalidInput, NotFound
 from core.identifier import EffectId, OperationId
 from core.money import Rate
+from fs.body import parsed
+from fs.service.model import wallet as model
+from fs.service.model.job import Usage
 from fs.service.treasury import Treasurer, canonical
 from fs.session import Session
-from fs.tree import File, Folder, Node, Tree, json_bytes, json_object, json_reader
+from fs.tree import File, Folder, Node, Tree, json_bytes, json_reader
 from wallet.model import Audit, Balance, Deposit, OperationView, Received, Restored
 
 MAX_TOKEN = 262_144
-MAX_SAT = 2_100_000_000_000_000
 
 
 class Purse(Protocol):
@@ -82,36 +84,49 @@ def wallet_service(
         }
 
     files: dict[str, Node] = {
-        "balance": File("what is held: free, reserved by open operations, locked to others", read=json_reader(balance)),
-        "fx": File("the exchange rate in use", read=json_reader(rate)),
-        "usage": File("what was spent today, of what may be", read=json_reader(usage)),
+        "balance": File(
+            "what is held: free, reserved by open operations, locked to others",
+            read=json_reader(balance),
+            gives=model.Balances,
+        ),
+        "fx": File("the exchange rate in use", read=json_reader(rate), gives=model.FxRate),
+        "usage": File("what was spent today, of what may be", read=json_reader(usage), gives=Usage),
     }
     if treasurer is not None:
         files |= _moving(wallet, treasurer)
     return Tree(Folder("The wallet.", files))
 
 
-def _amount(value: Mapping[str, Any], mints: Sequence[str]) -> tuple[int, str]:
+def _amount(body: bytes, mints: Sequence[str]) -> tuple[int, str]:
     """The sat and the mint of a request.
 
     Raises:
         InvalidInput: not a positive whole number of sat, or no mint is named and there is more than one.
     """
-    sat, mint = value.get("sat"), value.get("mint")
-    if type(sat) is not int or not 0 < sat <= MAX_SAT:
-        raise InvalidInput("sat is a whole number from 1.")
-    if mint is None and len(mints) == 1:
-        mint = mints[0]
-    if type(mint) is not str:
+    value = parsed(model.Sum, body)
+    mint = mints[0] if value.mint is None and len(mints) == 1 else value.mint
+    if mint is None:
         raise InvalidInput("Name the mint: this node does not trust exactly one.")
-    return sat, mint
+    return value.sat, mint
+
+
+def _token(body: bytes) -> str:
+    """The token of a request, as text or as JSON.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    text = parsed(model.Token, body).token if body[:1] == b"{" else body.decode("utf-8", "replace")
+    if not text.strip():
+        raise InvalidInput('Send a Cashu token, as text or as {"token": ...}.')
+    return text.strip()
 
 
 def _moving(wallet: Purse, treasurer: Treasurer) -> dict[str, Node]:
     """The files that move money."""
 
     async def deposit(body: bytes, session: Session) -> bytes:
-        sat, mint = _amount(json_object(body, frozenset({"sat", "mint"})), wallet.mints)
+        sat, mint = _amount(body, wallet.mints)
 
         async def act(op_id: OperationId, effect_id: EffectId, permit: Permit) -> dict[str, Any]:
             made = await wallet.deposit(op_id, mint, sat, effect_id, permit)
@@ -121,18 +136,11 @@ def _moving(wallet: Purse, treasurer: Treasurer) -> dict[str, Node]:
         return json_bytes(await treasurer.move(session, "deposit", canonical(wish), wish, EffectClass.EXTERNAL, act))
 
     async def restore(body: bytes, session: Session) -> bytes:
-        json_object(body or b"{}", frozenset())
+        parsed(model.Nothing, body)
         return json_bytes({"restored": [asdict(await wallet.restore(mint)) for mint in wallet.mints]})
 
     async def receive(body: bytes, session: Session) -> bytes:
-        token = (
-            json_object(body, frozenset({"token"})).get("token")
-            if body[:1] == b"{"
-            else body.decode("utf-8", "replace")
-        )
-        if type(token) is not str or not token.strip():
-            raise InvalidInput('Send a Cashu token, as text or as {"token": ...}.')
-        token = token.strip()
+        token = _token(body)
 
         async def act(op_id: OperationId, effect_id: EffectId, permit: Permit) -> dict[str, Any]:
             got = await wallet.receive(op_id, token, effect_id, permit)
@@ -141,7 +149,7 @@ def _moving(wallet: Purse, treasurer: Treasurer) -> dict[str, Node]:
         return json_bytes(await treasurer.move(session, "receive", token.encode(), {}, EffectClass.EXTERNAL, act))
 
     async def send(body: bytes, session: Session) -> bytes:
-        sat, mint = _amount(json_object(body, frozenset({"sat", "mint"})), wallet.mints)
+        sat, mint = _amount(body, wallet.mints)
 
         async def act(op_id: OperationId, effect_id: EffectId, permit: Permit) -> dict[str, Any]:
             return {"state": "done", "token": await wallet.send(op_id, mint, sat, effect_id, permit), "mint": mint}
@@ -153,12 +161,15 @@ def _moving(wallet: Purse, treasurer: Treasurer) -> dict[str, Node]:
         found = await wallet.audit()
         return json_bytes({**asdict(found), "clean": found.clean})
 
+    moves: dict[str, Any] = {"takes": model.Sum, "gives": model.Operation}
+    swapped = "a Cashu token: swapped at once for coins of our own"
+    searched = "look for coins of these seed words at every mint (NUT-09); takes a while"
     return {
-        "deposit": File("{sat, mint?}: an invoice; coins come once it is paid", call=deposit),
-        "receive": File("a Cashu token: swapped at once for coins of our own", call=receive, max_bytes=MAX_TOKEN),
-        "send": File("{sat, mint?}: a token for someone else; whoever has it has the money", call=send),
-        "restore": File("look for coins of these seed words at every mint (NUT-09); takes a while", call=restore),
-        "audit": File("whether rows, journal and mints agree", read=audit),
+        "deposit": File("{sat, mint?}: an invoice; coins come once it is paid", call=deposit, **moves),
+        "receive": File(swapped, call=receive, max_bytes=MAX_TOKEN, takes=model.Token, gives=model.Operation),
+        "send": File("{sat, mint?}: a token for someone else; whoever has it has the money", call=send, **moves),
+        "restore": File(searched, call=restore, takes=model.Nothing, gives=model.Restored),
+        "audit": File("whether rows, journal and mints agree", read=audit, gives=model.Audit),
         "operations": _operations(treasurer),
     }
 
@@ -169,10 +180,13 @@ def _operations(treasurer: Treasurer) -> Folder:
             found = await treasurer.operation(OperationId(name))
         except NotFound:
             return None
+        return one(found)
 
+    def one(found: Mapping[str, Any]) -> File:
         async def read(session: Session) -> bytes:
             return json_bytes(found)
 
-        return File("one operation, as JSON", read=read)
+        return File("one operation, as JSON", read=read, gives=model.Operation)
 
-    return Folder("Operations of this wallet.", {}, None, find, "<operation id>", "one operation, as JSON")
+    about, pattern = "one operation, as JSON", "<operation id>"
+    return Folder("Operations of this wallet.", {}, None, find, pattern, about, sample=lambda: one({}))

@@ -27,7 +27,7 @@ class Files:
 
     def _seen_as(self) -> Session:
         if self._session is None:
-            self._stage.batch = Batch()
+            self._stage.batch = Batch(kept=self._stage.items, known=self._stage.known)
             self._session = Session(f"agent:{self._agent}", Role.AGENT, batch=self._stage.batch)
         return self._session
 
@@ -90,6 +90,48 @@ class Files:
             return await self._namespaces(self._agent).call(path, body, session)
 
         return await self._tape.read("call", (path, session.key or "", body), fetch)
+
+    async def remove(self, path: str) -> None:
+        """Take a file away when the tick is committed.
+
+        Raises:
+            VendoError: as `fs.namespace.Namespace.remove`.
+        """
+        session = self._keyed(None)
+
+        async def fetch() -> bytes:
+            await self._namespaces(self._agent).remove(path, session)
+            return b""
+
+        await self._tape.read("remove", (path,), fetch)
+
+    async def rename(self, path: str, to: str) -> None:
+        """Give a file another path when the tick is committed.
+
+        Raises:
+            VendoError: as `fs.namespace.Namespace.rename`.
+        """
+        session = self._keyed(None)
+
+        async def fetch() -> bytes:
+            await self._namespaces(self._agent).rename(path, to, session)
+            return b""
+
+        await self._tape.read("rename", (path, to), fetch)
+
+    async def mkdir(self, path: str) -> None:
+        """Make a directory when the tick is committed.
+
+        Raises:
+            VendoError: as `fs.namespace.Namespace.mkdir`.
+        """
+        session = self._keyed(None)
+
+        async def fetch() -> bytes:
+            await self._namespaces(self._agent).mkdir(path, session)
+            return b""
+
+        await self._tape.read("mkdir", (path,), fetch)
 
     def _keyed(self, key: str | None) -> Session:
         self._stage.change()

@@ -22,7 +22,11 @@ class Keep(Protocol):
 
 
 class Memory:
-    """Values that an agent keeps beside its state: JSON under keys, each read when it is needed."""
+    """Values that an agent keeps beside its state: JSON under keys, each read when it is needed.
+
+    The agent's `/memory` shows the same ones as files: a key `x` as `/memory/context/x`, a key `/folder/x` as
+    `/memory/folder/x`. A key that ends in a slash is a directory that was made there, with None as its value.
+    """
 
     __slots__ = ("_keep", "_stage", "_tape")
 
@@ -35,7 +39,9 @@ class Memory:
 
         async def fetch() -> bytes:
             staged = self._stage.items
-            value = staged[key] if key in staged else await self._keep.item(key)
+            if key not in staged and key not in self._stage.known:
+                self._stage.known.setdefault(key, await self._keep.item(key))
+            value = staged[key] if key in staged else self._stage.known[key]
             return b"" if value is None else value.encode()
 
         body = await self._tape.read("item.get", (key,), fetch)

@@ -12,9 +12,11 @@ from fs.feed import Feed
 from fs.namespace import Access, Mount
 from fs.service.goals import goals_service
 from fs.service.logs import logs_service
+from fs.service.memory import memory_service
 from fs.session import Session
 from fs.tree import File, Folder, Tree, json_bytes, json_object
 from node.agent.goal import AgentGoals
+from node.agent.item import AgentItems
 from node.agent.log import AgentLog
 from relays.key import parse_pubkey
 
@@ -74,6 +76,7 @@ def surroundings(
     identity = Folder("Who it is.", {"pubkey": File("its key, hex", read=own)})
     return [
         Mount("/goals", goals_service(AgentGoals(agent, unit, clock)), Access.WRITE, "what it is to reach"),
+        Mount("/memory", memory_service(AgentItems(agent, unit)), Access.WRITE, "what it remembers beside its state"),
         Mount("/logs", logs_service(AgentLog(agent, unit, feed)), Access.READ, "what it did"),
         Mount("/identity", Tree(identity), Access.READ, "who it is"),
         Mount("/nostr", Tree(_nostr(noted)), Access.BUDGETED, "messages"),

@@ -1,5 +1,6 @@
 """What the node tells about itself, for the files to show: agents, the ledger, budgets."""
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,12 +8,13 @@ import orjson
 
 from core.clock import Clock
 from core.error import NotFound
-from core.unit import Among, Row, UnitOfWork
+from core.unit import Among, Condition, Row, UnitOfWork, Within
 from node.agent.tick.lap import ACTIVE, DELETED, DORMANT, FROZEN, QUARANTINED, STOPPED
 from node.agent.tick.limit import TickLimits, bounds, shown
 
 _COUNTED = 1_000
 _SHOWN = 100
+_PAGE = 1_000
 _STATUSES = (ACTIVE, DORMANT, STOPPED, QUARANTINED, FROZEN, DELETED)
 
 
@@ -59,10 +61,21 @@ async def agent_counts(unit: UnitOfWork) -> dict[str, int]:
     return {status: count for status, count in counts.items() if count}
 
 
-async def every_agent(unit: UnitOfWork) -> list[dict[str, Any]]:
-    """All agents that are not deleted, by name."""
-    where = {"status": Among((ACTIVE, DORMANT, STOPPED, QUARANTINED, FROZEN))}
-    return await unit.select("agent", where, order=("name",), columns=("name", "status", "program", "pubkey", "ticks"))
+async def every_agent(unit: UnitOfWork) -> AsyncIterator[dict[str, Any]]:
+    """All agents that are not deleted, by name, however many there are."""
+    names, after = ("name", "status", "program", "pubkey", "ticks"), ""
+    while True:
+        where: dict[str, Condition] = {
+            "status": Among((ACTIVE, DORMANT, STOPPED, QUARANTINED, FROZEN)),
+            "name": Within(low=after),
+        }
+        rows = await unit.select("agent", where, order=("name",), limit=_PAGE, columns=names)
+        for row in rows:
+            if row["name"] != after:
+                yield row
+        if len(rows) < _PAGE:
+            return
+        after = rows[-1]["name"]
 
 
 async def agents(unit: UnitOfWork) -> list[dict[str, Any]]:

@@ -50,6 +50,7 @@ LEFT_OUT = (
     "money, and the jobs that it has open: they stay with the node",
     "its ticks, recordings and traces",
     "the secrets of its hooks: each has a new address and secret where it is imported",
+    "its secrets (/secrets): set them again where it is imported",
     "the right to see the events of all agents",
 )
 _DAY_S = 86_400

@@ -10,7 +10,7 @@ import os
 import resource
 import secrets
 import sys
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from relays.error import WrongPassphrase
 from relays.key import Keyring
 
 VARIABLE = "VENDO_PASSPHRASE"
+LENT = "CREDENTIALS_DIRECTORY"  # where systemd puts credentials of this process (systemd.exec(5))
 CREDENTIAL = "vendo-passphrase"  # the name of a systemd credential (LoadCredential=, LoadCredentialEncrypted=)
 SERVICE = "vendo"  # the name under which an operating system's keyring has it
 _PR_SET_DUMPABLE = 4
@@ -94,10 +95,10 @@ class Sources:
 
     def _file(self) -> str | None:
         if self.file is not None:
-            return read_file(self.file)
-        folder = self.environ.get("CREDENTIALS_DIRECTORY")
+            return read_file(self.file, environ=self.environ)
+        folder = self.environ.get(LENT)
         credential = Path(folder) / CREDENTIAL if folder else None
-        return read_file(credential) if credential is not None and credential.exists() else None
+        return read_file(credential, environ=self.environ) if credential is not None and credential.exists() else None
 
 
 def _opened(keys: Locked, passphrase: str, name: str, before: str | None) -> Keyring:
@@ -135,14 +136,18 @@ def ask_new(ask: Ask) -> str:
     return first
 
 
-def read_file(path: Path, what: str = "passphrase") -> str:
+def read_file(path: Path, what: str = "passphrase", *, environ: Mapping[str, str] = os.environ) -> str:
     """The first line of a private file that holds a secret of this name.
+
+    systemd lets a service's user in by an access list, which shows as if the group might read (0440, from version 254
+    on): that is taken in the folder that it lends to this process, which nobody else can enter.
 
     Raises:
         InvalidInput: it is not there, empty, too long, not text, or others can read it.
     """
     try:
-        if path.stat().st_mode & 0o077:
+        others = 0o037 if str(path.parent) == environ.get(LENT) else 0o077
+        if path.stat().st_mode & others:
             raise InvalidInput(f"{path} can be read by others.", remedy=f"Run: chmod 600 {path}")
         with path.open("rb") as file:
             raw = file.read(_MAX_BYTES + 1)

@@ -149,6 +149,7 @@ KEPT: Mapping[str, str] = {
     "interest": "an agent's; bounded by its own limit",
     "hook": "an agent's way in, until it is taken away",
     "goal": "an agent's, until it is taken away",
+    "secret": "an agent's or the node's, until it is taken away; bounded (node/secret/safe.py)",
     "mark": "an agent's; the oldest go when there are too many (node/agent)",
     "announcement": "the newest of each seller; bounded (dvm/discovery.py)",
     "handled": "as far back as relays are read (relays/handled.py)",

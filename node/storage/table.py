@@ -411,6 +411,20 @@ class HookRow(_Table, table=True):
     created_at: int = Field(sa_column=_big())
 
 
+class SecretRow(_Table, table=True):
+    """A secret of an agent, or under the name `node` of the node itself: set by its operator, used by its name.
+
+    No file and no archive of an agent gives it back.
+    """
+
+    __tablename__ = "secret"
+    agent: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    sealed: bytes
+    size: int  # bytes of what is sealed
+    set_at_ms: int = Field(sa_column=_big())
+
+
 class LeaseRow(_Table, table=True):
     """Who may act as something, until when: processes that share a database. `token` rises with every new holder."""
 
@@ -423,7 +437,7 @@ class LeaseRow(_Table, table=True):
 
 
 class GoalRow(_Table, table=True):
-    """One goal of an agent, as the JSON that was written."""
+    """One goal of an agent, as a JSON object; one of an older version holds whatever its agent wrote."""
 
     __tablename__ = "goal"
     agent: str = Field(primary_key=True)

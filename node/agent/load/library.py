@@ -16,6 +16,7 @@ from node.agent.outside.host import Turns
 from node.agent.outside.webhook import Webhook, WebhookConfig, secret_text
 from node.agent.state import configured
 from node.agent.tick.limit import TickLimits
+from node.secret.reference import Reveal, no_secrets
 
 PURPOSE = "agent.turn"  # the standing purpose under which triggers go to agents outside
 
@@ -32,6 +33,7 @@ class Library:
         url: where the control plane listens.
         derive: a secret of the node's for a purpose and a name.
         leave: asks the gate whether triggers may be brought to agents outside.
+        reveal: the value of a setting of an agent outside, which may name a secret.
     """
 
     def __init__(
@@ -44,12 +46,13 @@ class Library:
         url: Callable[[], str],
         derive: Callable[[str, str], bytes],
         leave: Callable[[], None],
+        reveal: Reveal = no_secrets,
     ) -> None:
         self._unit, self._derive = unit, derive
         self._heal: Callable[[], Awaitable[None]] | None = None
         self.turns = Turns(clock, url, limits.state_bytes)
-        self.webhook = Webhook(self.turns, clock, self._secret, leave)
-        command = Command(self.turns, clock, home / WORK, commands, leave)
+        self.webhook = Webhook(self.turns, clock, self._secret, leave, reveal)
+        command = Command(self.turns, clock, home / WORK, commands, leave, reveal)
         self.programs = Loader((Buyer(), self.webhook, command), home / FOLDER)
 
     def _secret(self, agent: str, generation: int) -> str:

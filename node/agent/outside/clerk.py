@@ -58,8 +58,11 @@ async def perform(ctx: Here, trigger: Trigger, act: Act) -> Reply:
             return Reply(_STAGED, staged=True)
         case "POST":
             return Reply(await ctx.fs.call(act.path, act.body, act.key) or _STAGED, staged=True)
+        case "DELETE":
+            await ctx.fs.remove(act.path)
+            return Reply(_STAGED, staged=True)
         case _:
-            raise Unsupported("In a turn there are GET, PUT and POST.")
+            raise Unsupported("In a turn there are GET, PUT, POST and DELETE.")
 
 
 async def _look(ctx: Here, path: str) -> bytes:
@@ -75,6 +78,8 @@ async def _look(ctx: Here, path: str) -> bytes:
 
 async def _own(ctx: Here, trigger: Trigger, act: Act) -> Reply:
     """The files of the turn itself."""
+    if act.method == "DELETE":
+        raise Unsupported("Nothing of a turn is deleted; abort it instead.")
     name, _, rest = act.path.removeprefix(TURN).strip("/").partition("/")
     if name == "memory":
         return await _memory(ctx, act, rest)

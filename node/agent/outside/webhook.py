@@ -20,7 +20,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Annotated, Any
 
 import aiohttp
 import orjson
@@ -33,12 +33,20 @@ from node.agent.outside.error import WebhookFailed
 from node.agent.outside.host import Turns
 from node.agent.outside.program import Outside
 from node.agent.outside.turn import Door, Turn
+from node.secret.error import SecretMissing
+from node.secret.reference import Reveal, check_setting, no_secrets
 from relays.guard import guarded
 
 MAX_ANSWER = 1 << 20
+MAX_HEADERS = 20
 SECRET_PREFIX = "whsec_"  # noqa: S105 - how secrets begin
 _CONNECT_S = 10.0
 _TAKEN = 202
+_OURS = frozenset({
+    "connection", "content-encoding", "content-length", "content-type", "expect", "host", "keep-alive", "te", "trailer",
+    "transfer-encoding", "upgrade", "user-agent",
+})  # fmt: skip
+Header = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$")]  # RFC 9110, 5.6.2
 
 
 class WebhookConfig(BaseModel):
@@ -48,6 +56,7 @@ class WebhookConfig(BaseModel):
         url: where triggers are sent; https, or http with `internal`.
         internal: the address may be one of this machine or of our own network.
         generation: raise it to replace the secret.
+        headers: what is sent with each trigger; `secret:<name>` as a value stands for a secret of the agent.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +64,7 @@ class WebhookConfig(BaseModel):
     url: str = Field(max_length=2_000)
     internal: bool = False
     generation: int = Field(1, ge=1, le=1_000_000)
+    headers: dict[Header, Annotated[str, Field(max_length=4_096)]] = Field(default_factory=dict, max_length=MAX_HEADERS)
 
     @field_validator("url")
     @classmethod
@@ -66,11 +76,28 @@ class WebhookConfig(BaseModel):
             raise ValueError("a webhook's address holds no user and no password")
         return value
 
+    @field_validator("headers")
+    @classmethod
+    def _own(cls, value: dict[str, str]) -> dict[str, str]:
+        names = [name.lower() for name in value]
+        if len(set(names)) < len(names) or any(name in _OURS or name.startswith("x-vendo-") for name in names):
+            raise ValueError("a header is named once, and is none of those that the node sets itself")
+        for text in value.values():
+            if not is_header(text):
+                raise ValueError("a header's value is one line of printable characters")
+            check_setting(text, shared=False)  # settings come from archives too, and this is sent elsewhere
+        return value
+
     @model_validator(mode="after")
     def _encrypted(self) -> "WebhookConfig":
         if not self.internal and URL(self.url).scheme != "https":
             raise ValueError("http:// is for addresses inside (internal = true); others begin with https://")
         return self
+
+
+def is_header(text: str) -> bool:
+    """Whether a text can be a header's value."""
+    return text.isascii() and text.isprintable()
 
 
 def secret_text(raw: bytes) -> str:
@@ -91,6 +118,7 @@ class Webhook(Outside[WebhookConfig]):
         clock: for the time that is left, and the timestamp.
         secret: an agent's, by its name and generation.
         leave: asks the gate whether it may be sent.
+        reveal: the value of a header.
     """
 
     name = "webhook"
@@ -102,9 +130,10 @@ class Webhook(Outside[WebhookConfig]):
         clock: Clock,
         secret: Callable[[str, int], str],
         leave: Callable[[], None],
+        reveal: Reveal = no_secrets,
     ) -> None:
         super().__init__(turns, clock)
-        self._secret, self._leave = secret, leave
+        self._secret, self._leave, self._reveal = secret, leave, reveal
         self._inside: aiohttp.ClientSession | None = None
         self._public: aiohttp.ClientSession | None = None
 
@@ -124,12 +153,13 @@ class Webhook(Outside[WebhookConfig]):
         if session is None:
             raise WebhookFailed("The node does not run yet.")
         self._leave()
+        own = await self._own_headers(turn.agent, config)
         body = orjson.dumps({**brief, "turn": {"url": door.url, "token": door.token}})
         host = URL(config.url).host
         turn.away = WebhookFailed(f"{host} did not answer in time.")
         try:
             async with session.post(
-                config.url, data=body, headers=self._headers(brief, config, body), allow_redirects=False
+                config.url, data=body, headers={**own, **self._headers(brief, config, body)}, allow_redirects=False
             ) as answer:
                 if answer.status == _TAKEN:
                     turn.away = None
@@ -142,6 +172,16 @@ class Webhook(Outside[WebhookConfig]):
         if (act := verdict(raw.strip())) is None:
             raise WebhookFailed(f'{host} answered {answer.status} without {{"commit": true}}; 202 is for acting later.')
         return act
+
+    async def _own_headers(self, agent: str, config: WebhookConfig) -> dict[str, str]:
+        found = {name: await self._reveal(agent, text) for name, text in config.headers.items()}
+        for name, value in found.items():
+            if not is_header(value):
+                raise SecretMissing(
+                    f"What {config.headers[name]!r} names cannot be a header: it is not one line of ASCII.",
+                    remedy="Set it again.",
+                )
+        return found
 
     def _headers(self, brief: Mapping[str, Any], config: WebhookConfig, body: bytes) -> dict[str, str]:
         now = self.clock.now()

@@ -13,6 +13,9 @@ _SHOWN = 300
 _NOUN = {
     "read": ("path",),
     "list": ("path",),
+    "remove": ("path",),
+    "rename": ("path", "to"),
+    "mkdir": ("path",),
     "write": ("path", "body"),
     "call": ("path", "key", "body"),
     "log": ("type", "data"),

@@ -58,6 +58,13 @@ class Redactor:
         more = frozenset(secrets)
         return self if more <= self._known else Redactor(self._known | more)
 
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Know these as well, from now on, wherever this one is in use."""
+        fresh = {secret for secret in secrets if len(secret) >= _MIN_SECRET} - self._known
+        if fresh:
+            self._known |= fresh
+            self._forms = sorted({form for secret in self._known for form in _forms(secret)}, key=len, reverse=True)
+
     def suspects(self, text: str) -> bool:
         """Whether there may be a secret in it; never wrong where it says no."""
         return suspicious(text, self._forms)

@@ -10,6 +10,8 @@ The operations, and their arguments:
     list          path                      a directory, as JSON
     write         path, body                staged; answers nothing
     call          path, key, body           staged; the answer
+    remove        path                      staged; answers nothing; also mkdir path
+    rename        path, to                  staged; answers nothing
     seen          id                        whether an id was marked: b"1" or b""
     item.get      key                       a kept value, as JSON
     item.list     prefix                    kept values, as JSON

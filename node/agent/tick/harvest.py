@@ -32,7 +32,7 @@ async def harvest(attempt: Attempt, lap: Lap, unit: UnitOfWork) -> Harvest:
     if stage.marks:
         await _marks(found, list(stage.marks), lap, unit)
     if stage.items:
-        await _items(found, stage.items, lap.agent, unit)
+        await _items(found, stage.items, stage.known, lap.agent, unit)
     if stage.alarms:
         found.writes += await _asked(stage.alarms, alarm.TABLE, alarm.MAX_ALARMS, lap.agent, attempt.began_ms, unit)
     if stage.interests:
@@ -60,16 +60,19 @@ async def _marks(found: Harvest, marks: list[str], lap: Lap, unit: UnitOfWork) -
     lap.marks = min(lap.marks + len(fresh), MAX_MARKS)
 
 
-async def _items(found: Harvest, items: dict[str, str | None], agent: str, unit: UnitOfWork) -> None:
+async def _items(
+    found: Harvest, items: dict[str, str | None], known: dict[str, str | None], agent: str, unit: UnitOfWork
+) -> None:
     where: dict[str, Condition] = {"agent": agent, "key": Among(tuple(items))}
-    before = {row["key"]: row["value"] for row in await unit.select("item", where)}
+    there: dict[str, str | None] = {row["key"]: row["value"] for row in await unit.select("item", where)}
+    before = there | known
     for key, value in items.items():
         old = before.get(key)
         if old == value:
             continue
         found.stored += size(key, value) - size(key, old)
-        if old is not None:
-            found.writes.append(Delete("item", {"agent": agent, "key": key}))
+        if old is not None:  # somebody else may have written to it since: then the tick runs again
+            found.writes.append(Delete("item", {"agent": agent, "key": key, "value": old}, rows=1))
         if value is not None:
             found.writes.append(Insert("item", {"agent": agent, "key": key, "value": value}))
 

@@ -47,7 +47,7 @@ class TickLimits:
         state_bytes: how long an agent's state may be, as JSON.
         per_minute: ticks; 0 is no limit, here and below.
         compute_s: seconds a day in which its code holds the loop, or works elsewhere.
-        storage_bytes: state, kept values and goals together.
+        storage_bytes: state, kept values (the files in `/memory` too) and goals together.
     """
 
     seconds: float = 30.0

@@ -55,6 +55,7 @@ class Stage:
         records: for the trace: (type, JSON).
         marks: ids to be marked as seen.
         items: kept values, JSON; None takes one away.
+        known: kept values that it has read, as they were before it; what it changes of them must be so still.
         alarms, interests: by id; None takes one away.
         dormant: whether it hibernates after this tick.
         elsewhere_us: what it computed outside of this process.
@@ -63,7 +64,7 @@ class Stage:
     """
 
     __slots__ = (
-        "alarms", "batch", "calls", "dormant", "elsewhere_us", "interests", "items", "marks", "phase", "reads",
+        "alarms", "batch", "calls", "dormant", "elsewhere_us", "interests", "items", "known", "marks", "phase", "reads",
         "records", "watchers",
     )  # fmt: skip
 
@@ -72,6 +73,7 @@ class Stage:
         self.records: list[tuple[str, str]] = []
         self.marks: dict[str, None] = {}
         self.items: dict[str, str | None] = {}
+        self.known: dict[str, str | None] = {}
         self.alarms: dict[str, AlarmWish | None] = {}
         self.interests: dict[str, InterestWish | None] = {}
         self.dormant = False

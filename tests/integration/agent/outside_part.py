@@ -32,10 +32,12 @@ from node.agent.outside.host import Turns
 from node.agent.outside.webhook import Webhook
 from node.agent.replay import reel
 from node.agent.replay.recording import Recording
+from node.agent.replay.redactor import Redactor
 from node.agent.tick.engine import Engine
 from node.agent.tick.limit import Own, TickLimits
 from node.http.control import ControlPlane
 from node.http.token import Grant, Tokens, digest
+from node.secret.reference import Reveal, no_secrets
 from node.storage.memory import MemoryDatabase
 
 OPERATOR_TOKEN, AGENT_TOKEN = "operator-token", "agent-token"
@@ -110,14 +112,16 @@ class Outskirts:
     asked: int = 0
     refuses: bool = False
     receiver: Receiver = field(default_factory=Receiver)
+    reveal: Reveal = no_secrets
+    redactor: Redactor = field(default_factory=Redactor)
 
     def __post_init__(self) -> None:
         clock = SystemClock()
         self.turns = Turns(clock, lambda: self.control.url, self.limits.state_bytes, self.stop_s)
-        self.webhook = Webhook(self.turns, clock, SECRET.format, self._leave)
-        self.command = Command(self.turns, clock, self.folder / "work", self.commands, self._leave)
+        self.webhook = Webhook(self.turns, clock, SECRET.format, self._leave, self.reveal)
+        self.command = Command(self.turns, clock, self.folder / "work", self.commands, self._leave, self.reveal)
         programs = {one.name: one for one in (self.webhook, self.command)}
-        self.engine = Engine(self.unit, clock, programs, self.namespace, self.feed, self.limits)
+        self.engine = Engine(self.unit, clock, programs, self.namespace, self.feed, self.limits, redactor=self.redactor)
         grants = [
             (digest(OPERATOR_TOKEN), Grant("operator", Role.OPERATOR)),
             (digest(AGENT_TOKEN), Grant("agent:a", Role.AGENT)),

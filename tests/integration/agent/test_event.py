@@ -199,13 +199,18 @@ async def test_a_goal_that_is_set_is_told_in_the_commit_that_sets_it(unit: Base)
     woken: list[str] = []
     files = tree(unit, "a", waking(unit, woken))
     await unit.commit(watch("a", "goals", START, "file.changed", '{"subject":{"prefix":"/goals/"}}'))
-    await files.write("/aims/tea", b'{"pot":1}', operator(unit))
+    await files.write("/aims/tea", b'{"description":"1"}', operator(unit))
     (found,) = await told(unit, "a")
     assert (found["type"], found["subject"], found["interests"]) == ("file.changed", "/goals/tea", ["goals"])
-    assert found["data"] == {"path": "/goals/tea", "bytes": 9, "by": "operator"}
+    assert found["data"] == {"path": "/goals/tea", "bytes": 19, "by": "operator"}
     assert woken == ["a"]
-    await files.write("/goals/tea", b'{"pot":2}', operator(unit, "another"))
+    await files.write("/goals/tea", b'{"description":"2"}', operator(unit, "another"))
     assert len(await told(unit, "a")) == 2
+    await files.remove("/aims/tea", operator(unit, "a third"))
+    assert (await told(unit, "a"))[-1]["data"] == {"path": "/goals/tea", "bytes": 0, "by": "operator"}
+    with pytest.raises(NotFound):
+        await files.remove("/goals/tea", operator(unit, "a fourth"))
+    assert len(await told(unit, "a")) == 3
 
 
 async def test_a_call_that_makes_or_deletes_a_file_is_told_as_a_change_of_it(unit: Base) -> None:
@@ -238,7 +243,7 @@ async def test_a_write_that_is_refused_tells_nothing(unit: Base) -> None:
 async def test_where_an_agent_may_not_look_it_is_not_told(unit: Base) -> None:
     files = tree(unit, "a", waking(unit, []))
     await unit.commit(watch("a", "all", START, "*"))
-    await files.write("/secret/x", b"{}", operator(unit))
+    await files.write("/secret/x", b'{"description":"x"}', operator(unit))
     assert await told(unit, "a") == []
 
 
@@ -248,7 +253,7 @@ async def test_what_an_agent_writes_itself_is_no_news_to_it_and_is_to_those_who_
     await unit.commit(grant("b", True))
     batch, woken = Batch(), []
     files = tree(unit, "a", waking(unit, woken))
-    await files.write("/goals/tea", b"{}", Session("agent:a", Role.AGENT, "tick-1", batch=batch))
+    await files.write("/goals/tea", b'{"description":"x"}', Session("agent:a", Role.AGENT, "tick-1", batch=batch))
     assert await told(unit, "b") == [], "not before the tick's commit"
     await unit.commit(batch.writes)
     for then in batch.thens:

@@ -227,7 +227,7 @@ async def test_another_agents_files_are_nowhere_and_another_name_leads_to_ones_o
         ctx.memory.set("whose", 1)
         ctx.mark_seen("whose")
         ctx.log("whose")
-        await ctx.fs.write("/goals/mine", b"{}")
+        await ctx.fs.write("/goals/mine", b'{"description": "x"}')
 
     bench = await shown(act, bench)
     assert (await bench.inbox("bad"))["evil"]["state"] == "done"

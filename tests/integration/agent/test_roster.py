@@ -284,7 +284,7 @@ async def test_the_operators_files_list_add_change_and_delete(relay: str) -> Non
         after = orjson.loads(await tree.call(("list",), b'{"after": "fresh"}', session))
         assert [one["name"] for one in after] == ["steady"]
         await tree.call(("fresh", "delete"), b"", session)
-        assert [one.name for one in await tree.list((), session)][-1] == "steady"
+        assert [one.name async for one in tree.list((), session)][-1] == "steady"
 
 
 async def test_the_operators_mailbox_hears_agents_and_nobody_else(relay: str) -> None:

@@ -164,6 +164,10 @@ async def test_an_agent_that_keeps_too_much_waits_with_that_trigger_and_others_m
     assert row["stored"] == len(row["state"]) + len("more") + 302
 
 
+async def goal_bytes(unit: Base) -> int:
+    return sum(len(row["body"].encode()) for row in await unit.select("goal", {"agent": "a"}))
+
+
 async def test_what_goals_take_is_counted_however_they_are_written(unit: Base) -> None:
     bench = Bench(unit=unit)
     async with bench.running("a"):
@@ -171,27 +175,27 @@ async def test_what_goals_take_is_counted_however_they_are_written(unit: Base) -
     before = (await bench.row("a"))["stored"]
     goals = goals_service(AgentGoals("a", unit, SystemClock()))
     operator = Session("operator", Role.OPERATOR, unit=unit)
-    await goals.write(("x",), b'{"a": 1}', operator)
-    await goals.write(("x",), b'{"a": "longer"}', operator)
-    assert (await bench.row("a"))["stored"] == before + 15
+    await goals.write(("x",), b'{"description": "1"}', operator)
+    await goals.write(("x",), b'{"description": "longer"}', operator)
+    assert (await bench.row("a"))["stored"] == before + await goal_bytes(unit)
     batch = Batch()
     tick = Session("agent:a", Role.AGENT, batch=batch)
-    for body in (b"{}", b'{"\xc3\xbc": 1}', b'{"b": 123}'):
-        await goals.write(("x",), body, tick)
+    for words in ("x", "ü", "ünf"):
+        await goals.write(("x",), orjson.dumps({"description": words}), tick)
     await unit.commit(batch.writes)
-    assert (await bench.row("a"))["stored"] == before + 10
+    assert (await bench.row("a"))["stored"] == before + await goal_bytes(unit)
     assert not await unit.select("goal", {"agent": "b"})
     await unit.commit([Delete("goal", {"agent": "a"})])
 
 
 async def test_an_agents_goals_count_against_its_own_limit() -> None:
-    bench = Bench(limits=TickLimits(seconds=5, storage_bytes=400, full_ms=20))
+    bench = Bench(limits=TickLimits(seconds=5, storage_bytes=600, full_ms=20))
     goals = goals_service(AgentGoals("a", bench.unit, bench.clock))
     bench.services["/goals"] = goals
 
     async def act(ctx: Here, trigger: Trigger) -> None:
         if trigger.cause == "message":
-            await ctx.fs.write("/goals/big", orjson.dumps({"x": "y" * int(trigger.payload["size"])}))
+            await ctx.fs.write("/goals/big", orjson.dumps({"description": "y" * int(trigger.payload["size"])}))
         await remember(ctx, trigger)
 
     bench.programs["scripted"] = Scripted(act)
@@ -200,7 +204,7 @@ async def test_an_agents_goals_count_against_its_own_limit() -> None:
         await bench.put("a", "m2", "bert", {"size": 200})
         await bench.until("a", lambda rows: rows["m2"]["state"] == "done" and rows["m1"]["error"] != "")
         assert (await bench.inbox("a"))["m1"]["state"] == "new"
-    assert 200 < (await bench.row("a"))["stored"] < 400
+    assert 300 < (await bench.row("a"))["stored"] < 600
 
 
 async def test_an_agents_own_limits_are_those_that_count() -> None:

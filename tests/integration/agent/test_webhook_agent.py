@@ -44,7 +44,7 @@ async def test_an_answer_with_a_commit_ends_the_turn_at_once(here: Here) -> None
             "state": {"heard": 1},
             "writes": [
                 {"path": "/post/new", "body": "hello"},
-                {"method": "PUT", "path": "/goals/g", "body": {"x": 1}},
+                {"method": "PUT", "path": "/goals/g", "body": {"description": "1"}},
                 {"path": "/turn/log", "body": {"type": "said", "data": {"kind": "x"}}},
             ],
         }
@@ -60,7 +60,7 @@ async def test_an_answer_with_a_commit_ends_the_turn_at_once(here: Here) -> None
     assert call.body["trigger"]["cause"] == "message"
     assert await node.state() == {"heard": 1}
     assert [body for _, body, _ in node.sent][-1] == b"hello"
-    assert orjson.loads((await node.unit.select("goal", {"agent": "a"}))[0]["body"]) == {"x": 1}
+    assert orjson.loads((await node.unit.select("goal", {"agent": "a"}))[0]["body"])["description"] == "1"
     assert node.asked == len(node.receiver.calls), "the gate was asked each time"
     assert {"kind": "x"} in await node.trace("said")
 
@@ -76,7 +76,7 @@ async def test_a_receiver_that_answers_202_acts_over_http_and_commits(here: Here
     assert shown["until_ms"] > shown["now_ms"]
     assert await turn.ask("PUT", "/turn/state", {"n": 1}) == (202, {"status": "staged"})
     assert await turn.ask("POST", "/post/new", b"later") == (202, {"status": "staged"})
-    assert await turn.ask("PUT", "/goals/g", {"y": 2}) == (202, {"status": "staged"})
+    assert await turn.ask("PUT", "/goals/g", {"description": "2"}) == (202, {"status": "staged"})
     assert (await turn.ask("GET", "/goals/"))[0] == 200
     assert await turn.ask("PUT", "/turn/memory/k", {"v": [1]}) == (202, {"status": "staged"})
     assert await turn.ask("GET", "/turn/memory/k") == (200, {"v": [1]})
@@ -98,7 +98,7 @@ async def test_a_receiver_that_answers_202_acts_over_http_and_commits(here: Here
     assert [row["value"] for row in await node.unit.select("item", {"agent": "a"})] == ['{"v":[1]}']
     assert await turn.commit({"state": {"n": 2}}) == (200, answer), "a commit that is sent again is answered the same"
     assert (await turn.commit({"state": {"n": 3}}))[0] == 410, "and another one is not"
-    assert (await turn.ask("PUT", "/goals/g", {"y": 3}))[0] == 410
+    assert (await turn.ask("PUT", "/goals/g", {"description": "3"}))[0] == 410
     assert len(await node.unit.select("tick", {"agent": "a", "error": ""})) == 2
 
 
@@ -106,7 +106,7 @@ async def test_what_is_written_without_a_commit_is_never_there(here: Here) -> No
     node, http = here
     await node.webhook_agent(limits=Own(seconds=0.6))
     turn = Holder.of(http, await node.called())
-    assert (await turn.ask("PUT", "/goals/g", {"y": 2}))[0] == 202
+    assert (await turn.ask("PUT", "/goals/g", {"description": "2"}))[0] == 202
     assert (await turn.ask("POST", "/post/new", b"x"))[0] == 202
     row = await node.tried("initialize")
     assert row["error"].startswith("turn.expired")
@@ -169,7 +169,9 @@ async def test_acting_outside_of_a_turn_stays_as_it_is(here: Here) -> None:
     await node.webhook_agent()
     await node.called()
     headers = {"Authorization": f"Bearer {AGENT_TOKEN}"}
-    async with http.put(node.control.url + "/agents/a/goals/g", data=b"{}", headers=headers) as answer:
+    async with http.put(
+        node.control.url + "/agents/a/goals/g", data=b'{"description": "x"}', headers=headers
+    ) as answer:
         assert answer.status == 204
     async with http.get(node.control.url + "/agents/a/turn", headers=headers) as answer:
         assert answer.status == 404
@@ -433,7 +435,7 @@ async def test_after_a_restart_the_trigger_comes_again_with_a_new_token_and_the_
     async with outskirts(tmp_path) as (node, http):
         await node.webhook_agent()
         first = await node.called()
-        assert (await Holder.of(http, first).ask("PUT", "/goals/g", {"y": 2}))[0] == 202
+        assert (await Holder.of(http, first).ask("PUT", "/goals/g", {"description": "2"}))[0] == 202
         unit = node.unit
     assert (await unit.select("inbox", {"agent": "a"}))[0]["tries"] == 0, "stopping is nobody's failure"
     async with outskirts(tmp_path, unit=unit) as (node, http):

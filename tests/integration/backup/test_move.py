@@ -190,14 +190,15 @@ async def test_no_key_no_money_and_nothing_else_of_the_node_is_in_it(source, tmp
         "id": "job-of-the-node", "effect_id": "e", "request_id": "r", "caller": "agent:a", "kind": 5050,
         "state": "working", "money": "locked", "body": "{}", "created_at": 1, "updated_at": 1,
     }  # fmt: skip
-    await source.unit.commit([Insert("proof", proof), Insert("purchase", job)])
+    named = {"agent": "a", "name": "openai", "sealed": b"sealed-all-the-same", "size": 9, "set_at_ms": 1}
+    await source.unit.commit([Insert("proof", proof), Insert("purchase", job), Insert("secret", named)])
     await source.export(tmp_path / "x")
     parts = parts_of(tmp_path / "x")
     whole = b"\n".join(parts.values())
     key = source.ring.agent("a", 0)
     for word in (
         source.words, key.secret.hex(), key.nsec, source.ring.node.secret.hex(), source.ring.node.nsec, secret.decode(),
-        "operation-of-money", "job-of-the-node", "secret-effect", "0" * 32,
+        "operation-of-money", "job-of-the-node", "secret-effect", "0" * 32, "sealed-all-the-same", "openai",
     ):  # fmt: skip
         assert word.encode() not in whole, word
     assert {name.split("/")[1] for name in parts if name.startswith("db/")} == {

@@ -147,7 +147,7 @@ async def test_in_a_tick_a_job_is_staged_and_seen_and_not_begun(desk: Desk) -> N
     answer = await desk.new(session)
     assert answer["status"] == "staged"
     assert await desk.read(session, "jobs", answer["job_id"], "status") == {"status": "staged"}
-    assert [stat.name for stat in await desk.tree.list(("jobs",), session)] == ["README", answer["job_id"]]
+    assert [stat.name async for stat in desk.tree.list(("jobs",), session)] == ["README", answer["job_id"]]
     writes = len(batch.writes)
     assert (await desk.new(session)) == answer
     with pytest.raises(KeyReused):

@@ -21,6 +21,7 @@ from tests.integration.agent.inbox_part import Desk, agent_row, desk, letter
         (b'{"text":"hi","expires_at":9,"seq":0,"reply_to":"e"}', Letter("hi", 0, 9, 0, "e")),
         (b'{"text":"hi","priority":null,"seq":null}', Letter("hi")),
         (b"[1]", Letter("[1]")),
+        (b'{"message":"hi"}', Letter('{"message":"hi"}')),
     ],
 )
 def test_a_message_is_text_or_an_object_with_a_text(body: bytes, read: Letter) -> None:

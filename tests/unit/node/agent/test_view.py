@@ -17,4 +17,4 @@ async def test_the_status_of_a_node_counts_agents_and_shows_a_hundred_those_in_q
     assert [row["name"] for row in shown[:3]] == ["a119", "a118", "a001"]
     assert shown[0]["reason"] == "x: why"
     assert len(shown) == 100
-    assert [row["name"] for row in await every_agent(bench.unit)][:2] == ["a001", "a002"]
+    assert [row["name"] async for row in every_agent(bench.unit)][:2] == ["a001", "a002"]

@@ -154,7 +154,7 @@ async def test_what_a_tick_staged_and_a_crash_took_ends_as_failed(stage):
 
 async def test_the_tree_shows_who_it_is_and_holds_no_secret(stage):
     session = Session("agent:a", Role.AGENT)
-    names = {one.name for one in await stage.tree.list((), session)}
+    names = {one.name async for one in stage.tree.list((), session)}
     assert names == {"README", "pubkey", "npub", "profile", "nip05", "relays", "keys", "sign"}
     shown = b"".join([await stage.tree.read((name,), session) for name in names - {"sign"}])
     assert ALICE.encode() in shown

@@ -1,0 +1,1 @@
+"""Secrets that are set and never read back: kept sealed, named where they are used, opened at that moment."""
