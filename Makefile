@@ -58,12 +58,13 @@ lint: install-dev ## style, types, import contracts, known vulnerabilities
 audit: install-dev ## known vulnerabilities of what is installed, and those accepted, with reasons
 	@$(BIN)/python scripts/audit.py --verbose $(ARGS)
 
-bench: install-dev ## ratios to what is measured in the same run: make bench ARGS="relay pool agents flood query tick postgres market"
+bench: install-dev ## ratios to what is measured in the same run: make bench ARGS="relay pool agents flood query tick postgres http sse listing market"
 	@$(BIN)/python -m bench $(ARGS)
 
 torture: install-dev ## the full counts of the property and crash tests (up to an hour)
 	@$(BIN)/pytest -n $(WORKERS) --hypothesis-profile=torture --hypothesis-seed=$(SEED) --timeout=3600 tests/property \
-		tests/integration/relays/test_kill.py tests/integration/agent/test_kill.py tests/contract/test_pool.py $(ARGS)
+		tests/integration/relays/test_kill.py tests/integration/agent/test_kill.py tests/contract/test_pool.py \
+		tests/acceptance/test_openapi.py $(ARGS)
 
 reference: install-dev ## the reference pages that are made from the code
 	@PYTHONPATH=. $(BIN)/python scripts/reference.py

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
-from bench import agent, durability, flood, hibernate, market, paper, pool, query, relay, table, tick
+from bench import agent, durability, flood, hibernate, http, market, paper, pool, query, relay, table, tick
 from bench.process import ChildFailed
 from bench.target import Section
 
@@ -34,6 +34,9 @@ PARTS: dict[str, Part] = {
     "postgres": tick.run_postgres,
     "postgres-long": tick.run_postgres_long,
     "hibernate": hibernate.run,
+    "http": http.run,
+    "sse": http.run_sse,
+    "listing": http.run_listing,
 }
 NAMES = ("market", *PARTS)
 

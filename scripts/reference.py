@@ -9,14 +9,18 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from core.error import VendoError
 from dvm import buyer, seller
 from dvm.job import State
+from fs.namespace import Namespace
 from fs.tree import File, Folder
 from node.config import TEMPLATE, Config
+from node.http.openapi.document import as_bytes, document
+from node.http.openapi.place import root_of
 from node.mount import Parts, agent_namespace, operator_namespace
 from node.share import tenure
 from wallet import payment
@@ -119,36 +123,65 @@ def _cell(text: str) -> str:
 
 def _walk(path: str, node: File | Folder) -> Iterator[str]:
     if isinstance(node, Folder):
-        verbs = ["list", *(["read"] if node.read else []), *(["call"] if node.call else [])]
+        can: dict[str, object] = {
+            "read": node.read,
+            "call": node.call,
+            "remove": node.remove,
+            "mkdir": node.make,
+            "rename": node.rename,
+        }
+        verbs = ["list", *(verb for verb, may in can.items() if may)]
         yield f"| `{path}/` | {', '.join(verbs)} | {_cell(node.about)} |"
         for name, one in node.files.items():
             yield from _walk(f"{path}/{name}", one)
-        if node.pattern:
+        if node.sample is not None:
+            yield from _walk(f"{path}/{node.pattern.rstrip('/')}", node.sample())
+        elif node.pattern:
             yield f"| `{path}/{node.pattern}` | | {node.pattern_about} |"
         return
-    verbs = [verb for verb in ("read", "write", "call", "watch") if getattr(node, verb) is not None]
+    can = {
+        "read": node.read or node.pieces,
+        "write": node.write or node.store,
+        "call": node.call,
+        "watch": node.watch,
+        "remove": node.remove,
+    }
+    verbs = [verb for verb, may in can.items() if may]
     yield f"| `{path}` | {', '.join(verbs)} | {_cell(node.about)} |"
+
+
+def namespaces() -> dict[str, Namespace]:
+    """The operator's files, and an agent's, over nothing."""
+    parts = Parts(**{field.name: _Anything() for field in fields(Parts)})  # type: ignore[arg-type]  # names are enough here
+    nobody: Any = _Anything()
+    return {"node": operator_namespace(parts, nobody, nobody), "agent": agent_namespace(parts, "agent", nobody)}
+
+
+def described() -> str:
+    """`/openapi.json` as a node of this version serves it."""
+    return as_bytes(document(namespaces(), version("vendo"))).decode()
 
 
 def paths() -> str:
     """The page of files that agents and the operator can reach."""
-    parts = Parts(**{field.name: _Anything() for field in fields(Parts)})  # type: ignore[arg-type]  # names are enough here
-    nobody: Any = _Anything()
+    trees = namespaces()
     tables = {
-        "The operator's tree, `/agents/node/…`": operator_namespace(parts, nobody, nobody),
-        "An agent's tree, `/agents/<name>/…`": agent_namespace(parts, "agent", nobody),
+        "The operator's tree, `/agents/node/…`": trees["node"],
+        "An agent's tree, `/agents/<name>/…`": trees["agent"],
     }
     lines = [
         "# Paths\n",
-        "Over HTTP: `GET` reads or lists, `HEAD` tells what a file is, `PUT` writes (replaces), `POST` calls, `?watch=1` streams",
-        "server-sent events with ids. Besides files there are `/healthz`, `/readyz` and `/agents`. Every call with an effect",
+        "Over HTTP: `GET` reads or lists, `HEAD` tells what a file is, `PUT` writes (replaces), `POST` calls, `DELETE` removes,",
+        "`MOVE` renames, `MKCOL` makes a directory; `?watch=1` streams server-sent events with ids, as a plain `GET` of a stream file",
+        "does, and `?watch=0` reads what is there. Besides files there are `/healthz`, `/readyz`, `/metrics`, `/agents` and `/openapi.json`,",
+        "which says all of this to programs ([as it is served](openapi.json)). Every call with an effect",
         "takes an `Idempotency-Key`. Every directory has a `README`.\n",
     ]
     for title, namespace in tables.items():
         lines += [f"## {title}\n", "| path | can | what |", "|---|---|---|"]
         for mount in sorted(namespace.mounts, key=lambda mount: mount.path):
             lines.append(f"| **{mount.path}** | *{mount.access.value}* | {mount.about} |")
-            lines += _walk(mount.path, mount.service.root)
+            lines += _walk(mount.path, root_of(mount))
         lines.append("")
     return MADE + "\n".join(lines)
 
@@ -195,7 +228,8 @@ def machines() -> str:
 
 def pages() -> dict[str, str]:
     """File name → what it should hold."""
-    return {"errors.md": MADE + errors(), "settings.md": settings(), "paths.md": paths(), "machines.md": machines()}
+    made = {"errors.md": MADE + errors(), "settings.md": settings(), "paths.md": paths(), "machines.md": machines()}
+    return {**made, "openapi.json": described()}
 
 
 def main() -> int:

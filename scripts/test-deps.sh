@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what some tests need besides Python: PostgreSQL, Node.js with foreign Nostr clients, foreign relays from PyPI,
-# npm and the Go module proxy, NIP-44's official vectors, and debootstrap for test-bare. What is not Debian's is pinned
+# npm and the Go module proxy, NIP-44's official vectors, FUSE, curl, and debootstrap for test-bare. What is not Debian's is pinned
 # by hash in tests/interop/. Debian, root if a package is missing. Run again it finds everything there and is done at once.
 set -eu
 cd "$(dirname "$0")/.."
@@ -27,6 +27,9 @@ command -v npm >/dev/null || wanted="$wanted npm"
 command -v g++ >/dev/null || wanted="$wanted g++"
 command -v make >/dev/null || wanted="$wanted make"
 command -v debootstrap >/dev/null || wanted="$wanted debootstrap"
+command -v systemd-analyze >/dev/null || wanted="$wanted systemd" # it checks units without running any
+command -v curl >/dev/null || wanted="$wanted curl"
+command -v fusermount3 >/dev/null || wanted="$wanted fuse3"
 [ -n "$(go_version)" ] || [ -x .tool/go/bin/go ] || wanted="$wanted golang-go"
 if [ -n "$wanted" ]; then
     command -v apt-get >/dev/null || fail "install these yourself, this is not Debian:$wanted"

@@ -54,7 +54,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 _PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "print_blob": True, "database": None}
 settings.register_profile("sample", max_examples=100, **_PATIENT)
-settings.register_profile("torture", max_examples=20_000, **_PATIENT)
+settings.register_profile("torture", max_examples=5_000, **_PATIENT)  # within an hour, all of them
 settings.load_profile("sample")
 
 # --- the outside world ----------------------------------------------------------------------------------------------
@@ -139,6 +139,8 @@ PARTS = {
     "node": Part(_has_node, "make test-deps (root)"),
     "relays": Part(_has_relays, "make test-deps (root)"),
     "docker": Part(_has_docker, "start a Docker engine"),
+    "curl": Part(lambda: shutil.which("curl") is not None, "make test-deps (root)"),
+    "systemd": Part(lambda: shutil.which("systemd-analyze") is not None, "make test-deps (root)"),
     "postgres": Part(_has_postgres, "make test-deps (root)"),
     "mount": Part(_may_mount, "run the tests as root, where file systems may be mounted"),
 }

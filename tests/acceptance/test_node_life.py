@@ -90,7 +90,7 @@ async def test_an_unreachable_relay_stops_nothing_else_and_is_named(tmp_path: Pa
     gone = dead_address("ws")
     async with market(tmp_path, {"node": Spec(relays=[gone], replace=QUICK)}, mint=False) as town:
         doctor = await town.vendo("node", "doctor")
-        assert doctor.code == 69
+        assert doctor.code == 69, "it is the only one"
         assert any(gone in check["name"] and check["state"] == "fail" for check in doctor.json["checks"])
         status = await town.vendo("node", "status")
         assert status.code == 0

@@ -51,7 +51,7 @@ async def test_webhooks_alarms_and_files_wake_an_agent_also_over_a_kill(tmp_path
         await file("alarms/new", {"id": "tick", "every_ms": 1_000})
         await file("alarms/new", {"id": "soon", "after_ms": 1_500})
         goal = town.url("node", f"{AGENT}/goals/tea")
-        async with town.http.put(goal, data=b'{"pot": 1}', headers=town.headers("node")) as answer:
+        async with town.http.put(goal, data=b'{"description": "a pot"}', headers=town.headers("node")) as answer:
             assert answer.status == 204
         await waiting(town, "event", 2)
         await waiting(town, "alarm")

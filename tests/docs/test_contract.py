@@ -9,6 +9,8 @@ import typer.main
 from cli.main import app
 from cli.output import ExitCode
 from node import config, home
+from node.backup import memo
+from node.http import token_file
 
 TEXT = (Path(__file__).parents[2] / "docs/reference/contract.md").read_text(encoding="utf-8")
 EVERYWHERE = {"--home", "--json", "--help"}
@@ -41,7 +43,11 @@ def test_every_command_is_in_the_contract_and_nothing_else_is():
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_of_a_command_is_in_its_section_and_nothing_else_is(name):
     options = {
-        option for part in COMMANDS[name].params if part.param_type_name == "option" for option in part.opts
+        option
+        for part in COMMANDS[name].params
+        if part.param_type_name == "option"
+        for option in part.opts
+        if option.startswith("--")
     } - EVERYWHERE
     assert set(re.findall(r"`(--[a-z-]+)", SECTIONS[name][1])) - EVERYWHERE == options
 
@@ -60,7 +66,7 @@ def test_the_arguments_of_a_command_are_in_its_heading(name):
 def test_every_command_takes_home_and_json(name):
     options = {option for part in COMMANDS[name].params for option in part.opts}
     assert "--json" in options
-    assert "--home" in options or name == "demo"
+    assert "--home" in options or name in ("demo", "completion")
 
 
 def test_the_table_of_exit_codes_is_that_of_the_code():
@@ -69,8 +75,9 @@ def test_the_table_of_exit_codes_is_that_of_the_code():
 
 
 def test_the_files_of_a_home_are_those_of_the_code():
-    table = re.findall(r"^\| `([a-z.]+)` \|", TEXT, re.M)
-    assert sorted(table) == sorted([config.FILE, home.KEYS, home.TOKEN, home.DATABASE, home.LOCK, home.CONTROL])
+    table = re.findall(r"^\| `([a-z.-]+)` \|", TEXT, re.M)
+    files = [config.FILE, home.KEYS, home.TOKEN, home.CURL_AUTH, home.DATABASE, home.LOCK, home.CONTROL]
+    assert sorted(table) == sorted([*files, token_file.FILE, memo.FILE])
 
 
 def test_every_command_explains_itself():

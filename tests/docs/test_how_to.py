@@ -54,7 +54,7 @@ async def test_the_receiver_that_needs_a_while_commits(tmp_path: Path) -> None:
             assert (await node.ended("initialize"))["state"] == "done"
             assert (await node.ended(await node.say("hello")))["state"] == "done"
             assert await node.state() == {"seen": 2}
-            assert await node.trace("reply") == [{"goals": 1}, {"goals": 2}]
+            assert await node.trace("reply") == [{"goals": 0}, {"goals": 1}]
         finally:
             process.kill()
             await process.wait()
@@ -79,6 +79,19 @@ async def test_the_diary_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [*_CALLS, "state", "memory", "commit", "abort"])
 def test_everything_that_a_turn_takes_is_on_the_page(name: str) -> None:
     assert f"/turn/{name}" in (PAGES / "external-agent.md").read_text()
+
+
+def test_the_secrets_that_settings_name_on_the_page_are_named_rightly() -> None:
+    from node.agent.outside.command import CommandConfig
+    from node.agent.outside.webhook import WebhookConfig
+    from node.config import parse, render
+    from relays.key import Key
+
+    (block,) = blocks("goals-memory-secrets.md", "toml")
+    base = render(owner=Key.generate().npub, relays=("ws://127.0.0.1:1",), mints=(), port=0)
+    diary, far = parse(base + block).agent[-2:]
+    assert CommandConfig.model_validate(diary.config).env["API_KEY"] == "secret:openai"
+    assert WebhookConfig.model_validate(far.config).headers == {"Authorization": "secret:openai"}
 
 
 def test_the_settings_on_the_page_are_settings() -> None:
