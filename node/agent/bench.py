@@ -6,8 +6,8 @@
             assert tick.sent == [(PERSON, "You said: hello")]
 
 The tick is the real one, with its commit, its limits and its inbox. Time stands still until `wait` moves it. Of the
-files there are `/goals`, `/memory`, `/logs` and `/identity/pubkey`; what is sent to `/nostr/dm/…` and `/compute/new` is only
-noted, and a test mounts more where it needs it. For authors of agents: it needs no plugin of pytest.
+files there are `/goals`, `/memory`, `/logs` and `/identity/pubkey`; what is sent to `/nostr/dm/…` and `/compute/new` is
+only noted, and a test mounts more where it needs it. For authors of agents: it needs no plugin of pytest.
 """
 
 import asyncio
