@@ -177,16 +177,7 @@ class Driver:
             raise failed(errno.EACCES)
         if entry.stream:
             return self._following(path, target)
-        reading = Reading(self._wire, target)
-        if entry.watchable:
-            try:
-                reading.load()
-            except Refusal as refusal:
-                reading.close()
-                if refusal.problem.status != 405:
-                    raise
-                return self._following(path, target)
-        return reading
+        return Reading(self._wire, target, is_watched=entry.watchable)
 
     def _following(self, path: str, target: str) -> Handle:
         with self._guard:
@@ -252,8 +243,9 @@ class Driver:
                 self._new[path] -= 1
                 if not self._new[path]:
                     del self._new[path]
-        with suppress(OSError), self._judged("write", path):
-            handle.flush()  # if no close was seen to be the last one; nobody hears of an error but `.refused`
+        if isinstance(handle, Value):
+            with suppress(OSError), self._judged("write", path):
+                handle.flush()  # if no close was seen to be the last one; nobody hears of an error but `.refused`
         handle.close()
         if isinstance(handle, Following):
             self._leave(path, handle.log)

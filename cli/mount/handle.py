@@ -12,7 +12,7 @@ from hashlib import sha256
 from tempfile import SpooledTemporaryFile
 
 from cli.mount.log import Log
-from cli.mount.refusal import failed
+from cli.mount.refusal import Refusal, failed
 from cli.mount.wire import Wire
 from cli.mount.writer import Writer, has_open
 
@@ -69,10 +69,13 @@ class Fixed(Handle):
 
 
 class Reading(Handle):
-    """A content of the node, fetched at the first read; from then on it stays as it was."""
+    """A content of the node, fetched at the first read; from then on it stays as it was.
 
-    def __init__(self, wire: Wire, path: str) -> None:
-        self._wire, self._path = wire, path
+    What can be watched and not read is the records that are there.
+    """
+
+    def __init__(self, wire: Wire, path: str, *, is_watched: bool = False) -> None:
+        self._wire, self._path, self._is_watched = wire, path, is_watched
         self._spool = SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - closed by `close`
         self._guard, self._is_there = threading.Lock(), False
         self.size = 0
@@ -89,7 +92,14 @@ class Reading(Handle):
             return
         self._spool.seek(0)
         self._spool.truncate()
-        self.size = self._wire.copy(self._path, self._spool)
+        try:
+            self.size = self._wire.copy(self._path, self._spool)
+        except Refusal as refusal:
+            if not self._is_watched or refusal.problem.status != 405:
+                raise
+            log = Log(self._wire, self._path)
+            log.load()
+            self.size = self._spool.write(log.read(log.size, 0))
         self._is_there = True
 
     def read(self, size: int, offset: int) -> bytes:
@@ -129,7 +139,7 @@ class Value(Reading):
 
     def __init__(self, wire: Wire, path: str, *, keeps: bool, is_appended: bool, is_readable: bool) -> None:
         super().__init__(wire, path)
-        self._is_there = not keeps
+        self._is_there = self._began_empty = not keeps
         self._is_appended, self._is_readable = is_appended, is_readable
         self._is_dirty = False
         self._judged = b""
@@ -159,7 +169,7 @@ class Value(Reading):
             self._spool.write(data)
             self.size = max(self.size, at + len(data))
             self._is_dirty = True
-            if self._is_whole():
+            if self._began_empty and self.size == at + len(data) and self._is_whole():
                 self._put(before)
             return len(data)
 
@@ -171,6 +181,7 @@ class Value(Reading):
             if length > 0:
                 self.load()
             self._is_there = True
+            self._began_empty = self._began_empty or length == 0
             self._extend(length)
             self._cut(length)
             self._is_dirty = True

@@ -49,7 +49,8 @@ class Writer:
     @property
     def is_gone(self) -> bool:
         """Whether it has ended, or is just ending: what it had open is being closed."""
-        return self._pid > 0 and (_field(self._pid, _FLAGS) or _EXITING) & _EXITING != 0
+        flags = _field(self._pid, _FLAGS) if self._pid else 0
+        return flags is None or flags & _EXITING != 0
 
     def close(self) -> None:
         """Give up what is held of it."""

@@ -1,4 +1,4 @@
-"""/nostr: the relays, encrypted messages and files to people, what was said, and whom the agent hears.
+"""/nostr: the relays, events, encrypted messages and files to people, what was said, and whom the agent hears.
 
 A message is an effect and goes through the gate. Who is heard is the operator's to say, not the agent's.
 """
@@ -15,9 +15,10 @@ from core.unit import Write
 from fs.body import gives_two
 from fs.error import NoSuchFile, Unsupported
 from fs.protocol import Record
-from fs.service.model.nostr import Admission, AdmissionChange, Message, Queued, Relay
+from fs.service.model.nostr import Admission, AdmissionChange, Message, Queued, Relay, SignedEvent
 from fs.session import Session, Then
 from fs.tree import File, Folder, Tree, json_bytes, json_object, json_reader
+from relays.event import MAX_EVENT_BYTES, Event, parse_json, verify
 from relays.key import npub, parse_pubkey
 
 MAX_TEXT = 200_000
@@ -56,6 +57,14 @@ class Messenger(Protocol):
         """Judge a file.
 
         Raises:
+            Refused: the gate said no.
+        """
+
+    async def stage_event(self, caller: str, event: Event, key: str) -> StagedMessage:
+        """Judge an event of this agent's that is to be published.
+
+        Raises:
+            InvalidInput: it is signed by another key.
             Refused: the gate said no.
         """
 
@@ -111,11 +120,26 @@ def nostr_service(messenger: Messenger, relays: Callable[[], Awaitable[Any]]) ->
             takes=AdmissionChange,
             gives=Admission,
         ),
+        "publish": _publish(messenger),
         "dm": _people("Encrypted messages. POST text to a person's npub; GET what was said.", _dm(messenger)),
         "file": _people("Files. POST a file's bytes to a person's npub.", _file(messenger)),
         "files": _files(messenger),
     }
     return Tree(Folder("Nostr.", files))
+
+
+def _publish(messenger: Messenger) -> File:
+    async def publish(body: bytes, session: Session) -> bytes:
+        event = parse_json(body)
+        verify(event)
+
+        async def stage(key: str) -> StagedMessage:
+            return await messenger.stage_event(session.caller, event, key)
+
+        return await _send(session, "/nostr/publish", event.id, stage)
+
+    about = "publish an event that `/identity/sign` has signed, at the relays of this node: the whole event, as JSON"
+    return File(about, call=publish, max_bytes=MAX_EVENT_BYTES, takes=SignedEvent, gives=Queued)
 
 
 def _people(about: str, make: Callable[[PubKey], File]) -> Folder:

@@ -32,6 +32,7 @@ SETTLE_S = 0.05
 _GATHER = 0.25  # of the pace: the part in which records are gathered; the rest of it they gather at their source
 _SLICE = 128  # clients that are sent to before others have their turn
 _BREATH_S = 0.01
+_SILENT = 3  # newcomers who show that a busy stream greets nobody; one alone may have come just before a change
 _PATIENCE_S = 0.1  # after a long piece, for those who do not take it as quickly as others
 _KEPT, _KEPT_BYTES = 512, 64 << 10  # batches for those who catch up
 
@@ -67,6 +68,7 @@ class Channel:
         is_new: whether it began without a cursor, so with what is now.
         is_plain: whether those who come to it have missed nothing; None if that is not known yet. Some streams greet
             with how things are, and others have nothing to say until something happens.
+        first: the id of the first record that came; None before it.
         last: how far it was read; None if that is not known yet.
         mark: the shared channel beside which it began, and how far that one was then.
         spoke_at: when it last sent anything, on the loop's clock.
@@ -83,11 +85,13 @@ class Channel:
         self._home, self._reading = home, Reading(records)
         self.key, self.is_new, self.last = key, after is None, after
         self.is_plain: bool | None = None
+        self.first: int | None = None
         self.mark = None if beside is None else (beside, NOTHING if beside.last is None else beside.last)
         self._base = after  # all that the stream has past it is kept here or will come
         self._dropped = NOTHING  # the last that came and is not kept
         self._kept: deque[Batch] = deque()
         self._kept_bytes = 0
+        self._silent = 0  # newcomers in a row that were told nothing of the past
         self._watchers: set[Watcher] = set()
         self._live: dict[Watcher, None] = {}
         self._end: End | None = None
@@ -123,6 +127,12 @@ class Channel:
     def covers(self, after: int) -> bool:
         """Whether a client that has read up to `after` can go on here."""
         return self._base is not None and self.last is not None and self._base <= after <= self.last
+
+    def learn(self, silent: bool) -> None:
+        """A newcomer beside this channel was told how things are, or `silent`: only what came after it had begun."""
+        self._silent = self._silent + 1 if silent else 0
+        if self._silent >= _SILENT:
+            self.is_plain = True
 
     def keeps(self, after: int) -> bool:
         """Whether all that came here past `after` is still at hand."""
@@ -162,10 +172,10 @@ class Channel:
         self._watchers.clear()
         self._live.clear()
 
-    async def say(self, data: bytes) -> None:
-        """Send to all who are here now; those who come meanwhile are not among them."""
+    async def say(self, data: bytes, *, idle: bool = False) -> None:
+        """Send to all who are here now, or to those of them for whom nothing waits; who comes meanwhile is left out."""
         self.spoke_at = asyncio.get_running_loop().time()
-        made, live = chunk(data), list(self._live)
+        made, live = chunk(data), [watcher for watcher in self._live if not (idle and watcher.waiting)]
         for at in range(0, len(live), _SLICE):
             if at:
                 await asyncio.sleep(0)
@@ -208,6 +218,8 @@ class Channel:
                 return
             if batch is None:
                 await asyncio.sleep(self._home.pace() * (1 - _GATHER))
+                if self._home.settle(self, dry=True):  # the other one may have come as far meanwhile
+                    return
                 batch = await self._reading.next(DRY_S)
 
     async def _send(self, gathered: Sequence[Batch]) -> None:
@@ -226,6 +238,8 @@ class Channel:
         return sum(watcher.waiting > MOST_WAITING for watcher in self._live)
 
     def _keep(self, batch: Batch) -> None:
+        if self.first is None:
+            self.first = batch.records[0].id
         if not self._kept:
             self._base = batch.after if self._base is None else min(self._base, batch.after)
         self.last = batch.cursor

@@ -148,12 +148,13 @@ class Hub:
         if at is not None:
             if not shared.covers(at):
                 return False
+            if channel.mark is not None and channel.is_new and channel.first is not None:
+                shared.learn(silent=channel.mark[0] is shared and channel.first > channel.mark[1])
         else:  # it began with what is now, and nothing has come since
             if not dry or channel.mark is None or channel.mark[0] is not shared or not shared.keeps(channel.mark[1]):
                 return False
             at = channel.mark[1]
-            if shared.is_plain is None:
-                shared.is_plain = True
+            shared.is_plain = True
         channel.hand(shared, at)
         return True
 
@@ -182,4 +183,4 @@ class Hub:
         channels = {watcher.channel for watcher in self._watchers if watcher.channel is not None}
         for channel in channels:
             if now - channel.spoke_at >= self._keep_alive_s:
-                await channel.say(KEEP_ALIVE)
+                await channel.say(KEEP_ALIVE, idle=True)

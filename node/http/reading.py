@@ -36,26 +36,25 @@ class Reading:
         Raises:
             VendoError: the stream cannot be read.
         """
-        if self._pending is None:
-            self._pending = asyncio.create_task(self._pull())
-        if not self._pending.done():
-            await asyncio.wait({self._pending}, timeout=within)
-            if not self._pending.done():
-                return None
-        pulled, self._pending = self._pending, None
+        pulled = await self._pulled(within)
+        if pulled is None:
+            return None
+        self._pending = None
         return pulled.result()
 
     async def gather(self, first: Batch, within: float) -> tuple[list[Batch], Batch | None]:
         """What is there after `first`, a piece at most, for so many seconds at most; and what comes next, as `next`.
 
-        Raises:
-            VendoError: the stream cannot be read.
+        What fails now is told by the next call of `next`: first is sent what came before.
         """
         loop = asyncio.get_running_loop()
         gathered, size, until = [first], len(first.shown(frame)), loop.time() + within
         while True:
-            batch = await self.next(DRY_S)
-            if batch is None or batch is OVER:
+            pulled = await self._pulled(DRY_S)
+            if pulled is None or pulled.cancelled() or pulled.exception() is not None:
+                return gathered, None
+            batch, self._pending = pulled.result(), None
+            if batch is OVER:
                 return gathered, batch
             size += len(batch.shown(frame))
             if size > PIECE or loop.time() > until:
@@ -66,11 +65,19 @@ class Reading:
         """Give it up."""
         if self._pending is not None:
             self._pending.cancel()
-            await asyncio.wait({self._pending})
+            await asyncio.gather(self._pending, return_exceptions=True)
         for one in (self._batches, self._records):
             if (close := getattr(one, "aclose", None)) is not None:
                 with contextlib.suppress(RuntimeError):
                     await close()
+
+    async def _pulled(self, within: float | None) -> asyncio.Task[Batch] | None:
+        """The pull that is under way, once it is done; None if that takes longer."""
+        if self._pending is None:
+            self._pending = asyncio.create_task(self._pull())
+        if not self._pending.done():
+            await asyncio.wait({self._pending}, timeout=within)
+        return self._pending if self._pending.done() else None
 
     async def _pull(self) -> Batch:
         return await anext(self._batches, OVER)

@@ -141,6 +141,7 @@ class Watcher:
                 transport.set_write_buffer_limits(high=0)  # the end has been written once nothing waits
                 transport.write(last.framed if self._is_chunked else last.plain)
                 await self.response.write_eof()
+                transport.set_write_buffer_limits()
         except (ConnectionResetError, TimeoutError):
             self.abort()
 

@@ -11,7 +11,7 @@ import orjson
 
 from core.clock import Clock
 from core.effect import EffectClass, Gate, Intent, Repeated
-from core.error import NotFound
+from core.error import InvalidInput, NotFound
 from core.identifier import EffectId, PubKey
 from core.unit import UnitOfWork, Write
 from fs.service.nostr import StagedMessage
@@ -30,6 +30,7 @@ from relays.outbox import Outbox
 from relays.signer import Signer
 
 DM_PATH, FILE_PATH, REACT_PATH = "/nostr/dm/", "/nostr/file/", "/nostr/react/"
+PUBLISH_PATH = "/nostr/publish"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,30 @@ class Outbound:
         return self.staged(
             admission.effect_id, agent, admission.writes, letter, subject, lambda: self._wrote(agent, to, way)
         )
+
+    async def publish(self, caller: str, agent: str, event: Event, key: str) -> StagedMessage:
+        """Judge an event that the agent has had signed. It goes to the node's relays once the writes are committed.
+
+        Args:
+            caller: who asks, as the gate names it.
+            agent: who signed.
+            event: whole and signed.
+            key: the idempotency key.
+
+        Raises:
+            NotFound: there is no such agent.
+            InvalidInput: it is signed by another key.
+            Refused: the gate said no.
+        """
+        if event.pubkey != self.signer(agent).pubkey:
+            raise InvalidInput("The event is signed by another key than the one of who publishes it.")
+        note = {"kind": event.kind}
+        intent = Intent(caller, PUBLISH_PATH, key, event.to_json().encode(), EffectClass.EXTERNAL, event.id, note=note)
+        admission = await self._gate.stage(intent)
+        if isinstance(admission, Repeated):
+            return StagedMessage(admission.subject, (), None, True)
+        letter = _Letter(event.id, (event,), (), None, ())
+        return self.staged(admission.effect_id, agent, admission.writes, letter, event.id)
 
     async def _private(
         self,

@@ -19,6 +19,7 @@ from fs.protocol import Record
 from fs.service.nostr import StagedMessage
 from node.agent.inbox.intake import Intake
 from node.collector import Collector
+from node.identity.signing import NEVER
 from node.message.admission import Door, Rules, read_rules
 from node.message.afar import Afar
 from node.message.blossom import Blossom
@@ -27,19 +28,22 @@ from node.message.ear import Ear
 from node.message.error import NoFileServer
 from node.message.history import History
 from node.message.inbound import Inbound, Taken
-from node.message.outbound import DM_PATH, FILE_PATH, REACT_PATH, Outbound
+from node.message.outbound import DM_PATH, FILE_PATH, PUBLISH_PATH, REACT_PATH, Outbound
 from node.message.record import TABLE, Protocol, Stamp, topic
 from node.message.route import Guide, Routes, Way
 from node.message.settlement import Settlement
 from node.message.shelf import Shelf
 from node.message.toll import Toll
 from node.message.voice import Voices
+from relays.error import KindForbidden
+from relays.event import Event
 from relays.key import parse_pubkey
 from relays.outbox import Outbox
 from relays.pool import Pool
 
 log = logging.getLogger(__name__)
 
+_PATHS = (DM_PATH, FILE_PATH, REACT_PATH, PUBLISH_PATH)
 OPERATOR = "node"  # the operator's own mailbox: it hears the node's agents, and has no inbox that wakes anybody
 RULES_KEY = "admission/"
 _ALWAYS = 1 << 53
@@ -286,7 +290,7 @@ class Messages:
         """Messages that were begun and not ended when the node stopped; `new`: that were begun by others since."""
         names = ("id", "path", "caller")
         for row in await self._unit.select("effect", {"state": Among(("begun", "unknown"))}, columns=names):
-            prefix = next((one for one in (DM_PATH, FILE_PATH, REACT_PATH) if row["path"].startswith(one)), None)
+            prefix = next((one for one in _PATHS if row["path"].startswith(one)), None)
             if prefix is None:
                 continue
             effect_id = EffectId(row["id"])
@@ -294,10 +298,10 @@ class Messages:
                 continue
             told = await self._unit.select(TABLE, {"effect_id": effect_id}, limit=1)
             agent = told[0]["agent"] if told else row["caller"].partition(":")[2] or OPERATOR
-            to = parse_pubkey(row["path"].removeprefix(prefix))
+            to = "" if prefix == PUBLISH_PATH else parse_pubkey(row["path"].removeprefix(prefix))
             if await self._settlement.resume(effect_id, agent, to):
                 if new and told:
-                    self._wrote(agent, to, Way(Protocol.NIP17, None, bool(told[0]["first"])))
+                    self._wrote(agent, PubKey(to), Way(Protocol.NIP17, None, bool(told[0]["first"])))
                     self._changed(agent)
                 continue
             if new or (self._theirs is not None and await self._theirs(effect_id)):
@@ -391,6 +395,16 @@ class Messages:
             raise NoFileServer
         return await self._courier.stage(caller, agent, to, data, mime, key)
 
+    async def stage_event(self, caller: str, agent: str, event: Event, key: str) -> StagedMessage:
+        """As `Outbound.publish`; of an agent only kinds that one may sign.
+
+        Raises:
+            KindForbidden: agents publish no such events.
+        """
+        if agent != OPERATOR and event.kind in NEVER:
+            raise KindForbidden(f"Agents publish no events of kind {event.kind}.")
+        return await self._outbound.publish(caller, agent, event, key)
+
     def history(self, agent: str) -> History:
         """What an agent said and heard."""
         return History(agent, self._unit, self._feed)
@@ -428,6 +442,14 @@ class AgentMessenger:
             NoFileServer, FileRefused, Refused, NotReady: as `Courier.stage`.
         """
         return await self._messages.stage_file(caller, self._agent, to, data, mime, key)
+
+    async def stage_event(self, caller: str, event: Event, key: str) -> StagedMessage:
+        """Judge an event of this agent's that is to be published.
+
+        Raises:
+            InvalidInput, KindForbidden, Refused: as `Outbound.publish`.
+        """
+        return await self._messages.stage_event(caller, self._agent, event, key)
 
     async def recent(self, limit: int) -> list[dict[str, Any]]:
         """The latest messages, oldest first."""

@@ -76,6 +76,7 @@ async def test_the_operator_asks_with_curl_and_others_with_what_they_were_given(
         assert (await curl("-H", f"@{mine}", f"{url}/agents/node/status"))[0] == 200
         assert (await curl("-H", f"@{mine}", "-d", '{"text": "hello"}', f"{url}/agents/agent/send"))[0] == 200
         assert (await curl(f"{url}/agents/node/status"))[0] == 401
+        await _the_seeds_three_lines(url, mine)
 
         ran = await vendo("token", "new", "--agent", "agent", "--label", "dashboard", "--json", "--home", str(path))
         assert ran.code == 0, ran
@@ -89,6 +90,22 @@ async def test_the_operator_asks_with_curl_and_others_with_what_they_were_given(
         asked = f"{url}/agents/agent/status"
         by_key = "Authorization: " + header(signed(KEY, asked, at=SystemClock().now()))
         assert [(await curl("-H", by_key, asked))[0] for _ in range(2)] == [200, 401]
+
+
+async def _the_seeds_three_lines(url: str, auth: Path) -> None:
+    """The exit line of its third milestone: tick, send and the trace as events, with curl and one header."""
+    reading = asyncio.create_task(
+        run("curl", "-sSN", "--max-time", "3", "-H", f"@{auth}", f"{url}/agents/agent/logs/trace")
+    )
+    await asyncio.sleep(0.5)
+    asked = ("curl", "-sS", "-X", "POST", "-H", f"@{auth}")
+    tick = json.loads((await run(*asked, f"{url}/agents/agent/tick")).out)
+    sent = json.loads((await run(*asked, f"{url}/agents/agent/send", "-d", '{"message": "hi"}')).out)
+    lines = (await reading).out.splitlines()
+    told = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
+    assert [line for line in lines if line.startswith("id: ")], "events have ids to go on from"
+    for one in (tick, sent):
+        assert any(record.get("envelope_id") == one["envelope_id"] for record in told), (one, told)
 
 
 @pytest.mark.needs("curl")

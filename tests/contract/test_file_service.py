@@ -10,16 +10,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import orjson
 import pytest
 
 from core.clock import SystemClock
 from core.error import InvalidInput, NotFound, VendoError
+from core.unit import Insert
 from fs.error import BadPath, BodyTooLarge, IsDirectory, NotDirectory, Unsupported
+from fs.handle import Open, open_file
 from fs.path import MAX_NAME, MAX_PATH
-from fs.protocol import Stat
+from fs.protocol import Stat, let_go
 from fs.session import Batch, Role, Session
 from fs.tree import README, SMALL_BODY
 from node import home as homes
+from node.agent.log import topic
 from node.app import Node, Outside
 from node.config import load
 from node.gate.ledger import ledger_seal
@@ -227,6 +231,27 @@ async def test_two_watchers_see_the_same_and_a_late_one_sees_the_past(tmp_path: 
             assert [one for one, _ in first] == sorted({one for one, _ in first}), path
             if first:
                 assert await gather(path, first[0][0]) == first[1:], path
+
+
+async def test_the_status_is_read_the_inbox_written_and_the_trace_watched(tmp_path: Path) -> None:
+    """The exit line of the seed's second milestone."""
+    async with built(tmp_path / "home") as node:
+        space, session = node.namespace("agent"), operator(node)
+        assert orjson.loads(await space.read("/status", session))["name"] == "agent"
+        async with await open_file(space, "/inbox", Open.WRITE, session) as handle:
+            await handle.write(b"hel")
+            await handle.write(b"lo")
+        (row,) = await node.database.select("inbox", {"agent": "agent", "cause": "message"})
+        assert orjson.loads(row["payload"]) == {"text": "hello"}
+        records = space.watch("/logs/trace", session)
+        waiting = asyncio.ensure_future(anext(records))
+        await asyncio.sleep(0.2)
+        log = {"agent": "agent", "at_ms": 1, "type": "said", "data": '{"word":"x"}'}
+        await node.database.commit([Insert("log", log)])
+        node.feed.grew(topic("agent"))
+        record = await asyncio.wait_for(waiting, 5)
+        assert orjson.loads(record.data)["data"] == {"word": "x"}
+        await let_go(records)
 
 
 async def test_a_tick_writes_nothing_before_its_commit_whatever_it_asks_of_its_files(tmp_path: Path) -> None:

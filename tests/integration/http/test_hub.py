@@ -202,6 +202,31 @@ async def test_a_stream_that_tells_first_how_things_are_tells_everybody() -> Non
         await soon(lambda: state.readings == 1)
 
 
+async def test_newcomers_to_a_busy_stream_soon_need_no_reading_of_their_own() -> None:
+    log, busy = Log(), True
+
+    async def write() -> None:
+        while busy:
+            log.add()
+            await asyncio.sleep(0.002)
+
+    async with booth() as made:
+        made.streams["log"] = log.watch
+        writing = asyncio.create_task(write())
+        await asyncio.sleep(0.05)
+        listeners = []
+        for _ in range(30):
+            one = await made.listen("log")
+            listeners.append(await one.until(lambda it: len(it.ids) > 1))
+        opened = log.opened
+        assert opened < 20
+        for one in listeners:
+            assert one.ids == list(range(one.ids[0], one.ids[0] + len(one.ids)))
+        await soon(lambda: log.readings == 1)
+        busy = False
+        await writing
+
+
 async def test_a_long_finished_stream_without_a_cursor_comes_whole() -> None:
     log = Log()
     log.add(800, size=2_000)
@@ -241,6 +266,44 @@ async def test_a_stream_that_fails_later_ends_with_the_errors_code_and_nothing_e
             await one.to_the_end()
             assert one.end == f'{{"reason":"error","code":"{code}"}}'
             assert log.readings == 0
+
+
+async def test_what_came_before_a_failure_is_sent_before_it_is_told() -> None:
+    log = Log()
+    async with booth() as made:
+        made.streams["log"] = log.watch
+        one, late = await made.listen("log"), await made.listen("log", after=0)
+        log.add(3)
+        log.finish(Refused("Not any more."))
+        for listener in (one, late):
+            await listener.to_the_end()
+            assert listener.ids == [1, 2, 3]
+            assert Refused.code in listener.end
+
+
+async def test_readers_of_a_busy_stream_come_together_and_a_slow_one_is_not_cut_off_by_keep_alives() -> None:
+    log, busy = Log(), True
+
+    async def write() -> None:
+        while busy:
+            log.add(size=400)
+            await asyncio.sleep(0.004)
+
+    async with booth(keep_alive_s=0.05, look_s=0.02) as made:
+        made.streams["log"] = log.watch
+        writing = asyncio.create_task(write())
+        listeners = [await made.listen("log", after) for after in (None, 0, None, 5, 0)]
+        reading = [asyncio.create_task(one.until(lambda it: len(it.ids) > 300)) for one in listeners]
+        await soon(lambda: log.readings == 1)
+        await asyncio.gather(*reading)
+        busy = False
+        await writing
+        old = Log()
+        old.add(1_000, size=2_000)
+        made.streams["old"] = old.watch
+        slow = await made.listen("old", after=0, buffer=4_096)
+        await asyncio.sleep(0.5)
+        await slow.until(lambda it: it.ids[-1:] == [1_000])
 
 
 async def test_a_reading_ends_when_the_last_one_leaves_and_begins_again_with_the_next() -> None:

@@ -46,4 +46,9 @@ async def test_a_node_is_used_by_any_program(tmp_path: Path, ground: Ground) -> 
             assert '"manual"' in (await sh(mount, watch, "bash"))[1]
         finally:
             process.terminate()
-            assert await asyncio.wait_for(process.wait(), 20) == 0
+            try:
+                assert await asyncio.wait_for(process.wait(), 20) == 0
+            finally:
+                subprocess.run(
+                    ["fusermount3", "-u", "-z", str(mount)], capture_output=True
+                )  # nothing is to clean in it

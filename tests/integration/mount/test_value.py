@@ -111,6 +111,11 @@ def test_a_write_into_the_midst_keeps_the_rest(ground: Ground) -> None:
     assert ground.desk.note == b"fXXSt\nend"
 
 
+def test_an_object_that_is_patched_takes_effect_once(ground: Ground) -> None:
+    assert ground.sh("printf '\"limit\": 42}' | dd of=$D/policy conv=notrunc bs=1 seek=1 status=none").code == 0
+    assert ground.desk.puts == [b'{"limit": 42}']
+
+
 def test_fsync_takes_effect_and_the_close_after_it_does_not_again(ground: Ground) -> None:
     with (ground.desk_path / "note").open("wb", buffering=0) as file:
         file.write(b"synced")
