@@ -87,7 +87,7 @@ Changed: TypeAlias = Callable[[str, int, Session], Awaitable[tuple[Sequence[Writ
 """What to commit together with a file that is written, and what to do then: path, length, who writes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # one for each request: frozen, each field would cost a call
 class _Found:
     mount: Mount
     rest: Path

@@ -6,6 +6,7 @@ A path is `/` or `/`-separated names. What is refused here never reaches a servi
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from fs.error import BadPath
 
@@ -33,6 +34,7 @@ def _check_name(name: str) -> None:
         raise BadPath("The path is not in Unicode's composed form (NFC).")
 
 
+@lru_cache(1_024)
 def parts(path: str) -> tuple[str, ...]:
     """The names of an absolute path, each checked; none for `/`.
 
@@ -65,6 +67,7 @@ def clean(path: str) -> str:
     return join(parts(path))
 
 
+@lru_cache(1_024)
 def decode(raw: str) -> str:
     """A path out of a URL: percent escapes are decoded exactly once, one slash at the end is dropped.
 

@@ -43,7 +43,7 @@ class Batch:
     closed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # one for each request: frozen, each field would cost a call
 class Session:
     """One caller's call.
 

@@ -30,7 +30,7 @@ Schema: TypeAlias = type[BaseModel] | Mapping[str, Any] | None
 """What a body looks like: a model, or a JSON Schema; None is text or bytes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # one for each file that is found: frozen, each field would cost a call
 class File:
     """One file: it can do what it has functions for.
 

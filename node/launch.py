@@ -5,6 +5,7 @@ import gc
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ from wallet.leftover import leftover
 
 log = logging.getLogger(__name__)
 
+_FILES = 65_536
 _SWITCH_S = 0.0005  # a busy loop would else keep the database's writer thread waiting up to 5 ms for its turn
 
 
@@ -114,6 +116,14 @@ def _log_to_stderr(known: Sequence[str]) -> None:
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
 
 
+def _have_files() -> None:
+    """A thousand clients are a thousand files; on most machines a process has no more, unless it asks."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def serve(home: Path, kind: type[Node] = Node, *, insecure: bool = False) -> int:
     """Run the node of a home directory until SIGTERM or SIGINT; the exit code.
 
@@ -141,6 +151,7 @@ def serve(home: Path, kind: type[Node] = Node, *, insecure: bool = False) -> int
     # `multiprocessing` in it would be run in the workshop's place.
     os.environ["PYTHONSAFEPATH"] = "1"
     sys.setswitchinterval(_SWITCH_S)
+    _have_files()
     with homes.Lock(home) as lock:
         homes.write_curl_auth(home)
         return asyncio.run(_serve(home, config, keyring, lock, kind, insecure=insecure))

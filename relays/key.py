@@ -190,6 +190,7 @@ def _pair(secret: bytes) -> Any:
     return pair
 
 
+@lru_cache(1_024)
 def npub(pubkey: PubKey) -> str:
     """A public key in NIP-19 form."""
     return str(nostr_sdk.PublicKey.parse(pubkey).to_bech32())

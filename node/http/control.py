@@ -142,7 +142,7 @@ class ControlPlane:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Every request; the only guard of this edge."""
-        key = request.headers.get(KEY_HEADER) or secrets.token_hex(16)
+        key = request.headers.get(KEY_HEADER) or (secrets.token_hex(16) if request.method in CHANGES else "")
         try:
             self._door.check(request, self._port)
             return await self._route(request, key)

@@ -137,7 +137,7 @@ class Elsewhere:
                 remedy=f"Ask there, at {about['url']}.",
             )
         headers = {name: request.headers[name] for name in _IN if name in request.headers}
-        headers |= {"Authorization": f"Bearer {self._token}", FOR: grant.caller, KEY_HEADER: key}
+        headers |= {"Authorization": f"Bearer {self._token}", FOR: grant.caller} | ({KEY_HEADER: key} if key else {})
         body = await read_body(request) if request.method not in ("GET", "HEAD") else None
         url = URL(about["url"] + request.raw_path, encoded=True)
         timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_S)

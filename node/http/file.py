@@ -17,7 +17,7 @@ from fs.path import decode
 from fs.protocol import Pieces, Record, Stat
 from fs.session import Session
 from fs.tree import SMALL_BODY
-from node.http.answer import body_answer
+from node.http.answer import body_answer, read_answer
 from node.http.error import BadRequest, MethodNotAllowed
 from node.http.guard import HEADERS, MAX_BODY, body_pieces, read_body
 from node.http.hub import Hub
@@ -28,7 +28,7 @@ KEY_HEADER = "Idempotency-Key"
 _YES, _NO = ("1", "true", "yes"), ("0", "false", "no")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # one for each request: frozen, each field would cost a call
 class Target:
     """What a request is about: a path among the files of an agent, and who asks, with the idempotency key.
 
@@ -102,7 +102,7 @@ class FileDoor:
             except IsDirectory:
                 pass
             else:
-                return body_answer(request, content) if isinstance(content, bytes) else await _pieces(request, content)
+                return read_answer(request, content) if isinstance(content, bytes) else await _pieces(request, content)
         form = form_of(request, Stat.to_dict, lambda stat: f"{stat.name}/\n" if stat.is_dir else f"{stat.name}\n")
         entries = files.entries(path, session)
         return await answer_entries(request, entries, form, lambda stat: stat.name, json_list(request))
