@@ -8,7 +8,7 @@ VendoError
 │   └── BadResult        dvm.bad_result        502  a result that fails the buyer's check
 ├── NoSuchJob            dvm.no_such_job       404
 ├── NotFinished          dvm.not_finished      409  the result was asked for too early
-├── JobFailed            dvm.job_failed        502  the result of a job that has none
+├── JobFailed            dvm.job_failed        409  the result of a job that has none
 ├── NotNow               dvm.not_now           409  a machine was told something that its state rules out
 └── ProviderFailed       dvm.provider_failed   502  the work itself did not succeed
 """
@@ -63,7 +63,7 @@ class JobFailed(VendoError):
     """The job ended without a result."""
 
     code = "dvm.job_failed"
-    status = 502
+    status = 409  # the request is in order, and so is the node: it is the job's state that has no result
     remedy = "Its status says what was tried and what became of the money."
 
 

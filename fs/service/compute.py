@@ -33,6 +33,7 @@ class NoComputeProvider(Unavailable):
     """This node has nobody to buy work from."""
 
     code = "compute.no_provider"
+    status = 409  # trying again does not help
     remedy = "Configure a relay and a mint, or put a built-in provider in [policy] order."
 
 

@@ -11,6 +11,7 @@ class NoContainerProvider(Unavailable):
     """No provider of containers is configured on this node."""
 
     code = "containers.no_provider"
+    status = 409  # trying again does not help
     remedy = "Buy the work as a job instead (/compute/new), or configure a container provider."
 
 

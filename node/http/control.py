@@ -23,7 +23,7 @@ from aiohttp import web
 
 from core.error import NotFound, VendoError
 from core.unit import UnitOfWork
-from fs.error import AccessDenied
+from fs.error import AccessDenied, KeyRequired
 from fs.namespace import Namespace
 from fs.path import decode, parts
 from fs.session import Role, Session
@@ -145,13 +145,17 @@ class ControlPlane:
         key = request.headers.get(KEY_HEADER) or (secrets.token_hex(16) if request.method in CHANGES else "")
         try:
             self._door.check(request, self._port)
+            if request.method in CHANGES:
+                key = _checked(key)
             return await self._route(request, key)
+        except KeyRequired as error:
+            answer, key = problem(error), ""
         except VendoError as error:
             answer = problem(error)
         except Exception:  # the HTTP edge: the log has the fault, the caller a stable code
             log.exception("a request failed", extra={"action": "http_failed", "method": request.method})
             answer = problem(Internal())
-        if request.method in CHANGES:
+        if request.method in CHANGES and key:
             answer.headers[KEY_HEADER] = key  # whoever asks again needs it
         return answer
 
@@ -260,3 +264,12 @@ class ControlPlane:
             if reason is not None:
                 reasons[name] = reason
         return json_answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+
+def _checked(key: str) -> str:
+    """An idempotency key as it came.
+
+    Raises:
+        KeyRequired: it is not 1 to 200 printable ASCII characters.
+    """
+    return Session("", Role.PUBLIC, key).effect_key()

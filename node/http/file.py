@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from core.error import VendoError
 from fs.error import IsDirectory, IsStream, Unsupported
 from fs.namespace import Namespace
 from fs.path import decode
@@ -63,9 +64,15 @@ class FileDoor:
         Raises:
             VendoError: what the file was refused with.
         """
+        try:
+            return await self._answer(request, target, method or request.method)
+        except (MethodNotAllowed, Unsupported) as error:
+            error.context.setdefault("allow", await _allowed(target))
+            raise
+
+    async def _answer(self, request: web.BaseRequest, target: Target, method: str) -> web.StreamResponse:
         files, path, session = target.files, target.path, target.session
         key = {KEY_HEADER: session.key or ""}
-        method = method or request.method
         match method:
             case "GET":
                 return await self._get(request, target)
@@ -188,6 +195,14 @@ async def _pieces(request: web.BaseRequest, content: Pieces) -> web.StreamRespon
         if not whole and request.transport is not None:
             request.transport.abort()  # a content that was cut must not look like a whole one
     return response
+
+
+async def _allowed(target: Target) -> str:
+    """What could be asked instead; nothing of a file that the caller must not see."""
+    try:
+        return ", ".join(_methods(await target.files.stat(target.path, target.session)))
+    except VendoError:
+        return ""
 
 
 def _head(stat: Stat) -> web.Response:

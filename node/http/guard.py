@@ -104,6 +104,8 @@ def problem(error: VendoError) -> web.Response:
     headers = dict(HEADERS)
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if allow := error.context.get("allow"):
+        headers["Allow"] = str(allow)
     if (seconds := error.context.get("retry_after_s")) is not None:
         headers["Retry-After"] = str(seconds)
     return web.Response(

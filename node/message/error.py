@@ -2,7 +2,7 @@
 
 VendoError
 ├── NotReady          message.not_ready   503  nobody knows where this person reads messages
-├── NoFileServer      message.no_server   503  there is nowhere to put a file
+├── NoFileServer      message.no_server   409  there is nowhere to put a file
 ├── FileRefused       message.file        400  a file is too large, not there, or not what was announced
 └── FileUnreachable   message.unreachable 503  its server did not answer
 """
@@ -23,6 +23,7 @@ class NoFileServer(Unavailable):
     """This node has no server for files."""
 
     code = "message.no_server"
+    status = 409  # trying again does not help
     remedy = "Name a Blossom server in the configuration: [messages] blossom."
 
 
