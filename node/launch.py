@@ -54,7 +54,8 @@ async def _serve(
         database = await open_database(where, seal=seal, clock=SystemClock(), unsafe=unsafe)
         stack.push_async_callback(database.aclose)
         company = await join(database, where, config, home, lock, keyring.node.pubkey, stack)
-        http = await stack.enter_async_context(aiohttp.ClientSession())
+        # no limit: what passes through for others must not make our own requests to mints wait
+        http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
         executor = workshop()
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
         retired = await leftover(database, config.node.mints)

@@ -24,14 +24,21 @@ PRIVATE = "private"
 """The type of the record with which every batch begins that is not for the public; who has watched so far is let go."""
 
 
+CHANGED = "changed"
+"""The type of the record that says that the settings were changed; whoever has watched since before is let go."""
+
+
 class Hud(Protocol):
     """What the node's public view of one agent answers. All but `settings` and `save` is as the public sees it."""
 
     async def settings(self) -> HudSettings:
         """What is set; the default, if nothing is."""
 
-    def save(self, settings: HudSettings) -> tuple[Sequence[Write], Then]:
-        """Writes that change the settings, and what to do then."""
+    def save(self, before: HudSettings, settings: HudSettings) -> tuple[Sequence[Write], Then]:
+        """Writes that change the settings, and what to do then. A conflict if they are not as before any more."""
+
+    def generation(self) -> int:
+        """How often the settings were changed since the start."""
 
     async def status(self) -> Mapping[str, Any]:
         """How the agent is doing."""
@@ -46,7 +53,10 @@ class Hud(Protocol):
         """The last events, oldest first."""
 
     def follow(self, after: int | None) -> AsyncIterator[Record]:
-        """Events past a cursor as they come. A batch that the public must not see begins with a `PRIVATE` record."""
+        """Events past a cursor as they come.
+
+        A batch that the public must not see begins with a `PRIVATE` record; each change of the settings is a `CHANGED`.
+        """
 
 
 def changed(settings: HudSettings, body: bytes) -> HudSettings:
@@ -116,7 +126,8 @@ def _folder(hud: Hud) -> Folder:
         return (await hud.settings()).model_dump()
 
     async def write(body: bytes, session: Session) -> None:
-        writes, then = hud.save(changed(await hud.settings(), body))
+        before = await hud.settings()
+        writes, then = hud.save(before, changed(before, body))
         await session.apply(writes, then)
 
     async def lines(session: Session) -> bytes:
@@ -126,7 +137,9 @@ def _folder(hud: Hud) -> Folder:
         return json_bytes(await hud.goals())
 
     def follow(session: Session, after: int | None) -> AsyncIterator[Record]:
-        return Seen(hud.follow(after), is_public=session.role < Role.AGENT)
+        since = hud.generation()
+        is_public = session.role < Role.AGENT
+        return Seen(hud.follow(after), lambda: is_public and hud.generation() != since, is_public=is_public)
 
     about = (
         'who sees what: {"public": false, "show": ["status", "goals", "metrics", "stream"], "show_text": false}; '
@@ -150,13 +163,16 @@ def _folder(hud: Hud) -> Folder:
     return Folder("What the public may see of this agent: nothing, until `settings` say so.", files)
 
 
+_MARKS = frozenset({PRIVATE, CHANGED})
+
+
 class Seen:
     """Events as one caller sees them: without marks of what is private, or as the public, until the first of them."""
 
-    __slots__ = ("_has_ended", "_is_public", "_records")
+    __slots__ = ("_has_ended", "_is_over", "_is_public", "_records")
 
-    def __init__(self, records: AsyncIterator[Record], *, is_public: bool) -> None:
-        self._records, self._is_public, self._has_ended = records, is_public, False
+    def __init__(self, records: AsyncIterator[Record], is_over: Callable[[], bool], *, is_public: bool) -> None:
+        self._records, self._is_over, self._is_public, self._has_ended = records, is_over, is_public, False
 
     def __aiter__(self) -> "Seen":
         return self
@@ -169,9 +185,9 @@ class Seen:
         """
         while not self._has_ended:
             record = await anext(self._records)
-            if record.type != PRIVATE:
+            self._has_ended = self._is_over() or (record.type == PRIVATE and self._is_public)
+            if record.type not in _MARKS and not self._has_ended:
                 return record
-            self._has_ended = self._is_public
         raise StopAsyncIteration
 
     async def batch(self) -> Batch:
@@ -181,10 +197,14 @@ class Seen:
             return Batch((record,), record.id - 1, record.id)
         while not self._has_ended:
             batch = await self._records.batch()
-            if all(record.type != PRIVATE for record in batch.records):
+            is_private = self._is_public and any(record.type == PRIVATE for record in batch.records)
+            self._has_ended = self._is_over() or is_private
+            if self._has_ended:
+                break
+            mine = [one for one in batch.records if one.type not in _MARKS]
+            if len(mine) == len(batch.records):
                 return batch
-            self._has_ended = self._is_public
-            if not self._is_public and (mine := [one for one in batch.records if one.type != PRIVATE]):
+            if mine:
                 return Batch(mine, batch.after, batch.cursor)
         raise StopAsyncIteration
 

@@ -14,7 +14,7 @@ from fs.exposure import public_event, public_goal, public_metrics, public_status
 from fs.feed import Feed
 from fs.protocol import Record
 from fs.redaction import Redaction
-from fs.service.hud import PRIVATE
+from fs.service.hud import CHANGED, PRIVATE
 from fs.service.model.hud import HudSettings
 from fs.session import Then
 from fs.tail import Following, Page, Tail
@@ -23,6 +23,7 @@ from node.agent.metric import AgentMetrics
 from node.agent.view import AgentView
 
 KEY = "hud/"
+CHANGES = "hud settings of "
 GOALS = 100
 _LOOKED_AT = 1_000  # records, of which most may not be for the public
 
@@ -56,17 +57,28 @@ class AgentHud:
         """What is set; that nothing is public, if nothing is set."""
         return await self._events.settings()
 
-    def save(self, settings: HudSettings) -> tuple[Sequence[Write], Then]:
-        """Writes that change the settings, with a record in the trace, which also makes watchers look at them."""
-        key, value = KEY + self._agent, settings.model_dump_json()
+    def save(self, before: HudSettings, settings: HudSettings) -> tuple[Sequence[Write], Then]:
+        """Writes that change the settings, with a record in the trace, which also makes watchers look at them.
+
+        They are a conflict if the settings are not as they were before: of two changes at once none undoes the other.
+        """
+        key, value, known = KEY + self._agent, settings.model_dump_json(), before.model_dump_json()
         return (
             (
-                Insert("meta", {"key": key, "value": value}, or_ignore=True),
-                Update("meta", {"key": key}, {"value": value}),
+                Insert("meta", {"key": key, "value": known}, or_ignore=True),
+                Update("meta", {"key": key, "value": known}, {"value": value}, rows=1),
                 record(self._agent, self._clock.millis(), "hud", value),
             ),
-            lambda: self._feed.grew(topic(self._agent)),
+            self._changed,
         )
+
+    def _changed(self) -> None:
+        self._feed.grew(CHANGES + self._agent)
+        self._feed.grew(topic(self._agent))
+
+    def generation(self) -> int:
+        """How often the settings were changed since the start."""
+        return self._feed.count(CHANGES + self._agent)
 
     async def status(self) -> dict[str, Any]:
         """How it is doing.
@@ -100,8 +112,11 @@ class AgentHud:
         return await self._events.recent(limit)
 
     def follow(self, after: int | None) -> Following:
-        """Events past a cursor as they come; those that are not public come after a `PRIVATE` record."""
-        name = f"hud:{self._agent}"
+        """Events past a cursor as they come; those that are not public come after a `PRIVATE` record.
+
+        Whoever comes after a change shares nothing with those from before it: what they hold was shown as it was then.
+        """
+        name = f"hud:{self._agent}:{self.generation()}"
         return self._feed.shared(name, lambda: Tail(self._feed, topic(self._agent), self._events)).follow(after)
 
 
@@ -131,6 +146,7 @@ class PublicTrace:
         settings = await self.settings()
         cursor = rows[-1]["n"] if rows else after
         records = [] if not rows or settings.shows("stream") else [Record(cursor, b"{}", PRIVATE)]
+        records += [Record(row["n"], b"{}", CHANGED) for row in rows if row["type"] == "hud"]
         events = [public_event(self._agent, one, settings, redaction()) for one in told]
         records += [Record(one["id"], orjson.dumps(one), one["event_type"]) for one in events if one is not None]
         return Page(records, cursor, more)

@@ -69,10 +69,13 @@ class AgentItems:
         if fresh := sum(after[key] is not None and before[key] is None for key in after):
             await self._check_count(fresh - sum(text is None for text in after.values()))
         if session.batch is not None:
-            await session.apply(())
             staged = dict(session.batch.kept)
             for key, text in after.items():
                 ask(staged, key, text)
+            await session.apply(())  # what tells of it is only staged if it is
+            for key, old in before.items():
+                if key not in session.batch.kept:  # else what was there before is known already
+                    session.batch.known.setdefault(key, old)
             session.batch.kept.update(after)
             return
         more = sum(size(key, after[key]) - size(key, before[key]) for key in after)

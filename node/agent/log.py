@@ -86,10 +86,13 @@ class Trace:
         self._agent, self._unit = agent, unit
 
     async def span(self) -> tuple[int, int]:
-        """The oldest and the newest number that is kept; numbers are given to the records of all agents."""
-        ends = [await self._unit.select("log", order=(way,), limit=1, columns=("n",)) for way in ("n", "-n")]
-        oldest, newest = ends
-        return (oldest[0]["n"], newest[0]["n"]) if oldest and newest else (1, 0)
+        """The oldest number that is kept of all agents' records, and the newest of this one's.
+
+        Numbers are given before they are committed: of another agent's newest one nobody can tell what comes before it.
+        """
+        oldest = await self._unit.select("log", order=("n",), limit=1, columns=("n",))
+        newest = await self._unit.select("log", {"agent": self._agent}, order=("-n",), limit=1, columns=("n",))
+        return oldest[0]["n"] if oldest else 1, newest[0]["n"] if newest else 0
 
     async def page(self, after: int) -> Page:
         """The next records past a number."""

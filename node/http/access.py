@@ -93,6 +93,24 @@ class Door:
         if self._insecure:
             _check_local(request)
 
+    def holds(self, request: web.BaseRequest) -> bool:
+        """Whether a request that was let in with a token would be still: it may have been revoked, or have expired."""
+        token = bearer_of(request.headers.get("Authorization"))
+        if token is None:
+            return True
+        offered = digest(token)
+        return self._tokens.known(offered) is not None or (
+            self._given_out is not None and self._given_out.known(offered) is not None
+        )
+
+    def count_public(self, request: web.BaseRequest) -> None:
+        """Count a request that needs no token and costs something.
+
+        Raises:
+            RateLimited: this address asks too often.
+        """
+        _limit(self._public, self.address(request), self._clock.monotonic())
+
     async def grant(self, request: web.BaseRequest) -> Grant:
         """Who asks. The body of a signed request is read here, and is there once more for whoever wants it.
 
@@ -123,11 +141,11 @@ class Door:
             grant = grant_of(OPERATOR)
             self._count(grant)
             return grant
-        _limit(self._public, self._address(request), self._clock.monotonic())
+        _limit(self._public, self.address(request), self._clock.monotonic())
         return PUBLIC
 
     async def _signer(self, request: web.BaseRequest, text: str, signatures: Signatures) -> Grant:
-        address = self._address(request)
+        address = self.address(request)
         if wait := self._failed.wait(address, self._clock.monotonic()):  # before a signature is checked, which costs
             raise RateLimited(retry_after_s=retry_after(wait))
         asked = Asked(request.method, request.raw_path, self._bases)
@@ -151,10 +169,10 @@ class Door:
     def _not_accepted(
         self, request: web.BaseRequest, message: str | None = None, remedy: str | None = None
     ) -> Unauthorized | RateLimited:
-        wait = self._failed.take(self._address(request), self._clock.monotonic())
+        wait = self._failed.take(self.address(request), self._clock.monotonic())
         return RateLimited(retry_after_s=retry_after(wait)) if wait else Unauthorized(message, remedy=remedy)
 
-    def _address(self, request: web.BaseRequest) -> str:
+    def address(self, request: web.BaseRequest) -> str:
         """Under which name an address is counted; behind a proxy that which the proxy saw."""
         peer = request.remote or ""
         if self._behind_proxy:

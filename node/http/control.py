@@ -17,6 +17,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -166,6 +167,7 @@ class ControlPlane:
         if raw == "/readyz":
             return await self._ready()
         if raw == "/openapi.json" and request.method == "GET" and self._describe is not None:
+            self._door.count_public(request)
             return web.Response(body=self._describe(), content_type="application/json", headers=HEADERS)
         if raw == "/" and request.method == "GET" and self._front is not None:
             return await self._front(request)
@@ -182,7 +184,7 @@ class ControlPlane:
         if names == ("metrics",) and request.method == "GET" and grant.reaches(OPERATORS_TREE):
             return web.Response(body=self._metrics().encode(), headers={**HEADERS, "Content-Type": CONTENT_TYPE})
         if self._elsewhere is not None and names[:3] not in OWN and not self._elsewhere.is_here(asked):
-            return await self._elsewhere.hand_over(request, grant, key, self._stop)
+            return await self._elsewhere.hand_over(request, grant, key, self._stop, partial(self._door.holds, request))
         if len(names) < 2 or names[0] != "agents":
             return await self._agents_answer(request, names, grant, key)
         if names[2:] == () and request.method == "DELETE":
@@ -191,7 +193,11 @@ class ControlPlane:
         path = "/" + "/".join(names[2:])
         namespace = await self._namespace(names[1], grant)
         try:
-            return await self._files.answer(request, Target(names[1], namespace, path, session, raw.endswith("/")))
+            if grant.role < Role.AGENT:
+                await _look(request, namespace, path, session)
+            holds = partial(self._door.holds, request) if asked is None else _for_ever
+            target = Target(names[1], namespace, path, session, raw.endswith("/"), holds, self._door.address(request))
+            return await self._files.answer(request, target)
         except (AccessDenied, NotFound) as error:
             if grant.role < Role.AGENT:  # whoever shows nothing is told nothing, not even what there is
                 raise Unauthorized from error
@@ -264,6 +270,22 @@ class ControlPlane:
             if reason is not None:
                 reasons[name] = reason
         return json_answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+
+def _for_ever() -> bool:
+    return True
+
+
+async def _look(request: web.BaseRequest, namespace: Namespace, path: str, session: Session) -> None:
+    """Whether there is anything for a caller without a token to look at; all else is the same to it, there or not.
+
+    Raises:
+        Unauthorized: it wants more than to look.
+        AccessDenied, NoSuchFile: as `Namespace.stat`.
+    """
+    if request.method not in ("GET", "HEAD"):
+        raise Unauthorized
+    await namespace.stat(path, session)
 
 
 def _checked(key: str) -> str:

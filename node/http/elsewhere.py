@@ -17,7 +17,7 @@ from yarl import URL
 
 from fs.session import Role
 from node.error import NoSteward
-from node.http.guard import HEADERS, read_body
+from node.http.guard import HEADERS, MAX_BODY, read_body
 from node.http.token import OPERATOR, Grant, bearer_of
 
 FOR, KEY_HEADER = "X-Vendo-For", "Idempotency-Key"  # for whom a member asks
@@ -121,9 +121,14 @@ class Elsewhere:
         return False
 
     async def hand_over(
-        self, request: web.BaseRequest, grant: Grant, key: str, stop: asyncio.Event
+        self,
+        request: web.BaseRequest,
+        grant: Grant,
+        key: str,
+        stop: asyncio.Event,
+        holds: Callable[[], bool] = lambda: True,
     ) -> web.StreamResponse:
-        """Have the steward answer. `stop` ends what streams.
+        """Have the steward answer. `stop` ends what streams, and so does `holds` when it is false.
 
         Raises:
             NoSteward: there is none, or it cannot be reached from here.
@@ -132,11 +137,15 @@ class Elsewhere:
         if not about.get("url"):
             raise NoSteward
         if about.get("host") != self._peers.host:
+            if grant.role < Role.AGENT:
+                raise NoSteward  # where the node's processes run is nobody's business
             raise NoSteward(
                 f"The steward runs on {about['host']!r}, whose control plane is for that machine only.",
                 remedy=f"Ask there, at {about['url']}.",
             )
         headers = {name: request.headers[name] for name in _IN if name in request.headers}
+        if "Destination" in headers:
+            headers["Destination"] = _below(headers["Destination"], request.host)
         headers |= {"Authorization": f"Bearer {self._token}", FOR: grant.caller} | ({KEY_HEADER: key} if key else {})
         body = await read_body(request) if request.method not in ("GET", "HEAD") else None
         url = URL(about["url"] + request.raw_path, encoded=True)
@@ -145,7 +154,7 @@ class Elsewhere:
             async with self._http.request(
                 request.method, url, headers=headers, data=body, timeout=timeout, allow_redirects=False
             ) as answer:
-                return await _handed(request, answer, stop)
+                return await _handed(request, answer, stop, holds)
         except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
             raise NoSteward("The steward does not answer.") from error
         except aiohttp.ClientError as error:
@@ -155,15 +164,26 @@ class Elsewhere:
             ) from error
 
 
-async def _handed(request: web.BaseRequest, answer: aiohttp.ClientResponse, stop: asyncio.Event) -> web.StreamResponse:
+def _below(destination: str, host: str) -> str:
+    """Where MOVE leads, without our own host before it: the steward has another one."""
+    for scheme in ("http://", "https://"):
+        if destination.lower().startswith(f"{scheme}{host.lower()}/"):
+            return destination[len(scheme) + len(host) :]
+    return destination
+
+
+async def _handed(
+    request: web.BaseRequest, answer: aiohttp.ClientResponse, stop: asyncio.Event, holds: Callable[[], bool]
+) -> web.StreamResponse:
     kept = {name: answer.headers[name] for name in _OUT if name in answer.headers}
     headers = {**HEADERS, **kept}
-    if "text/event-stream" not in answer.headers.get("Content-Type", ""):
+    is_short = answer.content_length is not None and answer.content_length <= MAX_BODY
+    if is_short and "text/event-stream" not in answer.headers.get("Content-Type", ""):
         return web.Response(status=answer.status, body=await answer.read(), headers=headers)
     stream = web.StreamResponse(status=answer.status, headers=headers)
     await stream.prepare(request)
     try:
-        async for chunk in _chunks(request, answer, stop):
+        async for chunk in _chunks(request, answer, stop, holds):
             await stream.write(chunk)
         await stream.write_eof()
     except (ConnectionResetError, TimeoutError, aiohttp.ClientError):
@@ -173,7 +193,7 @@ async def _handed(request: web.BaseRequest, answer: aiohttp.ClientResponse, stop
 
 
 async def _chunks(
-    request: web.BaseRequest, answer: aiohttp.ClientResponse, stop: asyncio.Event
+    request: web.BaseRequest, answer: aiohttp.ClientResponse, stop: asyncio.Event, holds: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
     """What the steward sends, until it ends, this process does, or the one who asked has gone.
 
@@ -186,6 +206,8 @@ async def _chunks(
         while not stopping.done() and request.transport is not None and not request.transport.is_closing():
             reading = reading or asyncio.create_task(answer.content.readany())
             await asyncio.wait({reading, stopping}, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            if not holds():
+                break
             if reading.done():
                 chunk, reading = reading.result(), None
                 if not chunk:

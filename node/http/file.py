@@ -5,7 +5,7 @@ makes a directory (RFC 4918).
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -16,16 +16,17 @@ from fs.error import IsDirectory, IsStream, Unsupported
 from fs.namespace import Namespace
 from fs.path import decode
 from fs.protocol import Pieces, Record, Stat
-from fs.session import Session
+from fs.session import Role, Session
 from fs.tree import SMALL_BODY
 from node.http.answer import body_answer, read_answer
 from node.http.error import BadRequest, MethodNotAllowed
 from node.http.guard import HEADERS, MAX_BODY, body_pieces, read_body
-from node.http.hub import Hub
+from node.http.hub import MAX_STREAMS, Hub, Share
 from node.http.listing import NDJSON, answer_entries, form_of, json_list
 from node.http.stream import cursor
 
 KEY_HEADER = "Idempotency-Key"
+_OF_ADDRESS, _OF_AGENT = 32, 256  # streams at once
 _YES, _NO = ("1", "true", "yes"), ("0", "false", "no")
 
 
@@ -33,7 +34,8 @@ _YES, _NO = ("1", "true", "yes"), ("0", "false", "no")
 class Target:
     """What a request is about: a path among the files of an agent, and who asks, with the idempotency key.
 
-    With `listing` a directory is meant, also if it can be read.
+    With `listing` a directory is meant, also if it can be read. `holds`: whether who asks may go on to watch it;
+    `address`: from where somebody asks without a token.
     """
 
     agent: str
@@ -41,6 +43,8 @@ class Target:
     path: str
     session: Session
     listing: bool = False
+    holds: Callable[[], bool] = lambda: True
+    address: str = ""
 
 
 class FileDoor:
@@ -123,7 +127,20 @@ class FileDoor:
         def begin(since: int | None) -> AsyncIterator[Record]:
             return files.watch(path, session, since)
 
-        return await self._hub.serve(request, (target.agent, path, session.caller), begin, after, self._stop)
+        key = (target.agent, path, session.caller)
+        shares = _shares(target)
+        return await self._hub.serve(request, key, begin, after, self._stop, holds=target.holds, shares=shares)
+
+
+def _shares(target: Target) -> tuple[Share, ...]:
+    """Of how many streams this is one; the operator's are not counted."""
+    match target.session.role:
+        case Role.PUBLIC:
+            return Share("public", MAX_STREAMS // 4), Share(f"public {target.address}", _OF_ADDRESS)
+        case Role.AGENT:
+            return (Share(target.session.caller, _OF_AGENT),)
+        case _:
+            return ()
 
 
 async def _most(request: web.BaseRequest, target: Target) -> int:

@@ -6,6 +6,7 @@ A web page in the owner's browser can reach a loopback listener. It cannot guess
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 
 import orjson
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 MAX_BODY = 1 << 20
 _PIECE_S = 30.0
+_LEAST_PER_S = 1_024  # bytes of a body, beyond the first half a minute
 _TAKEN = web.RequestKey("taken", bytes)  # a request's whole body, once somebody had to read it before the file did
 HEADERS = {"Server": "vendo", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -61,9 +63,11 @@ async def body_pieces(request: web.BaseRequest, most: int | None = MAX_BODY) -> 
     if taken is not None:
         yield taken
         return
-    size = 0
+    size, began = 0, time.monotonic()
     while piece := await _piece(request):
         size += len(piece)
+        if time.monotonic() - began > _PIECE_S + size / _LEAST_PER_S:
+            raise TooSlow
         if most is not None and size > most:
             raise RequestTooLarge(f"A body has at most {most} bytes.")
         yield piece

@@ -8,8 +8,9 @@ No client has a timer. One task looks after all of them: who has left, who takes
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Hashable
-from typing import TypeAlias
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from typing import NamedTuple, TypeAlias
 
 from aiohttp import web
 
@@ -29,6 +30,13 @@ _PACE_EACH_S = 0.0001  # for each client: a second has room for 10,000 writes
 Open: TypeAlias = Callable[[int | None], AsyncIterator[Record]]
 
 
+class Share(NamedTuple):
+    """How many streams may be open under one name at once, so that nobody takes those of all others."""
+
+    name: str
+    most: int
+
+
 class Hub:
     """The streams of one listener.
 
@@ -42,6 +50,7 @@ class Hub:
         self._most, self._keep_alive_s, self._look_s = most, keep_alive_s, look_s
         self._shared: dict[Hashable, Channel] = {}
         self._watchers: set[Watcher] = set()
+        self._taken: Counter[str] = Counter()
         self._keeper: asyncio.Task[None] | None = None
 
     @property
@@ -56,6 +65,9 @@ class Hub:
         open: Open,
         after: int | None,
         stop: asyncio.Event,
+        *,
+        holds: Callable[[], bool] = lambda: True,
+        shares: Sequence[Share] = (),
     ) -> web.StreamResponse:
         """Send records as they come until they end, the client leaves or stalls, or the node stops.
 
@@ -65,15 +77,18 @@ class Hub:
             open: begins a reading of it past a cursor; None is from now on.
             after: the client's cursor.
             stop: is set when the node stops; the same for all.
+            holds: whether whoever asked may still see it.
+            shares: of how many each it is one, beside all.
 
         Raises:
             TooManyStreams: so many are open already.
             VendoError: what the stream refuses at once.
         """
-        if len(self._watchers) >= self._most:
+        if len(self._watchers) >= self._most or any(self._taken[one.name] >= one.most for one in shares):
             raise TooManyStreams
-        watcher = Watcher(request)
+        watcher = Watcher(request, holds)
         self._watchers.add(watcher)
+        self._taken.update(one.name for one in shares)
         if self._keeper is None or self._keeper.done():
             self._keeper = asyncio.create_task(self._keep(stop), name="http-streams")
         try:
@@ -83,12 +98,19 @@ class Hub:
             watcher.abort()
         finally:
             self._watchers.discard(watcher)
+            self._give_back(shares)
             if not self._watchers and self._keeper is not None:
                 self._keeper.cancel()
                 self._keeper = None
             if watcher.channel is not None:
                 await watcher.channel.leave(watcher)
         return watcher.response
+
+    def _give_back(self, shares: Sequence[Share]) -> None:
+        for one in shares:
+            self._taken[one.name] -= 1
+            if not self._taken[one.name]:
+                del self._taken[one.name]
 
     # ---- finding the channel
 

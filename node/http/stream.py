@@ -22,6 +22,7 @@ class Reason(StrEnum):
     COMPLETE = "complete"  # there is no more
     SHUTDOWN = "shutdown"  # the node stops; go on from the last id when it is back
     TOO_SLOW = "too_slow"  # the reader did not keep up; go on from the last id
+    REVOKED = "revoked"  # the token that opened it is no longer good
     ERROR = "error"  # what it is read from failed; `code` says how
     GONE = "gone"  # the reader has left: nobody is told
 

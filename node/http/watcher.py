@@ -7,6 +7,7 @@ costs the others nothing. How much waits for it, and whether any of it moves, is
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import web
@@ -44,6 +45,10 @@ def chunk(data: bytes) -> Chunk:
 class Watcher:
     """One client.
 
+    Args:
+        request: what is answered.
+        holds: whether whoever asked may still see it; looked at about once a second.
+
     Attributes:
         response: what it is answered.
         ended: is set to the reason when nothing more is to be sent.
@@ -51,11 +56,12 @@ class Watcher:
     """
 
     __slots__ = (
-        "_is_chunked", "_moved_at", "_request", "_taken", "_transport", "_written", "channel", "ended", "response",
+        "_holds", "_is_chunked", "_moved_at", "_request", "_taken", "_transport", "_written", "channel", "ended",
+        "response",
     )  # fmt: skip
 
-    def __init__(self, request: web.BaseRequest) -> None:
-        self._request = request
+    def __init__(self, request: web.BaseRequest, holds: Callable[[], bool] = lambda: True) -> None:
+        self._request, self._holds = request, holds
         self._transport: asyncio.Transport | None = None
         self._is_chunked = False
         self._written = self._taken = 0
@@ -120,6 +126,9 @@ class Watcher:
             return
         if transport.is_closing():
             self.finish(End(Reason.GONE))
+            return
+        if not self._holds():
+            self.finish(End(Reason.REVOKED))
             return
         waiting = transport.get_write_buffer_size()
         taken = self._written - waiting

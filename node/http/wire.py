@@ -4,12 +4,18 @@ aiohttp parses requests before anything of ours sees them; what it refuses (a br
 too long) it would answer in words of its own.
 """
 
+import asyncio
+import contextlib
+import socket
+
 from aiohttp import web
 
 from node.http.error import BadRequest
 from node.http.guard import Internal, problem
 
 _FAULT = 500
+_TAKES_NOTHING_MS = 60_000
+_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux; it also ends a window that stays shut
 
 
 class Server(web.Server):
@@ -22,6 +28,14 @@ class Server(web.Server):
 
 class _Connection(web.RequestHandler):
     __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Let the kernel give up a client that takes nothing of what it was sent for a minute."""
+        super().connection_made(transport)
+        plug = transport.get_extra_info("socket")
+        if plug is not None and _USER_TIMEOUT is not None:
+            with contextlib.suppress(OSError):
+                plug.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, _TAKES_NOTHING_MS)
 
     def handle_error(
         self,

@@ -5,7 +5,7 @@ NIP-04 last is answered so.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -13,7 +13,7 @@ from core.clock import Clock
 from core.effect import EffectClass, Gate, Intent, Repeated
 from core.error import InvalidInput, NotFound
 from core.identifier import EffectId, PubKey
-from core.unit import UnitOfWork, Write
+from core.unit import Insert, UnitOfWork, Update, Value, Write
 from fs.service.nostr import StagedMessage
 from node.message.record import Protocol, Stamp, State, message_row
 from node.message.route import Routes, Way
@@ -146,8 +146,23 @@ class Outbound:
         admission = await self._gate.stage(intent)
         if isinstance(admission, Repeated):
             return StagedMessage(admission.subject, (), None, True)
+        where = {"path": PUBLISH_PATH, "subject": event.id}
+        known = {row["state"] for row in await self._unit.select("effect", where, columns=("state",))}
+        if known - {"fail"}:  # under another key: it is on its way, or was published
+            return StagedMessage(event.id, (), None, True)
+        # what no relay took belongs to the effect that tries again
+        anew: dict[str, Value] = {
+            "state": "pending",
+            "effect_id": admission.effect_id,
+            "tries": 0,
+            "next_at_ms": 0,
+            "reason": "",
+        }
+        refused = {"event_id": event.id, "state": "refused"}
+        begin = (*admission.writes, *([Update("outbox", refused, set=anew, rows=None)] if known else []))
         letter = _Letter(event.id, (event,), (), None, ())
-        return self.staged(admission.effect_id, agent, admission.writes, letter, event.id)
+        staged = self.staged(admission.effect_id, agent, begin, letter, event.id)
+        return staged if known else replace(staged, writes=tuple(map(_first, staged.writes)))
 
     async def _private(
         self,
@@ -265,3 +280,8 @@ class Outbound:
             if staged.then is not None:
                 staged.then()
         return staged.message_id
+
+
+def _first(write: Write) -> Write:
+    """A row of the outbox that must be the first of its event: of two who publish it at once the other one waits."""
+    return replace(write, or_ignore=False) if isinstance(write, Insert) and write.table == "outbox" else write

@@ -61,6 +61,49 @@ async def test_without_a_header_only_what_is_public_can_be_looked_at() -> None:
         assert await told(http, "/healthz") == (200, "")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "more"),
+    [
+        ("GET", "", {}),
+        ("GET", "/", {}),
+        ("GET", "/mounts/", {}),
+        ("GET", "/goals?watch=maybe", {}),
+        ("GET", "/inbox?watch=1", {}),
+        ("PUT", "/", {"data": b"x"}),
+        ("PUT", "/window/open", {"data": b"x"}),
+        ("POST", "/", {}),
+        ("POST", "/window/bell", {"data": b"x"}),
+        ("POST", "/x", {"data": b"x", "headers": {"Content-Encoding": "gzip"}}),
+        ("MKCOL", "/", {}),
+        ("MOVE", "/window/open", {}),
+        ("DELETE", "/goals/x", {"data": b"x"}),
+        ("DELETE", "", {}),
+        ("PATCH", "/goals", {}),
+    ],
+)
+async def test_the_public_cannot_tell_which_agents_there_are(method: str, path: str, more: dict[str, Any]) -> None:
+    async with guarded() as (_, http):
+        for agent in ("a", "nobody"):
+            assert await told(http, f"/agents/{agent}{path}", method, **more) == UNAUTHORIZED, agent
+            shown = agent == "a" and path.startswith("/window/")
+            assert (await http.head(f"/agents/{agent}{path}")).status == (200 if shown else 401)
+
+
+async def test_a_body_that_trickles_in_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    from node.http import guard
+
+    monkeypatch.setattr(guard, "_PIECE_S", 0.3)
+
+    async def slow() -> Any:
+        for _ in range(100):
+            yield b" "
+            await asyncio.sleep(0.05)
+
+    async with guarded() as (_, http), http.post("/agents/a/odd/echo", data=slow(), headers=AGENTS) as answer:
+        assert (answer.status, (await answer.json(content_type=None))["code"]) == (408, "http.too_slow")
+        answer.close()
+
+
 async def test_a_wrong_header_is_never_the_public() -> None:
     async with guarded() as (made, http):
         stale = header(made.sign(OPERATOR, "/agents/a/window/open", at=made.clock.now() - 100))
@@ -89,6 +132,47 @@ async def test_a_token_that_is_made_opens_until_it_is_revoked() -> None:
             assert made["token"] not in await answer.text()
         assert await told(http, f"/agents/node/tokens/{made['id']}", "DELETE", headers=BEARER) == (204, "")
         assert await told(http, "/agents/a/goals", headers=theirs) == UNAUTHORIZED
+
+
+async def test_a_stream_ends_when_the_token_that_opened_it_is_revoked() -> None:
+    async with guarded() as (made, http):
+        one = await made.given_out.add("agent", "a", "", None, "k")
+        theirs = {"Authorization": f"Bearer {one['token']}"}
+        watching = [("/agents/a/logs/trace", theirs), ("/agents/a/logs/trace", AGENTS)]
+        async with (
+            http.get(watching[0][0], headers=watching[0][1]) as ended,
+            http.get(watching[1][0], headers=watching[1][1]) as stays,
+        ):
+            assert await ended.content.readline() == b"retry: 1000\n"
+            await made.given_out.remove(one["id"])
+            assert b'{"reason":"revoked"}' in await asyncio.wait_for(ended.content.read(), 5)
+            await made.log("on")
+            async with asyncio.timeout(5):
+                while b"on" not in await stays.content.readline():
+                    pass
+
+
+async def test_an_agents_token_cannot_take_all_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    from node.http import file
+
+    monkeypatch.setattr(file, "_OF_AGENT", 2)
+    path = "/agents/a/logs/trace"
+    async with guarded() as (_, http):
+        first, second = [await http.get(path, headers=AGENTS) for _ in range(2)]
+        assert await told(http, path, headers=AGENTS) == (503, "http.too_many_streams")
+        async with http.get(path, headers=BEARER) as answer:
+            assert answer.status == 200
+        first.close()
+        async with asyncio.timeout(5):
+            while (await told_stream(http, path))[0] == 503:
+                await asyncio.sleep(0.05)
+        second.close()
+
+
+async def told_stream(http: aiohttp.ClientSession, path: str) -> tuple[int, str]:
+    """The status of a stream that is let go at once."""
+    async with http.get(path, headers=AGENTS) as answer:
+        return answer.status, ""
 
 
 async def test_a_token_that_has_expired_opens_nothing() -> None:

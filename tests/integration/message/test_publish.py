@@ -8,6 +8,7 @@ import pytest
 
 from core.clock import SystemClock
 from core.error import InvalidInput, KeyReused
+from core.unit import Update
 from fs.error import AccessDenied
 from fs.namespace import Access, Mount, Namespace
 from fs.service.nostr import nostr_service
@@ -111,3 +112,43 @@ async def test_what_was_begun_before_a_restart_is_published_after_it(relay: str)
         (effect,) = await again.settled("/nostr/publish")
         assert effect["state"] == "commit"
         assert await on_relay(again, event) == [event]
+
+
+async def test_under_other_keys_it_is_published_once_too_and_again_only_if_every_relay_refused_it(relay: str) -> None:
+    async with town(relay) as here:
+        event, space = note(), files(here)
+        asking = [space.call("/nostr/publish", raw(event), asked(here, f"k{number}")) for number in range(5)]
+        answers = [orjson.loads(one)["status"] for one in await asyncio.gather(*asking)]
+        assert sorted(answers) == ["queued", *["repeated"] * 4]
+        await here.settled("/nostr/publish")
+        again = orjson.loads(await space.call("/nostr/publish", raw(event), asked(here, "later")))
+        assert again["status"] == "repeated"
+        effects = [row for row in await here.rows("effect") if row["path"] == "/nostr/publish"]
+        assert [row["state"] for row in effects] == ["commit"]
+        batch = Batch()
+        twice = [Session(f"agent:{NAME}", Role.AGENT, key, batch=batch) for key in ("x", "y")]
+        fresh = note("fresh")
+        for session in twice:
+            assert orjson.loads(await space.call("/nostr/publish", raw(fresh), session))["status"] == "staged"
+        await here.unit.commit(batch.writes)
+        assert len([row for row in await here.rows("effect") if row["subject"] == fresh.id]) == 1
+
+
+async def test_what_every_relay_refused_can_be_tried_again_under_another_key(relay: str) -> None:
+    async with town(relay) as here:
+        event, space = note(), files(here)
+        staged = await AgentMessenger(here.messages, NAME).stage_event(f"agent:{NAME}", event, "first")
+        await here.unit.commit(staged.writes)
+        (effect,) = [row for row in await here.rows("effect") if row["path"] == "/nostr/publish"]
+        ended = [Update("effect", {"id": effect["id"]}, {"state": "fail"})]
+        ended += [Update("outbox", {"event_id": event.id}, {"state": "refused", "reason": "blocked: no"}, rows=None)]
+        await here.unit.commit(ended)
+        answer = orjson.loads(await space.call("/nostr/publish", raw(event), asked(here, "second")))
+        assert answer["status"] == "queued"
+        await here.until(lambda: _committed(here, effect["id"]))
+        assert await on_relay(here, event) == [event]
+
+
+async def _committed(here: Town, but: str) -> bool:
+    rows = [row for row in await here.rows("effect") if row["path"] == "/nostr/publish" and row["id"] != but]
+    return [row["state"] for row in rows] == ["commit"]

@@ -235,7 +235,7 @@ async def test_without_a_buyer_or_a_container_provider_new_says_the_fix() -> Non
         with pytest.raises(error) as caught:
             await tree.call(("new",), b"{}", session)
         assert caught.value.advice
-        assert caught.value.status == 503
+        assert caught.value.status == 409
 
 
 async def test_jobs_of_one_tick_are_judged_together(desk: Desk) -> None:
