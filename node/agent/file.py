@@ -16,14 +16,23 @@ Namespaces: TypeAlias = Callable[[str], Namespace]
 
 
 class Files:
-    """The agent's namespace as one tick sees it. Calls get keys that a repeated tick finds again."""
+    """The agent's namespace as one tick sees it: the one that was there when the tick first looked, to its end.
 
-    __slots__ = ("_agent", "_envelope_id", "_namespaces", "_session", "_stage", "_tape")
+    Calls get keys that a repeated tick finds again.
+    """
+
+    __slots__ = ("_agent", "_envelope_id", "_namespaces", "_session", "_snapshot", "_stage", "_tape")
 
     def __init__(self, namespaces: Namespaces, agent: str, envelope_id: str, tape: Tape, stage: Stage) -> None:
         self._namespaces, self._agent, self._envelope_id = namespaces, agent, envelope_id
         self._tape, self._stage = tape, stage
         self._session: Session | None = None
+        self._snapshot: Namespace | None = None
+
+    def _space(self) -> Namespace:
+        if self._snapshot is None:
+            self._snapshot = self._namespaces(self._agent)
+        return self._snapshot
 
     def _seen_as(self) -> Session:
         if self._session is None:
@@ -41,7 +50,7 @@ class Files:
         self._stage.reads += 1
 
         async def fetch() -> bytes:
-            return orjson.dumps(await self._namespaces(self._agent).list(path, self._seen_as()))
+            return orjson.dumps(await self._space().list(path, self._seen_as()))
 
         return [Stat(**one) for one in orjson.loads(await self._tape.read("list", (path,), fetch))]
 
@@ -55,7 +64,7 @@ class Files:
         self._stage.reads += 1
 
         async def fetch() -> bytes:
-            return await self._namespaces(self._agent).read(path, self._seen_as())
+            return await self._space().read(path, self._seen_as())
 
         return await self._tape.read("read", (path,), fetch)
 
@@ -68,7 +77,7 @@ class Files:
         session = self._keyed(None)
 
         async def fetch() -> bytes:
-            await self._namespaces(self._agent).write(path, body, session)
+            await self._space().write(path, body, session)
             return b""
 
         await self._tape.read("write", (path, body), fetch)
@@ -87,7 +96,7 @@ class Files:
         session = self._keyed(key)
 
         async def fetch() -> bytes:
-            return await self._namespaces(self._agent).call(path, body, session)
+            return await self._space().call(path, body, session)
 
         return await self._tape.read("call", (path, session.key or "", body), fetch)
 
@@ -100,7 +109,7 @@ class Files:
         session = self._keyed(None)
 
         async def fetch() -> bytes:
-            await self._namespaces(self._agent).remove(path, session)
+            await self._space().remove(path, session)
             return b""
 
         await self._tape.read("remove", (path,), fetch)
@@ -114,7 +123,7 @@ class Files:
         session = self._keyed(None)
 
         async def fetch() -> bytes:
-            await self._namespaces(self._agent).rename(path, to, session)
+            await self._space().rename(path, to, session)
             return b""
 
         await self._tape.read("rename", (path, to), fetch)
@@ -128,7 +137,7 @@ class Files:
         session = self._keyed(None)
 
         async def fetch() -> bytes:
-            await self._namespaces(self._agent).mkdir(path, session)
+            await self._space().mkdir(path, session)
             return b""
 
         await self._tape.read("mkdir", (path,), fetch)
