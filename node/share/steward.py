@@ -8,13 +8,16 @@ stays the steward as long as it lives; one that was put out ends, and forgets ev
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 from core.clock import Clock
 from core.error import VendoError
 from node.service import Service, serve
 from node.share.bell import CHANGE, WORK
-from node.share.company import Company
 from node.storage.seat import Roll
+
+if TYPE_CHECKING:
+    from node.share.company import Company  # a node on a file does without the driver
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +43,7 @@ class Steward:
 
     def __init__(
         self,
-        company: Company,
+        company: "Company",
         clock: Clock,
         *,
         prepare: Task,
