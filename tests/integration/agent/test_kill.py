@@ -27,7 +27,7 @@ from tests.postgres_part import fresh_database
 
 ROOT = Path(__file__).parents[3]
 TORTURE = settings.get_current_profile_name() == "torture"
-KILLS = {"sqlite": 200, "postgres": 50} if TORTURE else {"sqlite": 20, "postgres": 4}
+KILLS = {"sqlite": 200, "postgres": 50} if TORTURE else {"sqlite": 10, "postgres": 3}
 LANE = 100_000  # more than any child sends before it is killed
 START_S, END_S = 60, 120
 
