@@ -34,7 +34,9 @@ TEXT = " ".join(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Market]:
-    nodes = {"seller": Spec(ECHO_FREE + SUMMARY_21), "buyer": Spec(owner=OWNER.npub)}
+    # where tests run a quote may take longer than the window; then the built-in provider does the work
+    patient = {"quote_window_ms = 1500": "quote_window_ms = 4000"}
+    nodes = {"seller": Spec(ECHO_FREE + SUMMARY_21), "buyer": Spec(replace=patient, owner=OWNER.npub)}
     async with market(tmp_path_factory.mktemp("hostile"), nodes) as opened:
         await opened.fund("buyer", FUNDS)
         yield opened
