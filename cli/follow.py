@@ -16,7 +16,13 @@ _BREAKS = ("shutdown", "too_slow")  # ends of this connection, and not of the st
 
 
 def follow(
-    home: Path, path: str, after: int | str | None, patience_s: float, tell: Callable[[str], None]
+    home: Path,
+    path: str,
+    after: int | str | None,
+    patience_s: float,
+    tell: Callable[[str], None],
+    *,
+    has_answered: bool = False,
 ) -> Iterator[StreamRecord]:
     """Records of a stream until it ends, each once, over any number of connections.
 
@@ -26,12 +32,19 @@ def follow(
         after: the cursor; None is from now on.
         patience_s: how long a node that has gone is waited for; 0 is not at all.
         tell: is told that the node has gone, and that it is back.
+        has_answered: it ran a moment ago: it is waited for also if it has gone before the stream began.
 
     Raises:
         NotRunning: it runs not, or has not come back in time.
         NodeRefusal: it answers that it will not, or what the stream is read from has failed.
     """
-    stream, pause = Client.open(home).watch(path, after, _IDLE_S), _FIRST_S
+    pause = _FIRST_S
+    try:
+        stream = Client.open(home).watch(path, after, _IDLE_S)
+    except NotRunning:
+        if not (has_answered and patience_s):
+            raise
+        stream, pause = _again(home, path, after, patience_s, pause)
     while True:
         began, problem = time.monotonic(), NotRunning("The stream broke off.", remedy="See: vendo doctor")
         try:

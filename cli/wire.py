@@ -9,6 +9,7 @@ from typing import Any
 
 _BETWEEN = re.compile(r"[\s\[\],]*")
 END = "end"
+GAP = "gap"
 
 
 @dataclass(frozen=True, slots=True)

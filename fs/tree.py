@@ -369,11 +369,12 @@ async def short(body: Pieces) -> Content:
     async for piece in body:
         gathered += piece
         if len(gathered) > SMALL_BODY:
-            return _joined(bytes(gathered), body)
+            return joined(bytes(gathered), body)
     return bytes(gathered)
 
 
-async def _joined(first: bytes, rest: Pieces) -> Pieces:
+async def joined(first: bytes, rest: Pieces) -> Pieces:
+    """A piece that was taken already, and those that follow it."""
     yield first
     async for piece in rest:
         yield piece

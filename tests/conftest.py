@@ -167,6 +167,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in item.iter_markers("needs"):
         for name in marker.args:
             if not _is_there(name):
+                # on a machine that lacks it; in CI the lines above have failed the run by then
                 pytest.skip(f"needs {name}: {PARTS[name].remedy}")
 
 

@@ -12,7 +12,7 @@ from cli.command.file import RetryOption
 from cli.follow import follow
 from cli.option import HomeOption, JsonOption, NameArgument
 from cli.output import ExitCode, Output, one_line, plain
-from cli.wire import END
+from cli.wire import END, GAP
 
 FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until you stop it.")]
 AfterOption = Annotated[
@@ -39,12 +39,16 @@ def logs(
     shown = [one for one in recent if after is None or int(one["id"]) > after]
     for record in shown if after is not None else shown[-limit:] if limit else []:
         out.record(record, line(record))
-    return _followed(out, home, name, last, retry) if follows else ExitCode.OK
+    return _followed(out, home, name, last, retry, has_answered=True) if follows else ExitCode.OK
 
 
-def _followed(out: Output, home: Path, name: str, after: int, retry: float) -> int:
-    for one in follow(home, f"/agents/{name}/logs/trace", after, retry, out.note):
-        if one.type != END:
+def _followed(out: Output, home: Path, name: str, after: int, retry: float, *, has_answered: bool = False) -> int:
+    for one in follow(home, f"/agents/{name}/logs/trace", after, retry, out.note, has_answered=has_answered):
+        if one.type == GAP:
+            lost = json.loads(one.data)
+            said = f"The records from {lost['from']} to {lost['to']} are not kept any more."
+            out.record({"id": lost["to"], "type": GAP, "data": lost}, said)
+        elif one.type != END:
             record = json.loads(one.data)
             out.record(record, line(record))
     return ExitCode.OK

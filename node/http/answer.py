@@ -1,11 +1,12 @@
 """How files are answered over HTTP: JSON as JSON, text as text, everything else as bytes."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import orjson
 from aiohttp import web
 
+from fs.protocol import let_go
 from fs.tree import json_bytes
 from node.http.guard import HEADERS
 from node.http.short import Short
@@ -41,6 +42,25 @@ def read_answer(request: web.BaseRequest, body: bytes) -> web.StreamResponse:
     except UnicodeDecodeError:
         return Short("application/octet-stream", body)
     return Short("text/plain; charset=utf-8", body)
+
+
+async def answer_pieces(request: web.BaseRequest, media: str, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
+    """Send what comes in pieces. If they do not come to their end, neither does the answer."""
+    response = web.StreamResponse(headers={**HEADERS, "Content-Type": media})
+    await response.prepare(request)
+    is_whole = False
+    try:
+        async for piece in pieces:
+            await response.write(piece)
+        await response.write_eof()
+        is_whole = True
+    except ConnectionResetError:
+        pass
+    finally:
+        if not is_whole and request.transport is not None:
+            request.transport.abort()  # what was cut must not look like what ended
+        await let_go(pieces)
+    return response
 
 
 def _is_json(body: bytes) -> bool:

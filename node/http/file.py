@@ -17,8 +17,8 @@ from fs.namespace import Namespace
 from fs.path import decode
 from fs.protocol import Pieces, Record, Stat
 from fs.session import Role, Session
-from fs.tree import SMALL_BODY
-from node.http.answer import body_answer, read_answer
+from fs.tree import SMALL_BODY, joined
+from node.http.answer import answer_pieces, body_answer, read_answer
 from node.http.error import BadRequest, MethodNotAllowed
 from node.http.guard import HEADERS, MAX_BODY, body_pieces, read_body
 from node.http.hub import MAX_STREAMS, Hub, Share
@@ -197,21 +197,7 @@ async def _pieces(request: web.BaseRequest, content: Pieces) -> web.StreamRespon
     """A long content as it comes; what goes wrong before the first piece is an answer of its own."""
     first = await anext(content, b"")
     media = NDJSON if first[:1] == b"{" else "application/octet-stream"
-    response = web.StreamResponse(headers={**HEADERS, "Content-Type": media})
-    await response.prepare(request)
-    whole = False
-    try:
-        await response.write(first)
-        async for piece in content:
-            await response.write(piece)
-        await response.write_eof()
-        whole = True
-    except ConnectionResetError:
-        pass
-    finally:
-        if not whole and request.transport is not None:
-            request.transport.abort()  # a content that was cut must not look like a whole one
-    return response
+    return await answer_pieces(request, media, joined(first, content))
 
 
 async def _allowed(target: Target) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import orjson
 from aiohttp import web
 
-from node.http.answer import json_answer, wants_text
+from node.http.answer import answer_pieces, json_answer, wants_text
 from node.http.guard import HEADERS
 
 SORTED = 1_000  # so many entries are sorted; a longer directory comes in its own order
@@ -67,7 +67,7 @@ async def answer_entries(
     async for entry in entries:
         first.append(entry)
         if len(first) > SORTED:
-            return await _stream(request, first, entries, form)
+            return await answer_pieces(request, form.media, _blocks(first, entries, form))
     first.sort(key=key)
     if plain is not None:
         return plain(first)
@@ -75,28 +75,14 @@ async def answer_entries(
     return web.Response(body=body, headers={**HEADERS, "Content-Type": form.media})
 
 
-async def _stream(
-    request: web.BaseRequest, first: list[T], rest: AsyncIterator[T], form: Form[T]
-) -> web.StreamResponse:
-    response = web.StreamResponse(headers={**HEADERS, "Content-Type": form.media})
-    await response.prepare(request)
+async def _blocks(first: list[T], rest: AsyncIterator[T], form: Form[T]) -> AsyncIterator[bytes]:
     block = bytearray(form.begin + form.between.join(map(form.line, first)))
-    whole = False
-    try:
-        async for entry in rest:
-            block += form.between + form.line(entry)
-            if len(block) >= _BLOCK:
-                await response.write(bytes(block))
-                block.clear()
-        await response.write(bytes(block + form.end))
-        await response.write_eof()
-        whole = True
-    except ConnectionResetError:
-        pass
-    finally:
-        if not whole and request.transport is not None:
-            request.transport.abort()  # an answer that was cut must not look like one that ended
-    return response
+    async for entry in rest:
+        block += form.between + form.line(entry)
+        if len(block) >= _BLOCK:
+            yield bytes(block)
+            block.clear()
+    yield bytes(block + form.end)
 
 
 def entry_line(row: Mapping[str, Any]) -> str:

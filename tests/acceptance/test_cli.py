@@ -18,11 +18,12 @@ AGENT = "agent"  # the one that `init` makes
 
 
 def _here(*words: str) -> Ran:
-    out, err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), io.StringIO()
+    raw, err = io.BytesIO(), io.StringIO()
+    out = io.TextIOWrapper(raw, encoding="utf-8")
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run(words)
         out.flush()
-    return Ran(code, out.buffer.getvalue().decode(), err.getvalue())  # type: ignore[attr-defined]
+    return Ran(code, raw.getvalue().decode(), err.getvalue())
 
 
 class Desk:
@@ -76,7 +77,9 @@ async def node(folder: Path) -> AsyncIterator[tuple[Market, Desk]]:
 
 async def _line(process: asyncio.subprocess.Process) -> Any:
     assert process.stdout is not None
-    return json.loads(await asyncio.wait_for(process.stdout.readline(), 30))
+    line = json.loads(await asyncio.wait_for(process.stdout.readline(), 30))
+    assert "error" not in line, line
+    return line
 
 
 async def test_a_node_is_worked_with_by_the_command_alone(tmp_path: Path) -> None:

@@ -37,7 +37,9 @@ async def test_the_operator_sees_how_the_relay_is_until_it_dies_and_the_world_se
 
         await until(is_known, "what the relay says of itself")
         row = await _row(town)
-        assert 77 in row["information"]["supported_nips"]  # type: ignore[index]
+        information = row["information"]
+        assert isinstance(information, dict)
+        assert 77 in information["supported_nips"]
         listed = await town.vendo("node", "relay", "list")
         assert listed.code == 0
         assert set(listed.json[0]) == set(row)

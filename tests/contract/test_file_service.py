@@ -4,16 +4,13 @@ The node is built as `vendo up` builds it, on a real database, and does not run:
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 import orjson
 import pytest
 
-from core.clock import SystemClock
 from core.error import InvalidInput, NotFound, VendoError
 from core.unit import Insert
 from fs.error import BadPath, BodyTooLarge, IsDirectory, NotDirectory, Unsupported
@@ -22,13 +19,10 @@ from fs.path import MAX_NAME, MAX_PATH
 from fs.protocol import Stat, let_go
 from fs.session import Batch, Role, Session
 from fs.tree import README, SMALL_BODY
-from node import home as homes
 from node.agent.log import topic
-from node.app import Node, Outside
-from node.config import load
-from node.gate.ledger import ledger_seal
-from node.storage.database import open_database
+from node.app import Node
 from tests.integration.backup.home_part import make_home
+from tests.prepared_part import prepared
 
 TREES = ("node", "agent")
 HOSTILE = [
@@ -43,19 +37,8 @@ LEFT_OUT = {"/wallet/restore", "/upkeep/seal"}
 @asynccontextmanager
 async def built(folder: Path) -> AsyncIterator[Node]:
     """A node with all of its services, not running."""
-    ring = make_home(folder)
-    config = load(folder)
-    where = homes.database_of(folder, config.storage)
-    database = await open_database(where, seal=ledger_seal(ring.node), clock=SystemClock())
-    try:
-        with ThreadPoolExecutor(1) as executor:
-            async with aiohttp.ClientSession() as http:
-                outside = Outside(http, executor, (), folder / "files", folder)
-                node = Node(config, ring, database, outside, homes.read_token(folder))
-                await node.prepare()
-                yield node
-    finally:
-        await database.aclose()
+    async with prepared(folder, make_home(folder)) as node:
+        yield node
 
 
 def operator(node: Node, key: str = "k") -> Session:
@@ -75,11 +58,11 @@ async def every_file(node: Node, tree: str) -> AsyncIterator[tuple[str, Stat]]:
                 waiting.append(path)
 
 
-async def outcome(doing: object) -> VendoError | None:
+async def outcome(doing: Awaitable[object]) -> VendoError | None:
     """The refusal, or None; everything else is a fault of the service."""
     try:
         async with asyncio.timeout(20):
-            await doing  # type: ignore[misc]
+            await doing
     except VendoError as error:
         return error
     return None

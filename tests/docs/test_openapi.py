@@ -228,7 +228,7 @@ def test_two_models_of_one_name_are_refused() -> None:
 
     files = {"a": File("a", call=_nothing, takes=Wish), "b": File("b", call=_nothing, takes=Other)}
     with pytest.raises(ValueError, match="Wish"):
-        _with(Folder("both", files, find=find, pattern="<x>"))  # type: ignore[arg-type]
+        _with(Folder("both", files, find=find, pattern="<x>"))
 
 
 def test_definitions_inside_of_a_schema_become_components() -> None:

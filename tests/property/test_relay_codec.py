@@ -131,7 +131,7 @@ def test_nonsense_in_a_filter_is_malformed(value: dict[str, object]) -> None:
 
 @given(st.sampled_from([5050, 5001, 6050, 6300, 7000, 31990, 1]), JOB_TAGS, TEXT)
 def test_any_tags_are_read_or_malformed(kind: int, tags: list[tuple[str, ...]], content: str) -> None:
-    event = Event("0" * 64, KEY.pubkey, 1, kind, tuple(tags), content, "0" * 128)  # type: ignore[arg-type]
+    event = Event("0" * 64, KEY.pubkey, 1, kind, tuple(tags), content, "0" * 128)
     for read in (read_request, read_answer, read_announcement):
         try:
             read(event)

@@ -333,7 +333,7 @@ class Outsider(Actor):
         signature = self.key.sign(draft).sig
         hashed = digest(author, draft).hex()
         kind: Any = type(self.key.pubkey)
-        forged = Event(hashed, kind(author), draft.created_at, draft.kind, draft.tags, draft.content, signature)  # type: ignore[arg-type]
+        forged = Event(hashed, kind(author), draft.created_at, draft.kind, draft.tags, draft.content, signature)
         self.world.relay.inject(forged)
 
 

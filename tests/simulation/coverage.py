@@ -88,10 +88,10 @@ def recording(coverage: Coverage, names: set[str] | None = None) -> Iterator[Cov
                 replace(rule, when=counted(f"{word}: {_name(place, event, rule.to, number)}", rule.when))
                 for number, rule in enumerate(rules)
             )
-    payment.TRANSITIONS = tuple(replace(row, when=counted(f"wallet: {row.name}", row.when)) for row in saga)  # type: ignore[misc]
+    payment.TRANSITIONS = tuple(replace(row, when=counted(f"wallet: {row.name}", row.when)) for row in saga)
     try:
         yield coverage
     finally:
         for table, old in kept:
             table.update(old)
-        payment.TRANSITIONS = saga  # type: ignore[misc]
+        payment.TRANSITIONS = saga

@@ -69,7 +69,7 @@ class Ring(Keyring):
     """A keyring that derives its node key once; deriving is slow, and runs are many."""
 
     @cached_property
-    def node(self) -> Key:  # type: ignore[override]
+    def node(self) -> Key:
         return super().node
 
 

@@ -193,7 +193,7 @@ class Outskirts:
             row = await self.row(envelope_id, agent)
             return row if row["state"] != "new" else None
 
-        return await self.until(good, seconds)  # type: ignore[no-any-return]
+        return await self.until(good, seconds)
 
     async def tried(self, envelope_id: str, times: int = 1, agent: str = "a") -> Row:
         """The row of a trigger that was tried so often."""
@@ -202,7 +202,7 @@ class Outskirts:
             row = await self.row(envelope_id, agent)
             return row if row["tries"] >= times else None
 
-        return await self.until(good)  # type: ignore[no-any-return]
+        return await self.until(good)
 
     async def called(self, count: int = 1) -> Call:
         """The receiver's latest call, once there were so many."""

@@ -42,7 +42,7 @@ async def test_a_dm_becomes_a_job_and_its_result_the_reply(here: Town) -> None:
     await here.jobs.finish(job_id, **DONE)
     (reply,) = await here.hear(OWNER)
     assert reply.startswith("short words\n")
-    assert npub(SELLER) in reply  # type: ignore[arg-type]
+    assert npub(SELLER) in reply
     assert "21000 msat" in reply
     (effect,) = await here.settled("/nostr/dm/")
     assert (effect["caller"], effect["state"]) == (f"agent:{NAME}", "commit")

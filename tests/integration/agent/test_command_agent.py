@@ -141,7 +141,7 @@ async def test_its_environment_has_what_is_named_and_its_arguments_no_token(
 )  # fmt: skip
 async def test_settings_that_do_not_fit_set_the_agent_aside(here: Here, config: dict[str, object]) -> None:
     node, _ = here
-    await node.command_agent(**config)  # type: ignore[arg-type]
+    await node.command_agent(**config)
     (agent,) = await node.unit.select("agent", {"name": "a"})
     assert agent["status"] == "quarantined"
     assert agent["reason"].startswith("agent.config_invalid")

@@ -446,12 +446,12 @@ async def test_the_hundred_thousandth_row_is_as_large_as_the_tenth(unit: Base) -
         rows = [Insert("inbox", {"agent": "a", "envelope_id": f"m{number}", "cause": "message", "source": "test",
                                  "sender": "s", "payload": "{}", "at": 1}) for number in range(128)]  # fmt: skip
         await unit.commit(rows)
-        unit.select = counted  # type: ignore[method-assign]
+        unit.select = counted
         bench.engine.notify("a")
         async with asyncio.timeout(10):
             while bench.engine.busy:
                 await asyncio.sleep(0.002)
-        unit.select = select  # type: ignore[method-assign]
+        unit.select = select
         assert (await bench.row("a"))["ticks"] == 129
         assert len(str(await bench.row("a"))) <= size + 40
     assert len(asked) <= 5, "a page at a time, and the agent's row once"

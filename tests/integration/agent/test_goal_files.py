@@ -1,14 +1,11 @@
 """/goals: a form, an order, one commit for each change, and what was stored before there was a form."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from core.clock import SystemClock
 from core.error import Conflict, InvalidInput, VendoError
 from core.unit import Insert
 from fs.error import BodyTooLarge, NoSuchFile, Unsupported
@@ -19,27 +16,8 @@ from node.agent.error import StorageFull
 from node.agent.goal import AgentGoals
 from node.agent.program import Trigger
 from node.agent.tick.limit import TickLimits
-from node.storage.chain import unsigned_seal
-from node.storage.memory import MemoryDatabase
 from tests.integration.agent.keep_part import Keep
 from tests.unit.node.agent.agent_part import Bench, Here, Scripted, remember
-from tests.unit_part import ENGINES, EVERY
-
-
-@pytest.fixture(params=EVERY)
-async def keep(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Keep]:
-    base = await ENGINES[request.param](tmp_path, unsigned_seal, SystemClock())
-    made = Keep(base)
-    await made.settle()
-    yield made
-    await base.aclose()
-
-
-@pytest.fixture
-async def quick() -> Keep:
-    made = Keep(MemoryDatabase())
-    await made.settle()
-    return made
 
 
 async def free(keep: Keep, goal: str, body: str = '{"pot": 1}') -> None:

@@ -295,7 +295,7 @@ async def test_tasks_that_outlive_their_tick_change_nothing() -> None:
         await go_on.wait()
         return await call(*args)
 
-    bench.services["/do"].call = slow  # type: ignore[method-assign]
+    bench.services["/do"].call = slow
 
     async def act(ctx: Here, trigger: Trigger) -> None:
         async def later(what: Callable[[], Awaitable[Any]]) -> None:

@@ -227,7 +227,7 @@ async def test_two_processes_pass_the_bound_by_a_share_at_most(unit: Base) -> No
 
     async def push(one: object, name: str) -> int:
         try:
-            await one.arrive(letter("a", name))  # type: ignore[attr-defined]
+            await one.arrive(letter("a", name))
         except InboxFull:
             return 0
         return 1

@@ -306,7 +306,7 @@ async def test_a_database_that_fails_for_a_while_costs_no_try(monkeypatch: pytes
             if broken[0]:
                 broken[0] -= 1
                 raise StoreFailed("the disk is gone for a while")
-            await super().commit(writes)  # type: ignore[arg-type]
+            await super().commit(writes)
 
     bench = Bench(unit=Shaky())
     async with bench.running("a"):

@@ -2,7 +2,6 @@
 
 import asyncio
 import tracemalloc
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -31,26 +30,9 @@ from node.agent.item import AgentItems
 from node.agent.program import Trigger
 from node.agent.tick.limit import TickLimits
 from node.storage.chain import unsigned_seal
-from node.storage.memory import MemoryDatabase
 from tests.integration.agent.keep_part import Keep
 from tests.unit.node.agent.agent_part import Bench, Here, Scripted, remember
-from tests.unit_part import ENGINES, EVERY
-
-
-@pytest.fixture(params=EVERY)
-async def keep(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Keep]:
-    base = await ENGINES[request.param](tmp_path, unsigned_seal, SystemClock())
-    made = Keep(base)
-    await made.settle()
-    yield made
-    await base.aclose()
-
-
-@pytest.fixture
-async def quick() -> Keep:
-    made = Keep(MemoryDatabase())
-    await made.settle()
-    return made
+from tests.unit_part import ENGINES
 
 
 async def keys(keep: Keep) -> dict[str, str]:
@@ -342,7 +324,7 @@ async def test_a_very_long_directory_is_listed_and_exported_in_pages(tmp_path: P
                 tracemalloc.reset_peak()
                 base, _ = tracemalloc.get_traced_memory()
         _, peak = tracemalloc.get_traced_memory()
-        async for piece in await quick.space.content("/memory/export", quick.operator):  # type: ignore[union-attr]
+        async for piece in await quick.space.content("/memory/export", quick.operator):
             largest = max(largest, len(piece))
     finally:
         tracemalloc.stop()

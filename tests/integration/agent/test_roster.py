@@ -115,7 +115,7 @@ async def relay(tmp_path: Path) -> AsyncIterator[str]:
 
 async def _say(at: Place, pubkey: str, text: str) -> None:
     draft = Draft(DM, text, (("p", pubkey),), CLOCK.now())
-    await at.here.people.send(at.here.relay, wrap(OWNER, pubkey, draft), NODE_PERMIT)  # type: ignore[arg-type]
+    await at.here.people.send(at.here.relay, wrap(OWNER, pubkey, draft), NODE_PERMIT)
 
 
 async def _got(at: Place, agent: str) -> bool:
@@ -232,7 +232,7 @@ async def test_a_deletion_that_a_crash_interrupted_is_finished_at_the_next_start
         async def dies(name: str, signer: object) -> None:
             raise InvalidInput("it dies here")
 
-        at.presence.withdraw = dies  # type: ignore[method-assign,assignment]
+        at.presence.withdraw = dies
         with pytest.raises(InvalidInput):
             await at.roster.delete("brief")
         kept = at.here.unit
@@ -342,10 +342,10 @@ async def test_an_agent_that_is_added_is_told_to_whoever_wants_to_know(relay: st
 
 async def test_an_agent_whose_making_failed_half_way_is_finished_by_the_same_request(relay: str) -> None:
     async with place(relay) as at:
-        create, at.here.engine.create = at.here.engine.create, _full  # type: ignore[method-assign]
+        create, at.here.engine.create = at.here.engine.create, _full
         with pytest.raises(StoreFull):
             await at.roster.add({"name": "fresh"})
-        at.here.engine.create = create  # type: ignore[method-assign]
+        at.here.engine.create = create
         await at.roster.add({"name": "fresh"})
         await _say(at, at.keys.current("fresh").pubkey, "hello")
         await at.here.until(lambda: _got(at, "fresh"))
@@ -366,7 +366,7 @@ async def test_a_deletion_whose_signer_is_away_keeps_no_node_from_starting_and_c
         await at.roster.add({"name": "brief"})
         pubkey = at.keys.current("brief").pubkey
         await at.here.until(lambda: at.is_said(pubkey, METADATA))
-        at.presence.withdraw = _away  # type: ignore[method-assign,assignment]
+        at.presence.withdraw = _away
         with pytest.raises(SignerUnavailable):
             await at.roster.delete("brief")
         kept = at.here.unit
@@ -385,10 +385,10 @@ async def test_a_deletion_is_finished_by_asking_again_while_the_node_runs(relay:
     async with place(relay) as at:
         await at.roster.add({"name": "brief"})
         withdraw = at.presence.withdraw
-        at.presence.withdraw = _away  # type: ignore[method-assign,assignment]
+        at.presence.withdraw = _away
         with pytest.raises(SignerUnavailable):
             await at.roster.delete("brief")
-        at.presence.withdraw = withdraw  # type: ignore[method-assign]
+        at.presence.withdraw = withdraw
         tree, session = agents_service(at.roster), Session("operator", Role.OPERATOR, "key", unit=at.here.unit)
         await tree.call(("brief", "delete"), b"", session)
         assert "brief" not in at.keys

@@ -29,26 +29,10 @@ from node.storage.chain import unsigned_seal
 from node.storage.memory import MemoryDatabase
 from tests.integration.agent.keep_part import OTHER_WORDS, Keep
 from tests.integration.agent.outside_part import Outskirts, ends, outskirts
-from tests.unit_part import ENGINES, EVERY
+from tests.unit_part import ENGINES
 
 VALUE = "sesame-open-0123456789"
 PEM = "-----BEGIN PRIVATE KEY-----\nMIGEAgEAMBAGByqGSM49\nAgEGBSuBBAAKBG0wawIB\n-----END PRIVATE KEY-----"
-
-
-@pytest.fixture(params=EVERY)
-async def keep(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Keep]:
-    base = await ENGINES[request.param](tmp_path, unsigned_seal, SystemClock())
-    made = Keep(base)
-    await made.settle()
-    yield made
-    await base.aclose()
-
-
-@pytest.fixture
-async def quick() -> Keep:
-    made = Keep(MemoryDatabase())
-    await made.settle()
-    return made
 
 
 async def facts(keep: Keep, path: str = "/secrets") -> list[dict[str, Any]]:

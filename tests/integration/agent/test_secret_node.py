@@ -1,45 +1,21 @@
 """Secrets in a whole node: over a restart, in a backup, in what it shows; and over HTTP, with goals and memory."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import orjson
 import pytest
 
-from core.clock import SystemClock
 from fs.error import AccessDenied, NoSuchFile, Unsupported
 from fs.session import Role, Session
 from node import home as homes
 from node.agent.replay.redactor import HANDLE
-from node.app import Node, Outside
-from node.config import load
-from node.gate.ledger import ledger_seal
-from node.storage.database import open_database
-from relays.key import Keyring
+from node.app import Node
 from tests.integration.backup.home_part import make_home, parts_of, restored, take_to
+from tests.prepared_part import prepared
 
 OWN, SHARED = "sesame-open-0123456789", "the node's own one 0123"
-
-
-@asynccontextmanager
-async def started(folder: Path, ring: Keyring) -> AsyncIterator[Node]:
-    """The node of a home, prepared as at a start; nothing of it runs."""
-    config = load(folder)
-    where = homes.database_of(folder, config.storage)
-    database = await open_database(where, seal=ledger_seal(ring.node), clock=SystemClock())
-    try:
-        with ThreadPoolExecutor(1) as executor:
-            async with aiohttp.ClientSession() as http:
-                outside = Outside(http, executor, (), folder / "files", folder)
-                node = Node(config, ring, database, outside, homes.read_token(folder))
-                await node.prepare()
-                yield node
-    finally:
-        await database.aclose()
 
 
 def operator(node: Node) -> Session:
@@ -54,11 +30,11 @@ async def names(node: Node, agent: str, session: Session) -> list[str]:
 async def test_secrets_are_kept_over_a_restart_and_in_a_backup_and_stand_open_nowhere(tmp_path: Path) -> None:
     home = tmp_path / "home"
     ring = make_home(home)
-    async with started(home, ring) as node:
+    async with prepared(home, ring) as node:
         await node.namespace("agent").write("/secrets/own", OWN.encode(), operator(node))
         await node.namespace("node").write("/secrets/shared", SHARED.encode(), operator(node))
         assert node._redactor.text(f"it is {OWN}") == f"it is {HANDLE}"
-    async with started(home, ring) as node:
+    async with prepared(home, ring) as node:
         assert await names(node, "agent", operator(node)) == ["own"]
         assert await names(node, "node", operator(node)) == ["shared"]
         assert await node.safe.reveal("agent", "secret:own") == OWN
@@ -66,7 +42,7 @@ async def test_secrets_are_kept_over_a_restart_and_in_a_backup_and_stand_open_no
         assert node._redactor.text(f"{OWN}, {SHARED}") == f"{HANDLE}, {HANDLE}", "known before anybody has used them"
     await take_to(home, ring, tmp_path / "backup")
     await restored(tmp_path / "backup", tmp_path / "again")
-    async with started(tmp_path / "again", ring) as node:
+    async with prepared(tmp_path / "again", ring) as node:
         assert await node.safe.reveal("agent", "secret:own") == OWN
     files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     for body in (*files, *parts_of(tmp_path / "backup").values()):
@@ -76,7 +52,7 @@ async def test_secrets_are_kept_over_a_restart_and_in_a_backup_and_stand_open_no
 
 async def test_an_agent_sees_the_names_of_its_own_and_sets_none(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    async with started(home, make_home(home)) as node:
+    async with prepared(home, make_home(home)) as node:
         space, agent = node.namespace("agent"), Session("agent:agent", Role.AGENT, "k", unit=node.database)
         await space.write("/secrets/own", OWN.encode(), operator(node))
         assert await names(node, "agent", agent) == ["own"]
@@ -97,7 +73,7 @@ async def test_an_agent_sees_the_names_of_its_own_and_sets_none(tmp_path: Path) 
 
 async def test_over_http_all_three_are_files(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    async with started(home, make_home(home)) as node:
+    async with prepared(home, make_home(home)) as node:
         ready, stop = asyncio.Event(), asyncio.Event()
         task = asyncio.create_task(node.control.run(ready, stop))
         try:

@@ -322,7 +322,7 @@ async def _cut(call: Call) -> web.StreamResponse:
 )
 async def test_what_is_no_answer_fails_the_tick_and_commits_nothing(here: Here, answer: object, code: str) -> None:
     node, _ = here
-    node.receiver.answer = answer  # type: ignore[assignment]
+    node.receiver.answer = answer
     await node.webhook_agent(limits=Own(seconds=1.0))
     row = await node.tried("initialize")
     assert row["error"].startswith(code), row["error"]

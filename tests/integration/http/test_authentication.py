@@ -223,7 +223,7 @@ async def test_a_signed_body_arrives_whole(size: int) -> None:
 
 
 async def test_a_signed_body_may_come_in_pieces_and_is_bounded() -> None:
-    async def pieces(count: int):  # type: ignore[no-untyped-def]
+    async def pieces(count: int):
         for _ in range(count):
             yield b"x" * 65_536
 

@@ -190,7 +190,7 @@ async def test_other_methods_are_refused() -> None:
 
 
 async def test_a_body_over_the_limit_is_refused_however_it_comes() -> None:
-    async def chunks():  # type: ignore[no-untyped-def]
+    async def chunks():
         for _ in range(40):
             yield b"x" * 65_536
 

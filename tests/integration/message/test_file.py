@@ -277,7 +277,7 @@ async def test_a_file_is_taken_after_all_when_the_database_did_not_take_it_at_fi
                 raise fails.pop()
             await take(taken, facts, *writes)
 
-        here.messages._inbound.take_file = full  # type: ignore[method-assign]
+        here.messages._inbound.take_file = full
         await _send(here, OWNER, _draft(server))
         await here.until(lambda: _ended(here, "received"))
 
@@ -320,8 +320,8 @@ async def test_a_file_of_an_agent_that_is_gone_ends_and_leaves_nothing_behind(
     async with town(relay, reach=_reach(tmp_path / "files", server.url)) as here:
         staged = await here.messages.stage_file("operator", NAME, OWNER.pubkey, DATA, "image/png", "key")
         await here.unit.commit(staged.writes)
-        here.messages._voices._signers.clear()  # type: ignore[attr-defined]
-        staged.then()  # type: ignore[misc]
+        here.messages._voices._signers.clear()
+        staged.then()
         (effect,) = await here.settled("/nostr/file/")
         assert effect["state"] == "fail"
         await here.until(lambda: list((tmp_path / "files" / "out").iterdir()) == [])

@@ -383,7 +383,7 @@ async def test_what_waits_in_line_outlives_a_disk_that_is_full_for_a_moment(
                 raise fails.pop()
             await commit(kept)
 
-        here.unit.commit = full  # type: ignore[method-assign]
+        here.unit.commit = full
         draft = Draft(DM, "ask: hello", (("p", AGENT.pubkey),), SystemClock().now())
         queue.put((NAME, relay), (listener, wrap(OWNER, AGENT.pubkey, draft), 0))
         here.messages._inbound.wake()
@@ -401,7 +401,7 @@ async def test_a_message_that_the_database_did_not_take_comes_again_without_a_re
                 raise fails.pop()
             await commit(kept)
 
-        here.unit.commit = full  # type: ignore[method-assign]
+        here.unit.commit = full
         await here.say(OWNER, "ask: hello")
         await here.until(lambda: here.jobs.started, 15)
         assert len(here.jobs.started) == 1

@@ -17,11 +17,12 @@ from node.message.service import AgentMessenger
 from relays.error import ForgedEvent, KindForbidden, MalformedEvent
 from relays.event import Draft, Event
 from relays.filter import Filter
+from relays.key import Key
 from tests.integration.agent.node_part import AGENT, NAME, STRANGER, Town, town
 
 
-def note(text: str = "hello", kind: int = 1, key: object = AGENT) -> Event:
-    return key.sign(Draft(kind, text, (), SystemClock().now()))  # type: ignore[attr-defined]
+def note(text: str = "hello", kind: int = 1, key: Key = AGENT) -> Event:
+    return key.sign(Draft(kind, text, (), SystemClock().now()))
 
 
 def raw(event: Event) -> bytes:

@@ -53,7 +53,7 @@ def _reach(mint: ModelMint, wallets: list[Wallet]) -> Callable[[Pool, MemoryData
 @asynccontextmanager
 async def gatehouse(relay: str, unit: MemoryDatabase | None = None) -> AsyncIterator[Gatehouse]:
     mint, wallets = ModelMint(clock=CLOCK), []
-    payer = make_wallet(BUYER_WORDS, [mint], CLOCK)  # type: ignore[arg-type]
+    payer = make_wallet(BUYER_WORDS, [mint], CLOCK)
     await payer.deposit("deposit", mint.url, 500, EFFECT, PERMIT)
     await payer.poll("deposit")
     async with town(relay, unit, rules=RULES, reach=_reach(mint, wallets)) as here:
@@ -97,7 +97,7 @@ async def test_too_little_or_no_money_is_dropped_without_asking_the_mint(relay: 
         token = await at.token(20 if kind in ("forged", "other mint") else 5)
         if kind == "other mint":
             other = ModelMint("https://elsewhere.test", clock=CLOCK)
-            purse = make_wallet(BUYER_WORDS, [other], CLOCK)  # type: ignore[arg-type]
+            purse = make_wallet(BUYER_WORDS, [other], CLOCK)
             await purse.deposit("d", other.url, 100, EFFECT, PERMIT)
             await purse.poll("d")
             token = await purse.send("s", other.url, 20, EFFECT, PERMIT)
@@ -114,7 +114,7 @@ async def test_a_token_that_was_spent_before_buys_nothing(relay: str) -> None:
     async with gatehouse(relay) as at:
         here = at.here
         token = await at.token(20)
-        other = make_wallet(SELLER_WORDS, [at.mint], CLOCK)  # type: ignore[arg-type]
+        other = make_wallet(SELLER_WORDS, [at.mint], CLOCK)
         await other.receive("theirs", token, EFFECT, PERMIT)
         await here.say(STRANGER, f"hello {token}")
         await here.until(lambda: _dropped(here))

@@ -371,7 +371,7 @@ async def replayed() -> None:
             before = pool.health()[0].duplicates
             for n in range(2):
                 part.abort()
-                await until(lambda n=n: part.connections == n + 2)  # type: ignore[misc]
+                await until(lambda n=n: part.connections == n + 2)
                 assert await pool.caught_up("notes", 5)
             assert pool.health()[0].duplicates - before <= 10
 

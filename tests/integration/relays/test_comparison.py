@@ -110,7 +110,7 @@ async def test_a_relay_that_answers_junk_or_not_at_all_is_read_by_pages(monkeypa
             pool = make_pool(MemoryDatabase(), part.url)
             pool.subscribe("dm", WRAPS, got, backdated=True)
 
-            async def compare(session, frame, junk=junk):  # type: ignore[no-untyped-def]
+            async def compare(session, frame, junk=junk):
                 if junk is not None:
                     await session.say("NEG-MSG", frame[1], junk)
 

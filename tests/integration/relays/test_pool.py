@@ -238,7 +238,7 @@ async def test_three_thousand_missed_events_all_arrive_past_a_result_limit() -> 
         assert part.requests[0][1][0]["since"] == start - 60
 
 
-def _set_high(url: str, high: int):  # type: ignore[no-untyped-def]
+def _set_high(url: str, high: int):
     from core.unit import Update
 
     return Update("cursor", {"relay": url, "name": "notes"}, {"high": high})

@@ -332,9 +332,9 @@ async def test_a_seal_that_refuses_in_the_middle_of_a_transaction_leaves_none_op
         async def refused(*args: object) -> object:
             nonlocal refusing
             refusing = True
-            return await step(*args)  # type: ignore[arg-type]
+            return await step(*args)
 
-        base._writer._steps = refused  # type: ignore[method-assign]
+        base._writer._steps = refused
         unit = [seen("a"), seen("a"), Append("r", "begin", "e", "bad")]
         with pytest.raises(BadWrite):
             await base.commit(unit)

@@ -18,7 +18,7 @@ class Fixed:
 
 
 def _said(capsys: pytest.CaptureFixture[str], *messages: dict[str, Any]) -> list[str]:
-    talk = _Talk(Fixed(), "agent", Output(json_mode=False))  # type: ignore[arg-type]
+    talk = _Talk(Fixed(), "agent", Output(json_mode=False))
     for message in messages:
         talk.show({**MESSAGE, **message})
     return capsys.readouterr().out.splitlines()
@@ -51,7 +51,7 @@ def _items(talk: _Talk, *items: tuple[str, Any]) -> None:
 
 
 def test_the_end_waits_until_it_is_known_what_became_of_ones_own_words(capsys: pytest.CaptureFixture[str]) -> None:
-    talk = _Talk(Fixed(), "agent", Output(json_mode=False))  # type: ignore[arg-type]
+    talk = _Talk(Fixed(), "agent", Output(json_mode=False))
     mine = {**MESSAGE, "direction": "out", "text": "hello", "state": "queued"}
     answer = {**MESSAGE, "id": "2", "text": "good day"}
     _items(talk, ("end", None), ("record", mine), ("record", answer), ("record", {**mine, "state": "sent"}))
@@ -61,7 +61,7 @@ def test_the_end_waits_until_it_is_known_what_became_of_ones_own_words(capsys: p
 
 
 def test_an_answer_is_enough_if_no_relay_ever_says_that_it_has_the_question(capsys: pytest.CaptureFixture[str]) -> None:
-    talk = _Talk(Fixed(), "agent", Output(json_mode=False))  # type: ignore[arg-type]
+    talk = _Talk(Fixed(), "agent", Output(json_mode=False))
     mine = {**MESSAGE, "direction": "out", "text": "hello", "state": "queued"}
     _items(talk, ("end", None), ("record", mine), ("record", {**MESSAGE, "id": "2", "text": "good day"}))
     talk._waiting = True

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cli import follow as following
 from cli.client import AnswerLost, Client, NotRunning
 from cli.follow import follow
+from cli.main import run
 from cli.output import ExitCode, NodeRefusal
 from cli.wire import StreamRecord, objects, records
 from fs.protocol import Record
@@ -122,6 +123,25 @@ def test_a_node_that_does_not_come_back_is_given_up_in_time(tmp_path, hasty):
         assert next(stream).data == "a"
     with pytest.raises(NotRunning):
         list(stream)
+
+
+def test_a_node_that_stops_between_the_last_records_and_the_stream_is_waited_for(tmp_path, hasty, capsys):
+    last = [{"id": 4, "at_ms": 0, "type": "reply", "data": {"text": "a"}}]
+    lost = events(b'id: 9\nevent: gap\ndata: {"from":5,"to":9}\n\nevent: end\ndata: {"reason":"complete"}\n\n')
+    said = iter([answer(json.dumps(last).encode()), b"", lost])
+    with listening(tmp_path, lambda asked: next(said)) as asked:
+        assert run(["agent", "logs", "a", "-f", "--json", "--home", str(tmp_path)]) == 0
+    assert [one.path.partition("after=")[2] for one in asked] == ["", "4", "4"]
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert shown == [*last, {"id": 9, "type": "gap", "data": {"from": 5, "to": 9}}]
+
+
+def test_a_node_that_has_not_answered_at_all_is_not_waited_for(tmp_path, hasty):
+    with listening(tmp_path, lambda asked: b"") as asked:
+        assert run(["agent", "logs", "a", "-f", "--json", "--home", str(tmp_path)]) == ExitCode.UNAVAILABLE
+        with pytest.raises(NotRunning):
+            next(follow(tmp_path, "/agents/a/logs/trace", 3, 10.0, lambda text: None))
+    assert len({one.path for one in asked}) == 2
 
 
 def test_without_patience_a_break_is_the_end(tmp_path):

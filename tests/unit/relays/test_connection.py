@@ -93,7 +93,7 @@ def test_the_cursor_moves_only_when_all_was_read() -> None:
     part.ended(Ended(str(page), None), NOW, 1.0)
     (close, (_, page, asked)) = said(part)
     assert close[0] == "CLOSE"
-    assert asked["until"] == NOW - 21  # type: ignore[index]
+    assert asked["until"] == NOW - 21
     assert stream.high == NOW - 1_000
     assert part.ended(Ended(str(page), None), NOW, 1.0) is stream
     assert stream.high == NOW - 10
@@ -195,7 +195,7 @@ def test_a_challenge_that_comes_late_is_answered_when_it_comes() -> None:
     sign(part)
     ((label, event),) = said(part)
     assert label == "AUTH"
-    part.answered(Answered(event["id"], True, ""), NOW, 0.0)  # type: ignore[index]
+    part.answered(Answered(event["id"], True, ""), NOW, 0.0)
     assert said(part)[0][0] == "REQ"
 
 
@@ -209,7 +209,7 @@ def test_failed_authentication_stops_what_waited_for_it() -> None:
     part.answered(Answered(event.id, False, "auth-required: x"), NOW, 0.0)
     sign(part)
     answer = said(part)[-1][1]
-    part.answered(Answered(answer["id"], False, "restricted: no"), NOW, 0.0)  # type: ignore[index]
+    part.answered(Answered(answer["id"], False, "restricted: no"), NOW, 0.0)
     assert part.streams["notes"].stopped
     assert [verdict.state for verdict in verdicts] == [VerdictState.REFUSED]
 

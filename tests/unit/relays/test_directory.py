@@ -190,7 +190,7 @@ async def test_lists_from_the_future_of_others_or_too_long_count_as_none(here: S
     async def lying(filters: Sequence[Filter], timeout: float, relays: Sequence[str] | None = None) -> list[Event]:
         return [messages_at(B, key=other), *here.shelves.held[OURS]]
 
-    here.shelves.fetch = lying  # type: ignore[method-assign]
+    here.shelves.fetch = lying
     assert await here.directory.relays_for_dm(PERSON.pubkey) is None
     assert here.directory.known_for_dm(other.pubkey) is None
 

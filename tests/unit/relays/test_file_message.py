@@ -26,7 +26,7 @@ def _message(data: bytes = b"hello") -> tuple[FileMessage, bytes]:
 
 
 def _rumor(content: str, tags: Tags, kind: int = 15) -> Rumor:
-    return Rumor(ALICE.pubkey, kind, content, tags, 1, "0" * 64)  # type: ignore[arg-type]
+    return Rumor(ALICE.pubkey, kind, content, tags, 1, "0" * 64)
 
 
 def _sent(message: FileMessage) -> Rumor:

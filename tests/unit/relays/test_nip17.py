@@ -78,7 +78,7 @@ def test_nobody_can_speak_for_another() -> None:
         gift(ALICE, rumor(ALICE) | {"content": "changed"}),
         gift(ALICE, rumor(ALICE) | {"tags": "x"}),
         gift(ALICE, {}),
-        gift(ALICE, []),  # type: ignore[arg-type]
+        gift(ALICE, []),
         BOB.sign(Draft(1, "not a wrap", (), 1)),
         EVE.sign(Draft(1059, "not encrypted", (("p", BOB.pubkey),), 1)),
         EVE.sign(Draft(1059, EVE.encrypt(BOB.pubkey, "not json"), (("p", BOB.pubkey),), 1)),

@@ -52,7 +52,7 @@ def request(**changes: object) -> JobRequest:
         "expiration": NOW + 600,
         "mints": [MINT],
     }
-    return read_request(CUSTOMER.sign(request_draft(**(fields | changes))))  # type: ignore[arg-type]
+    return read_request(CUSTOMER.sign(request_draft(**(fields | changes))))
 
 
 def quote(**changes: object) -> Event:
@@ -67,7 +67,7 @@ def quote(**changes: object) -> Event:
         "text": "20 sat",
         "relay": "wss://a.example",
     }
-    return SELLER.sign(quote_draft(**(fields | changes)))  # type: ignore[arg-type]
+    return SELLER.sign(quote_draft(**(fields | changes)))
 
 
 def without(source: Event, name: str, *instead: tuple[str, ...]) -> Event:

@@ -109,8 +109,8 @@ class Desk:
 @pytest.fixture
 async def desk() -> Desk:
     clock = SystemClock()
-    unit = memory(clock)  # type: ignore[arg-type]
-    return Desk(unit, StandIn(await open_gate(unit, clock, LIMITS)))  # type: ignore[arg-type]
+    unit = memory(clock)
+    return Desk(unit, StandIn(await open_gate(unit, clock, LIMITS)))
 
 
 async def test_a_job_begins_at_once_outside_a_tick(desk: Desk) -> None:

@@ -98,8 +98,8 @@ class Desk:
 @pytest.fixture
 async def desk() -> Desk:
     clock = SystemClock()
-    unit = memory(clock)  # type: ignore[arg-type]
-    gate = await open_gate(unit, clock, LIMITS)  # type: ignore[arg-type]
+    unit = memory(clock)
+    gate = await open_gate(unit, clock, LIMITS)
     wallet = StandIn(gate)
     treasurer = Treasurer(wallet, gate, unit, clock)
     return Desk(unit, gate, wallet, treasurer, wallet_service(wallet, wallet, _usage, treasurer))

@@ -12,7 +12,7 @@ HOUR = 3_600_000
 
 
 def alarm(**spec: object) -> Row:
-    made = row_of(set_alarm("a", "x", NOW, **spec))  # type: ignore[arg-type]
+    made = row_of(set_alarm("a", "x", NOW, **spec))
     return {"fired_ms": 0, "missed": 0, **made}
 
 

@@ -248,7 +248,7 @@ class Liar(VendoError):
 
     def __init__(self) -> None:
         super().__init__("x")
-        self.message = self  # type: ignore[assignment]
+        self.message = self
 
     def __str__(self) -> str:
         raise SystemExit
@@ -257,7 +257,7 @@ class Liar(VendoError):
 def evil() -> BaseException:
     class Nameless(type):
         @property
-        def __name__(cls) -> str:  # type: ignore[override]
+        def __name__(cls) -> str:
             raise SystemExit
 
     class Evil(Exception, metaclass=Nameless):

@@ -203,7 +203,7 @@ async def test_what_ended_jobs_have_told_before_a_crash_is_not_taken_for_what_wa
         await unit.commit([waiting("a", "job.finished")])
         raise StoreFull
 
-    world.adopt_copy = told_and_died  # type: ignore[method-assign]
+    world.adopt_copy = told_and_died
     with pytest.raises(StoreFull):
         await homecoming(unit, clock, world).adopt()
     await homecoming(unit, clock, World()).adopt()

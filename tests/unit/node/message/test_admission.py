@@ -30,7 +30,7 @@ WRAP = Key(b"\x09" * 32).sign(Draft(1059, "x", (), 1))
 
 
 def _judge(door: Door, sender: str, *, bits: int = 0, kind: int = DM, now: int = 100, mono: float = 0.0) -> tuple:
-    return door.judge(sender, bits, kind, now, mono)  # type: ignore[arg-type]
+    return door.judge(sender, bits, kind, now, mono)
 
 
 def test_contacts_are_heard_strangers_are_not_and_the_denied_never() -> None:
@@ -99,12 +99,12 @@ def test_a_glance_agrees_with_the_judgement_and_counts_nothing() -> None:
     ],
 )
 def test_whose_notes_reach_the_inbox(mentions: Mentions, author: str, heard: bool) -> None:
-    assert Door(replace(RULES, mentions=mentions)).hears(author, 0, 0.0)[0] is heard  # type: ignore[arg-type]
+    assert Door(replace(RULES, mentions=mentions)).hears(author, 0, 0.0)[0] is heard
 
 
 def _mined(bits: int, committed: str | None) -> Event:
     tags = () if committed is None else (("nonce", "1", committed),)
-    return replace(WRAP, id=f"{1 << (255 - bits):064x}", tags=tags)  # type: ignore[arg-type]
+    return replace(WRAP, id=f"{1 << (255 - bits):064x}", tags=tags)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_whom_the_agent_wrote_to_may_answer_in_text_within_the_rate_of_strangers
 def test_an_agent_remembers_so_many_to_whom_it_wrote() -> None:
     door = Door(RULES)
     for number in range(MAX_WRITTEN + 5):
-        door.wrote(f"{number:064x}", 100, first=True)  # type: ignore[arg-type]
+        door.wrote(f"{number:064x}", 100, first=True)
     assert len(door.written) == MAX_WRITTEN
     assert f"{0:064x}" not in door.written
 

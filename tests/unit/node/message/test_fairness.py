@@ -16,7 +16,7 @@ def test_everything_comes_out_once_and_in_order_within_its_sort(puts: list) -> N
     for number, (lane, bits) in enumerate(puts):
         queue.put(lane, number, bits)
     out = [queue.take() for _ in range(len(puts))]
-    assert sorted(out) == list(range(len(puts)))  # type: ignore[type-var]
+    assert sorted(out) == list(range(len(puts)))
     assert queue.take() is None
     assert not queue
     for lane in {lane for lane, _ in puts}:
