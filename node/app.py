@@ -49,6 +49,7 @@ from node.http.control import ControlPlane
 from node.http.front import RelayFront
 from node.http.hook import HookDoor
 from node.http.metric import relay_metrics, upkeep_metrics
+from node.http.once import Once
 from node.http.openapi.document import Description
 from node.http.token import Tokens
 from node.http.token_file import token_file
@@ -155,7 +156,9 @@ class Node:
             host=first.host,
             port=first.port,
             beside=beside,
-            door=door_of(config.http, token, self.tokens, self.clock, insecure=outside.insecure),
+            door=door_of(
+                config.http, token, self.tokens, Once(database, self.clock), self.clock, insecure=outside.insecure
+            ),
             checks={"relays": self._relays_up, "disk": self.upkeep.disk.ready}
             | ({"lease": company.health} if company is not None else {}),
             metrics=self._numbers,

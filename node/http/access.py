@@ -34,6 +34,13 @@ class GivenOut(Protocol):
         """Who has the token with this digest, or None."""
 
 
+class Taken(Protocol):
+    """Which signed events were taken already: `node.http.once.Once`."""
+
+    async def take(self, event: str) -> bool:
+        """Use up an event, by its id; False if it was used before."""
+
+
 class Door:
     """Decides who a request is from.
 
@@ -41,6 +48,7 @@ class Door:
         tokens: those that hold as long as this process does.
         given_out: those that the operator makes and revokes.
         signatures: whose signed requests are taken; None: nobody's.
+        taken: which of them were taken already; without it none is.
         clock: for rates, and how old a signature is.
         rates: how often who may ask.
         names: as which hosts others know this node, by https (`[http] names`).
@@ -53,6 +61,7 @@ class Door:
         tokens: Tokens,
         given_out: GivenOut | None = None,
         signatures: Signatures | None = None,
+        taken: Taken | None = None,
         *,
         clock: Clock | None = None,
         rates: Rates | None = None,
@@ -61,7 +70,7 @@ class Door:
         insecure: bool = False,
     ) -> None:
         rates = rates or Rates()
-        self._tokens, self._given_out, self._signatures = tokens, given_out, signatures
+        self._tokens, self._given_out, self._signatures, self._taken = tokens, given_out, signatures, taken
         self._clock = clock or SystemClock()
         self._operator, self._agent = Buckets(rates.operator), Buckets(rates.agent)
         self._public, self._failed = Buckets(rates.public), Buckets(rates.failed)
@@ -118,6 +127,7 @@ class Door:
             Unauthorized: there is a header, and it is not right.
             RateLimited: this caller, or this address with what is not accepted, asks too often.
             RequestTooLarge, Encoded, BadRequest, TooSlow: the body of a signed request cannot be read.
+            VendoError: that a signed request was taken could not be stored.
         """
         headers = request.headers.getall("Authorization", ())
         if not headers:
@@ -132,8 +142,8 @@ class Door:
                 raise self._not_accepted(request)
             self._count(found)
             return found
-        if self._signatures is not None and is_signed(text):
-            return await self._signer(request, text, self._signatures)
+        if self._signatures is not None and self._taken is not None and is_signed(text):
+            return await self._signer(request, text, self._signatures, self._taken)
         raise self._not_accepted(request)
 
     def _nobody(self, request: web.BaseRequest) -> Grant:
@@ -144,7 +154,7 @@ class Door:
         _limit(self._public, self.address(request), self._clock.monotonic())
         return PUBLIC
 
-    async def _signer(self, request: web.BaseRequest, text: str, signatures: Signatures) -> Grant:
+    async def _signer(self, request: web.BaseRequest, text: str, signatures: Signatures, taken: Taken) -> Grant:
         address = self.address(request)
         if wait := self._failed.wait(address, self._clock.monotonic()):  # before a signature is checked, which costs
             raise RateLimited(retry_after_s=retry_after(wait))
@@ -153,8 +163,8 @@ class Door:
         if claim is not None:
             body = await take_body(request) if request.body_exists else b""
             self._count(claim.grant)
-            if (grant := signatures.redeem(claim, body, self._clock.now())) is not None:
-                return grant
+            if claim.covers(body, self._clock.now()) and await taken.take(claim.event):
+                return claim.grant
         raise self._not_accepted(
             request,
             "The signature of this request is not accepted.",
@@ -181,13 +191,16 @@ class Door:
         return network(peer)
 
 
-def door_of(section: HttpSection, token: str, given_out: GivenOut, clock: Clock, *, insecure: bool = False) -> Door:
+def door_of(
+    section: HttpSection, token: str, given_out: GivenOut, taken: Taken, clock: Clock, *, insecure: bool = False
+) -> Door:
     """The door of a node: `token` is the operator's own."""
     signers = section.signers()
     return Door(
         Tokens.for_operator(token),
         given_out,
-        Signatures(signers, clock.now()) if signers else None,
+        Signatures(signers) if signers else None,
+        taken,
         clock=clock,
         rates=section.rates(),
         names=section.names,

@@ -3,8 +3,7 @@
 The event names the address, the method and the body's hash, and holds for a minute and once. Its signature is checked
 before it is looked up whose key it is, so that only who has a key can learn whether it is known here.
 
-Stricter than the NIP, which leaves it to servers: a body must be hashed, and no event is taken twice. What was used is
-forgotten at the end, so events from before the start are not taken either.
+Stricter than the NIP, which leaves it to servers: a body must be hashed, and no event is taken twice (`once.py`).
 """
 
 import base64
@@ -22,7 +21,6 @@ from relays.kind import HTTP_AUTH
 
 WINDOW_S = 60
 MAX_HEADER = 8_000  # characters; what aiohttp takes of a header is little more
-MAX_USED = 65_536
 _SCHEME = "nostr "
 
 
@@ -50,6 +48,12 @@ class Claim:
     created_at: int
     payload: str | None
 
+    def covers(self, body: bytes, now: int) -> bool:
+        """Whether it is for a request with this body, and still fresh: the body may have taken its time."""
+        if (body or self.payload is not None) and self.payload != hashlib.sha256(body).hexdigest():
+            return False
+        return _is_fresh(self.created_at, now)
+
 
 def is_signed(authorization: str) -> bool:
     """Whether an `Authorization` header is of this scheme."""
@@ -57,25 +61,19 @@ def is_signed(authorization: str) -> bool:
 
 
 class Signatures:
-    """Whose signatures count, and which were used.
+    """Whose signatures count.
 
     Args:
         keys: a public key, hex → whose it is.
-        not_before: when this process began, in Unix seconds.
-        most: how many used events are remembered.
     """
 
-    def __init__(self, keys: Mapping[str, Grant], not_before: int, most: int = MAX_USED) -> None:
-        self._keys, self._not_before, self._most = dict(keys), not_before, most
-        self._used: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._used)
+    def __init__(self, keys: Mapping[str, Grant]) -> None:
+        self._keys = dict(keys)
 
     def claim(self, authorization: str, asked: Asked, now: int) -> Claim | None:
         """Who signed this request, or None if anything of it does not hold. `now` is Unix seconds."""
         event = _event(authorization)
-        if event is None or event.kind != HTTP_AUTH or not self._is_fresh(event.created_at, now):
+        if event is None or event.kind != HTTP_AUTH or not _is_fresh(event.created_at, now):
             return None
         url, method, payload = _one(event, "u"), _one(event, "method"), _one(event, "payload")
         if payload is None and event.all("payload"):
@@ -89,26 +87,9 @@ class Signatures:
         grant = self._keys.get(event.pubkey)
         return Claim(grant, event.id, event.created_at, payload) if grant is not None else None
 
-    def redeem(self, claim: Claim, body: bytes, now: int) -> Grant | None:
-        """Use a claim for a request with this body: whose it is, or None. It is used up only if it is good."""
-        if (body or claim.payload is not None) and claim.payload != hashlib.sha256(body).hexdigest():
-            return None
-        self._forget(now)
-        # the body may have taken its time, and what is not fresh any more may have been forgotten
-        if not self._is_fresh(claim.created_at, now) or claim.event in self._used or len(self._used) >= self._most:
-            return None
-        self._used[claim.event] = claim.created_at + WINDOW_S
-        return claim.grant
 
-    def _is_fresh(self, created_at: int, now: int) -> bool:
-        return abs(now - created_at) <= WINDOW_S and created_at >= self._not_before
-
-    def _forget(self, now: int) -> None:
-        """Drop what nobody could use any more. They came nearly in the order in which they end."""
-        while self._used and (first := next(iter(self._used))) and self._used[first] < now:
-            del self._used[first]
-        if len(self._used) >= self._most:
-            self._used = {event: until for event, until in self._used.items() if until >= now}
+def _is_fresh(created_at: int, now: int) -> bool:
+    return abs(now - created_at) <= WINDOW_S
 
 
 def _event(authorization: str) -> Event | None:

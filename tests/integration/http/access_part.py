@@ -17,12 +17,13 @@ from node.http.access import Door
 from node.http.bind import Listener
 from node.http.control import ControlPlane
 from node.http.nip98 import Signatures
+from node.http.once import Once
 from node.http.rate import Rate, Rates
 from node.http.token import Grant, Tokens, digest
 from node.http.token_file import TokenFile
 from relays.event import Event
 from relays.key import Key
-from tests.integration.agent.inbox_part import START, StillClock
+from tests.integration.agent.inbox_part import StillClock
 from tests.integration.http.plane_part import AGENT_TOKEN, TOKEN, Plane
 from tests.unit.node.http.nip98_part import signed
 
@@ -48,7 +49,8 @@ class Guarded(Plane):
         door = Door(
             tokens,
             self.given_out,
-            Signatures({OPERATOR.pubkey: operator, AGENT.pubkey: agent}, START - 1_000),
+            Signatures({OPERATOR.pubkey: operator, AGENT.pubkey: agent}),
+            Once(self.unit, self.clock),
             clock=self.clock,
             rates=self.rates,
             names=self.names,

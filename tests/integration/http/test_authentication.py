@@ -10,14 +10,18 @@ from typing import Any
 import aiohttp
 import pytest
 
+from core.error import StoreUncertain
+from node.gate.ledger import ledger_seal
 from node.http.bind import listeners
 from node.http.rate import Rate, Rates
 from node.http.setting import HttpSection
+from node.storage.database import open_database
 from relays.key import Key
+from tests.integration.agent.inbox_part import StillClock
 from tests.integration.http.access_part import AGENT, NO_RATES, OPERATOR, STRANGER, Guarded, guarded
 from tests.integration.http.plane_part import AGENT_TOKEN, TOKEN
 from tests.market_part import free_port
-from tests.unit.node.http.nip98_part import header
+from tests.unit.node.http.nip98_part import header, signed
 from tests.unit.node.http.test_bind import certificate
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -240,6 +244,33 @@ async def test_an_event_counts_once_also_for_two_at_the_same_time() -> None:
         both = [told(http, "/agents/a/odd/echo", "POST", data=b"x", headers=headers) for _ in range(8)]
         assert sorted(await asyncio.gather(*both)) == [(200, "")] + [UNAUTHORIZED] * 7
         assert len(made.keys) == 1
+
+
+async def test_an_event_counts_once_for_all_processes_on_one_database_and_over_a_restart(tmp_path: Path) -> None:
+    path, clock = "/agents/a/odd/echo", StillClock()
+    event = signed(AGENT, "https://node.example" + path, "POST", b"x", at=clock.now() + 60)  # its clock is ahead
+    headers = {"Authorization": header(event)}
+    for expected in ((200, ""), UNAUTHORIZED):
+        unit = await open_database(tmp_path / "vendo.db", seal=ledger_seal(OPERATOR), clock=clock)
+        known = {"unit": unit, "clock": clock, "names": ("node.example",)}
+        async with guarded(**known) as (_, http), guarded(**known) as (_, beside):
+            assert await told(http, path, "POST", data=b"x", headers=headers) == expected
+            assert await told(beside, path, "POST", data=b"x", headers=headers) == UNAUTHORIZED
+        await unit.aclose()
+        clock.ms += 90_000
+
+
+async def test_a_signature_whose_use_cannot_be_stored_does_nothing() -> None:
+    async with guarded() as (made, http):
+
+        async def commit(writes: object) -> None:
+            raise StoreUncertain
+
+        made.unit.commit = commit
+        headers = {"Authorization": header(made.sign(AGENT, "/agents/a/odd/echo", "POST", b"x"))}
+        status, _ = await told(http, "/agents/a/odd/echo", "POST", data=b"x", headers=headers)
+        assert status == StoreUncertain.status
+        assert made.keys == []
 
 
 async def test_a_stream_is_opened_by_a_signature() -> None:
