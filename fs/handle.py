@@ -8,9 +8,10 @@ stream is read record by record, and a read waits for the next one.
 
 import os
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from enum import Flag, auto
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from fs.error import BadPath, BodyTooLarge, HandleClosed, IsDirectory, NoSuchFile, Unsupported
 from fs.namespace import MAX_WHOLE, Namespace, Verb
@@ -29,6 +30,60 @@ class Open(Flag):
     CALL = auto()  # hand over one record, then read the answer
 
 
+class Ground(Protocol):
+    """The files of one caller, on which handles stand: a namespace (`Seen`), or those of a tick (`ctx.fs`)."""
+
+    async def stat(self, path: str) -> Stat:
+        """What a file is. Raises as `Namespace.stat`; so do the others."""
+
+    async def check(self, path: str, verb: Verb) -> None:
+        """Whether this may be done there."""
+
+    async def read(self, path: str) -> bytes:
+        """A whole content."""
+
+    async def write(self, path: str, body: bytes) -> None:
+        """Replace a content."""
+
+    async def call(self, path: str, body: bytes) -> bytes:
+        """Hand over a record; its answer."""
+
+    def watch(self, path: str) -> AsyncIterator[Record]:
+        """Records of a stream, from the oldest that is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A namespace as one caller sees it."""
+
+    namespace: Namespace
+    session: Session
+
+    async def stat(self, path: str) -> Stat:
+        """As `Namespace.stat`."""
+        return await self.namespace.stat(path, self.session)
+
+    async def check(self, path: str, verb: Verb) -> None:
+        """As `Namespace.check`."""
+        await self.namespace.check(path, verb, self.session)
+
+    async def read(self, path: str) -> bytes:
+        """As `Namespace.read`."""
+        return await self.namespace.read(path, self.session)
+
+    async def write(self, path: str, body: bytes) -> None:
+        """As `Namespace.write`."""
+        await self.namespace.write(path, body, self.session)
+
+    async def call(self, path: str, body: bytes) -> bytes:
+        """As `Namespace.call`."""
+        return await self.namespace.call(path, body, self.session)
+
+    def watch(self, path: str) -> AsyncIterator[Record]:
+        """As `Namespace.watch`."""
+        return self.namespace.watch(path, self.session, 0)
+
+
 class Handle:
     """One open file. Made by `open_file`; an async context manager, which aborts if it is left by an exception.
 
@@ -36,9 +91,9 @@ class Handle:
         path: what was opened.
     """
 
-    def __init__(self, namespace: Namespace, path: str, flags: Open, session: Session, stat: Stat) -> None:
+    def __init__(self, ground: Ground, path: str, flags: Open, stat: Stat) -> None:
         self.path = path
-        self._namespace, self._flags, self._session, self._stat = namespace, flags, session, stat
+        self._ground, self._flags, self._stat = ground, flags, stat
         self._most = MAX_WHOLE if stat.max_bytes is None else stat.max_bytes
         self._body = bytearray()
         self._at = 0
@@ -59,7 +114,7 @@ class Handle:
         """Take the content as it is now. Called by `open_file`."""
         keeps = Open.WRITE not in self._flags or (Open.TRUNCATE not in self._flags and self._stat.readable)
         if keeps and not (self._is_call or self._is_stream):
-            self._body = bytearray(await self._namespace.read(self.path, self._session))
+            self._body = bytearray(await self._ground.read(self.path))
 
     @property
     def _is_call(self) -> bool:
@@ -123,7 +178,7 @@ class Handle:
     async def _next(self, size: int) -> bytes:
         if not self._left:
             if self._records is None:
-                self._records = self._namespace.watch(self.path, self._session, 0)
+                self._records = self._ground.watch(self.path)
             record = await anext(self._records, None)
             if record is None:
                 return b""
@@ -166,13 +221,13 @@ class Handle:
             await self._hand_over()
             return
         self._is_dirty = False
-        await self._namespace.write(self.path, bytes(self._body), self._session)
+        await self._ground.write(self.path, bytes(self._body))
 
     async def _hand_over(self) -> None:
         if self._answer is not None:
             return
         self._answer, self._at, self._is_dirty = b"", 0, False
-        self._answer = await self._namespace.call(self.path, bytes(self._body), self._session)
+        self._answer = await self._ground.call(self.path, bytes(self._body))
 
     async def close(self) -> None:
         """Flush, and give the handle up; a second time does nothing.
@@ -196,8 +251,8 @@ class Handle:
             await let_go(records)
 
 
-async def open_file(namespace: Namespace, path: str, flags: Open, session: Session) -> Handle:
-    """Open a file of a namespace.
+async def open_file(ground: Ground, path: str, flags: Open) -> Handle:
+    """Open a file.
 
     `READ | WRITE` on a file that is called and not written to means `CALL`.
 
@@ -209,7 +264,7 @@ async def open_file(namespace: Namespace, path: str, flags: Open, session: Sessi
     """
     if not flags & (Open.READ | Open.WRITE | Open.CALL):
         raise HandleClosed("A file is opened to read, to write, or to call.")
-    stat = await _stat(namespace, path, flags, session)
+    stat = await _stat(ground, path, flags)
     if Open.WRITE in flags and stat.callable and not stat.writable:
         flags |= Open.CALL
     if stat.is_dir and not (Open.CALL in flags and stat.callable):
@@ -221,17 +276,17 @@ async def open_file(namespace: Namespace, path: str, flags: Open, session: Sessi
     if flags & (Open.CALL | Open.WRITE | Open.READ) == Open.READ and not (stat.readable or stat.stream):
         raise Unsupported("This file cannot be read.")
     if flags & (Open.WRITE | Open.CALL):
-        await namespace.check(path, Verb.CALL if Open.CALL in flags else Verb.WRITE, session)
-    handle = Handle(namespace, path, flags, session, stat)
+        await ground.check(path, Verb.CALL if Open.CALL in flags else Verb.WRITE)
+    handle = Handle(ground, path, flags, stat)
     await handle.load()
     return handle
 
 
-async def _stat(namespace: Namespace, path: str, flags: Open, session: Session) -> Stat:
+async def _stat(ground: Ground, path: str, flags: Open) -> Stat:
     try:
-        return await namespace.stat(path, session)
+        return await ground.stat(path)
     except NoSuchFile:
         if Open.CREATE not in flags or Open.WRITE not in flags:
             raise
-    await namespace.check(path, Verb.WRITE, session)
+    await ground.check(path, Verb.WRITE)
     return Stat(path.rpartition("/")[2], False, writable=True, max_bytes=None)

@@ -1,13 +1,16 @@
 """An agent's files as one tick sees them. Pure."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import TypeAlias
 
 import orjson
 
 from core.identifier import derived_id
-from fs.namespace import Namespace
-from fs.protocol import Stat
+from fs.error import Unsupported
+from fs.handle import Handle, Open, open_file
+from fs.namespace import Namespace, Verb
+from fs.protocol import Record, Stat
 from fs.session import Batch, Role, Session
 from node.agent.replay.tape import Tape
 from node.agent.tick.stage import Stage
@@ -53,6 +56,45 @@ class Files:
             return orjson.dumps(await self._space().list(path, self._seen_as()))
 
         return [Stat(**one) for one in orjson.loads(await self._tape.read("list", (path,), fetch))]
+
+    async def stat(self, path: str) -> Stat:
+        """What a file is, and what can be done with it.
+
+        Raises:
+            VendoError: as `fs.namespace.Namespace.stat`.
+        """
+        self._stage.open()
+        self._stage.reads += 1
+
+        async def fetch() -> bytes:
+            return orjson.dumps(await self._space().stat(path, self._seen_as()))
+
+        return Stat(**orjson.loads(await self._tape.read("stat", (path,), fetch)))
+
+    async def open(self, path: str, flags: Open = Open.READ) -> Handle:
+        """Open a file: to read and write it in parts, to go to places in it, to write it anew or at its end.
+
+        Use it as an async context manager. What is written takes effect when the tick is committed, if the handle was
+        flushed or closed by then. A stream is what is there now: a tick does not wait.
+
+        Raises:
+            VendoError: as `fs.handle.open_file`.
+        """
+        return await open_file(_Shelf(self), path, flags)
+
+    async def check(self, path: str, verb: Verb) -> None:
+        """Whether this may be done there; nothing is done.
+
+        Raises:
+            VendoError: as `fs.namespace.Namespace.check`.
+        """
+        self._stage.open()
+
+        async def fetch() -> bytes:
+            await self._space().check(path, verb, self._seen_as())
+            return b""
+
+        await self._tape.read("check", (path, verb.value), fetch)
 
     async def read(self, path: str) -> bytes:
         """The whole content of a file.
@@ -147,3 +189,25 @@ class Files:
         self._stage.calls += 1
         key = key or derived_id("tick", self._agent, self._envelope_id, str(self._stage.calls))
         return self._seen_as().with_key(key)
+
+
+class _Shelf:
+    """The files of a tick as `fs.handle.Ground`."""
+
+    __slots__ = ("_files", "check", "read", "write")
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self.check, self.read, self.write = files.check, files.read, files.write
+
+    async def stat(self, path: str) -> Stat:
+        """A stream is read as it stands, like any other file."""
+        return replace(await self._files.stat(path), stream=False)
+
+    async def call(self, path: str, body: bytes) -> bytes:
+        """Hand over a record."""
+        return await self._files.call(path, body)
+
+    def watch(self, path: str) -> AsyncIterator[Record]:
+        """Nothing is watched in a tick."""
+        raise Unsupported("A tick does not wait for a stream.")

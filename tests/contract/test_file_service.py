@@ -14,7 +14,7 @@ import pytest
 from core.error import InvalidInput, NotFound, VendoError
 from core.unit import Insert
 from fs.error import BadPath, BodyTooLarge, IsDirectory, NotDirectory, Unsupported
-from fs.handle import Open, open_file
+from fs.handle import Open, Seen, open_file
 from fs.path import MAX_NAME, MAX_PATH
 from fs.protocol import Stat, let_go
 from fs.session import Batch, Role, Session
@@ -221,7 +221,7 @@ async def test_the_status_is_read_the_inbox_written_and_the_trace_watched(tmp_pa
     async with built(tmp_path / "home") as node:
         space, session = node.namespace("agent"), operator(node)
         assert orjson.loads(await space.read("/status", session))["name"] == "agent"
-        async with await open_file(space, "/inbox", Open.WRITE, session) as handle:
+        async with await open_file(Seen(space, session), "/inbox", Open.WRITE) as handle:
             await handle.write(b"hel")
             await handle.write(b"lo")
         (row,) = await node.database.select("inbox", {"agent": "agent", "cause": "message"})

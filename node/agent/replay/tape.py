@@ -7,7 +7,8 @@ The two make one sequence of steps, so that two runs can be compared step by ste
 The operations, and their arguments:
 
     read          path                      bytes of a file
-    list          path                      a directory, as JSON
+    list          path                      a directory, as JSON; also stat path
+    check         path, verb                whether it may be done; answers nothing
     write         path, body                staged; answers nothing
     call          path, key, body           staged; the answer
     remove        path                      staged; answers nothing; also mkdir path

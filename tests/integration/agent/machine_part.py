@@ -13,6 +13,7 @@ from core.error import Refused, Unavailable
 from core.identifier import PubKey
 from core.unit import UnitOfWork
 from fs.feed import Feed
+from fs.handle import Open
 from fs.namespace import Access, Mount, Namespace
 from fs.secret import Secret
 from fs.session import Session
@@ -100,7 +101,9 @@ class Machine(Program[Order, Tariff]):
         for key in await ctx.memory.list("paid/"):
             ctx.log("kept", key=key, price=(await ctx.memory.get(key))["price"])
             ctx.memory.delete(key)
-        await ctx.fs.write("/w/note", word.encode())
+        async with await ctx.fs.open("/w/note", Open.WRITE) as note:
+            await note.write(word.encode())
+        await ctx.fs.write("/w/note", b"then: " + word.encode())
         token = (await ctx.fs.read("/w/token")).decode().strip()
         await ctx.fs.call("/w/serve", orjson.dumps({"word": word, "token": token}))
         ctx.state.served, ctx.state.phase = ctx.state.served + 1, "idle"

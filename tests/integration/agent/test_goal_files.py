@@ -9,6 +9,7 @@ import pytest
 from core.error import Conflict, InvalidInput, VendoError
 from core.unit import Insert
 from fs.error import BodyTooLarge, NoSuchFile, Unsupported
+from fs.handle import Open
 from fs.namespace import Access, Mount, Namespace
 from fs.service.goals import MAX_DEPTH, MAX_GOALS, goals_service
 from fs.session import Role, Session
@@ -237,6 +238,38 @@ async def test_a_tick_keeps_its_goals_with_its_commit_or_not_at_all() -> None:
         await bench.put("a", "bad")
         await bench.idle("a")
     assert [row["id"] for row in await bench.unit.select("goal")] == ["tea"]
+
+
+async def test_a_tick_works_on_open_files_as_on_any() -> None:
+    bench = Bench(limits=TickLimits(seconds=5, tries=1, back_off_ms=1))
+    bench.services["/goals"] = goals_service(AgentGoals("a", bench.unit, bench.clock))
+    path, first = "/goals/tea", b'{"description": "xx", "priority": 1}'
+    caught: list[str] = []
+
+    async def act(ctx: Here, trigger: Trigger) -> None:
+        if trigger.envelope_id == "m":
+            async with await ctx.fs.open(path, Open.WRITE | Open.CREATE) as made:
+                await made.write(first)
+            async with await ctx.fs.open(path, Open.READ | Open.WRITE) as kept:
+                text = await kept.read()
+                kept.seek(text.index(b"xx"))
+                await kept.write(b"yy")
+            left = await ctx.fs.open(path, Open.WRITE)
+            await left.write(b"nobody closes this one")
+            for doing in (ctx.fs.open("/goals/none"), ctx.fs.open("/goals", Open.WRITE)):
+                try:
+                    await doing
+                except VendoError as error:
+                    caught.append(error.code)
+        await remember(ctx, trigger)
+
+    bench.programs["scripted"] = Scripted(act)
+    async with bench.running("a"):
+        await bench.put("a", "m")
+        await bench.idle("a")
+    (row,) = await bench.unit.select("goal")
+    assert orjson.loads(row["body"])["description"] == "yy"
+    assert caught == ["fs.not_found", "fs.is_directory"]
 
 
 async def test_a_tick_during_which_somebody_else_writes_the_goal_runs_again() -> None:

@@ -21,7 +21,7 @@ from fs.error import (
     NotDirectory,
     Unsupported,
 )
-from fs.handle import Open, open_file
+from fs.handle import Open, Seen, open_file
 from fs.service.memory import MAX_BYTES, MAX_DEPTH, MAX_MOVED, body_of, key_of, memory_service, path_of, value_of
 from fs.session import Role, Session
 from node.agent import item
@@ -386,10 +386,10 @@ async def test_writers_at_the_same_time_leave_the_count_exact(keep: Keep) -> Non
 
 async def test_a_file_is_made_through_a_handle(quick: Keep) -> None:
     flags = Open.WRITE | Open.CREATE | Open.TRUNCATE
-    async with await open_file(quick.space, "/memory/context/new", flags, quick.own) as handle:
+    async with await open_file(Seen(quick.space, quick.own), "/memory/context/new", flags) as handle:
         await handle.write(b"in ")
         await handle.write(b"parts")
         assert await keys(quick) == {}
     assert await keys(quick) == {"new": '"in parts"'}
-    async with await open_file(quick.space, "/memory/context/new", Open.READ, quick.own) as handle:
+    async with await open_file(Seen(quick.space, quick.own), "/memory/context/new", Open.READ) as handle:
         assert await handle.read(2) == b"in"

@@ -54,8 +54,8 @@ async def test_200_ticks_of_a_state_machine_replay_the_same(unit: Base) -> None:
         assert not comparison.code_changed
         seen |= {step.op for step in recording.steps}
     assert seen == {
-        "hook", "read", "list", "call", "write", "seen", "mark", "log", "watch", "alarm.set", "alarm.cancel",
-        "item.set", "item.get", "item.list", "item.delete", "hibernate",
+        "hook", "read", "list", "stat", "check", "call", "write", "seen", "mark", "log", "watch", "alarm.set",
+        "alarm.cancel", "item.set", "item.get", "item.list", "item.delete", "hibernate",
     }  # fmt: skip
     assert await unit.count("blob") > 5
 

@@ -15,7 +15,7 @@ from core.clock import SystemClock
 from core.error import InvalidInput
 from core.unit import Insert, Row, Update
 from fs.error import AccessDenied, BodyTooLarge, NoSuchFile, Unsupported
-from fs.handle import Open, open_file
+from fs.handle import Open, Seen, open_file
 from fs.service.secrets import MAX_BYTES, MAX_SECRETS
 from node.agent.outside.command import CommandConfig
 from node.agent.outside.webhook import WebhookConfig
@@ -70,7 +70,7 @@ async def test_nobody_reads_one_and_only_the_operator_sets_one(quick: Keep) -> N
         with pytest.raises(Unsupported):
             await quick.read("/secrets/openai", session)
         with pytest.raises(Unsupported):
-            await open_file(quick.space, "/secrets/openai", Open.READ, session)
+            await open_file(Seen(quick.space, session), "/secrets/openai", Open.READ)
         with pytest.raises(Unsupported):
             await anext(quick.space.watch("/secrets/openai", session, 0))
     for session in (quick.own, quick.tick()):
@@ -89,7 +89,7 @@ async def test_nobody_reads_one_and_only_the_operator_sets_one(quick: Keep) -> N
             await quick.read("/secrets/new", session)
     with pytest.raises(Unsupported):
         await quick.space.rename("/secrets/openai", "/secrets/new", quick.operator)
-    async with await open_file(quick.space, "/secrets/openai", Open.WRITE, quick.operator):
+    async with await open_file(Seen(quick.space, quick.operator), "/secrets/openai", Open.WRITE):
         pass
     assert await quick.rows() == before
 

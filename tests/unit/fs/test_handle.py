@@ -7,7 +7,7 @@ import pytest
 
 from core.error import InvalidInput, VendoError
 from fs.error import AccessDenied, BadPath, BodyTooLarge, HandleClosed, IsDirectory, NoSuchFile, Unsupported
-from fs.handle import Open, open_file
+from fs.handle import Open, Seen, open_file
 from fs.namespace import Access, Mount, Namespace
 from fs.protocol import Record
 from fs.session import Role, Session
@@ -50,7 +50,7 @@ def space(keep: Keep | None = None, desk: Desk | None = None, access: Access = A
 
 async def test_what_is_written_takes_effect_at_close_and_once() -> None:
     keep = Keep()
-    async with await open_file(space(keep), "/keep/f", WRITE | Open.CREATE, AGENT) as handle:
+    async with await open_file(Seen(space(keep), AGENT), "/keep/f", WRITE | Open.CREATE) as handle:
         assert await handle.write(b"ab") == 2
         await handle.write(b"cd")
         assert ("f",) not in keep.files
@@ -64,7 +64,7 @@ async def test_a_handle_that_is_left_by_an_error_or_aborted_changes_nothing() ->
     keep = Keep()
     with pytest.raises(ZeroDivisionError):
         await _half(space(keep))
-    other = await open_file(space(keep), "/keep/f", WRITE | Open.CREATE, AGENT)
+    other = await open_file(Seen(space(keep), AGENT), "/keep/f", WRITE | Open.CREATE)
     await other.write(b"x")
     await other.abort()
     await other.close()
@@ -72,7 +72,7 @@ async def test_a_handle_that_is_left_by_an_error_or_aborted_changes_nothing() ->
 
 
 async def _half(files: Namespace) -> None:
-    async with await open_file(files, "/keep/f", WRITE | Open.CREATE, AGENT) as handle:
+    async with await open_file(Seen(files, AGENT), "/keep/f", WRITE | Open.CREATE) as handle:
         await handle.write(b"half of")
         raise ZeroDivisionError
 
@@ -81,14 +81,14 @@ async def test_opening_to_write_or_truncate_alone_changes_nothing() -> None:
     keep = Keep()
     keep.files["f",] = b"old"
     for flags in (WRITE, WRITE | Open.TRUNCATE, READ | WRITE):
-        async with await open_file(space(keep), "/keep/f", flags, AGENT):
+        async with await open_file(Seen(space(keep), AGENT), "/keep/f", flags):
             pass
     assert keep.files["f",] == b"old"
 
 
 async def test_a_flush_makes_it_so_and_a_second_one_without_a_write_does_nothing() -> None:
     keep = Keep()
-    handle = await open_file(space(keep), "/keep/f", WRITE | Open.CREATE, AGENT)
+    handle = await open_file(Seen(space(keep), AGENT), "/keep/f", WRITE | Open.CREATE)
     await handle.write(b"one")
     await handle.flush()
     assert keep.files["f",] == b"one"
@@ -101,15 +101,15 @@ async def test_a_flush_makes_it_so_and_a_second_one_without_a_write_does_nothing
 async def test_without_truncate_the_rest_stays_and_append_goes_to_the_end() -> None:
     keep = Keep()
     keep.files["f",] = b"0123456789"
-    async with await open_file(space(keep), "/keep/f", WRITE, AGENT) as handle:
+    async with await open_file(Seen(space(keep), AGENT), "/keep/f", WRITE) as handle:
         handle.seek(2)
         await handle.write(b"xx")
     assert keep.files["f",] == b"01xx456789"
-    async with await open_file(space(keep), "/keep/f", WRITE | Open.APPEND, AGENT) as handle:
+    async with await open_file(Seen(space(keep), AGENT), "/keep/f", WRITE | Open.APPEND) as handle:
         handle.seek(0)
         await handle.write(b"!")
     assert keep.files["f",] == b"01xx456789!"
-    async with await open_file(space(keep), "/keep/f", WRITE | Open.TRUNCATE, AGENT) as handle:
+    async with await open_file(Seen(space(keep), AGENT), "/keep/f", WRITE | Open.TRUNCATE) as handle:
         handle.seek(2)
         await handle.write(b"z")
     assert keep.files["f",] == b"\0\0z"
@@ -118,7 +118,7 @@ async def test_without_truncate_the_rest_stays_and_append_goes_to_the_end() -> N
 async def test_a_reader_keeps_what_it_saw_when_it_was_opened() -> None:
     keep = Keep()
     keep.files["f",] = b"hello world"
-    async with await open_file(space(keep), "/keep/f", READ, AGENT) as handle:
+    async with await open_file(Seen(space(keep), AGENT), "/keep/f", READ) as handle:
         assert await handle.read(5) == b"hello"
         keep.files["f",] = b"changed"
         assert handle.tell() == 5
@@ -136,7 +136,7 @@ async def test_a_reader_keeps_what_it_saw_when_it_was_opened() -> None:
 
 async def test_a_call_is_made_once_by_the_first_read_or_flush_and_its_answer_can_be_read_again() -> None:
     desk = Desk()
-    async with await open_file(space(desk=desk), "/desk/new", READ | WRITE, AGENT) as handle:
+    async with await open_file(Seen(space(desk=desk), AGENT), "/desk/new", READ | WRITE) as handle:
         await handle.write(b"a")
         await handle.write(b"b")
         with pytest.raises(Unsupported):
@@ -154,39 +154,39 @@ async def test_a_call_is_made_once_by_the_first_read_or_flush_and_its_answer_can
 
 async def test_a_call_opened_for_writing_alone_is_made_at_close_and_an_empty_one_only_if_it_is_read() -> None:
     desk = Desk()
-    async with await open_file(space(desk=desk), "/desk/new", WRITE, AGENT) as handle:
+    async with await open_file(Seen(space(desk=desk), AGENT), "/desk/new", WRITE) as handle:
         await handle.write(b"x")
-    async with await open_file(space(desk=desk), "/desk/new", WRITE, AGENT):
+    async with await open_file(Seen(space(desk=desk), AGENT), "/desk/new", WRITE):
         pass
     assert desk.calls == [b"x"]
-    async with await open_file(space(desk=desk), "/desk/new", CALL, AGENT) as handle:
+    async with await open_file(Seen(space(desk=desk), AGENT), "/desk/new", CALL) as handle:
         assert await handle.read() == b"<>"
     assert desk.calls == [b"x", b""]
 
 
 async def test_a_refused_call_or_write_is_told_where_it_is_flushed_and_not_tried_again() -> None:
     desk = Desk()
-    handle = await open_file(space(desk=desk), "/desk/new", WRITE, AGENT)
+    handle = await open_file(Seen(space(desk=desk), AGENT), "/desk/new", WRITE)
     await handle.write(b"bad")
     with pytest.raises(InvalidInput):
         await handle.flush()
     await handle.close()
     assert desk.calls == [b"bad"]
     with pytest.raises(BodyTooLarge):
-        async with await open_file(space(desk=desk), "/desk/new", WRITE, AGENT) as other:
+        async with await open_file(Seen(space(desk=desk), AGENT), "/desk/new", WRITE) as other:
             await other.write(b"123456789")
     assert desk.calls == [b"bad"]
     keep = Keep()
     keep.files["f",] = b""
     with pytest.raises(BodyTooLarge):
-        async with await open_file(space(keep), "/keep/f", WRITE, AGENT) as other:
+        async with await open_file(Seen(space(keep), AGENT), "/keep/f", WRITE) as other:
             await other.write(b"x" * (MOST + 1))
     assert keep.files["f",] == b""
 
 
 async def test_a_stream_is_read_record_by_record_and_let_go_at_close() -> None:
     desk = Desk()
-    async with await open_file(space(desk=desk), "/desk/log", READ, AGENT) as handle:
+    async with await open_file(Seen(space(desk=desk), AGENT), "/desk/log", READ) as handle:
         assert await handle.read() == b"1\n"
         assert await handle.read(1) == b"2"
         assert await handle.read(9) == b"\n"
@@ -194,7 +194,7 @@ async def test_a_stream_is_read_record_by_record_and_let_go_at_close() -> None:
             handle.seek(0)
         assert await handle.read() == b"3\n"
         assert await handle.read() == b""
-    early = await open_file(space(desk=desk), "/desk/log", READ, AGENT)
+    early = await open_file(Seen(space(desk=desk), AGENT), "/desk/log", READ)
     assert await early.read() == b"1\n"
     await early.close()
     assert desk.left == 2
@@ -223,14 +223,14 @@ async def test_what_a_file_cannot_do_is_refused_when_it_is_opened(
     keep = Keep()
     keep.files |= {("f",): b"", ("d",): None}
     with pytest.raises(error):
-        await open_file(space(keep), path, flags, AGENT)
+        await open_file(Seen(space(keep), AGENT), path, flags)
 
 
 async def test_the_mount_judges_when_a_file_is_opened_and_not_only_when_it_is_closed() -> None:
     keep = Keep()
     keep.files["f",] = b"x"
     files = space(keep, access=Access.READ)
-    assert await (await open_file(files, "/keep/f", READ, AGENT)).read() == b"x"
+    assert await (await open_file(Seen(files, AGENT), "/keep/f", READ)).read() == b"x"
     for flags, path in ((WRITE, "/keep/f"), (WRITE | Open.CREATE, "/keep/g"), (CALL, "/keep/f")):
         with pytest.raises(AccessDenied):
-            await open_file(files, path, flags, AGENT)
+            await open_file(Seen(files, AGENT), path, flags)
