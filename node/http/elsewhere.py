@@ -15,9 +15,10 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
+from core.error import VendoError
 from fs.session import Role
 from node.error import NoSteward
-from node.http.guard import HEADERS, MAX_BODY, read_body
+from node.http.guard import HEADERS, MAX_BODY, body_pieces, read_body
 from node.http.token import OPERATOR, Grant, bearer_of
 
 FOR, KEY_HEADER = "X-Vendo-For", "Idempotency-Key"  # for whom a member asks
@@ -132,6 +133,7 @@ class Elsewhere:
 
         Raises:
             NoSteward: there is none, or it cannot be reached from here.
+            RequestTooLarge, Encoded, BadRequest, TooSlow: the body cannot be read.
         """
         about = self._peers.steward()
         if not about.get("url"):
@@ -147,21 +149,60 @@ class Elsewhere:
         if "Destination" in headers:
             headers["Destination"] = _below(headers["Destination"], request.host)
         headers |= {"Authorization": f"Bearer {self._token}", FOR: grant.caller} | ({KEY_HEADER: key} if key else {})
-        body = await read_body(request) if request.method not in ("GET", "HEAD") else None
+        sent = await Sent.of(request)
         url = URL(about["url"] + request.raw_path, encoded=True)
         timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_S)
         try:
             async with self._http.request(
-                request.method, url, headers=headers, data=body, timeout=timeout, allow_redirects=False
+                request.method, url, headers=headers, data=sent.body, timeout=timeout, allow_redirects=False
             ) as answer:
                 return await _handed(request, answer, stop, holds)
         except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
             raise NoSteward("The steward does not answer.") from error
         except aiohttp.ClientError as error:
+            if sent.fault is not None:
+                raise sent.fault from error
             raise NoSteward(
                 "The steward was lost while it answered; it may have done what it was asked.",
                 remedy="Send the same request with the same idempotency key again.",
             ) from error
+
+
+@dataclass(slots=True)
+class Sent:
+    """A request's body on its way to the steward: whole if it is short, else in pieces as they come.
+
+    Attributes:
+        body: what aiohttp is to send.
+        fault: why it broke off, if it did; the steward then has a body that does not end, and does nothing.
+    """
+
+    body: bytes | AsyncIterator[bytes] | None = None
+    fault: VendoError | None = None
+
+    @classmethod
+    async def of(cls, request: web.BaseRequest) -> "Sent":
+        """What is to be sent on. How long the body of a PUT may be is for the file to say: nothing of it is held here.
+
+        Raises:
+            RequestTooLarge, Encoded, BadRequest, TooSlow: a body that is read here cannot be.
+        """
+        if request.method in ("GET", "HEAD"):
+            return cls()
+        if request.method != "PUT" or (request.content_length or MAX_BODY + 1) <= MAX_BODY:
+            return cls(await read_body(request))
+        sent = cls()
+        sent.body = sent.passed(body_pieces(request, None))
+        return sent
+
+    async def passed(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The pieces, and why they end if that is too early."""
+        try:
+            async for piece in pieces:
+                yield piece
+        except VendoError as error:
+            self.fault = error
+            raise
 
 
 def _below(destination: str, host: str) -> str:

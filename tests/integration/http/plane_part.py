@@ -59,6 +59,7 @@ class Plane:
     woken: list[str] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     checks: dict[str, Any] = field(default_factory=dict)
+    more: list[Mount] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         grants = [
@@ -83,6 +84,7 @@ class Plane:
                 Mount("/logs", logs_service(AgentLog(name, self.unit, self.feed)), Access.READ, "what it did"),
                 Mount("/odd", self._odd(), Access.WRITE, "for tests"),
                 Mount("/admin", self._odd(), Access.ADMIN, "for the operator"),
+                *self.more,
             ]
         )
 

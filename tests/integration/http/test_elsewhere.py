@@ -1,18 +1,25 @@
 """Two control planes of one node: whichever is asked, the steward answers, and nothing is handed over twice."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
+from fs.namespace import Access, Mount
+from fs.service.transfer import transfer_service
 from fs.session import Role
+from node.depot import Depot
 from node.http.control import ControlPlane
 from node.http.elsewhere import FOR, SHELF, Elsewhere
 from node.http.token import Grant, Tokens, digest
 from tests.integration.http.plane_part import AGENT_TOKEN, TOKEN, Plane
+from tests.integration.http.test_file_verb import Room
 
 MEMBERS = "member-token"
 OX = "ab" * 32
@@ -98,6 +105,40 @@ async def test_the_other_one_answers_like_the_steward_with_its_own_token() -> No
             assert answer.status == 200
         async with two.http.get("/agents") as answer:
             assert [agent["name"] for agent in await answer.json()] == ["a", "b"]
+
+
+async def test_an_upload_of_any_length_goes_on_in_pieces_and_one_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+    body, where = secrets.token_bytes(3 << 20), "/agents/a/transfer/" + "ab" * 16
+
+    async def pieces(upto: int) -> AsyncIterator[bytes]:
+        for at in range(0, upto, 100_000):
+            yield body[at : at + 100_000]
+        if upto < len(body):
+            raise ConnectionError
+
+    async with pair() as (one, two):
+        one.plane.more.append(Mount("/transfer", transfer_service(Depot(tmp_path, Room())), Access.ADMIN))
+        with pytest.raises((aiohttp.ClientError, ConnectionError)):
+            await two.http.put(where, data=pieces(1 << 20))
+        async with two.http.get(where) as answer:
+            assert answer.status == 404
+        for data in (pieces(len(body)), body):
+            async with two.http.put(where, data=data) as answer:
+                assert answer.status == 204, await answer.text()
+            async with one.http.get(where) as answer:
+                assert await answer.read() == body
+            async with two.http.delete(where) as answer:
+                assert answer.status == 204
+        assert list((tmp_path / "transfer").iterdir()) == []
+
+
+async def test_a_body_that_the_file_does_not_take_is_refused_as_the_steward_refuses_it() -> None:
+    async with pair() as (one, two):
+        for http in (one.http, two.http):
+            async with http.put("/agents/a/goals/x", data=b"x" * (3 << 20)) as answer:
+                assert (answer.status, (await answer.json())["code"]) == (413, "fs.too_large")
+            async with http.put("/agents/a/goals/x", data=b"x", headers={"Content-Encoding": "gzip"}) as answer:
+                assert (answer.status, (await answer.json())["code"]) == (415, "http.encoded")
 
 
 async def test_a_token_that_is_no_text_is_one_that_nobody_knows() -> None:
