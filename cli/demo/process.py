@@ -16,7 +16,7 @@ import aiohttp
 
 from core.error import Unavailable
 
-_START = 40.0
+_START = 120.0
 _STOP = 8.0
 
 
