@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,7 @@ from relays.pool import Pool
 from relays.presence import Profile
 from relays.signer import Signer
 from wallet.cashu.mint import connect
-from wallet.fx import Oracle
+from wallet.fx import Oracle, used
 from wallet.wallet import Wallet
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ class Node:
         self.pairings = Pairings(wire, self.config.node.relays, self.config.node.name)
 
     def _build_money(self, outside: Outside) -> None:
-        self.fx = fx_of(self.config, self.clock, outside.http)
+        self.fx = fx_of(self.config.fx, self.clock, outside.http)
         self.wallet = Wallet(
             self.database,
             self.keyring,
@@ -428,6 +429,7 @@ class Node:
             market=Market(policy_of(self.config).to_dict, self._providers_known, usage),
             wallet=self.wallet,
             fx=self.fx,
+            rates=partial(used, self.database),
             usage=usage,
             treasurer=self.treasurer,
             ledger=LedgerView(self.database),

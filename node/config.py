@@ -17,6 +17,8 @@ from core.money import MICRO, MicroUsd, Money, Msat
 from node.agent.inbox.overflow import MOST_DEAD, MOST_DEPTH, Overflow, Policy
 from node.agent.tick.limit import Own, TickLimits
 from node.error import ConfigInvalid, HomeMissing
+from node.fx import TEMPLATE as FX_TEMPLATE
+from node.fx import FxSection
 from node.hosting import RelaySection
 from node.http.setting import TEMPLATE as HTTP_TEMPLATE
 from node.http.setting import HttpSection, refusal
@@ -88,16 +90,6 @@ class LimitSection(_Section):
         """One of the limits, in the unit that counts."""
         value: int = getattr(self, f"{which}_{'usd' if self.unit == 'uusd' else 'msat'}")
         return MicroUsd(value) if self.unit == "uusd" else Msat(value)
-
-
-class FxSection(_Section):
-    """Where the price of a bitcoin comes from."""
-
-    source: Literal["fixed", "oracle"] = "fixed"
-    btc_usd: int = Field(65_000, gt=0)
-    url: str = ""
-    field: str = "usd"
-    max_age_s: int = Field(120, gt=0)
 
 
 class PolicySection(_Section):
@@ -326,8 +318,6 @@ class Config(_Section):
             raise ValueError("each kind is sold at one price: two [[sell]] tables name the same kind")
         if len({agent.name for agent in self.agent}) != len(self.agent):
             raise ValueError("two [[agent]] tables have the same name")
-        if self.fx.source == "oracle" and not self.fx.url:
-            raise ValueError('[fx] source = "oracle" needs a url')
         if reason := refusal(self.http, self.node.host, shares_port=self.relay.share_port):
             raise ValueError(reason)
         if self.relay.share_port and not self.node.port:
@@ -438,13 +428,9 @@ per_job_msat = 100000          # these three count when unit = "msat"
 per_day_msat = 1000000         # for all jobs of one day (UTC)
 per_seller_msat = 500000       # to one seller in one day
 
-[fx]                           # the price of a bitcoin
-source = "fixed"               # or "oracle": GET url, read the number at `field`
-btc_usd = 65000                # whole dollars, for "fixed"
-url = ""                       # for "oracle"
-field = "usd"                  # for "oracle": where in the JSON answer the price is
-max_age_s = 120                # an older answer is no rate: dollar budgets then authorise nothing
-
+"""
+    + FX_TEMPLATE
+    + """\
 [policy]                       # how work is bought
 order = ["dvm", "builtin"]     # who is asked, in this order, under the same job id
 prefer = "cost"                # the cheapest admissible quote wins

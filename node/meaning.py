@@ -5,7 +5,7 @@ from typing import Any
 
 import aiohttp
 
-from core.clock import SystemClock
+from core.clock import Clock
 from core.money import MicroUsd, Msat, Rate
 from dvm.admission import Limits as StrangerLimits
 from dvm.policy import Policy
@@ -13,6 +13,7 @@ from dvm.provider.provider import Provider
 from dvm.sale import Service
 from node.config import Config
 from node.error import ConfigInvalid
+from node.fx import FxSection
 from node.gate.gate import NodeGate
 from node.gate.limits import Limits
 from wallet.fx import Fixed, Fx, Oracle
@@ -72,11 +73,10 @@ def policy_of(config: Config) -> Policy:
     )
 
 
-def fx_of(config: Config, clock: SystemClock, http: aiohttp.ClientSession) -> Fx:
-    """Where the exchange rate comes from."""
-    section = config.fx
-    if section.source == "oracle":
-        return Oracle(section.url, section.field, section.max_age_s, http, clock)
+def fx_of(section: FxSection, clock: Clock, http: aiohttp.ClientSession) -> Fx:
+    """What gives the rates."""
+    if feeds := section.sources():
+        return Oracle(feeds, 1 if section.source == "oracle" else section.least, section.max_age_s, http, clock)
     return Fixed(Rate.of_btc_price(section.btc_usd, clock.now(), "fixed"))
 
 

@@ -68,6 +68,7 @@ class Parts:
     market: Market
     wallet: Wallet
     fx: Fx
+    rates: Callable[[], Awaitable[list[dict[str, Any]]]]
     usage: Callable[[], Awaitable[Mapping[str, Any]]]
     treasurer: Treasurer
     ledger: Ledger
@@ -106,7 +107,7 @@ def operator_namespace(parts: Parts, messages: Messages, roster: Roster) -> Name
             Mount("/containers", containers_service(), Access.ADMIN, "run code"),
             Mount(
                 "/wallet",
-                wallet_service(parts.wallet, parts.fx, parts.usage, parts.treasurer),
+                wallet_service(parts.wallet, parts.fx, parts.usage, parts.rates, parts.treasurer),
                 Access.ADMIN,
                 "money, and what moves it",
             ),
@@ -186,7 +187,12 @@ def agent_namespace(parts: Parts, name: str, messages: Messages) -> Namespace:
                 "what it remembers beside its state",
             ),
             Mount("/secrets", secrets_service(parts.safe.of(name)), Access.READ, "what it uses and nobody reads"),
-            Mount("/wallet", wallet_service(parts.wallet, parts.fx, parts.usage), Access.READ, "what may be spent"),
+            Mount(
+                "/wallet",
+                wallet_service(parts.wallet, parts.fx, parts.usage, parts.rates),
+                Access.READ,
+                "what may be spent",
+            ),
             Mount("/compute", compute_service(parts.buying, parts.market, parts.feed), Access.BUDGETED, "buy work"),
             Mount("/containers", containers_service(), Access.BUDGETED, "run code"),
             Mount("/nostr", nostr_service(AgentMessenger(messages, name), parts.relays), Access.BUDGETED, "messages"),

@@ -1,27 +1,31 @@
-"""What a dollar is worth: a fixed rate, or a source on the web (DESIGN §6 M8). Without a fresh rate nothing is priced.
+"""What a dollar is worth: a fixed rate, or what sources on the web agree on (DESIGN §6 M8).
 
-Prices are decimal text until they are whole micro-dollars; floats never touch them.
+Sources are asked in the background, all at once. Without a fresh rate nothing is priced: it is never guessed.
 """
 
 import asyncio
-import json
 import logging
-from decimal import Decimal, InvalidOperation
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Protocol
 
 import aiohttp
 
 from core.clock import Clock
 from core.money import MICRO, MSAT_PER_BTC, Rate
-from core.unit import Insert
+from core.unit import Insert, UnitOfWork
 from wallet.error import FxUnpriced
+from wallet.price import Agreement, Feed, NoPrice, Price, agreed, read_price
 
 _TIMEOUT = aiohttp.ClientTimeout(total=3)
 _MAX_ANSWER = 65_536
-_LEAST, _MOST = Decimal("0.01"), Decimal("1e9")
 _MOST_JUMP = Decimal("0.10")
 _JUMP_WINDOW_S = 900
-_PERIOD_S = 60.0
+_PERIOD_S, _LEAST_S, _LONGEST_S = 60, 15, 3_600  # between two questions to one source
+_SHOWN = 100
+_AHEAD_S = 10  # a rate is renewed so long before it is too old
+_FAILURES = (aiohttp.ClientError, TimeoutError, OSError, ValueError, LookupError, TypeError, RecursionError)
 _log = logging.getLogger(__name__)
 
 
@@ -35,6 +39,9 @@ class Fx(Protocol):
             FxUnpriced: there is none.
         """
 
+    def sources(self) -> list[dict[str, Any]]:
+        """Each source: `name`, `usd` as decimal text, `at` in Unix seconds, `counts`, and why if it does not."""
+
 
 class Fixed:
     """A rate that the owner chose; it is as fresh as the clock."""
@@ -46,47 +53,85 @@ class Fixed:
         """See `Fx`."""
         return self._rate
 
+    def sources(self) -> list[dict[str, Any]]:
+        """See `Fx`."""
+        usd = Decimal(self._rate.micro_usd) / MICRO
+        return [{"name": self._rate.source, "usd": f"{usd:f}", "at": self._rate.taken_at, "counts": True, "why": ""}]
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What is known of one source. `not_before` and `failures`: it is asked less while it fails."""
+
+    feed: Feed
+    price: Price | None = None
+    why: str = "not asked yet"
+    failures: int = 0
+    not_before: float = 0.0
+
+
+class _Busy(NoPrice):
+    """A source wants to be left alone for some seconds."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__("asked too often")
+        self.seconds = seconds
+
 
 class Oracle:
-    """The price of one bitcoin in dollars from a JSON answer.
+    """What one source says, or what several agree on.
 
     Args:
-        url: where it is; chosen by the owner.
-        field: where in the answer, as names and places with dots between: `data.amount`, `result.XXBTZUSD.c.0`.
+        feeds: the sources; chosen by the owner.
+        least: so many must agree.
         max_age_s: how old a price may be that is used.
         http: makes the connections; its owner closes it.
         clock: stamps prices.
     """
 
-    def __init__(self, url: str, field: str, max_age_s: int, http: aiohttp.ClientSession, clock: Clock) -> None:
-        self._url = url
-        self._field = field
-        self._max_age_s = max_age_s
-        self._http = http
-        self._clock = clock
+    def __init__(
+        self, feeds: Sequence[Feed], least: int, max_age_s: int, http: aiohttp.ClientSession, clock: Clock
+    ) -> None:
+        self._asked = [_Asked(feed) for feed in feeds]
+        self._least, self._max_age_s = least, max_age_s
+        self._http, self._clock = http, clock
         self._last: Rate | None = None
+        self._agreement = Agreement(None, reason="no source has been asked yet")
         self._asking = asyncio.Lock()
 
     async def rate(self) -> Rate:
-        """See `Fx`. Asks the source only if what is known is too old."""
+        """See `Fx`. Asks the sources only if what is known is too old."""
         if not self._fresh():
             async with self._asking:
                 if not self._fresh():
                     await self._refresh()
         if self._last is None or not self._fresh():
-            raise FxUnpriced
+            raise FxUnpriced(f"There is no fresh exchange rate: {self._agreement.reason or 'the last one is too old'}.")
         return self._last
 
+    def sources(self) -> list[dict[str, Any]]:
+        """See `Fx`."""
+        return [
+            {
+                "name": one.feed.name,
+                "usd": f"{one.price.usd:f}" if one.price is not None else None,
+                "at": one.price.at if one.price is not None else None,
+                "counts": one.feed.name in self._agreement.counted,
+                "why": self._agreement.left_out.get(one.feed.name) or one.why,
+            }
+            for one in self._asked
+        ]
+
     def _fresh(self) -> bool:
-        return self._last is not None and 0 <= self._clock.now() - self._last.taken_at <= self._max_age_s
+        return self._last is not None and -_AHEAD_S <= self._clock.now() - self._last.taken_at <= self._max_age_s
 
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
-        """Ask every minute, so that no job has to wait for a price."""
+        """Ask every minute, and sooner if what is known grows old, so that no job has to wait for a price."""
         ready.set()
         while not stop.is_set():
             async with self._asking:
                 await self._refresh()
-            waiting = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._clock.sleep(_PERIOD_S))]
+            waiting = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._clock.sleep(self._pause()))]
             try:
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -94,17 +139,28 @@ class Oracle:
                     task.cancel()
                 await asyncio.gather(*waiting, return_exceptions=True)
 
+    def _pause(self) -> float:
+        if self._last is None:
+            return float(_LEAST_S)
+        left = self._last.taken_at + self._max_age_s - _AHEAD_S - self._clock.now()
+        return float(max(_LEAST_S, min(_PERIOD_S, left)))
+
     async def _refresh(self) -> None:
-        try:
-            price = await self._price()
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, LookupError, TypeError) as error:
-            _log.warning("no exchange rate", extra={"action": "fx_failed", "error": type(error).__name__})
+        """Ask all that may be asked, and see what they come to. The last rate stays if they come to nothing."""
+        now = self._clock.monotonic()
+        await asyncio.gather(*(self._ask(one) for one in self._asked if now >= one.not_before))
+        prices = [one.price for one in self._asked if one.price is not None]  # also of one that is silent for a moment
+        self._agreement = agreed(prices, self._clock.now(), self._max_age_s, self._least)
+        found = self._agreement
+        if found.usd is None:
+            _log.warning("no exchange rate", extra={"action": "fx_failed", "reason": found.reason})
             return
-        fetched = Rate(int(price * MICRO), MSAT_PER_BTC, self._clock.now(), self._url)
-        if self._jumps(fetched):
+        rate = Rate(int(found.usd * MICRO), MSAT_PER_BTC, found.at, "+".join(found.counted))
+        if self._jumps(rate):
+            self._agreement = Agreement(None, left_out=found.left_out, reason="it jumps too far to be believed at once")
             _log.warning("the exchange rate jumps too far to be used", extra={"action": "fx_jump"})
             return
-        self._last = fetched
+        self._last = rate
 
     def _jumps(self, new: Rate) -> bool:
         old = self._last
@@ -112,37 +168,31 @@ class Oracle:
             return False
         return abs(new.micro_usd - old.micro_usd) > old.micro_usd * _MOST_JUMP
 
-    async def _price(self) -> Decimal:
-        async with self._http.get(self._url, timeout=_TIMEOUT, allow_redirects=False) as response:
+    async def _ask(self, one: _Asked) -> None:
+        try:
+            one.price, one.why, one.failures = await self._price(one.feed), "", 0
+        except _FAILURES as error:
+            one.failures += 1
+            wait = error.seconds if isinstance(error, _Busy) else _LEAST_S << min(one.failures - 1, 6)
+            one.not_before = self._clock.monotonic() + wait
+            one.why = str(error) if isinstance(error, NoPrice) else f"no answer ({type(error).__name__})"
+            said = {"action": "fx_source_failed", "source": one.feed.name, "error": type(error).__name__}
+            _log.info("a source gives no price", extra=said)
+
+    async def _price(self, feed: Feed) -> Price:
+        async with self._http.get(feed.url, timeout=_TIMEOUT, allow_redirects=False) as response:
+            if response.status in (429, 503):
+                asked = response.headers.get("Retry-After", "")
+                seconds = int(asked) if asked.isdecimal() and len(asked) < 9 else _PERIOD_S
+                raise _Busy(min(max(seconds, _PERIOD_S), _LONGEST_S))
             if response.status != 200:
-                raise ValueError("not answered with 200")
+                raise NoPrice(f"answered with {response.status}")
             raw = await response.content.read(_MAX_ANSWER + 1)
             while len(raw) <= _MAX_ANSWER and (more := await response.content.read(_MAX_ANSWER)):
                 raw += more
         if len(raw) > _MAX_ANSWER:
-            raise ValueError("the answer is too long")
-        return read_price(raw, self._field)
-
-
-def read_price(raw: bytes, field: str) -> Decimal:
-    """The price in an answer.
-
-    Raises:
-        ValueError: not JSON, or not a plausible price.
-        LookupError: the field is not there.
-    """
-    found: Any = json.loads(raw, parse_float=Decimal)
-    for step in field.split("."):
-        found = found[int(step)] if isinstance(found, list) else found[step]
-    if isinstance(found, bool) or not isinstance(found, str | int | Decimal):
-        raise ValueError("the field holds no number")
-    try:
-        price = Decimal(found)
-    except InvalidOperation as error:
-        raise ValueError("the field holds no number") from error
-    if not price.is_finite() or not _LEAST <= price <= _MOST:
-        raise ValueError("the price is not plausible")
-    return price
+            raise NoPrice("the answer is too long")
+        return read_price(raw, feed, self._clock.now())
 
 
 def history(rate: Rate) -> Insert:
@@ -151,3 +201,9 @@ def history(rate: Rate) -> Insert:
         "rate",
         {"micro_usd": rate.micro_usd, "msat": rate.msat, "taken_at": rate.taken_at, "source": rate.source},
     )
+
+
+async def used(unit: UnitOfWork) -> list[dict[str, Any]]:
+    """The last rates that were used, oldest first: `micro_usd`, `msat`, `taken_at`, `source`."""
+    columns = ("micro_usd", "msat", "taken_at", "source")
+    return (await unit.select("rate", order=("-n",), limit=_SHOWN, columns=columns))[::-1]

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
+from pydantic import RootModel
+
 from core.effect import EffectClass, Permit
 from core.error import InvalidInput, NotFound
 from core.identifier import EffectId, OperationId
@@ -61,14 +63,26 @@ class RateSource(Protocol):
             FxUnpriced: there is none.
         """
 
+    def sources(self) -> list[dict[str, Any]]:
+        """What each source says, and whether it counts."""
+
 
 def wallet_service(
     wallet: Purse,
     fx: RateSource,
     usage: Callable[[], Awaitable[Mapping[str, Any]]],
+    rates: Callable[[], Awaitable[list[dict[str, Any]]]],
     treasurer: Treasurer | None = None,
 ) -> Tree:
-    """The service at `/wallet`; only with a treasurer does it have files that move money."""
+    """The service at `/wallet`; only with a treasurer does it have files that move money.
+
+    Args:
+        wallet: the coins.
+        fx: what they are worth.
+        usage: what was spent today.
+        rates: those that jobs were priced at.
+        treasurer: moves money.
+    """
 
     async def balance() -> dict[str, Any]:
         found = [asdict(one) for one in await wallet.balance()]
@@ -83,6 +97,9 @@ def wallet_service(
             "source": found.source,
         }
 
+    async def feeds() -> list[dict[str, Any]]:
+        return fx.sources()
+
     files: dict[str, Node] = {
         "balance": File(
             "what is held: free, reserved by open operations, locked to others",
@@ -90,6 +107,16 @@ def wallet_service(
             gives=model.Balances,
         ),
         "fx": File("the exchange rate in use", read=json_reader(rate), gives=model.FxRate),
+        "feeds": File(
+            "where the exchange rate comes from: what each source says, whether it counts, and why not",
+            read=json_reader(feeds),
+            gives=RootModel[list[model.FxFeed]],
+        ),
+        "rates": File(
+            "the last 100 rates that jobs were priced at, oldest first",
+            read=json_reader(rates),
+            gives=RootModel[list[model.FxRate]],
+        ),
         "usage": File("what was spent today, of what may be", read=json_reader(usage), gives=Usage),
     }
     if treasurer is not None:

@@ -65,8 +65,8 @@ async def test_the_agents_owner_asks_by_dm_and_decrypts_the_reply(town: Market) 
 
 async def test_a_stranger_with_nostr_tools_gets_no_reply(town: Market) -> None:
     agent = town.rings["buyer"].agent("agent").pubkey
-    before = len(await town.requests("buyer"))
+    before = {one.id for one in await town.requests("buyer")}
     report = await _script("dm.mjs", Key.generate(), relay=town.relay, agent=agent, text="ask: who are you?", wait="3")
     assert not report["ok"]
     assert report["own"] == ["ask: who are you?"], "the relay did carry the messages"
-    assert len(await town.requests("buyer")) == before
+    assert {one.id for one in await town.requests("buyer")} <= before, "older ones may have expired"

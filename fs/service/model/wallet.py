@@ -33,6 +33,16 @@ class FxRate(Fact):
     source: str
 
 
+class FxFeed(Fact):
+    """A source of the exchange rate. `usd` for one bitcoin, as text; `at` in Unix seconds; `why` it does not count."""
+
+    name: str
+    usd: str | None
+    at: int | None
+    counts: bool
+    why: str
+
+
 class Sum(Body):
     """How much, and at which mint: it may be left out where this node trusts exactly one."""
 

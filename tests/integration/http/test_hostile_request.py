@@ -322,7 +322,10 @@ async def test_it_is_refused_with_its_code_and_changes_nothing(case: Case) -> No
         before = await snapshot(made)
         assert await answer(made, written(case, made), hang_up=case.hang_up) == (case.status, case.code)
         await asyncio.sleep(0)
-        assert await snapshot(made) == before
+        after = await snapshot(made)
+        if case.status != 401:
+            after["seen"] = before["seen"]  # a signature that is right is used up, whatever it is for
+        assert after == before
 
 
 async def test_what_the_table_changes_is_what_is_refused() -> None:

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
@@ -21,6 +22,7 @@ from node.gate.gate import NodeGate
 from node.storage.memory import MemoryDatabase
 from tests.gate_part import LIMITS, intent, memory, open_gate
 from wallet.error import InsufficientFunds, PaymentUnknown
+from wallet.fx import history, used
 from wallet.model import Audit, Balance, Deposit, OperationView, Received
 from wallet.payment import Kind, State
 
@@ -44,6 +46,9 @@ class StandIn:
 
     async def rate(self) -> Rate:
         return Rate.of_btc_price(100_000, 1, "test")
+
+    def sources(self) -> list[dict[str, Any]]:
+        return [{"name": "test", "usd": "100000", "at": 1, "counts": True, "why": ""}]
 
     async def audit(self) -> Audit:
         return Audit((), 0, ())
@@ -102,7 +107,7 @@ async def desk() -> Desk:
     gate = await open_gate(unit, clock, LIMITS)
     wallet = StandIn(gate)
     treasurer = Treasurer(wallet, gate, unit, clock)
-    return Desk(unit, gate, wallet, treasurer, wallet_service(wallet, wallet, _usage, treasurer))
+    return Desk(unit, gate, wallet, treasurer, wallet_service(wallet, wallet, _usage, partial(used, unit), treasurer))
 
 
 async def _usage() -> dict[str, int]:
@@ -122,12 +127,21 @@ async def running(treasurer: Treasurer) -> AsyncIterator[None]:
 async def test_facts_can_be_read(desk: Desk) -> None:
     assert (await desk.read("balance"))["live_sat"] == 10
     assert (await desk.read("fx"))["source"] == "test"
+    assert [one["name"] for one in await desk.read("feeds")] == ["test"]
     assert (await desk.read("usage")) == {"remaining": 1}
     assert (await desk.read("audit"))["clean"] is True
 
 
+async def test_the_rates_that_were_used_are_kept_and_shown_oldest_first(desk: Desk) -> None:
+    for day in range(120):
+        await desk.unit.commit([history(Rate.of_btc_price(60_000 + day, day, "test"))])
+    shown = await desk.read("rates")
+    assert [one["taken_at"] for one in shown] == list(range(20, 120))
+    assert set(shown[0]) == {"micro_usd", "msat", "taken_at", "source"}
+
+
 async def test_an_agents_wallet_has_no_files_that_move_money(desk: Desk) -> None:
-    plain = wallet_service(desk.wallet, desk.wallet, _usage)
+    plain = wallet_service(desk.wallet, desk.wallet, _usage, partial(used, desk.unit))
     session = Session("agent:a", Role.AGENT, "k", unit=desk.unit)
     for name in ("send", "receive", "deposit", "operations", "audit"):
         with pytest.raises(NoSuchFile):
