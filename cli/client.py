@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from cli.alert import alert
 from cli.output import NodeRefusal, Problem
 from cli.wire import StreamRecord, objects, records
 from core.error import Unavailable
@@ -125,7 +126,7 @@ class Client:
 
     def pieces(self, path: str, accept: str = "*/*") -> Iterator[bytes]:
         """Read a file as it is, a piece at a time; of a stream what is there."""
-        with closing(self._connect(self._timeout_s)) as connection:
+        with closing(self._connect(self._timeout_s)) as connection, alert():
             response = self._send(connection, "GET", f"{_encoded(path)}?watch=0", {"Accept": accept})
             try:
                 while piece := response.read(_PIECE):
@@ -189,7 +190,7 @@ class Client:
         return http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
 
     def _ask(self, method: str, path: str, headers: Mapping[str, str], body: Body | None = None) -> bytes:
-        with closing(self._connect(self._timeout_s)) as connection:
+        with closing(self._connect(self._timeout_s)) as connection, alert():
             response = self._send(connection, method, _encoded(path), headers, body)
             try:
                 return response.read()
