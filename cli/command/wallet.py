@@ -9,6 +9,7 @@ import typer
 from cli.client import Client
 from cli.option import HomeOption, JsonOption, KeyOption, MintOption
 from cli.output import ExitCode, Output, Problem
+from cli.qr import invoice_uri, qr
 
 app = typer.Typer(no_args_is_help=True, help="Ecash in, ecash out, and whether the books agree with the mints.")
 _WALLET = "/agents/node/wallet"
@@ -16,6 +17,10 @@ _OPEN = frozenset({"waiting", "prepared", "unknown"})
 _POLL_S = 0.25
 
 SatArgument = Annotated[int, typer.Argument(min=1, metavar="SAT", help="Whole satoshi.")]
+QrOption = Annotated[
+    bool | None,
+    typer.Option("--qr/--no-qr", help="Show the invoice as a QR code, on stderr; by default on a terminal."),
+]
 WaitOption = Annotated[float, typer.Option("--wait", min=0, help="Wait this many seconds for the payment.")]
 
 
@@ -54,12 +59,15 @@ def deposit(
     home: HomeOption,
     mint: MintOption = None,
     wait: WaitOption = 0.0,
+    code: QrOption = None,
     key: KeyOption = None,
     json_mode: JsonOption = False,
 ) -> int:
     """Ask a mint for a Lightning invoice; once it is paid, the node collects the coins."""
     out, client = Output(json_mode=json_mode), Client.open(home)
     answer = client.call(f"{_WALLET}/deposit", _with_mint({"sat": amount}, mint), key=out.key(key))
+    if answer.get("invoice") and (sys.stderr.isatty() and not json_mode if code is None else code):
+        out.note(qr(invoice_uri(answer["invoice"])))
     if not wait:
         out.answer(answer, answer.get("invoice") or f"state: {answer['state']}")
         out.note(f"Pay this invoice; the node collects the coins. Operation {answer['op_id']}.")

@@ -6,6 +6,7 @@ import pytest
 
 from cli.main import run
 from cli.output import ExitCode
+from cli.qr import invoice_uri, qr
 from core.error import BudgetExceeded, KeyReused, Paused
 from tests.unit.cli.node_part import Steps, running
 
@@ -189,6 +190,17 @@ async def test_a_deposit_prints_the_invoice_alone(tmp_path, capsys):
         assert await node.vendo("wallet", "deposit", "100", "--mint", "http://m") == 0
     assert capsys.readouterr().out == "lnbc1x\n"
     assert node.asked[0][1] == {"sat": 100, "mint": "http://m"}
+
+
+async def test_a_deposit_shows_the_invoice_as_a_code_where_it_is_wanted(tmp_path, capsys):
+    made = {"op_id": "o1", "invoice": "lnbc1invoice", "state": "waiting"}
+    async with running(tmp_path, {"wallet/deposit": made}) as node:
+        assert await node.vendo("wallet", "deposit", "100", "--qr") == 0
+        shown = capsys.readouterr()
+        assert shown.out == "lnbc1invoice\n"
+        assert qr(invoice_uri("lnbc1invoice")) in shown.err
+        assert await node.vendo("wallet", "deposit", "100", "--no-qr") == 0
+        assert "\u2588" not in capsys.readouterr().err
 
 
 async def test_a_deposit_can_be_waited_for(tmp_path, capsys):
