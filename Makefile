@@ -22,6 +22,8 @@ READY := $(if $(wildcard .venv/dev.stamp),.venv/dev.stamp,.venv/run.stamp)
 # Random orders and examples are drawn anew for each commit; SEED=N draws those of another run again.
 SEED ?= $(shell printf '%d' 0x$$(git rev-parse --short=7 HEAD 2>/dev/null || echo 0))
 WORKERS ?= 2
+# A file goes to one worker: what its tests share is made once.
+DIST := --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install install-dev demo test test-deps test-postgres test-bare lint audit bench torture reference lock clean ci
 
@@ -36,14 +38,14 @@ demo: install ## agents buy real work on this machine: make demo ARGS=--crash
 	@$(BIN)/vendo demo $(ARGS)
 
 test: install-dev ## the tests: make test ARGS='tests/unit -k money'
-	@$(BIN)/pytest -n $(WORKERS) --dist worksteal --hypothesis-seed=$(SEED) --randomly-seed=$(SEED) $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) $(DIST) --hypothesis-seed=$(SEED) --randomly-seed=$(SEED) $(ARGS)
 
 test-deps: .tool/uv.stamp ## what the interop tests need (root, Debian)
 	@PYTHON="$(PYTHON)" sh scripts/test-deps.sh
 
 test-postgres: install-dev ## only the tests that need PostgreSQL, which is installed if it is missing (root, Debian)
 	@sh scripts/test-postgres.sh
-	@$(BIN)/pytest -n $(WORKERS) --dist worksteal --hypothesis-seed=$(SEED) --randomly-seed=$(SEED) --part=postgres $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) $(DIST) --hypothesis-seed=$(SEED) --randomly-seed=$(SEED) --part=postgres $(ARGS)
 
 test-bare: ## proves `make demo` on a bare Debian, in a chroot (root, Debian)
 	@sh scripts/test-bare.sh $(ARGS)
@@ -62,7 +64,7 @@ bench: install-dev ## ratios to what is measured in the same run: make bench ARG
 	@$(BIN)/python -m bench $(ARGS)
 
 torture: install-dev ## the full counts of the property and crash tests (up to an hour)
-	@$(BIN)/pytest -n $(WORKERS) --hypothesis-profile=torture --hypothesis-seed=$(SEED) --timeout=3600 tests/property \
+	@$(BIN)/pytest -n $(WORKERS) $(DIST) --hypothesis-profile=torture --hypothesis-seed=$(SEED) --timeout=3600 tests/property \
 		tests/integration/relays/test_kill.py tests/integration/agent/test_kill.py tests/contract/test_pool.py \
 		tests/acceptance/test_openapi.py $(ARGS)
 

@@ -150,7 +150,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--part", choices=sorted(PARTS), help="only tests that need this part")
 
 
+_FIRST = ("acceptance", "property", "interop", "contract", "integration")  # files whose tests take long
+
+
+def _rank(item: pytest.Item) -> int:
+    kind = item.path.relative_to(ROOT / "tests").parts[0]
+    return _FIRST.index(kind) if kind in _FIRST else len(_FIRST)
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long ones first, so that all workers end at the same time; the order within each kind is as random as it was."""
+    items.sort(key=_rank)
     part = config.getoption("--part")
     if part is not None:
         kept = [item for item in items if any(part in marker.args for marker in item.iter_markers("needs"))]
