@@ -74,6 +74,7 @@ log = logging.getLogger(__name__)
 
 TABLE = "purchase"
 MAX_RETRIES = 8
+_LATE_MS = 100  # a timer that rings later rang while this process stood still
 Finished = Callable[[PurchaseView], Awaitable[Sequence[Write]]]
 
 
@@ -457,6 +458,10 @@ class OpenJob:
             await clock.sleep(left / 1000)
         now = clock.millis()
         event: Event
+        if timer.name == "window" and (late := now - timer.at_ms) > _LATE_MS:
+            # We stood still when it ended, and quotes that came in time are still to be read: give them as long.
+            await clock.sleep(min(late, self.job.window_ms) / 1000)
+            now = clock.millis()
         if timer.name == "window":
             event = WindowClosed(now, timer.round)
         elif timer.name == "deadline":

@@ -22,7 +22,7 @@ from relays.embedded.toll import Toll
 
 log = logging.getLogger(__name__)
 
-_START_S = 20.0
+_START_S = 120.0
 _STOP_S = 5.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _HEALTHY_S = 0.5, 60.0, 60.0
 _LINE_BYTES = 1 << 20

@@ -30,7 +30,7 @@ FENCED = os.EX_TEMPFAIL
 _QUICK = {
     "lease_s = 15.0": f"lease_s = {LEASE_S}",
     "renew_s = 3.0": f"renew_s = {RENEW_S}",
-    "quote_window_ms = 1500": "quote_window_ms = 300",
+    "quote_window_ms = 1500": "quote_window_ms = 15000",  # it ends when all sellers have answered: every kind is sold
 }
 
 
@@ -93,7 +93,7 @@ def pause(town: Market, name: str) -> None:
     town.nodes[name].process.send_signal(signal.SIGSTOP)
 
 
-async def wake(town: Market, name: str, timeout: float = 15.0) -> int:
+async def wake(town: Market, name: str, timeout: float = 60.0) -> int:
     """SIGCONT, and the exit code of a process that is to end by itself."""
     child = town.nodes[name]
     child.process.send_signal(signal.SIGCONT)
@@ -110,6 +110,27 @@ async def rows(url: str, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in await db.fetch(sql, *values)]
     finally:
         await db.close()
+
+
+class Delays:
+    """By how much this process was late while the block ran: a busy machine holds up others just as long."""
+
+    seconds = 0.0
+
+    async def __aenter__(self) -> "Delays":
+        self._task = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(0.01)
+            self.seconds += max(0.0, loop.time() - before - 0.02)
 
 
 class Proxy:
@@ -180,7 +201,7 @@ class Proxy:
             )
 
 
-async def holds(check: Callable[[], Awaitable[Any]], what: str, timeout: float = 20.0) -> Any:
+async def holds(check: Callable[[], Awaitable[Any]], what: str, timeout: float = 60.0) -> Any:
     """As `until`, where a process may be away for a moment."""
 
     async def asked() -> Any:

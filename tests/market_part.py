@@ -27,8 +27,10 @@ from relays.key import Key, Keyring
 from relays.kind import GIFT_WRAP, HANDLER, is_request
 
 ECHO_FREE = '\n[[sell]]\nkind = 5050\nprice_msat = 0\nprovider = "echo"\nmax_parallel = 64\n'
+# The window closes as soon as all known sellers have answered, however slow the machine is.
+PATIENT = {"quote_window_ms = 1500": "quote_window_ms = 20000"}
 SUMMARY_21 = '\n[[sell]]\nkind = 5001\nprice_msat = 21000\nprovider = "summarizer"\n'
-_READY_S, _COMMAND_S = 30.0, 60.0
+_READY_S, _COMMAND_S = 60.0, 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +193,9 @@ class Market:
 
 async def until(holds: Callable[[], Any], what: str, timeout: float = _READY_S) -> Any:
     """Ask again and again until it holds; what it answered then."""
-    end = asyncio.get_running_loop().time() + timeout
-    while asyncio.get_running_loop().time() < end:
+    end, is_over = asyncio.get_running_loop().time() + timeout, False
+    while not is_over:
+        is_over = asyncio.get_running_loop().time() >= end  # who stood still meanwhile asks once more
         if answer := await holds():
             return answer
         await asyncio.sleep(0.05)

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -60,15 +60,34 @@ async def running_mint(
     tmp_path: Path, fee_ppk: int = 100, *, port: int | None = None, extra: dict[str, str] | None = None
 ) -> AsyncIterator[str]:
     """Its address. The same `tmp_path` and `port` again is the same mint, restarted."""
-    chosen = port or _free_port()
-    home = tmp_path / f"mint-{chosen}"
+    if port is None:
+        async with AsyncExitStack() as stack:
+            yield await _started(stack, tmp_path, fee_ppk, extra)
+        return
+    async with _on_port(tmp_path, fee_ppk, port, extra) as url:
+        yield url
+
+
+async def _started(stack: AsyncExitStack, tmp_path: Path, fee_ppk: int, extra: dict[str, str] | None) -> str:
+    """A mint on a free port, or on another one if somebody was quicker to take it."""
+    for _ in range(2):
+        try:
+            return await stack.enter_async_context(_on_port(tmp_path, fee_ppk, _free_port(), extra))
+        except RuntimeError:
+            continue
+    return await stack.enter_async_context(_on_port(tmp_path, fee_ppk, _free_port(), extra))
+
+
+@asynccontextmanager
+async def _on_port(tmp_path: Path, fee_ppk: int, port: int, extra: dict[str, str] | None) -> AsyncIterator[str]:
+    home = tmp_path / f"mint-{port}"
     home.mkdir(parents=True, exist_ok=True)
     program = Path(sys.executable).with_name("mint")
     with (home / "log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            str(program), cwd=home, env=mint_environment(home, chosen, fee_ppk, extra), stdout=log, stderr=log
+            str(program), cwd=home, env=mint_environment(home, port, fee_ppk, extra), stdout=log, stderr=log
         )
-    url = f"http://127.0.0.1:{chosen}"
+    url = f"http://127.0.0.1:{port}"
     try:
         async with asyncio.timeout(READY_S):
             await _answers(url, process)

@@ -66,6 +66,9 @@ def _someone() -> pwd.struct_passwd | None:
     return names.get("postgres") or names["nobody"]
 
 
+_RELOADED = "reloading configuration files"
+
+
 class Server:
     """A cluster in a folder, and the server on it. Only what was started here is ever stopped."""
 
@@ -128,7 +131,11 @@ class Server:
         """Let nobody in as this user without a password, from now on."""
         rules = self._data / "pg_hba.conf"
         rules.write_text(f"local all {user} scram-sha-256\n{rules.read_text()}")
+        log = self.folder / "log"
+        before, until = log.read_text(errors="replace").count(_RELOADED), time.monotonic() + _START_S
         os.kill(self.pid, signal.SIGHUP)
+        while log.read_text(errors="replace").count(_RELOADED) == before and time.monotonic() < until:
+            time.sleep(0.01)
         time.sleep(0.2)
 
     def start(self, *settings: str) -> None:
@@ -166,6 +173,7 @@ class Server:
     def kill(self) -> None:
         """End it and all of its processes at once (SIGKILL)."""
         assert self._process is not None
+        os.kill(self.pid, signal.SIGSTOP)  # so that no child is made that is not on the list
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         self._process.kill()
         for child in children:
@@ -174,8 +182,18 @@ class Server:
             except ProcessLookupError:  # it noticed by itself
                 continue
         self._process.wait()
+        until = time.monotonic() + _START_S
+        while any(map(_lives, children)) and time.monotonic() < until:  # one that waits for the disk ends after it
+            time.sleep(0.01)
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         self._process = None
+
+
+def _lives(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from core.clock import Clock
 from core.error import Conflict, Unavailable
@@ -16,6 +17,7 @@ from wallet.payment import Kind
 from wallet.purse import OPEN, Coin, Purse
 
 _log = logging.getLogger(__name__)
+_LOOKS, _PAUSE_S = 5, 0.2
 _HELD = Among(("live", "reserved", "locked"))
 
 
@@ -94,6 +96,16 @@ class Auditor:
                 differences += await self._against_mint(book)
             except (Unavailable, MintRejected, MintLied) as error:
                 differences.append(f"{book.mint.url} gave no usable answer ({error.code})")
+        for left in range(_LOOKS, 0, -1):
+            own = await self._own()
+            if own.clean or left == 1:
+                break
+            await self._clock.sleep(_PAUSE_S)  # rows were read one after the other, and something was booked between
+        return replace(own, differences=(*differences, *own.differences))
+
+    async def _own(self) -> Audit:
+        """Whether rows and journal agree, without the mints."""
+        differences: list[str] = []
         journal = balances(await self._purse.posted())
         audited = []
         for held in await self.balance():

@@ -30,7 +30,9 @@ from relays.key import Key, Keyring
 from relays.kind import GIFT_WRAP, HANDLER, JOB_FEEDBACK
 
 _DEPOSIT_SAT = 1_000
-_REPLY = 40.0
+_REPLY = 90.0
+# It ends as soon as both sellers have answered, however slow this machine is.
+_PATIENT = ("quote_window_ms = 1500", "quote_window_ms = 20000")
 _LOG_N = 12  # a try of a passphrase costs 20 ms, not 0.3 s: these homes live a minute, and the file lies beside them
 _RATE = Rate.of_btc_price(65_000, 0, "fixed")
 _SELLERS = {
@@ -150,8 +152,9 @@ def _make_home(stage: _Stage, name: str, owner: str, services: str) -> None:
         path, relays=[stage.relay], mints=[stage.mint], port=0, owner=owner, name=name,
         passphrase=make_file(secret), passphrase_file=secret, log_n=_LOG_N,
     )  # fmt: skip
-    with (path / "config.toml").open("a", encoding="utf-8") as file:
-        file.write(services)
+    file = path / "config.toml"
+    patient = file.read_text(encoding="utf-8").replace(*_PATIENT)
+    file.write_text(patient + services, encoding="utf-8")
     stage.homes[name], stage.rings[name] = path, home.open_keyring(path)
     stage.screen.name(stage.rings[name].node.pubkey, name)
 
@@ -216,7 +219,7 @@ async def _story(stage: _Stage, wire: Wire, person: Person, *, crash: bool) -> d
         now = await _balance(stage, "Buyer")
         job.spent_sat, held = held - now, now
     after = await _balances(stage)
-    return await _report(stage, asked, before, after, killed)
+    return await _report(stage, wire, asked, before, after, killed)
 
 
 async def _receipt(wire: Wire, number: int) -> None:
@@ -244,9 +247,15 @@ async def _crash(stage: _Stage, wire: Wire) -> dict[str, Any]:
 
 
 async def _report(
-    stage: _Stage, asked: list[_Asked], before: dict[str, int], after: dict[str, int], killed: dict[str, Any]
+    stage: _Stage,
+    wire: Wire,
+    asked: list[_Asked],
+    before: dict[str, int],
+    after: dict[str, int],
+    killed: dict[str, Any],
 ) -> dict[str, Any]:
-    events = await stored(stage.http, stage.relay)
+    # in the order in which they came; those that have expired by now (NIP-40) are on the relay no more
+    events = list((wire.events | {event.id: event for event in await stored(stage.http, stage.relay)}).values())
     sellers = [checker.Party(name, stage.rings[name].node) for name in _SELLERS]
     mint = checker.Mint(stage.http, stage.mint)
     jobs = await checker.read_jobs(events, stage.rings["Buyer"].node.pubkey, sellers, mint)

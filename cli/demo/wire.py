@@ -13,7 +13,7 @@ from relays.error import ForgedEvent, MalformedEvent
 from relays.event import Event, verified
 
 _PAGE = 400
-_WAIT = 5.0
+_WAIT = 30.0
 
 
 class Wire:

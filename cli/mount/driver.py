@@ -22,7 +22,7 @@ from cli.mount.wire import Wire
 
 _PAGE = 4_096
 _LEAST_WRITE = 128 << 10
-_SETTLED_S = 0.5
+_SETTLED_S, _LOOK_S = 10.0, 0.005
 _Attributes = dict[str, int]
 
 
@@ -170,7 +170,7 @@ class Driver:
                 values = [one for at, one in self._handles.values() if at == path and isinstance(one, Value)]
             if not any(value.is_pending for value in values):
                 return
-            time.sleep(_SETTLED_S / 100)
+            time.sleep(_LOOK_S)
 
     def _readable(self, path: str, target: str, entry: Entry) -> Handle:
         if not entry.readable:

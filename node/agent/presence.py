@@ -84,6 +84,7 @@ class Presence:
         self._said: dict[str, tuple[str, int]] = {}  # name -> digest, when
         self._beats: dict[str, str] = {}  # name -> the last heartbeat's event
         self._wake = asyncio.Event()
+        self._now_said, self._is_said = "", asyncio.Event()  # who is being announced; whether that is over
 
     def renew(self, name: str) -> None:
         """Say who an agent is, soon; nothing is sent if it was said lately and nothing has changed."""
@@ -139,6 +140,14 @@ class Presence:
         if face is None or signer is None:
             self._beating.discard(name)
             return 0.0
+        self._now_said, self._is_said = name, asyncio.Event()
+        try:
+            return await self._say(name, beat, face, signer, now)
+        finally:
+            self._now_said = ""
+            self._is_said.set()
+
+    async def _say(self, name: str, beat: bool, face: Face, signer: Signer, now: int) -> float:
         try:
             if beat:
                 return await self._beat(name, face, signer, now)
@@ -210,6 +219,8 @@ class Presence:
         Raises:
             SignerUnavailable: its signer is far away and does not answer.
         """
+        if self._now_said == name:  # what is about to be published is taken back, too
+            await self._is_said.wait()
         self._beating.discard(name)
         self._beats.pop(name, None)
         said = await self._last(name)

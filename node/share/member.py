@@ -17,7 +17,7 @@ from node.error import LeaseUnsure
 from node.share.tenure import Effect, Event, Granted, Left, Looked, PutOut, State, Tenure, step
 from node.storage.error import Fenced
 from node.storage.fence import Fence
-from node.storage.seat import Place, Roll
+from node.storage.seat import ANSWER_S, Place, Roll
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ class Membership:
         asked_at = self._clock.monotonic()
         if self._tenure.until and not self.may_act:
             # The database was away, and for the others too: whoever is alive renews before anybody is put out
-            self._judges_at = asked_at + 2 * self._renew_s
+            self._judges_at = asked_at + 2 * self._renew_s + ANSWER_S  # its last try may still wait for an answer
         try:
             self.roll = await self._registry.renew(self.place, self._words(), judge=asked_at >= self._judges_at)
         except Fenced:

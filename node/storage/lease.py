@@ -13,10 +13,9 @@ from typing import Any
 
 from node.storage.error import Fenced, StoreFailed
 from node.storage.postgres_link import FAILED, Link, close, connect
-from node.storage.seat import MEMBER, STEWARD, Place, Roll, Seat
+from node.storage.seat import ANSWER_S, MEMBER, STEWARD, Place, Roll, Seat
 
 CHANNEL = "vendo"
-_ANSWER_S = 5.0
 _SLOTS = 1_000
 _SETTINGS = {"application_name": "vendo lease", "lock_timeout": "3s"}
 _NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
@@ -237,7 +236,7 @@ class _Line:
         async with self._turn:
             done = False
             try:
-                async with asyncio.timeout(_ANSWER_S):
+                async with asyncio.timeout(ANSWER_S):
                     yield await self._open()
                 done = True
             except Fenced:
@@ -277,7 +276,7 @@ class _Line:
 
     async def _open(self) -> Link:
         if self._link is None or self._link.is_closed():
-            self._link = await connect(self._url, _SETTINGS, timeout_s=_ANSWER_S)
+            self._link = await connect(self._url, _SETTINGS, timeout_s=ANSWER_S)
             await self._listen(self._link)
         return self._link
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from node.storage.fence import Fence
 
 MEMBER, STEWARD = "member/", "steward"
+ANSWER_S = 5.0
+"""So long the database may take to answer a renewal before it is given up and tried again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import signal
 from pathlib import Path
 
 from node import home
-from tests.market_part import SUMMARY_21, Market, Ran, Spec, market, until, vendo
+from relays.kind import JOB_FEEDBACK
+from tests.market_part import PATIENT, SUMMARY_21, Market, Ran, Spec, market, until, vendo
 
 TEXT = (
     "The market opened early. Sellers came from the hills with bread and cheese. Buyers came from the town with coins. "
@@ -51,6 +52,17 @@ async def buy(town: Market, name: str, text: str, key: str) -> dict:
     return ran.json
 
 
+async def _earned(town: Market, jobs: int) -> int:
+    """What the seller has, once it has claimed its pay for so many jobs."""
+
+    async def claimed():
+        receipts = [one for one in await town.events() if one.kind == JOB_FEEDBACK and one.all("receipt")]
+        return len(receipts) == jobs
+
+    await until(claimed, "the seller to have its money")
+    return (await town.balance("seller"))["live"]
+
+
 async def whole(town: Market, name: str) -> None:
     """The books agree with the mint, and the ledger with itself."""
     audit = await town.vendo(name, "wallet", "audit")
@@ -60,7 +72,7 @@ async def whole(town: Market, name: str) -> None:
 
 
 async def test_an_old_copy_pays_nothing_twice_and_has_what_the_mint_says(tmp_path):
-    nodes = {"seller": SUMMARY_21, "buyer": Spec(), "friend": Spec()}
+    nodes = {"seller": SUMMARY_21, "buyer": Spec(replace=PATIENT), "friend": Spec()}
     async with market(tmp_path, nodes) as town:
         await town.fund("buyer", 500)
         await buy(town, "buyer", TEXT, "before")
@@ -73,7 +85,7 @@ async def test_an_old_copy_pays_nothing_twice_and_has_what_the_mint_says(tmp_pat
         token = (await town.vendo("buyer", "wallet", "send", "33")).json["token"]
         assert (await town.vendo("friend", "wallet", "receive", token)).code == 0
         await town.fund("buyer", 64)
-        truth, earned = (await town.balance("buyer"))["live"], (await town.balance("seller"))["live"]
+        truth, earned = (await town.balance("buyer"))["live"], await _earned(town, jobs=2)
         wraps = len(await town.wraps_to(town.rings["seller"].node.pubkey))
         await lose(town, "buyer")
 
@@ -114,7 +126,7 @@ async def test_a_node_that_moves_after_it_was_stopped_goes_on_as_if_nothing_was(
 
 async def test_what_waited_and_what_was_said_meanwhile_is_not_acted_upon(tmp_path):
     """A question that waits in the copy was answered since: the restored agent does not answer it again by itself."""
-    async with market(tmp_path, {"seller": SUMMARY_21, "buyer": Spec()}) as town:
+    async with market(tmp_path, {"seller": SUMMARY_21, "buyer": Spec(replace=PATIENT)}) as town:
         await town.fund("buyer", 200)
         await town.vendo("buyer", "pause")  # so that what is asked waits
         sent = await town.vendo("buyer", "send", "agent", f"summarize: {TEXT}")
@@ -126,7 +138,7 @@ async def test_what_waited_and_what_was_said_meanwhile_is_not_acted_upon(tmp_pat
             balance = await town.balance("buyer")
             return balance["live"] < 180 and not balance["reserved"] and not balance["locked"]
 
-        await until(paid, "the job to be paid", 60)
+        await until(paid, "the job to be paid", 120)
         truth = (await town.balance("buyer"))["live"]
         await lose(town, "buyer")
         await put_back(town, "buyer", tmp_path / "copy")

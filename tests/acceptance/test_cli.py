@@ -77,7 +77,7 @@ async def node(folder: Path) -> AsyncIterator[tuple[Market, Desk]]:
 
 async def _line(process: asyncio.subprocess.Process) -> Any:
     assert process.stdout is not None
-    line = json.loads(await asyncio.wait_for(process.stdout.readline(), 30))
+    line = json.loads(await asyncio.wait_for(process.stdout.readline(), 120))
     assert "error" not in line, line
     return line
 
@@ -171,8 +171,11 @@ async def _refusals(town: Market, desk: Desk) -> None:
 
 async def test_what_is_followed_goes_on_over_a_restart_and_is_stopped_by_ctrl_c(tmp_path: Path) -> None:
     async with node(tmp_path) as (town, desk):
-        words = ("watch", "/logs/trace", "--agent", AGENT, "--after", "0", "--json", "--retry", "60")
-        async with desk.started(*words) as watch, desk.started("agent", "logs", AGENT, "-f", "--json") as logs:
+        words = ("watch", "/logs/trace", "--agent", AGENT, "--after", "0", "--json", "--retry", "300")
+        async with (
+            desk.started(*words) as watch,
+            desk.started("agent", "logs", AGENT, "-f", "--json", "--retry", "300") as logs,
+        ):
             first = (await desk.told("agent", "tick", AGENT))["tick"]["id"]
             seen = [await _line(watch)]
             while first not in seen[-1]["data"]:
@@ -192,7 +195,7 @@ async def test_what_is_followed_goes_on_over_a_restart_and_is_stopped_by_ctrl_c(
             assert set(ids) == {one for one in known if one <= ids[-1]}, "and nothing is missing"
             for process in (watch, logs):
                 process.send_signal(signal.SIGINT)
-                _, err = await asyncio.wait_for(process.communicate(), 20)
+                _, err = await asyncio.wait_for(process.communicate(), 60)
                 assert process.returncode == 130, err
                 assert b"Traceback" not in err
         await _interrupted(desk)

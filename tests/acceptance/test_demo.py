@@ -11,7 +11,7 @@ import pytest
 from tests.market_part import Ran, run
 
 VENDO = Path(sys.executable).parent / "vendo"
-LIMIT_S = 60.0
+LIMIT_S = 120.0  # beside other tests; alone it takes a third of a minute
 
 
 async def _demo(*options: str) -> tuple[Ran, dict[str, Any], float]:
@@ -34,7 +34,7 @@ def _check(ran: Ran, report: dict[str, Any], took: float) -> None:
     assert took < LIMIT_S
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 async def test_an_agent_buys_real_work_and_every_fact_holds() -> None:
     ran, report, took = await _demo()
     _check(ran, report, took)
@@ -49,7 +49,7 @@ async def test_an_agent_buys_real_work_and_every_fact_holds() -> None:
     assert len(set(report["processes"].values())) == len(report["processes"]) >= 6, "each part is its own process"
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 async def test_a_buyer_killed_after_it_paid_ends_the_job_and_has_paid_once() -> None:
     ran, report, took = await _demo("--crash")
     _check(ran, report, took)

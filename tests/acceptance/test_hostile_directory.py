@@ -32,7 +32,7 @@ def _trap(folder: Path) -> Path:
     return mark
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(300)
 async def test_nothing_in_the_working_directory_is_run_or_read(tmp_path: Path) -> None:
     folder, home = tmp_path / "cloned", tmp_path / "home"
     folder.mkdir()
@@ -50,7 +50,7 @@ async def test_nothing_in_the_working_directory_is_run_or_read(tmp_path: Path) -
     )  # fmt: skip
     assert node.stdout is not None
     try:
-        said = json.loads(await asyncio.wait_for(node.stdout.readline(), 30))
+        said = json.loads(await asyncio.wait_for(node.stdout.readline(), 120))
         assert said["control"].startswith("http://127.0.0.1:")
         text = " ".join(f"Sentence number {n} says one more thing about the market." for n in range(9))
         bought = await run(

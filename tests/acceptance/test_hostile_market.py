@@ -21,7 +21,7 @@ from relays.event import Draft, Event, tags
 from relays.key import Key
 from relays.kind import DM, GIFT_WRAP, HANDLER, JOB_FEEDBACK, SEAL
 from relays.nip17 import Rumor, rumor_id, unwrap, wrap
-from tests.market_part import ECHO_FREE, SUMMARY_21, Market, Spec, dead_address, market, until
+from tests.market_part import ECHO_FREE, PATIENT, SUMMARY_21, Market, Spec, dead_address, market, until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 OWNER = Key.generate()
@@ -35,8 +35,7 @@ TEXT = " ".join(
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Market]:
     # where tests run a quote may take longer than the window; then the built-in provider does the work
-    patient = {"quote_window_ms = 1500": "quote_window_ms = 4000"}
-    nodes = {"seller": Spec(ECHO_FREE + SUMMARY_21), "buyer": Spec(replace=patient, owner=OWNER.npub)}
+    nodes = {"seller": Spec(ECHO_FREE + SUMMARY_21), "buyer": Spec(replace=PATIENT, owner=OWNER.npub)}
     async with market(tmp_path_factory.mktemp("hostile"), nodes) as opened:
         await opened.fund("buyer", FUNDS)
         yield opened
@@ -51,7 +50,7 @@ async def _publish(town: Market, event: Event) -> tuple[bool, str]:
     async with town.http.ws_connect(town.relay) as link:
         await link.send_str('["EVENT",' + event.to_json() + "]")
         while True:
-            frame = orjson.loads((await link.receive(timeout=5)).data)
+            frame = orjson.loads((await link.receive(timeout=30)).data)
             if frame[0] == "OK":
                 return frame[2], frame[3]
 

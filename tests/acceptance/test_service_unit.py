@@ -1,5 +1,6 @@
 """deploy/: systemd takes the unit as it is, finds it well hardened, and hears the node; a container's file is sound."""
 
+import asyncio
 import re
 import shlex
 import socket
@@ -118,13 +119,14 @@ def children(pid: int) -> list[Path]:
 
 async def test_a_node_says_that_it_is_ready_lives_and_ends(tmp_path: Path, ear: socket.socket) -> None:
     heard = Heard(ear)
+    asyncio.get_running_loop().add_reader(ear, heard.more)  # its queue is short, and a full one loses the last words
     async with market(tmp_path, {"node": Spec(ECHO_FREE, OWN_RELAY)}, mint=False) as town:
         child = town.nodes["node"]
         ready = await heard.has("READY=1")
         assert child.said["npub"] in ready
         assert child.said["control"] in ready
         before = len(heard.more())
-        await until(lambda: heard.lives(before, 2), "two more signs of life", 10)
+        await until(lambda: heard.lives(before, 2), "two more signs of life")
         healthy = await run(sys.executable, str(DEPLOY / "health.py"), env={"VENDO_HOME": str(town.homes["node"])})
         assert healthy.code == 0, healthy.err
         started = children(child.process.pid)

@@ -6,6 +6,7 @@ The tests share one market and run in any order: each brings up what the one bef
 import asyncio
 import json
 import secrets
+import signal
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
@@ -24,8 +25,8 @@ from node.storage.seat import Place as Seat
 from relays.event import parse, verify
 from relays.key import Key
 from relays.nip17 import unwrap
-from tests.company_part import FENCED, LEASE_S, Proxy, company, holds, leads, pause, processes, rows, wake
-from tests.market_part import SUMMARY_21, Market, Spec
+from tests.company_part import FENCED, LEASE_S, Delays, Proxy, company, holds, leads, pause, processes, rows, wake
+from tests.market_part import ECHO_FREE, SUMMARY_21, Market, Spec
 
 pytestmark = [pytest.mark.needs("postgres"), pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
@@ -33,7 +34,6 @@ TEXT = " ".join(f"Sentence number {n} says that two hands on one purse pay once,
 OWNER = Key.generate()
 AGENTS = [f"marker-{number}" for number in range(6)]
 SLOW = "slow"
-SLACK_S = 2.0  # of a busy machine
 # It says in a file when each tick begins and ends, and where; a line is written in one go.
 MARKER = """
 import asyncio, os
@@ -64,7 +64,7 @@ class Marker(Program[Seen, Where]):
             return
         mark(ctx, "begin", trigger)
         if trigger.payload.get("text") == "act":
-            await ctx.fs.call("/compute/new", b'{"kind": 5050, "input": "from a tick", "timeout_s": 5}', "job")
+            await ctx.fs.call("/compute/new", b'{"kind": 5050, "input": "from a tick"}', "job")
             await ctx.fs.call("/identity/sign", b'{"kind": 1, "content": "signed in a tick"}', "note")
             await ctx.fs.call(f"/nostr/dm/{ctx.config.owner}", b"written in a tick", "letter")
         await asyncio.sleep(ctx.config.seconds)
@@ -74,7 +74,7 @@ class Marker(Program[Seen, Where]):
 
 
 def _agents(marks: Path) -> str:
-    told = [(name, 0.15) for name in AGENTS] + [(SLOW, 1.0)]
+    told = [(name, 0.15) for name in AGENTS] + [(SLOW, 5.0)]
     return "".join(
         f'\n[[agent]]\nname = "{name}"\nprogram = "marker"\nconfig = {{ marks = "{marks}", seconds = {seconds} }}\n'
         for name, seconds in told
@@ -93,6 +93,11 @@ class Place:
     async def both(self) -> tuple[str, str]:
         """See to it that both processes are up; the steward's name, and the other's."""
         for name in ("one", "two"):
+            child = self.town.nodes.get(name)
+            if child is not None and child.process.returncode is None:
+                child.process.send_signal(signal.SIGCONT)
+            elif child is not None:  # put out, as one is that stood still for too long on a busy machine
+                self.town.children.remove(self.town.nodes.pop(name))
             if name not in self.town.nodes:
                 await self.town.up(name)
 
@@ -102,7 +107,7 @@ class Place:
                     return one, other
             return None
 
-        found: tuple[str, str] = await holds(who, "one of two to lead", LEASE_S + 10)
+        found: tuple[str, str] = await holds(who, "one of two to lead", LEASE_S + 60)
         return found
 
     async def send(self, name: str, agent: str, text: str) -> str:
@@ -111,7 +116,7 @@ class Place:
         assert status < 300, answer
         return str(answer["envelope_id"])
 
-    async def until_done(self, sent: Sequence[tuple[str, str]], timeout: float = 30.0) -> None:
+    async def until_done(self, sent: Sequence[tuple[str, str]], timeout: float = 60.0) -> None:
         """Wait until all of these (agent, envelope) are dealt with."""
         ids = [envelope for _, envelope in sent]
         sql = "SELECT count(*) FROM inbox WHERE envelope_id = ANY($1) AND state = 'done'"
@@ -161,7 +166,7 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place
     async with company(
         folder,
         Spec(_agents(marks), owner=OWNER.npub),
-        {"seller": SUMMARY_21},
+        {"seller": ECHO_FREE + SUMMARY_21},
         mint=True,
         proxy=proxy,
         programs={"marker": MARKER},
@@ -192,24 +197,32 @@ async def test_ticks_are_shared_out_and_no_agent_has_two_at_once(place: Place) -
         held = await rows(place.url, "SELECT name FROM agent WHERE name = ANY($1) AND holder <> ''", AGENTS)
         return not held
 
-    await holds(are_free, "the agents to be given back by whoever ticked them before", IDLE_S + 10)
+    pids = {one["id"]: one["pid"] for one in facts["members"]}
+    for round_ in range(6):  # where the machine is busy one of them may come too late to its turn
+        await holds(are_free, "the agents to be given back by whoever ticked them before")
+        lines, sent = await _shared(place, round_)
+        assert _overlaps(lines) == []
+        assert await place.committed(sent) == Counter({envelope: 1 for _, envelope in sent})
+        for agent in AGENTS:
+            mine = [envelope for name, envelope in sent if name == agent]
+            assert [one for one in await place.state(agent) if one in mine] == mine, "each once, in its sender's order"
+        if {pid for _, pid, _, _ in lines} >= {pids[_first(agent, facts)] for agent in AGENTS}:
+            return
+    raise AssertionError("the work was never shared")
+
+
+async def _shared(place: Place, round_: int) -> tuple[list[tuple[str, int, str, str]], list[tuple[str, str]]]:
+    """Twelve messages for each agent, left here and there: what their ticks have marked, and (agent, envelope)."""
     before = len(place.lines())
     sent: list[tuple[str, str]] = []
 
     async def write(agent: str) -> None:
         for number in range(12):
-            sent.append((agent, await place.send(("one", "two")[number % 2], agent, f"shared-{number}")))
+            sent.append((agent, await place.send(("one", "two")[number % 2], agent, f"shared-{round_}-{number}")))
 
     await asyncio.gather(*(write(agent) for agent in AGENTS))
     await place.until_done(sent)
-    lines = place.lines()[before:]
-    assert _overlaps(lines) == []
-    pids = {one["id"]: one["pid"] for one in facts["members"]}
-    assert {pid for _, pid, _, _ in lines} >= {pids[_first(agent, facts)] for agent in AGENTS}, "each had its part"
-    assert await place.committed(sent) == Counter({envelope: 1 for _, envelope in sent})
-    for agent in AGENTS:
-        mine = [envelope for name, envelope in sent if name == agent]
-        assert [one for one in await place.state(agent) if one in mine] == mine, "each once, in the order of its sender"
+    return place.lines()[before:], sent
 
 
 async def test_what_a_tick_asks_for_away_from_the_steward_is_done_like_anywhere(place: Place) -> None:
@@ -234,7 +247,7 @@ async def test_what_a_tick_asks_for_away_from_the_steward_is_done_like_anywhere(
             found = await place.told(agent)
             return found if {"job.finished", "identity.signed"} <= set(found) else None
 
-        events = await holds(told, "what the tick asked for", 30)
+        events = await holds(told, "what the tick asked for")
         if {mark[1] for mark in place.lines() if mark[2] == agent} == {pid}:
             break
     else:
@@ -263,6 +276,11 @@ def _first(agent: str, facts: dict[str, Any]) -> str:
     return turn(agent, {one.id: one.slot * 1_000_003 + one.token for one in places})
 
 
+async def _is_ready(town: Market, name: str) -> bool:
+    async with town.http.get(f"{town.nodes[name].said['control']}/readyz") as answer:
+        return answer.status == 200
+
+
 async def test_it_is_all_one_which_process_is_asked(place: Place) -> None:
     town = place.town
     steward, other = await place.both()
@@ -280,13 +298,12 @@ async def test_it_is_all_one_which_process_is_asked(place: Place) -> None:
     assert [one["me"] == one["steward"] for one in facts] == [True, False]
     assert {member["pid"] for member in facts[1]["members"]} == {town.nodes[one].process.pid for one in ("one", "two")}
     for name in (steward, other):
-        async with town.http.get(f"{town.nodes[name].said['control']}/readyz") as answer:
-            assert answer.status == 200, await answer.text()
+        await holds(lambda name=name: _is_ready(town, name), "it to be ready")
     watched = town.url(other, f"{AGENTS[0]}/logs/trace?watch=1&after=0")
     async with town.http.get(watched, headers=town.headers(other)) as stream:
         sent = [(AGENTS[0], await place.send(steward, AGENTS[0], f"watched-{time.monotonic()}"))]
         seen = b""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while sent[0][1].encode() not in seen and b"event: tick" not in seen:
                 seen += await stream.content.readany()
     await place.until_done(sent)
@@ -297,10 +314,10 @@ async def test_one_that_is_stopped_in_order_is_followed_at_once(place: Place) ->
     sent = [
         (agent, await place.send(other, agent, f"ordered-{time.monotonic()}")) for agent in AGENTS for _ in range(2)
     ]
+    gone = (await processes(place.town, steward))["me"]
     assert await place.town.down(steward) == 0
-    at = time.monotonic()
-    await holds(lambda: leads(place.town, other), "the other one to lead", LEASE_S + 8)
-    assert time.monotonic() - at < LEASE_S / 2, "it did not wait for the lease"
+    await holds(lambda: leads(place.town, other), "the other one to lead")
+    assert f"member {gone} was put out" not in place.town.log(other), "it did not wait for the lease"
     await place.until_done(sent)
     assert await place.committed(sent) == Counter({envelope: 1 for _, envelope in sent})
 
@@ -314,12 +331,14 @@ async def test_one_that_is_killed_is_followed_and_no_message_is_lost_or_dealt_wi
         for agent in AGENTS:
             sent.append((agent, await place.send(other, agent, f"killed-{number}")))
         if number == 4:
+            gone = (await processes(place.town, steward))["me"]
             await place.town.nodes[steward].kill()
-            at = time.monotonic()
-            await holds(lambda: leads(place.town, other), "the other one to lead", LEASE_S + 8)
-            assert time.monotonic() - at < LEASE_S + 2 + 2, (
-                "within the lease and two seconds, and two for a busy machine"
-            )
+            async with Delays() as delays:
+                at = time.monotonic()
+                await holds(lambda: leads(place.town, other), "the other one to lead")
+                took = time.monotonic() - at
+            assert took < LEASE_S + 2 + 2 + 3 * delays.seconds, "the lease, two seconds, and what a busy machine takes"
+            assert f"member {gone} was put out" in place.town.log(other)
     place.town.children.remove(place.town.nodes.pop(steward))
     await place.until_done(sent)
     lines = [line for line in place.lines()[before:] if line[1] != dead]
@@ -342,7 +361,7 @@ async def test_one_that_stood_still_past_its_lease_finds_its_late_commit_refused
     stuck = next(name for name, child in place.town.nodes.items() if child.process.pid == pids[0])
     other = "two" if stuck == "one" else "one"
     pause(place.town, stuck)
-    await place.until_done(sent, LEASE_S + 12)
+    await place.until_done(sent, LEASE_S + 60)
     assert await wake(place.town, stuck) == FENCED, place.town.log(stuck)[-2_000:]
     assert "store.fenced" in place.town.log(stuck)
     words: dict[int, list[str]] = defaultdict(list)
@@ -365,18 +384,18 @@ async def test_a_payment_in_flight_is_paid_once_when_its_process_stands_still_an
     had = await restored_balance(ring, town.mint, town.http)
     earned = await restored_balance(town.rings["seller"], town.mint, town.http)
     place.proxy.hold(when)
-    wish = {"kind": 5001, "input": f"{when} the mint has it. {TEXT}", "max_usd": "0.05"}
+    wish = {"kind": 5001, "input": f"{when} the mint has it. {TEXT}", "max_usd": "0.05", "timeout_s": 300}
     status, made = await town.call(other, "node/compute/new", wish, f"in-flight-{when}")
     assert status < 300, made
-    await asyncio.wait_for(place.proxy.held.wait(), 20)
+    await asyncio.wait_for(place.proxy.held.wait(), 60)
     pause(town, steward)
-    await holds(lambda: leads(town, other), "the other process to lead", LEASE_S + 8)
+    await holds(lambda: leads(town, other), "the other process to lead")
 
     async def is_closed() -> bool:
         job: dict[str, Any] = await town.get(other, f"node/compute/jobs/{made['job_id']}/status")
         return bool(job["state"] == "delivered" and job["closed"])
 
-    await holds(is_closed, "the job to be delivered and settled", 40)
+    await holds(is_closed, "the job to be delivered and settled")
     place.proxy.release()
     assert await wake(town, steward) == FENCED, town.log(steward)[-2_000:]
     assert "store.fenced" in town.log(steward)

@@ -114,7 +114,8 @@ async def test_a_dm_is_answered_though_one_of_two_relays_dies_in_the_middle(tmp_
             (reply,) = found.values()
             assert reply.content.startswith("across two relays")
             assert reply.values("p") == [OWNER.pubkey]
-            assert len(await asked(wire, buyer)) == 1, "one DM, one tick, one job"
+            first = {one["id"] for one in await asked(wire, buyer)}
+            assert len(first) == 1, "one DM, one tick, one job"
             await dying.start()
             async with connected(dying.url) as back:
                 await prove(back, dying)
@@ -122,7 +123,7 @@ async def test_a_dm_is_answered_though_one_of_two_relays_dies_in_the_middle(tmp_
             assert set(again) == set(found), "the same message, not another one"
             await asyncio.sleep(1)
             assert set(await replies(wire, on.agent)) == set(found), "the DM was read again, and not answered again"
-            assert len(await asked(wire, buyer)) == 1
+            assert {one["id"] for one in await asked(wire, buyer)} <= first, "it may have expired by now"
 
 
 @pytest.mark.timeout(240)

@@ -18,7 +18,7 @@ import aiohttp
 from relays.event import Draft, Event
 from relays.key import Key
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 QUIET = 0.4
 
 

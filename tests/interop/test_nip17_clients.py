@@ -10,7 +10,7 @@ import pytest_asyncio
 from relays.key import Key
 from tests.conftest import ROOT
 from tests.foreign_part import foreign_relay
-from tests.market_part import ECHO_FREE, Market, Spec, market, run, until
+from tests.market_part import ECHO_FREE, PATIENT, Market, Spec, market, run, until
 
 pytestmark = [pytest.mark.needs("node"), pytest.mark.asyncio(loop_scope="module")]
 OWNER = Key.generate()
@@ -21,7 +21,10 @@ async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Market
     folder: Path = tmp_path_factory.mktemp("letters")
     async with foreign_relay("ours", folder / "private") as url, market(folder, {}, mint=False) as opened:
         opened.relay = url
-        for name, spec in {"seller": Spec(ECHO_FREE), "buyer": Spec(owner=OWNER.npub)}.items():
+        for name, spec in {
+            "seller": Spec(ECHO_FREE),
+            "buyer": Spec(replace=PATIENT, owner=OWNER.npub),
+        }.items():
             opened.make(name, spec)
             await opened.up(name)
         seller = opened.rings["seller"].node.pubkey

@@ -58,7 +58,7 @@ async def served(client: str, relays: list[str], **options: str) -> AsyncIterato
     try:
         assert process.stdout is not None
         assert process.stderr is not None
-        line = await asyncio.wait_for(process.stdout.readline(), 20)
+        line = await asyncio.wait_for(process.stdout.readline(), 60)
         said = json.loads(line) if line else {"ok": False, "error": (await process.stderr.read()).decode()}
         assert "bunker" in said, said
         yield Served(process, said["bunker"], said["signer"], said["user"])

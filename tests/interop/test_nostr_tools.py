@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from relays.key import Key
-from tests.market_part import ECHO_FREE, Market, Spec, market, run
+from tests.market_part import ECHO_FREE, PATIENT, Market, Spec, market, run
 
 pytestmark = [pytest.mark.needs("node"), pytest.mark.asyncio(loop_scope="module")]
 SCRIPTS = Path(__file__).parent / "node"
@@ -20,7 +20,14 @@ OWNER = Key.generate()
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Market]:
     folder = tmp_path_factory.mktemp("interop")
-    async with market(folder, {"seller": ECHO_FREE, "buyer": Spec(owner=OWNER.npub)}, mint=False) as opened:
+    async with market(
+        folder,
+        {
+            "seller": ECHO_FREE,
+            "buyer": Spec(replace=PATIENT, owner=OWNER.npub),
+        },
+        mint=False,
+    ) as opened:
         yield opened
 
 
@@ -66,7 +73,7 @@ async def test_the_agents_owner_asks_by_dm_and_decrypts_the_reply(town: Market) 
 async def test_a_stranger_with_nostr_tools_gets_no_reply(town: Market) -> None:
     agent = town.rings["buyer"].agent("agent").pubkey
     before = {one.id for one in await town.requests("buyer")}
-    report = await _script("dm.mjs", Key.generate(), relay=town.relay, agent=agent, text="ask: who are you?", wait="3")
+    report = await _script("dm.mjs", Key.generate(), relay=town.relay, agent=agent, text="ask: who are you?", wait="12")
     assert not report["ok"]
     assert report["own"] == ["ask: who are you?"], "the relay did carry the messages"
     assert {one.id for one in await town.requests("buyer")} <= before, "older ones may have expired"

@@ -181,7 +181,7 @@ async def running(
         yield engine
     finally:
         stop.set()
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 60)
 
 
 async def tell(unit: UnitOfWork, engine: Engine, payloads: Sequence[Mapping[str, Any]], at: int = 1) -> None:
@@ -193,6 +193,6 @@ async def tell(unit: UnitOfWork, engine: Engine, payloads: Sequence[Mapping[str,
         )  # fmt: skip
         await unit.commit([row])
         engine.notify(NAME)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await unit.count("inbox", {"agent": NAME, "state": "new"}, limit=1):
             await asyncio.sleep(0.005)

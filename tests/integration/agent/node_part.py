@@ -162,12 +162,12 @@ class Town:
     async def heard(self, person: Key) -> list[str]:
         """What the agent has sent to a person, as the person's own client reads them off the relay."""
         wanted = Filter(kinds=frozenset({GIFT_WRAP}), tags={"p": frozenset({person.pubkey})})
-        rumors = [unwrap(person, event) for event in await self.people.fetch([wanted], 2)]
+        rumors = [unwrap(person, event) for event in await self.people.fetch([wanted], 20)]
         rumors.sort(key=lambda rumor: rumor.created_at)
         return [rumor.content for rumor in rumors if rumor.sender == AGENT.pubkey]
 
     async def hear(self, person: Key, count: int = 1) -> list[str]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(found := await self.heard(person)) < count:
                 await asyncio.sleep(0.02)
         return found
@@ -175,7 +175,7 @@ class Town:
     async def rows(self, table: str, **where: Any) -> list[Row]:
         return await self.unit.select(table, where)
 
-    async def until(self, good: Callable[[], Any], seconds: float = 5) -> None:
+    async def until(self, good: Callable[[], Any], seconds: float = 60) -> None:
         async with asyncio.timeout(seconds):
             while True:
                 found = good()
@@ -185,7 +185,7 @@ class Town:
 
     async def settled(self, paths: str) -> list[Row]:
         """Effects of a path, once none of them is open."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while True:
                 found = [row for row in await self.rows("effect") if row["path"].startswith(paths)]
                 if found and all(row["state"] not in ("begun", "unknown") for row in found):
@@ -225,7 +225,7 @@ async def _running(stack: AsyncExitStack, *services: Any) -> None:
 
         async def end(task: asyncio.Task[None] = task, stop: asyncio.Event = stop) -> None:
             stop.set()
-            await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(task, 60)
 
         stack.push_async_callback(end)
         waiting = asyncio.create_task(ready.wait())

@@ -180,13 +180,13 @@ class Outskirts:
     async def row(self, envelope_id: str, agent: str = "a") -> Row:
         return (await self.unit.select("inbox", {"agent": agent, "envelope_id": envelope_id}))[0]
 
-    async def until(self, good: Callable[[], Awaitable[Any]], seconds: float = 10) -> Any:
+    async def until(self, good: Callable[[], Awaitable[Any]], seconds: float = 60) -> Any:
         async with asyncio.timeout(seconds):
             while not (found := await good()):
                 await asyncio.sleep(0.005)
         return found
 
-    async def ended(self, envelope_id: str, agent: str = "a", seconds: float = 10) -> Row:
+    async def ended(self, envelope_id: str, agent: str = "a", seconds: float = 60) -> Row:
         """The row of a trigger that waits no more."""
 
         async def good() -> Row | None:
@@ -260,7 +260,7 @@ async def start(stack: AsyncExitStack, service: Any) -> None:
 
     async def end() -> None:
         stop.set()
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, 60)
 
     stack.push_async_callback(end)
     waiting = asyncio.create_task(ready.wait())

@@ -47,7 +47,7 @@ async def ringing(unit: Base, clock: StillClock, woken: list[str]) -> AsyncItera
         yield alarms
     finally:
         stop.set()
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 60)
 
 
 async def fired(unit: Base, agent: str = "a") -> list[dict[str, Any]]:
@@ -57,7 +57,7 @@ async def fired(unit: Base, agent: str = "a") -> list[dict[str, Any]]:
 
 
 async def until(unit: Base, count: int, agent: str = "a") -> list[dict[str, Any]]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(found := await fired(unit, agent)) < count:
             await asyncio.sleep(0.005)
     return found
@@ -238,11 +238,14 @@ async def test_many_alarms_cost_one_timer_and_are_fired_in_the_order_of_their_ti
         db.executemany(f"INSERT INTO alarm ({names}) VALUES ({marks})", more)
     before = len(asyncio.all_tasks())
     async with ringing(unit, clock, woken):
+        async with asyncio.timeout(60):
+            while not clock.sleeping:
+                await asyncio.sleep(0.005)
         await asyncio.sleep(0.05)
         assert len(asyncio.all_tasks()) <= before + 4, "one task, and what it waits for"
         assert len(clock.sleeping) == 1
         await clock.advance(5.999)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(woken) < 1_001:
                 await asyncio.sleep(0.01)
     assert len(woken) == 1_001
@@ -267,7 +270,7 @@ async def test_an_alarm_that_an_agent_sets_in_a_tick_wakes_it_out_of_hibernation
     async with bench.running("a"):
         await bench.until_row("a", lambda row: row["status"] == "dormant")
         assert woke == []
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not woke:
                 await alarms.look()
                 await asyncio.sleep(0.01)

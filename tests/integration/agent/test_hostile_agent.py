@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ LIMITS = TickLimits(seconds=0.3, grace_s=0.1, tries=2, back_off_ms=5, state_byte
 Act = Callable[[Here, Trigger], Awaitable[None]]
 
 
-async def shown(act: Act, bench: Bench | None = None) -> Bench:
+async def shown(act: Act, bench: Bench | None = None, code: str = "") -> Bench:
     """Run bad code for one trigger, beside an agent that means well; what became of both."""
     bench = bench or Bench()
 
@@ -33,7 +34,8 @@ async def shown(act: Act, bench: Bench | None = None) -> Bench:
         else:
             await remember(ctx, trigger)
 
-    bench.limits, bench.programs["scripted"] = LIMITS, Scripted(either)
+    bench.limits = LIMITS if code in ("", "agent.too_slow") else replace(LIMITS, seconds=5)
+    bench.programs["scripted"] = Scripted(either)
     bench.engine = bench.fresh()
     async with bench.running("bad", "good"):
         await bench.idle("bad")
@@ -50,7 +52,7 @@ async def shown(act: Act, bench: Bench | None = None) -> Bench:
 
 
 async def failed(act: Act, code: str = "agent.failed") -> Bench:
-    bench = await shown(act)
+    bench = await shown(act, code=code)
     row = (await bench.inbox("bad"))["evil"]
     assert row["state"] == "dead"
     assert row["error"].startswith(f"{code}: ")

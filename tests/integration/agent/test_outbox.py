@@ -140,7 +140,7 @@ async def test_the_stream_tells_of_the_beginning_and_the_end_and_goes_on_from_a_
     await asyncio.sleep(0.02)
     await here.begin("agent:b", "/nostr/dm/npub1x", "2")
     await here.end(dm)
-    second = await asyncio.wait_for(waiting, 5)
+    second = await asyncio.wait_for(waiting, 60)
     assert (second.type, second.id > first.id) == ("sent", True)
     assert await anext(here.files.watch("/mine/stream", ME, first.id)) == second
 

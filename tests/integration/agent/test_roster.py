@@ -61,7 +61,7 @@ class Place:
     presence: Presence
 
     async def said(self, pubkey: str, kind: int) -> list[Event]:
-        return await self.here.people.fetch([Filter(authors=frozenset({pubkey}), kinds=frozenset({kind}))], 2)
+        return await self.here.people.fetch([Filter(authors=frozenset({pubkey}), kinds=frozenset({kind}))], 20)
 
     async def newest(self, pubkey: str, kind: int) -> Event | None:
         return next(iter(await self.said(pubkey, kind)), None)

@@ -77,13 +77,13 @@ async def test_over_http_all_three_are_files(tmp_path: Path) -> None:
         ready, stop = asyncio.Event(), asyncio.Event()
         task = asyncio.create_task(node.control.run(ready, stop))
         try:
-            await asyncio.wait_for(ready.wait(), 10)
+            await asyncio.wait_for(ready.wait(), 60)
             headers = {"Authorization": f"Bearer {homes.read_token(home)}"}
             async with aiohttp.ClientSession(node.control.url, headers=headers) as http:
                 told = [await _asked(http, *one[:3]) for one in _ANSWERS]
         finally:
             stop.set()
-            await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(task, 60)
         for (method, path, _, wanted), (status, text) in zip(_ANSWERS, told, strict=True):
             assert status in wanted, (method, path, text)
         assert OWN not in "".join(text for _, text in told)

@@ -131,9 +131,11 @@ async def test_the_database_is_one_moment_while_somebody_writes(tmp_path):
         return number
 
     writing = asyncio.create_task(write())
-    await asyncio.sleep(0.2)
+    while not latencies:
+        await asyncio.sleep(0.01)
+    before = len(latencies)
     await asyncio.to_thread(lambda: asyncio.run(take_to(tmp_path / "h", ring, tmp_path / "b", stopped=False)))
-    await asyncio.sleep(0.2)
+    during = len(latencies) - before
     stop.set()
     last = await writing
     await database.aclose()
@@ -143,7 +145,7 @@ async def test_the_database_is_one_moment_while_somebody_writes(tmp_path):
     assert one == two
     assert 0 < one < last
     assert sum(1 for row in rows["log"] if row[1] == "b") == one
-    assert max(latencies) < 2.0, "no commit waits for a backup"
+    assert during >= 3, "no commit waits for a backup"
 
 
 async def test_a_backup_of_many_rows_takes_no_memory_for_them(tmp_path):

@@ -75,13 +75,13 @@ async def test_an_export_waits_for_the_tick_that_runs_and_none_begins_meanwhile(
         await port.bench.engine.create("a", "scripted", (await port.keys.add("a")).pubkey)
         await port.bench.idle("a")
         await port.bench.put("a", "m1")
-        await asyncio.wait_for(inside.wait(), 5)
+        await asyncio.wait_for(inside.wait(), 60)
         leaving = asyncio.create_task(port.export(tmp_path / "x"))
         await asyncio.sleep(0.1)
         assert not leaving.done(), "it waits for the tick"
         await port.bench.put("a", "m2")
         go.set()
-        manifest = await asyncio.wait_for(leaving, 10)
+        manifest = await asyncio.wait_for(leaving, 60)
         assert manifest.tables["inbox"].rows == 3
         await asyncio.sleep(0.2)
         assert (await port.bench.state("a"))["seen"] == ["initialize", "m1"], "m2 waits"

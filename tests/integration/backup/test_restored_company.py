@@ -68,7 +68,7 @@ class Process:
     async def end(self) -> None:
         self.stop.set()
         if self._running is not None:
-            await asyncio.wait_for(self._running, 20)
+            await asyncio.wait_for(self._running, 60)
 
 
 async def process(stack: AsyncExitStack, home: Path) -> Process:
@@ -107,7 +107,7 @@ async def test_none_of_them_acts_before_the_leader_has_adopted_the_copy(two_home
     async with AsyncExitStack() as stack:
         leader, other = [await process(stack, home) for home in two_homes]
         other.begin()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await other.waiting.wait()
             assert other.seen == []
             leader.begin()

@@ -102,4 +102,4 @@ async def guarded(**parts: Any) -> AsyncIterator[tuple[Guarded, aiohttp.ClientSe
             yield made, http
     finally:
         stop.set()
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 60)

@@ -75,7 +75,7 @@ async def answer(made: Guarded, raw: bytes, *, hang_up: bool) -> tuple[int, str]
         writer.write(raw)
         if hang_up:
             writer.write_eof()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             try:
                 said = await reader.read()
             except ConnectionResetError:  # it had more to send than anybody wanted to read

@@ -148,7 +148,7 @@ class Listener:
         reader, writer = await asyncio.open_connection(sock=plug, limit=buffer or 1 << 16)
         past = "" if after is None else f"Last-Event-ID: {after}\r\n"
         writer.write(f"GET /{name} HTTP/{version}\r\nHost: x\r\n{past}\r\n".encode())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             return cls(reader, writer, await reader.readuntil(b"\r\n\r\n"))
 
     @property

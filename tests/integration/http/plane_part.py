@@ -125,7 +125,7 @@ class Plane:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request)
         await writer.drain()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             answer = await reader.read()
         writer.close()
         return int(answer.split(b" ", 2)[1]), answer
@@ -142,7 +142,7 @@ async def plane(**parts: Any) -> AsyncIterator[tuple[Plane, aiohttp.ClientSessio
         async with aiohttp.ClientSession(made.control.url, headers=headers) as http:
             yield made, http
             stop.set()
-            await asyncio.wait_for(task, 5)
+            await asyncio.wait_for(task, 60)
     finally:
         stop.set()
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 60)

@@ -149,9 +149,9 @@ async def test_a_stream_ends_when_the_token_that_opened_it_is_revoked() -> None:
         ):
             assert await ended.content.readline() == b"retry: 1000\n"
             await made.given_out.remove(one["id"])
-            assert b'{"reason":"revoked"}' in await asyncio.wait_for(ended.content.read(), 5)
+            assert b'{"reason":"revoked"}' in await asyncio.wait_for(ended.content.read(), 60)
             await made.log("on")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while b"on" not in await stays.content.readline():
                     pass
 
@@ -167,7 +167,7 @@ async def test_an_agents_token_cannot_take_all_streams(monkeypatch: pytest.Monke
         async with http.get(path, headers=BEARER) as answer:
             assert answer.status == 200
         first.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while (await told_stream(http, path))[0] == 503:
                 await asyncio.sleep(0.05)
         second.close()

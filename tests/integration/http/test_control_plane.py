@@ -268,17 +268,17 @@ async def test_a_token_of_strange_bytes_is_no_token() -> None:
 
 
 async def test_a_request_that_never_ends_is_cut_off_and_a_stream_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "IDLE_S", 0.3)
+    monkeypatch.setattr(control, "IDLE_S", 2.0)
     async with plane() as (made, http), http.get("/agents/a/logs/trace?watch=1") as stream:
         port = int(made.control.url.rsplit(":", 1)[1])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET /healthz HTTP/1.1\r\nX-Slow: ")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert await reader.read() == b""
         writer.close()
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(2.5)
         await made.log("still here")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             async for line in stream.content:
                 if b"still here" in line:
                     break

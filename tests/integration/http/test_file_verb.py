@@ -112,10 +112,10 @@ async def plane(folder: Path) -> AsyncIterator[tuple[Stage, aiohttp.ClientSessio
             made.url = control.url
             yield made, http
             stop.set()
-            await asyncio.wait_for(task, 5)
+            await asyncio.wait_for(task, 60)
     finally:
         stop.set()
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 60)
 
 
 async def code(answer: aiohttp.ClientResponse) -> str:

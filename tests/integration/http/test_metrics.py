@@ -41,7 +41,7 @@ async def listening() -> AsyncIterator[str]:
         yield plane.url
     finally:
         stop.set()
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 60)
 
 
 async def test_the_operator_reads_the_numbers_as_prometheus_text() -> None:

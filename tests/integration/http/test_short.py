@@ -20,7 +20,7 @@ async def _ask(handler, request: bytes) -> bytes:
     writer.write(request)
     answer = b""
     try:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             while answer.count(BODY) < request.count(b"GET"):
                 answer += await reader.read(1 << 16)
         return answer

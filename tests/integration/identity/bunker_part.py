@@ -128,7 +128,7 @@ async def bunker(url: str) -> AsyncIterator[Bunker]:
     made = Bunker(url)
     task = asyncio.create_task(made.run())
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await made.listening.wait()
         yield made
     finally:

@@ -345,20 +345,24 @@ async def _ticked(here: Town, count: int) -> bool:
 # ---- floods
 
 
-async def test_a_flood_of_strangers_wraps_does_not_keep_a_friend_waiting(relay: str) -> None:
-    """800 wraps for one agent; a friend writes in the middle of it."""
+async def test_a_flood_of_strangers_wraps_does_not_keep_a_friend_waiting(
+    relay: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """200 wraps for one agent, five times what it takes at once; a friend writes in the middle of it."""
+    monkeypatch.setattr(inbound, "LANE_BURST", 40)
+    monkeypatch.setattr(inbound, "LANE_PER_SECOND", 10.0)
     strangers = [Key.generate() for _ in range(4)]
     draft = Draft(DM, "buy now", (("p", AGENT.pubkey),), SystemClock().now())
-    flood = [wrap(strangers[n % 4], AGENT.pubkey, draft) for n in range(800)]
+    flood = [wrap(strangers[n % 4], AGENT.pubkey, draft) for n in range(200)]
     async with town(relay) as here:
         sends = [asyncio.create_task(_put(here, event)) for event in flood]
         await asyncio.sleep(0.2)
         before = SystemClock().monotonic()
         await here.say(OWNER, "summarize: Some text.")
-        await here.until(lambda: here.jobs.started, 10)
+        await here.until(lambda: here.jobs.started, 60)
         waited = SystemClock().monotonic() - before
         await asyncio.gather(*sends)
-        await here.until(lambda: _opened(here) >= len(flood), 20)
+        await here.until(lambda: _opened(here) >= len(flood), 60)
         assert waited < 8
         assert here.messages.counts["delayed"] > 0, "beyond the budget they wait in line"
         assert len(await here.rows("message", direction="in")) == 1

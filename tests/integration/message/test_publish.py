@@ -41,7 +41,7 @@ def asked(here: Town, key: str = "k", role: Role = Role.AGENT) -> Session:
 
 
 async def on_relay(here: Town, event: Event) -> list[Event]:
-    return await here.people.fetch([Filter(ids=frozenset({event.id}))], 2)
+    return await here.people.fetch([Filter(ids=frozenset({event.id}))], 20)
 
 
 async def test_an_event_is_published_once_however_often_it_is_asked_for(relay: str) -> None:

@@ -220,7 +220,7 @@ class Ground:
     def down(self) -> None:
         async def stop() -> None:
             self._stop.set()
-            await asyncio.wait_for(self._running, 10)
+            await asyncio.wait_for(self._running, 60)
 
         (self.home / "control.json").unlink(missing_ok=True)
         self.wait(stop())
@@ -256,7 +256,7 @@ class Ground:
     def sh(self, script: str, shell: str = "dash", **more: Any) -> "Ran":
         return self.run(shell, "-c", script, **more)
 
-    def until(self, good: Callable[[], Any], what: str, seconds: float = 10) -> None:
+    def until(self, good: Callable[[], Any], what: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not good():
             assert time.monotonic() < end, what

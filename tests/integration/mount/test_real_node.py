@@ -30,7 +30,7 @@ async def test_a_node_is_used_by_any_program(tmp_path: Path, ground: Ground) -> 
         process = await asyncio.create_subprocess_exec(sys.executable, *argv, stdout=subprocess.PIPE)
         try:
             assert process.stdout is not None
-            assert str(mount).encode() in await asyncio.wait_for(process.stdout.readline(), 20)
+            assert str(mount).encode() in await asyncio.wait_for(process.stdout.readline(), 60)
             code, out = await sh(mount, "cat $A/wallet/balance", "dash")
             assert (code, json.loads(out)["live_sat"]) == (0, 0)
             count = "ls $A/compute/jobs | grep -vc README"
@@ -40,14 +40,14 @@ async def test_a_node_is_used_by_any_program(tmp_path: Path, ground: Ground) -> 
             for number, shell in enumerate(("bash", "dash"), 1):
                 assert await sh(mount, f"echo '{JOB}' > $A/compute/new && {count}", shell) == (0, f"{number}\n")
             watch = (
-                "tail -s 0.1 -n 0 -f $A/logs/trace > $T & sleep 0.5; echo > $A/ctl/tick;"
+                "tail -s 0.1 -n +1 -f $A/logs/trace > $T & sleep 0.5; echo > $A/ctl/tick;"
                 "for try in $(seq 50); do grep manual $T && break; sleep 0.1; done; kill $!; wait"
             )
             assert '"manual"' in (await sh(mount, watch, "bash"))[1]
         finally:
             process.terminate()
             try:
-                assert await asyncio.wait_for(process.wait(), 20) == 0
+                assert await asyncio.wait_for(process.wait(), 60) == 0
             finally:
                 subprocess.run(
                     ["fusermount3", "-u", "-z", str(mount)], capture_output=True

@@ -225,7 +225,7 @@ async def serving(*services: Pool | Outbox) -> AsyncIterator[None]:
     finally:
         for stop, task in zip(reversed(stops), reversed(tasks), strict=True):
             stop.set()
-            await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(task, 60)
 
 
 class Keychain:
@@ -275,7 +275,7 @@ class Collector:
         return [event.id for event in self.events]
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait for something to become true; fail if it does not."""
     async with asyncio.timeout(seconds):
         while not condition():

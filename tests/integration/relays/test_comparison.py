@@ -94,7 +94,7 @@ async def test_what_live_delivery_misses_is_found_counted_and_asked_for_anew(spe
             await part.broadcast(lost)
             await until(lambda: lost.id in got.ids, 10)
             assert pool.health()[0].missed == 1
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while len(got.events) < 3:  # these are not stored: only a live subscription brings them
                     await part.broadcast(wrap("live again"))
                     await asyncio.sleep(0.1)

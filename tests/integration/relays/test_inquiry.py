@@ -82,7 +82,7 @@ async def _endless(request: web.Request) -> web.StreamResponse:
 
 
 async def _silent(request: web.Request) -> web.StreamResponse:
-    await asyncio.sleep(2)
+    await asyncio.sleep(60)
     return web.json_response({})
 
 
@@ -92,9 +92,11 @@ async def _redirect(request: web.Request) -> web.StreamResponse:
     raise web.HTTPFound("/inside")
 
 
+PACKED = gzip.compress(b'{"name":"x"}' + b" " * 30_000_000)
+
+
 async def _bomb(request: web.Request) -> web.StreamResponse:
-    packed = gzip.compress(b'{"name":"x"}' + b" " * 30_000_000)
-    return web.Response(body=packed, headers={"Content-Encoding": "gzip", "Content-Type": "application/nostr+json"})
+    return web.Response(body=PACKED, headers={"Content-Encoding": "gzip", "Content-Type": "application/nostr+json"})
 
 
 async def _page(request: web.Request) -> web.StreamResponse:
@@ -110,7 +112,7 @@ async def test_what_a_hostile_relay_answers_counts_as_none_in_bounded_time(handl
     async with serving(handler) as url, aiohttp.ClientSession() as session:
         began = time.monotonic()
         assert await information_of(url, session, timeout_s=0.5) is None
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20
 
 
 async def test_only_a_relay_s_address_is_asked() -> None:

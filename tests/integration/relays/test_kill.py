@@ -43,6 +43,7 @@ async def hurt(peer: Foreign, pools: Sequence[Pool], chance: random.Random) -> N
         if n % 2:
             peer.freeze()
             await asyncio.sleep(2.5)  # longer than two pools of one second's heartbeat wait
+            await until(lambda: not any(pool.is_up(peer.url) for pool in pools), 30)
             peer.thaw()
         else:
             await peer.kill()

@@ -30,7 +30,7 @@ async def test_events_travel_from_outbox_to_handler_and_missed_ones_arrive_after
                     rows = [row for event in events[begin:end] for row in outbox.rows(event, "effect")]
                     await here.commit(rows)
                     outbox.kick(rows)
-                    async with asyncio.timeout(20):
+                    async with asyncio.timeout(60):
                         while len(await here.select("outbox", {"state": "sent"})) < end:
                             await asyncio.sleep(0.02)
                     reader.subscribe("notes", NOTES, got)

@@ -349,7 +349,9 @@ async def test_a_schema_that_changes_beneath_a_node_stops_its_writes_at_the_next
         await base.commit([seen("a")])
         admin = await asyncpg.connect(url)
         await admin.execute("UPDATE alembic_version SET version_num = '9999'")
-        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'vendo'")
+        await admin.execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'vendo'"
+        )
         await asyncio.sleep(0.1)
         with pytest.raises(NewerSchema):
             await base.commit([seen("b")])

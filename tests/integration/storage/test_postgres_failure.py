@@ -178,7 +178,7 @@ async def test_a_session_that_the_server_ends_is_made_anew(server: Server) -> No
         admin = await asyncpg.connect(server.url())
         for _ in range(3):
             await admin.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ '^vendo'"
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name ~ '^vendo'"
             )
             with contextlib.suppress(VendoError):
                 await base.commit([seen("lost")])

@@ -53,6 +53,9 @@ async def test_a_copy_under_load_is_of_one_moment_and_holds_all_that_was_durable
         nonlocal copied
         found = []
         for turn in range(3):
+            was = sum(agents.acknowledged.values())
+            while turn and sum(agents.acknowledged.values()) == was:
+                await asyncio.sleep(0.01)
             before = sum(agents.acknowledged.values())
             await base.snapshot(tmp_path / f"copy{turn}.db")
             after = sum(agents.acknowledged.values())

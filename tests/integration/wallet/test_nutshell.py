@@ -142,12 +142,18 @@ async def test_a_token_is_sent_and_received_once(part):
     await clean(alice, bob)
 
 
+async def _after(locktime: int) -> None:
+    while CLOCK.now() <= locktime + 1:
+        await asyncio.sleep(0.2)
+
+
 async def test_a_locked_payment_is_refunded_after_its_locktime_and_not_before(part):
     buyer, seller = await part.funded("buyer", 200), await part.wallet("seller")
-    locked = await buyer.lock("lock", part.terms(seller, locktime=2), Msat.of_sat(20), EFFECT, PERMIT)
+    terms = part.terms(seller, locktime=8)
+    locked = await buyer.lock("lock", terms, Msat.of_sat(20), EFFECT, PERMIT)
     with pytest.raises(InvalidInput):
         await buyer.refund("refund", "lock", EFFECT, PERMIT)
-    await asyncio.sleep(3.2)
+    await _after(terms.locktime)
     refunded = await buyer.refund("refund", "lock", EFFECT, PERMIT)
     assert refunded == Received(10, 1)
     assert await buyer.refund("refund", "lock", EFFECT, PERMIT) == refunded
@@ -158,9 +164,10 @@ async def test_a_locked_payment_is_refunded_after_its_locktime_and_not_before(pa
 
 async def test_a_refund_after_the_claim_finds_the_race_lost(part):
     buyer, seller = await part.funded("buyer", 200), await part.wallet("seller")
-    locked = await buyer.lock("lock", part.terms(seller, locktime=1), Msat.of_sat(20), EFFECT, PERMIT)
+    terms = part.terms(seller, locktime=8)
+    locked = await buyer.lock("lock", terms, Msat.of_sat(20), EFFECT, PERMIT)
     await seller.claim("claim", locked.payload, EFFECT, PERMIT)
-    await asyncio.sleep(2.1)
+    await _after(terms.locktime)
     with pytest.raises(TokenSpent):
         await buyer.refund("refund", "lock", EFFECT, PERMIT)
     assert (await buyer.spent(part.url, locked.ys)).state == "SPENT"

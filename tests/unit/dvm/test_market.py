@@ -425,6 +425,26 @@ async def test_a_cancelled_job_is_withdrawn_and_its_sellers_forget_it(world: Wor
 
 
 @story
+async def test_what_came_while_the_buyer_stood_still_is_read_before_its_window_closes(world: World) -> None:
+    class Frozen(VirtualClock):
+        """Its process stands still when the window should close, for five seconds."""
+
+        async def sleep(self, seconds: float) -> None:
+            await world.clock.sleep(seconds + (5 if 1 < seconds <= 1.5 else 0))
+
+    buyer = world.node()
+    buyer.clock = Frozen(world.clock._loop)
+    await buyer.up()
+    staged = await buyer.buying.buy("agent:a", "k", ASK)
+    buyer.buying._open[staged.job_id]._desk.known_sellers = lambda kind: frozenset()
+    await world.clock.sleep(6.6)
+    await world.node(services=echo()).up()  # as if its quote had waited in the buyer's socket
+    await until(world.clock, lambda: staged.job_id not in buyer.buying._open)
+    view = await buyer.buying.view(staged.job_id)
+    assert (view.state, view.purchase.provider) == ("delivered", "dvm")
+
+
+@story
 async def test_who_asked_is_told_once_in_the_same_commit(world: World) -> None:
     buyer, seller = world.node(), world.node(services=echo(9_000))
     await buyer.up()

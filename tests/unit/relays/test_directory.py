@@ -237,11 +237,11 @@ async def test_a_flood_of_questions_keeps_nobody_waiting_who_is_known_and_the_ot
     people = [Key(bytes([1, n + 1]) * 16) for n in range(40)]
     asking = [asyncio.create_task(here.directory.relays_for_dm(one.pubkey)) for one in people]
     await asyncio.sleep(0.05)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(20):
         here.clock.at += 60
         assert await here.directory.relays_for_dm(PERSON.pubkey) == (A,), "what is in the database needs no slot"
     monkeypatch.setattr(module, "WAIT_S", 0.05)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(20):
         assert await here.directory.relays_for_dm(Key(b"\x77" * 32).pubkey) is None
         here.clock.at += FRESH_S
         assert await here.directory.relays_for_dm(PERSON.pubkey) == (A,), "better an old list than none"

@@ -524,3 +524,17 @@ async def test_an_old_copy_of_the_database_is_not_money(stage):
     await clean(wallet)
     held = (await wallet.balance())[0].live + (await stage.seller.balance())[0].live
     assert held == stage.mint.circulating
+
+
+async def test_what_is_booked_while_the_books_are_read_is_no_difference(stage):
+    read, sent = stage.buyer._purse.posted, []
+
+    async def posted():
+        rows = await read()
+        if not sent:  # between two looks at the database, as everything else may be
+            sent.append(await stage.buyer.send("send", stage.mint.url, 5, EFFECT, PERMIT))
+        return rows
+
+    stage.buyer._purse.posted = posted
+    assert (await stage.buyer.audit()).differences == ()
+    assert sent

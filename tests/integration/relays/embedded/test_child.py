@@ -38,7 +38,7 @@ async def owned(tmp_path, **more):
         yield own, running
     finally:
         stop.set()
-        await asyncio.wait_for(running, 20)
+        await asyncio.wait_for(running, 60)
 
 
 async def test_a_form_full_of_control_characters_ends_neither_the_relay_nor_the_node(tmp_path):

@@ -88,5 +88,5 @@ async def test_a_relay_whose_writer_has_ended_ends_and_does_not_go_on_without_st
         await ws.receive()
         await ws.send_str(f'["EVENT",{note(kind=5, at=NOW).to_json()}]')  # a deletion goes to the writer's thread
         with pytest.raises(ExceptionGroup) as caught:
-            await asyncio.wait_for(running_, 10)
+            await asyncio.wait_for(running_, 60)
         assert caught.group_contains(EventFileFailed)

@@ -17,6 +17,7 @@ from relays.embedded.page import page
 from relays.embedded.rate import Rates
 from relays.embedded.service import EmbeddedRelay
 from tests.integration.relays.embedded.relay_part import Child, running
+from tests.integration.relays.hostile_part import until
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ async def test_connections_are_bounded(relay):
         await relay.connect()
     assert refused.value.status == 503
     await wires[0].ws.close()
-    await asyncio.sleep(0.05)
+    await until(lambda: relay.relay.health()["connections"] == 1)
     await relay.connect()
 
 
@@ -87,7 +88,7 @@ async def test_stopping_says_goodbye_and_is_quick(tmp_path):
         http = aiohttp.ClientSession()
         ws = await http.ws_connect(relay.url)
         started = time.monotonic()
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 8, "and not the minute of a websocket's usual goodbye"
     assert (await ws.receive(5)).data.startswith('["AUTH",')
     message = await ws.receive(5)
     assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1001)
@@ -105,7 +106,7 @@ async def test_the_command_says_where_it_listens_and_stops_on_a_signal(tmp_path,
             assert (await ws.receive(5)).data == '["EOSE","a"]'
             started = time.monotonic()
             assert await asyncio.to_thread(child.end, number) == 0
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 8
     finally:
         child.end(signal.SIGKILL)
 

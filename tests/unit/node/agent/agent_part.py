@@ -26,7 +26,7 @@ from node.storage.memory import MemoryDatabase
 from tests.unit_part import Base
 
 PUBKEY = PubKey("ab" * 32)
-QUICK = TickLimits(seconds=0.2, tries=3, parallel=8, back_off_ms=5, pause_ms=10)
+QUICK = TickLimits(seconds=5, tries=3, parallel=8, back_off_ms=5, pause_ms=10)
 
 
 class Seen(BaseModel):
@@ -104,7 +104,7 @@ class Bench:
             yield self.engine
         finally:
             stop.set()
-            await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(task, 60)
 
     async def put(
         self, agent: str, envelope_id: str, sender: str = "operator", payload: Mapping[str, Any] | None = None
@@ -124,7 +124,7 @@ class Bench:
     async def row(self, agent: str) -> Row:
         return (await self.unit.select("agent", {"name": agent}))[0]
 
-    async def until_row(self, agent: str, good: Callable[[Row], bool], seconds: float = 3.0) -> Row:
+    async def until_row(self, agent: str, good: Callable[[Row], bool], seconds: float = 30.0) -> Row:
         async with asyncio.timeout(seconds):
             while not good(row := await self.row(agent)):
                 await asyncio.sleep(0.002)
@@ -136,7 +136,7 @@ class Bench:
     async def inbox(self, agent: str) -> dict[str, Row]:
         return {row["envelope_id"]: row for row in await self.unit.select("inbox", {"agent": agent})}
 
-    async def until(self, agent: str, good: Callable[[dict[str, Row]], bool], seconds: float = 3.0) -> dict[str, Row]:
+    async def until(self, agent: str, good: Callable[[dict[str, Row]], bool], seconds: float = 30.0) -> dict[str, Row]:
         async with asyncio.timeout(seconds):
             while not good(rows := await self.inbox(agent)):
                 await asyncio.sleep(0.002)

@@ -125,7 +125,7 @@ async def test_an_endless_loop_that_awaits_is_ended_while_others_go_on() -> None
             beats += 1
 
     beating = asyncio.create_task(others())
-    found = await outcome(code, 0.2)
+    found = await outcome(code, 2)
     beating.cancel()
     assert (found and found.code) == "agent.too_slow"
     assert beats > 10
@@ -178,14 +178,19 @@ async def test_code_that_holds_the_loop_is_too_slow_and_is_reported(caplog: pyte
 
 
 async def test_only_what_holds_the_loop_counts_as_compute() -> None:
+    held = 0
+
     async def code() -> None:
+        nonlocal held
         await asyncio.sleep(0.1)
+        began = time.perf_counter_ns()
         time.sleep(0.02)
+        held = time.perf_counter_ns() - began
         await asyncio.sleep(0.1)
 
     meter = Meter()
     assert await guard().run(code(), "a", 5, meter) is None
-    assert 20_000_000 <= meter.total_ns < 150_000_000
+    assert 20_000_000 <= held <= meter.total_ns < held + 150_000_000
     assert meter.longest_ns <= meter.total_ns
 
 
@@ -233,7 +238,7 @@ async def test_one_timer_watches_over_many() -> None:
         found = await watch.run(asyncio.sleep(needs), name, seconds, Meter())
         took[name] = (time.monotonic() - began, found.code if found else "")
 
-    await asyncio.gather(run("quick", 5, 0.01), run("slow", 0.1, 30), run("slower", 0.2, 30), run("long", 5, 0.3))
+    await asyncio.gather(run("quick", 5, 0.01), run("slow", 0.1, 30), run("slower", 1.5, 30), run("long", 5, 0.3))
     assert {name: code for name, (_, code) in took.items()} == {
         "quick": "", "slow": "agent.too_slow", "slower": "agent.too_slow", "long": "",
     }  # fmt: skip

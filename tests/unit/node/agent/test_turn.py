@@ -31,7 +31,7 @@ LOOK = Act("GET", "/goals")
 END = Act("POST", COMMIT)
 
 
-async def _settled(turn: Turn, error: VendoError | None = None, seconds: float = 5) -> None:
+async def _settled(turn: Turn, error: VendoError | None = None, seconds: float = 60) -> None:
     """A tick: answers everything, until a commit is asked for; then it ends so."""
     while True:
         asked = await turn.next(seconds)
@@ -255,7 +255,7 @@ async def test_a_turn_in_which_all_was_sent_that_may_be_can_still_be_ended(end: 
     for _ in range(3):
         with pytest.raises(TurnFull):
             await turn.ask(Act("PUT", "/goals/x", body))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert b'"status"' in (await turn.ask(end)).body
     await serving
 
@@ -288,7 +288,7 @@ async def hosted() -> AsyncIterator[tuple[Turns, list[Door], Callable[..., Await
         for turn in turns.open_turns:
             turn.settle(TurnOver())
         stop.set()
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 60)
 
 
 async def test_a_token_is_256_bits_and_only_its_digest_is_kept() -> None:
@@ -403,7 +403,7 @@ async def test_a_node_that_stops_fails_open_turns_without_blaming_them_and_opens
     with pytest.raises(NodeStopping):
         await turns.open("b", "t", _nothing)
     await ticking
-    await asyncio.wait_for(task, 10)
+    await asyncio.wait_for(task, 60)
 
 
 # --- the words ------------------------------------------------------------------------------------------------------
