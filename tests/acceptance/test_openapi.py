@@ -164,7 +164,6 @@ async def _bought(town: Market) -> bool:
     return len(jobs) == 2 and all(job["status"] == "complete" for job in jobs)
 
 
-@pytest.mark.timeout(300)
 async def test_a_node_answers_as_its_document_says_whatever_it_is_asked(plane: Plane, town: Market) -> None:
     """One node, and one order: what is there is looked at before everything is sent to it."""
     assert plane.document == orjson.loads(reference.described())

@@ -31,7 +31,7 @@ def waiting(draw: st.DrawFn) -> list[Row]:
             "sender": draw(st.sampled_from("abc")),
             "seq": draw(st.none() | st.integers(0, 5)),
             "written_at": draw(st.integers(0, 5)),
-            "next_at_ms": draw(st.sampled_from([0, 0, 0, NOW, NOW + 1, NOW + 50])),
+            "next_at_ms": draw(st.sampled_from([0, 0, 0, NOW, NOW + 1, NOW + 50, NOW + 5_000])),
             "expires_at": draw(st.sampled_from([None, None, None, 1, 2])),
         }
         for n in range(1, count + 1)
@@ -57,7 +57,10 @@ def test_a_line_keeps_its_order_and_only_a_line_waits_for_its_own_retry(rows: li
         ordered = sorted(members, key=turn)
         first_held = next((place for place, row in enumerate(ordered) if row["next_at_ms"] > NOW), len(ordered))
         assert [row for row in found.due if line_of(row) == line] == ordered[:first_held]
-        held += [row["next_at_ms"] for row in ordered[first_held : first_held + 1]]
+        for row in ordered[
+            first_held : first_held + 1
+        ]:  # it is tried again, or too late and holds back nobody any more
+            held += [row["next_at_ms"], *([] if row["expires_at"] is None else [row["expires_at"] * 1000])]
     assert found.again_ms == (min(held) if held else None)
     assert [row["priority"] for row in found.due] == sorted(row["priority"] for row in found.due)
 

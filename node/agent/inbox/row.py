@@ -102,7 +102,8 @@ class Turn:
     Attributes:
         due: in the order in which they may be dealt with. When one of them fails, the rest of its line must wait.
         late: those that have expired.
-        again_ms: when the first of those that wait for their next try may be tried (Unix ms); None if none waits.
+        again_ms: when the first of those that wait for their next try may be tried, or is too late for it and lets the
+            rest of its line go on (Unix ms); None if none waits.
     """
 
     due: list[Row] = field(default_factory=list)
@@ -137,7 +138,10 @@ def arrange(rows: Iterable[Row], now_ms: int) -> Turn:
         ordered = sorted((waiting[place] for place in line), key=_written)
         for place, row in zip(line, ordered, strict=True):
             if row["next_at_ms"] > now_ms:
-                turn.again_ms = min(row["next_at_ms"], turn.again_ms or row["next_at_ms"])
+                at = (
+                    row["next_at_ms"] if row["expires_at"] is None else min(row["next_at_ms"], row["expires_at"] * 1000)
+                )
+                turn.again_ms = min(at, turn.again_ms or at)
                 break
             taken[place] = row
     turn.due = [taken[place] for place in sorted(taken)]
