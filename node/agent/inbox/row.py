@@ -138,10 +138,8 @@ def arrange(rows: Iterable[Row], now_ms: int) -> Turn:
         ordered = sorted((waiting[place] for place in line), key=_written)
         for place, row in zip(line, ordered, strict=True):
             if row["next_at_ms"] > now_ms:
-                at = (
-                    row["next_at_ms"] if row["expires_at"] is None else min(row["next_at_ms"], row["expires_at"] * 1000)
-                )
-                turn.again_ms = min(at, turn.again_ms or at)
+                ends = row["next_at_ms"] if row["expires_at"] is None else row["expires_at"] * 1000
+                turn.again_ms = min(row["next_at_ms"], ends, turn.again_ms or ends)
                 break
             taken[place] = row
     turn.due = [taken[place] for place in sorted(taken)]
