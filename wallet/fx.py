@@ -61,7 +61,7 @@ class Fixed:
 
 @dataclass(slots=True)
 class _Asked:
-    """What is known of one source. `not_before` and `failures`: it is asked less while it fails."""
+    """What is known of one source. It is not asked before `not_before`; the more `failures` in a row, the later."""
 
     feed: Feed
     price: Price | None = None
@@ -148,7 +148,10 @@ class Oracle:
     async def _refresh(self) -> None:
         """Ask all that may be asked, and see what they come to. The last rate stays if they come to nothing."""
         now = self._clock.monotonic()
-        await asyncio.gather(*(self._ask(one) for one in self._asked if now >= one.not_before))
+        asked = [one for one in self._asked if now >= one.not_before]
+        if not asked:  # however many jobs want a rate
+            return
+        await asyncio.gather(*map(self._ask, asked))
         prices = [one.price for one in self._asked if one.price is not None]  # also of one that is silent for a moment
         self._agreement = agreed(prices, self._clock.now(), self._max_age_s, self._least)
         found = self._agreement
@@ -171,6 +174,7 @@ class Oracle:
     async def _ask(self, one: _Asked) -> None:
         try:
             one.price, one.why, one.failures = await self._price(one.feed), "", 0
+            one.not_before = self._clock.monotonic() + _LEAST_S
         except _FAILURES as error:
             one.failures += 1
             wait = error.seconds if isinstance(error, _Busy) else _LEAST_S << min(one.failures - 1, 6)

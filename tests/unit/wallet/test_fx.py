@@ -178,6 +178,19 @@ async def test_two_of_three_are_not_enough_when_three_must_agree(http):
             await oracle.rate()
 
 
+async def test_sources_that_do_not_agree_are_not_asked_again_for_every_job(http):
+    clock = HandClock()
+    async with serving() as good, serving() as liar:
+        liar.body = '{"data":{"amount":"99000"}}'
+        feeds = [Feed(str(n), each.url, "data.amount") for n, each in enumerate((good, liar))]
+        oracle = Oracle(feeds, 2, 120, http, clock)
+        for _ in range(30):
+            with pytest.raises(FxUnpriced, match="0 of 2 sources agree"):
+                await oracle.rate()
+            clock.seconds += 1
+        assert (good.asked, liar.asked) == (2, 2)
+
+
 async def test_it_is_asked_again_before_what_is_known_is_too_old(http):
     async with serving() as source:
         source.body = '{"usd":"65000","at":1800000000}'
