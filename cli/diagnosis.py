@@ -169,18 +169,28 @@ async def _ports(home: Path, settings: config.Config) -> list[Check]:
     if found.pid and settings.http.is_open:  # the commands go another way in, and it runs only because it has this one
         urls.append(f"https://x:{settings.node.port}")
     doors = [Door("control plane", settings.node.host, settings.node.port, "[node] port")]
+    silent: list[Check] = []
     if settings.relay.enabled:
-        doors.append(Door("relay", settings.relay.host, settings.relay.port, "[relay] port"))
-        urls += await _own_relay(home, urls)
-    return await detached(lambda: [port(door, urls) for door in doors])
+        own = await _own_relay(home, urls)
+        if own is None:  # its own listener must not be taken for another's
+            why = "The node runs and did not say in time whether it is its own."
+            silent.append(warn("port of the relay", why, f"Run: vendo doctor --home {home}"))
+        else:
+            doors.append(Door("relay", settings.relay.host, settings.relay.port, "[relay] port"))
+            urls += own
+    return await detached(lambda: [*(port(door, urls) for door in doors), *silent])
 
 
-async def _own_relay(home: Path, urls: Sequence[str]) -> list[str]:
-    """Where the running node's relay listens."""
+async def _own_relay(home: Path, urls: Sequence[str]) -> list[str] | None:
+    """Where the running node's relay listens; None if it does not say it in time."""
+    if not urls:
+        return []
     try:
-        status = await _get(f"{urls[0]}/agents/node/status", read_token(home)) if urls else {}
+        status = await _get(f"{urls[0]}/agents/node/status", read_token(home))
         return [str(status["own_relay"]["url"])]
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError, VendoError):
+    except (aiohttp.ClientError, TimeoutError, OSError, VendoError):
+        return None
+    except (ValueError, KeyError, TypeError):
         return []
 
 

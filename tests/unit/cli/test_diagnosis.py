@@ -1,6 +1,7 @@
 """What `vendo doctor` finds on this machine: causes by name, and what to type."""
 
 import asyncio
+import fcntl
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from cli import diagnosis
 from cli.checkup.finding import Loop, State, bounded, detached
 from cli.checkup.machine import unmet
 from cli.checkup.place import Running, disk, newest, process
@@ -90,6 +92,23 @@ async def test_a_server_that_takes_connections_and_says_nothing_costs_its_own_ti
     assert time.monotonic() - begun < 4
     away = [check for check in checks if at in check.name]
     assert [check.detail for check in away] == ["It cannot be reached: no answer within 0.4 s."] * 3
+
+
+async def test_the_port_of_a_node_that_is_too_busy_to_answer_is_not_said_to_be_somebody_elses(home, monkeypatch):
+    monkeypatch.setattr(diagnosis, "PATIENCE_S", 0.4)
+    with socket.socket() as mute, (home / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        taken = mute.getsockname()[1]
+        change(home, "enabled = false", "enabled = true")
+        change(home, "port = 7777 ", f"port = {taken} ")
+        (home / CONTROL).write_text(json.dumps({"url": f"http://127.0.0.1:{taken}", "pid": os.getpid()}))
+        check = await found(home, "port of the relay")
+        assert (check.state, "did not say" in check.detail) == (State.WARN, True)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        (home / CONTROL).unlink()
+        assert (await found(home, "port of the relay")).state is State.FAIL, "where no node runs it is somebody else"
 
 
 def test_a_name_server_that_hangs_does_not_hold_up_the_end(monkeypatch):
