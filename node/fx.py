@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from wallet.price import KNOWN, Feed
 
+_LEAST_AGE_S = 30
+
 
 def check_source(url: str) -> None:
     """Whether prices may come from there: whoever can change an answer on its way can change what is paid.
@@ -49,11 +51,11 @@ class FxSection(BaseModel):
     field: str = "usd"
     feeds: tuple[str | FeedSection, ...] = tuple(KNOWN)
     least: int = Field(3, ge=2, le=16)
-    max_age_s: int = Field(120, ge=30, le=3_600)
+    max_age_s: int = Field(120, gt=0)
 
     @model_validator(mode="after")
     def _check(self) -> "FxSection":
-        if self.url:
+        if self.source == "oracle" and self.url:
             check_source(self.url)
         names = [feed if isinstance(feed, str) else feed.name for feed in self.feeds]
         for feed in self.feeds:
@@ -63,6 +65,10 @@ class FxSection(BaseModel):
             raise ValueError("[fx] feeds names at most 16 sources, each once")
         if self.source == "oracle" and not self.url:
             raise ValueError('[fx] source = "oracle" needs a url')
+        if self.source == "median" and self.max_age_s < _LEAST_AGE_S:
+            raise ValueError(
+                f'[fx] source = "median" needs a max_age_s of at least {_LEAST_AGE_S}: sources are that old'
+            )
         if self.source == "median" and len(names) < self.least:
             raise ValueError(f'[fx] source = "median" needs at least {self.least} feeds')
         return self

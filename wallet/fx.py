@@ -22,10 +22,12 @@ _TIMEOUT = aiohttp.ClientTimeout(total=3)
 _MAX_ANSWER = 65_536
 _MOST_JUMP = Decimal("0.10")
 _JUMP_WINDOW_S = 900
-_PERIOD_S, _LEAST_S, _LONGEST_S = 60, 15, 3_600  # between two questions to one source
+_PERIOD_S, _LEAST_S, _LONGEST_S = 60, 15, 900  # between two questions to one source
 _SHOWN = 100
 _AHEAD_S = 10  # a rate is renewed so long before it is too old
-_FAILURES = (aiohttp.ClientError, TimeoutError, OSError, ValueError, LookupError, TypeError, RecursionError)
+_FAILURES = (
+    aiohttp.ClientError, TimeoutError, OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError,
+)  # fmt: skip
 _log = logging.getLogger(__name__)
 
 
@@ -149,13 +151,13 @@ class Oracle:
         """Ask all that may be asked, and see what they come to. The last rate stays if they come to nothing."""
         now = self._clock.monotonic()
         asked = [one for one in self._asked if now >= one.not_before]
-        if not asked:  # however many jobs want a rate
-            return
         await asyncio.gather(*map(self._ask, asked))
         prices = [one.price for one in self._asked if one.price is not None]  # also of one that is silent for a moment
         self._agreement = agreed(prices, self._clock.now(), self._max_age_s, self._least)
         found = self._agreement
         if found.usd is None:
+            if not asked:  # nothing is new, however many jobs want a rate
+                return
             _log.warning("no exchange rate", extra={"action": "fx_failed", "reason": found.reason})
             return
         rate = Rate(int(found.usd * MICRO), MSAT_PER_BTC, found.at, "+".join(found.counted))
@@ -177,7 +179,7 @@ class Oracle:
             one.not_before = self._clock.monotonic() + _LEAST_S
         except _FAILURES as error:
             one.failures += 1
-            wait = error.seconds if isinstance(error, _Busy) else _LEAST_S << min(one.failures - 1, 6)
+            wait = error.seconds if isinstance(error, _Busy) else min(_LEAST_S * one.failures, _PERIOD_S)
             one.not_before = self._clock.monotonic() + wait
             one.why = str(error) if isinstance(error, NoPrice) else f"no answer ({type(error).__name__})"
             said = {"action": "fx_source_failed", "source": one.feed.name, "error": type(error).__name__}

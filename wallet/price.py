@@ -96,7 +96,10 @@ def read_price(raw: bytes, feed: Feed, asked_at: int) -> Price:
         ValueError, RecursionError: it is not JSON.
         LookupError, TypeError: a field is not there.
     """
-    answer = json.loads(raw, parse_float=Decimal)
+    try:
+        answer = json.loads(raw, parse_float=Decimal)
+    except ArithmeticError as error:  # an exponent beyond what decimals can have
+        raise NoPrice("the answer holds a number that is none") from error
     usd = _number(_found(answer, feed.field))
     if not LEAST_USD <= usd <= MOST_USD:
         raise NoPrice("the price is not plausible")

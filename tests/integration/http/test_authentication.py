@@ -11,8 +11,10 @@ import aiohttp
 import pytest
 
 from core.error import StoreUncertain
+from core.unit import Insert
 from node.gate.ledger import ledger_seal
 from node.http.bind import listeners
+from node.http.once import KEPT_S
 from node.http.rate import Rate, Rates
 from node.http.setting import HttpSection
 from node.storage.database import open_database
@@ -258,6 +260,22 @@ async def test_an_event_counts_once_for_all_processes_on_one_database_and_over_a
             assert await told(beside, path, "POST", data=b"x", headers=headers) == UNAUTHORIZED
         await unit.aclose()
         clock.ms += 90_000
+
+
+async def test_what_was_used_is_kept_for_an_hour_and_no_longer() -> None:
+    async with guarded() as (made, http):
+        path = "/agents/a/odd/echo"
+        await made.unit.commit([Insert("seen", {"event_id": "another part's", "at": 0})])
+        for _ in range(3):
+            assert (await by_key(made, http, AGENT, path, "POST", b"x"))[0] == 200
+            made.clock.ms += 1_000
+        assert await made.unit.count("seen") == 4
+        made.clock.ms += (KEPT_S - 100) * 1_000
+        assert (await by_key(made, http, AGENT, path, "POST", b"x"))[0] == 200
+        assert await made.unit.count("seen") == 5
+        made.clock.ms += 400_000
+        assert (await by_key(made, http, AGENT, path, "POST", b"x"))[0] == 200
+        assert await made.unit.count("seen") == 3, "the last two, and what is not ours"
 
 
 async def test_a_signature_whose_use_cannot_be_stored_does_nothing() -> None:

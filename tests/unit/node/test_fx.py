@@ -32,7 +32,7 @@ def config(*lines: str):
         ['source = "median"', 'feeds = ["kraken", "coinbase", {name = "x", url = "http://a.example", field = "f"}]'],
         ['source = "median"', 'feeds = ["kraken", "coinbase", {name = "x y", url = "https://a.example", field = "f"}]'],
         ['source = "median"', "least = 1"],
-        ["max_age_s = 5"],
+        ['source = "median"', "max_age_s = 5"],
         ["btc_usd = 0"],
     ],
 )

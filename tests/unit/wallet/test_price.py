@@ -85,6 +85,7 @@ def test_the_price_and_its_time_are_found_in_the_answers_of_known_sources(name):
     [
         b'{"USD": true}', b'{"USD": null}', b'{"USD": "x"}', b'{"USD": -1}', b'{"USD": 1e30}', b'{"USD": "Infinity"}',
         b'{"USD": NaN}', b'{"USD": "NaN"}', b'{"USD": 0}', b'{"USD": []}', b'{"USD": {}}', b'{"USD": ""}',
+        b'{"USD": 65000, "x": 1e9999999999999999999}',
         b'{"USD": "' + b"1" * 60 + b'"}', b'{"USD": "0x10"}',
     ],
 )  # fmt: skip
