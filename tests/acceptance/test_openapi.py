@@ -1,6 +1,6 @@
 """A running node answers as `/openapi.json` says: what is there, what is sent at random, and what has no token.
 
-`--hypothesis-profile=torture` tries each operation six times as often, and more of them; `--hypothesis-seed` repeats a run.
+`--hypothesis-profile=torture` tries each operation six times as often; `--hypothesis-seed` repeats a run.
 """
 
 import asyncio
