@@ -6,7 +6,8 @@ given back when nothing was to be done for a second, or sooner if another member
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from math import inf
 from typing import Protocol
 
@@ -71,6 +72,7 @@ class SharedClaims:
         self._tell, self._ask = tell, ask
         self._wanted: dict[str, float] = {}  # agents that another member waits for, and until when
         self._held: dict[str, float | None] = {}  # since when it is idle, by the monotonic clock; None: in use
+        self._doubtful: set[str] = set()  # agents that may be ours in the database: a question about them broke off
         self._foreign: dict[str, float] = {}  # agents that cannot be ticked here, and until when that is believed
 
     async def claim(self, agents: Collection[str]) -> set[str]:
@@ -86,11 +88,24 @@ class SharedClaims:
         self._held.update(dict.fromkeys(mine))
         wanted = [name for name in agents if name not in mine and self.knows(name)]
         if wanted:
-            taken = await self._holders.claim(self._member.place, wanted)
-            if refused := [name for name in wanted if name not in taken]:
-                self._tell(refused)
-            mine |= await self._readied(taken)
+            with self._doubted(wanted):
+                taken = await self._holders.claim(self._member.place, wanted)
+                if refused := [name for name in wanted if name not in taken]:
+                    self._tell(refused)
+                mine |= await self._readied(taken)
         return mine
+
+    @contextmanager
+    def _doubted(self, agents: Collection[str]) -> Iterator[None]:
+        """What is not known to be held when this ends too early is given back later, in case it is ours."""
+        self._doubtful.difference_update(agents)
+        is_known = False
+        try:
+            yield
+            is_known = True
+        finally:
+            if not is_known:
+                self._doubtful.update(name for name in agents if name not in self._held)
 
     async def _readied(self, taken: Collection[str]) -> set[str]:
         """Those of these that can be ticked here; the others are given back.
@@ -190,8 +205,12 @@ class SharedClaims:
         idle = [name for name, since in self._held.items() if since is not None and since <= before]
         for name in idle:
             del self._held[name]  # at once: who wants it now claims it behind this release, on the same connection
+        given = [*idle, *(name for name in self._doubtful if name not in self._held)]
         try:
-            if idle:
-                await self._holders.release(self._member.place, idle)
-        except VendoError as error:  # nobody else takes them before the lease ends, and we may claim them again
+            if given:
+                with self._doubted(given):
+                    await self._holders.release(self._member.place, given)
+        except VendoError as error:  # nobody else takes them before that has worked, and we may claim them again
+            if not idle:
+                return  # it was said when they were tried for the first time
             log.warning("agents were not given back", extra={"action": "release_failed", "code": error.code})

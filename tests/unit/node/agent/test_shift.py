@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+import pytest
+
 from node.share.claim import FOREIGN_S, IDLE_S, TAKE_S, SharedClaims
 from node.share.shift import LOOK_S, OTHERS_TURN_MS, Shift
 from node.storage.error import StoreFailed
@@ -92,6 +94,45 @@ async def test_what_is_idle_for_a_second_is_given_back_and_what_is_in_use_is_not
     assert await two.claims.claim(["anna", "bert"]) == {"anna"}
     stop.set()
     await running
+
+
+async def test_what_may_be_ours_after_a_lost_answer_is_given_back(caplog: pytest.LogCaptureFixture) -> None:
+    """Else nobody would ever have it but us, though we know nothing of it and nothing is to be done for it."""
+    table, clock, (one, two) = members(2)
+    stop, lost = asyncio.Event(), [True]
+    claim, release = table.claim, table.release
+
+    async def unheard(place: Place, agents: Collection[str]) -> set[str]:
+        found = await claim(place, agents)
+        if lost[0]:
+            raise StoreFailed
+        return found
+
+    async def unreleased(place: Place, agents: Collection[str]) -> None:
+        if lost[0]:
+            raise StoreFailed
+        await release(place, agents)
+
+    table.claim, table.release = unheard, unreleased
+    running = asyncio.create_task(one.claims.run(asyncio.Event(), stop))
+    with pytest.raises(StoreFailed):
+        await one.claims.claim(["anna"])
+    broken = asyncio.create_task(one.claims.claim(["bert"]))
+    await asyncio.sleep(0)
+    broken.cancel()
+    await asyncio.gather(broken, return_exceptions=True)
+    table.agents["bert"] = "0.1"  # as if the database had it done before its asker was cancelled
+    await clock.turn(3)
+    assert table.agents == {"anna": "0.1", "bert": "0.1"}
+    lost[0] = False
+    await clock.turn(1)
+    assert table.agents == {"anna": "", "bert": ""}
+    assert await two.claims.claim(["anna", "bert"]) == {"anna", "bert"}
+    await clock.turn(3)
+    assert table.agents == {"anna": "1.1", "bert": "1.1"}, "what is another's by now is not touched"
+    stop.set()
+    await running
+    assert [line for line in caplog.records if line.__dict__.get("action") == "release_failed"] == []
 
 
 async def test_a_claim_that_comes_while_it_is_given_back_is_a_new_one() -> None:
