@@ -155,14 +155,14 @@ class Listener:
     def status(self) -> int:
         return int(self.head.split(b" ", 2)[1])
 
-    async def until(self, reached: Callable[["Listener"], bool], within: float = 10.0) -> "Listener":
+    async def until(self, reached: Callable[["Listener"], bool], within: float = 60.0) -> "Listener":
         """Read until this holds."""
         async with asyncio.timeout(within):
             while not reached(self):
                 assert await self._more(), f"it ended after {self.ids[-3:]} with {self.end!r}"
         return self
 
-    async def to_the_end(self, within: float = 10.0) -> "Listener":
+    async def to_the_end(self, within: float = 60.0) -> "Listener":
         async with asyncio.timeout(within):
             while await self._more():
                 pass
@@ -214,7 +214,7 @@ async def booth(**how: Any) -> AsyncIterator[Booth]:
         await runner.cleanup()
 
 
-async def soon(holds: Callable[[], bool], within: float = 5.0) -> None:
+async def soon(holds: Callable[[], bool], within: float = 60.0) -> None:
     """Wait until this holds."""
     async with asyncio.timeout(within):
         while not holds():

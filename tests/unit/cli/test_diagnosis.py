@@ -72,7 +72,7 @@ async def test_nothing_waits_for_what_does_not_answer(home):
     os.mkfifo(home / config.FILE)
     begun = time.monotonic()
     checks = await diagnose(home, 0.3)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     check = next(check for check in checks if check.name == "config")
     assert check.state is State.FAIL
     assert "was not read within 0.3 s" in check.detail
@@ -89,7 +89,7 @@ async def test_a_server_that_takes_connections_and_says_nothing_costs_its_own_ti
         assert run(["init", "--home", str(tmp_path / "h"), "--port", "0", *words]) == 0
         begun = time.monotonic()
         checks = await diagnose(tmp_path / "h", 0.4)
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 20
     away = [check for check in checks if at in check.name]
     assert [check.detail for check in away] == ["It cannot be reached: no answer within 0.4 s."] * 3
 
@@ -112,7 +112,7 @@ async def test_the_port_of_a_node_that_is_too_busy_to_answer_is_not_said_to_be_s
 
 
 def test_a_name_server_that_hangs_does_not_hold_up_the_end(monkeypatch):
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: time.sleep(3))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: time.sleep(12))
 
     async def ask() -> None:
         await asyncio.wait_for(asyncio.get_running_loop().getaddrinfo("x", 1), 0.1)
@@ -120,7 +120,7 @@ def test_a_name_server_that_hangs_does_not_hold_up_the_end(monkeypatch):
     begun = time.monotonic()
     with asyncio.Runner(loop_factory=Loop) as runner, pytest.raises(TimeoutError):
         runner.run(ask())
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10
 
 
 async def test_a_check_that_hangs_or_may_not_look_is_told_as_such():

@@ -68,7 +68,7 @@ def test_state_of_an_unknown_version_is_refused() -> None:
 
 @pytest.mark.parametrize("head", ["ask", "ask [max", "ask [max $", "ask [max $1", "ask: [max", "ask: [max $1"])
 def test_a_message_of_many_spaces_is_judged_at_once(head: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     with contextlib.suppress(InvalidInput):
         parse_wish(head + " " * 60_000 + "x")
-    assert time.perf_counter() - begun < 1, "a pattern that tries each space again takes many seconds"
+    assert time.process_time() - begun < 3, "a pattern that tries each space again takes many seconds"
