@@ -44,8 +44,8 @@ async def shown(act: Act, bench: Bench | None = None, code: str = "") -> Bench:
         for number in range(5):
             await bench.put("good", f"m{number}")
             await asyncio.sleep(0.01)
-        await bench.until("good", lambda rows: all(row["state"] == "done" for row in rows.values()), 5)
-        await bench.until("bad", lambda rows: all(row["state"] != "new" for row in rows.values()), 10)
+        await bench.until("good", lambda rows: all(row["state"] == "done" for row in rows.values()), 60)
+        await bench.until("bad", lambda rows: all(row["state"] != "new" for row in rows.values()), 60)
     assert (await bench.state("good"))["seen"] == ["initialize", *(f"m{number}" for number in range(5))]
     assert (await bench.state("bad"))["seen"] == ["initialize", "next"], "its other lines go on too"
     return bench

@@ -154,7 +154,7 @@ async def test_where_too_many_are_awake_the_longest_idle_make_room_and_a_trigger
         assert (await bench.inbox("a5"))["m1"]["state"] == "new", "there is no room for it yet"
         ready, stop = asyncio.Event(), asyncio.Event()
         service = asyncio.create_task(repose(bench, house, idle_minutes=0, room=1).run(ready, stop))
-        await bench.until("a5", lambda rows: rows["m1"]["state"] == "done", 10)
+        await bench.until("a5", lambda rows: rows["m1"]["state"] == "done", 60)
         stop.set()
         await asyncio.wait_for(service, 60)
         assert "a2" in await asleep(bench), "who serves strangers comes last"

@@ -140,7 +140,7 @@ async def test_an_answer_that_was_lost_is_looked_up_and_the_message_comes_after_
             here, left = at.here, [Fault.ANSWER_LOST]
             at.mint.script = lambda name: left.pop() if left and name.startswith("swap") else Fault.NONE
             await here.say(STRANGER, f"ask: hello {await at.token(20)}")
-            await here.until(lambda: _inbox(here, 1), 10)
+            await here.until(lambda: _inbox(here, 1), 60)
             assert left == []
             assert await at.earned() >= 10
 
@@ -175,7 +175,7 @@ async def test_while_nobody_knows_whether_the_money_came_the_stranger_is_not_in(
             assert here.messages._doors["agent"].paid == {}
             at.mint.script = lambda name: Fault.NONE
             await at.wallets[0].recover()
-            await here.until(lambda: _inbox(here, 1), 10)
+            await here.until(lambda: _inbox(here, 1), 60)
             assert await at.earned() >= 10
 
 
@@ -191,7 +191,7 @@ async def test_a_mint_that_is_away_for_a_moment_loses_nobodys_message(relay: str
 
             at.mint.script = script
             await here.say(STRANGER, f"ask: hello {token}")
-            await here.until(lambda: _inbox(here, 1), 10)
+            await here.until(lambda: _inbox(here, 1), 60)
             assert await at.earned() >= 10
             assert [row["reason"] for row in await here.rows("message", direction="in")] == ["paid"]
 
@@ -236,6 +236,6 @@ async def test_what_is_more_than_fits_the_line_is_taken_later(relay: str) -> Non
             await here.gate.pause()
             for number, sender in enumerate((STRANGER, Key(b"\x31" * 32), Key(b"\x32" * 32))):
                 await here.say(sender, f"ask: hello {await at.token(20, f'send{number}')}")
-            await here.until(lambda: _held(here, 2), 10)
+            await here.until(lambda: _held(here, 2), 60)
             await here.gate.resume()
             await here.until(lambda: _inbox_has(here, 2), 60)

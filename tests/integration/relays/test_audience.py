@@ -93,7 +93,7 @@ async def test_keys_that_come_one_by_one_end_in_few_requests_and_live_events_rea
                 audience.add(fake_key(n))
                 await part.broadcast(wrap(fake_key(0), f"{n}"))
                 await asyncio.sleep(0.01)
-            await until(lambda: len(asked_for(part)) <= 3 and set().union(*asked_for(part)) >= set(audience), 10)
+            await until(lambda: len(asked_for(part)) <= 3 and set().union(*asked_for(part)) >= set(audience), 60)
             stored = {event.content for event in got.events}
             await part.broadcast(wrap(fake_key(39), "last"))
             await until(lambda: any(event.content == "last" for event in got.events))
@@ -185,7 +185,7 @@ async def test_a_relay_that_refuses_big_requests_is_asked_with_smaller_ones() ->
         for n in range(1_000):
             audience.add(fake_key(n))
         async with serving(pool):
-            await until(lambda: bool(asked_for(part)) and set().union(*asked_for(part)) == set(audience), 10)
+            await until(lambda: bool(asked_for(part)) and set().union(*asked_for(part)) == set(audience), 60)
             assert await pool.caught_up("dm", 5)
         (row,) = await database.select("relay_fact")
         assert '"values":250' in row["traits"]

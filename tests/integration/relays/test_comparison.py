@@ -92,7 +92,7 @@ async def test_what_live_delivery_misses_is_found_counted_and_asked_for_anew(spe
             lost = wrap("lost")
             part.keep(lost)
             await part.broadcast(lost)
-            await until(lambda: lost.id in got.ids, 10)
+            await until(lambda: lost.id in got.ids, 60)
             assert pool.health()[0].missed == 1
             async with asyncio.timeout(60):
                 while len(got.events) < 3:  # these are not stored: only a live subscription brings them
@@ -120,7 +120,7 @@ async def test_a_relay_that_answers_junk_or_not_at_all_is_read_by_pages(monkeypa
                 await part.stop()
                 part.keep(wrap("new", 50))
                 await part.start()
-                await until(lambda got=got: len(got.events) == 2, 10)
+                await until(lambda got=got: len(got.events) == 2, 60)
                 assert await pool.caught_up("dm", 5)
 
 
@@ -134,5 +134,5 @@ async def test_a_second_with_more_events_than_an_answer_holds_is_filled_by_compa
         pool = make_pool(MemoryDatabase(), part.url)
         pool.subscribe("dm", WRAPS, got, backdated=True)
         async with serving(pool):
-            await until(lambda: len(got.events) == 250, 10)
+            await until(lambda: len(got.events) == 250, 60)
         assert sorted(got.ids) == sorted(event.id for event in events)
