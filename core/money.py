@@ -109,3 +109,7 @@ class Rate:
     def cover(self, amount: MicroUsd) -> Msat:
         """The most msat that stay within it, rounded down."""
         return Msat(amount.value * self.msat // self.micro_usd)
+
+    def ask(self, micro_usd: int, of: int = 1) -> Msat:
+        """What must be asked to get `micro_usd`/`of` µUSD, rounded up: a fraction is rounded once, here."""
+        return Msat(-(-micro_usd * self.msat // (of * self.micro_usd)))

@@ -94,6 +94,7 @@ class Delivery:
         matches: whether an event is wanted; by default, whether a filter of the spec says so.
         remember: gather in `fresh` what is to be remembered over restarts.
         lane: events with the same are handled in order; by default all of them.
+        repeated: told of the id of an event that was handled and comes once more, not among what is stored.
 
     Attributes:
         changed: set whenever a relay was read to its end.
@@ -110,8 +111,10 @@ class Delivery:
         *,
         remember: bool = False,
         lane: Callable[[Event], str] | None = None,
+        repeated: Callable[[str], None] | None = None,
     ) -> None:
         self.spec = spec
+        self.repeated = repeated
         self.handler = handler
         self.fresh: list[tuple[str, int]] = []
         self._matches = matches or self._filters_match
@@ -276,6 +279,8 @@ class Delivery:
         # the time is the verified one: a forgery under this id moves nothing
         item.source.health.duplicates += 1
         item.stream.note(item.sub, created_at, self._clock.now())
+        if self.repeated is not None and item.stream.whole and not item.stream.spec.checking:
+            self.repeated(event_id)
         return True
 
     async def _handle(self, item: _Item, event: Event) -> None:

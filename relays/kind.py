@@ -9,6 +9,7 @@ SEAL = 13  # NIP-59
 DM = 14  # NIP-17
 FILE = 15  # NIP-17
 GIFT_WRAP = 1059  # NIP-59
+LABEL = 1985  # NIP-32
 LEDGER_ENTRY = 2790  # ours: one signed entry of an effect ledger; never published by itself
 BACKUP = 2791  # ours: a node signs what its backup holds; never published
 FIRST_REQUEST, LAST_REQUEST = 5000, 5999  # NIP-90

@@ -1,7 +1,8 @@
 """Job requests, quotes, feedback and results (NIP-90) as values, and their drafts. Pure.
 
 Readers accept what deployed software writes (see each function); drafts are strict NIP-90 plus our extra tags
-`quote`, `pay`, `eta`, `deadline` and `receipt`, which other software ignores (DESIGN §6).
+`quote`, `pay`, `eta`, `deadline`, `result`, `request-id`, `receipt`, `seal` and `jobkey`, which other software ignores
+(DESIGN §6).
 """
 
 import hashlib
@@ -31,6 +32,8 @@ MAX_ECHO_CHARS = 16_384
 _PARAM_ALIASES = {"top-k": "top_k", "top-p": "top_p"}
 _WHOLE = re.compile(r"[0-9]{1,15}")
 _COMPRESSED = re.compile(r"0[23][0-9a-f]{64}")
+_HEX32 = re.compile(r"[0-9a-f]{64}")
+SEAL_MODES = ("A", "B")  # ADR 25
 _INVOICE = re.compile(r"ln(bc|tb|sb|bcrt)[0-9a-z]{20,}", re.IGNORECASE)
 
 
@@ -46,12 +49,38 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class PayMethod:
-    """One way to pay a quote: ecash of this mint, locked to `pubkey`, the seller's 33-byte wallet key in hex."""
+    """One way to pay a quote: ecash of this mint, locked to `pubkey`, the seller's 33-byte wallet key in hex.
+
+    On the rail `htlc` it is locked to `hash` as well, whose preimage opens the sealed result: `mode` says in which
+    order that goes, and `seal_key` is the seller's half of the seal (ADR 25).
+    """
 
     rail: str
     mint: str
     unit: str
     pubkey: str
+    mode: str = ""
+    hash: str = ""
+    seal_key: str = ""
+
+    def tag(self) -> tuple[str, ...]:
+        """As a `pay` tag."""
+        first = ("pay", self.rail, self.mint, self.unit, self.pubkey)
+        return (*first, self.mode, self.hash, self.seal_key) if self.mode else first
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """What a sealed result says of itself (ADR 25): the hash of the preimage, the mode, and hashes of both texts."""
+
+    hash: str
+    mode: str
+    ct_hash: str
+    pt_hash: str
+
+    def tag(self) -> tuple[str, ...]:
+        """As a `seal` tag."""
+        return ("seal", self.hash, self.mode, self.ct_hash, self.pt_hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +94,11 @@ class JobRequest:
         expiration: Unix seconds after which the request is void (NIP-40).
         mints: Cashu mints (unit sat) whose ecash the customer can send.
         encrypted: inputs are (or were, see `reveal`) in the encrypted content.
+        results: (request id, result id) of earlier jobs that it builds on, where the customer says which it took.
+        scheme: how it was hidden, once it was opened (`relays.private_job`); empty if it was not.
+        sent: the event that brought it, where that is another than `raw`: its gift wrap.
+        modes: in which the customer takes a sealed result; empty if it knows of none.
+        seal_key: the customer's half of the seal, for this job alone, compressed hex; `cosign_key` signs beside ours.
     """
 
     event_id: EventId
@@ -81,6 +115,23 @@ class JobRequest:
     mints: tuple[str, ...]
     encrypted: bool
     raw: Event
+    results: tuple[tuple[str, str], ...] = ()
+    scheme: str = ""
+    sent: Event | None = None
+    modes: tuple[str, ...] = ()
+    seal_key: str = ""
+    cosign_key: str = ""
+
+    @property
+    def wire(self) -> Event:
+        """What came over the wire: the encrypted form of a private request."""
+        return self.sent or self.raw
+
+    @property
+    def pays_invoices(self) -> bool:
+        """Whether the customer can pay over Lightning: it says so, or names no way to pay, as plain NIP-90 does."""
+        ways = self.raw.all("pay")
+        return not ways or any(way[1:2] == ("bolt11",) for way in ways)
 
     def param(self, name: str) -> str | None:
         """The first value of a `param`."""
@@ -140,6 +191,7 @@ class JobResult:
     raw: Event
     invoice: str = ""
     encrypted: bool = False
+    seal: Seal | None = None
 
 
 Answer: TypeAlias = Quote | Feedback | JobResult
@@ -167,12 +219,21 @@ def request_draft(
     deadline: int | None = None,
     expiration: int | None = None,
     mints: Sequence[str] = (),
+    results: Sequence[tuple[str, str]] = (),
+    invoices: bool = False,
+    modes: Sequence[str] = (),
+    jobkey: tuple[str, str] = ("", ""),
 ) -> Draft:
-    """A job request. `params` are (name, value…); `relays` is where answers are wanted."""
+    """A job request. `params` are (name, value…); `relays` is where answers are wanted; `results`: see `JobRequest`.
+
+    `mints` and `invoices` say how we can pay: with their ecash, over Lightning. `modes` in which a sealed result is
+    taken, with `jobkey`, the keys for the seal and for co-signing.
+    """
     out: list[Sequence[str]] = [_input_tag(item) for item in inputs]
     if output:
         out.append(("output", output))
     out.extend(("param", *param) for param in params)
+    out.extend(("result", *pair) for pair in results)
     if bid is not None:
         out.append(("bid", str(bid.value)))
     if relays:
@@ -183,6 +244,10 @@ def request_draft(
     if expiration is not None:
         out.append(("expiration", str(expiration)))
     out.extend(("pay", "cashu", mint, "sat") for mint in mints)
+    if invoices:
+        out.append(("pay", "bolt11"))
+    if modes:
+        out += [("seal", "supported", ",".join(modes)), ("jobkey", *jobkey)]
     return Draft(kind, "", tags(out), created_at)
 
 
@@ -208,16 +273,21 @@ def quote_draft(
     created_at: int,
     text: str = "",
     relay: str = "",
+    invoice: str = "",
 ) -> Draft:
     """A firm quote (7000). Keep the signed event: the same request gets the same bytes until it expires."""
-    pay = [("pay", method.rail, method.mint, method.unit, method.pubkey) for method in methods]
-    out: list[tuple[str, ...]] = [("status", PAYMENT_REQUIRED, text), ("amount", str(amount.value))]
+    pay = [method.tag() for method in methods]
+    out: list[tuple[str, ...]] = [("status", PAYMENT_REQUIRED, text), _amount_tag(amount, invoice)]
     out += _answer_tags(request, relay)
     out.append(("quote", quote_id, str(expires_at), terms_hash(request.event_id, amount, expires_at, pay)))
     out.append(("eta", str(eta_s)))
     out += pay
     out.append(("expiration", str(expires_at)))
     return Draft(JOB_FEEDBACK, "", tuple(out), created_at)
+
+
+def _amount_tag(amount: Msat, invoice: str) -> tuple[str, ...]:
+    return ("amount", str(amount.value), invoice) if invoice else ("amount", str(amount.value))
 
 
 def feedback_draft(
@@ -242,12 +312,23 @@ def feedback_draft(
 
 
 def result_draft(
-    *, request: JobRequest, content: str, created_at: int, amount: Msat | None = None, relay: str = ""
+    *,
+    request: JobRequest,
+    content: str,
+    created_at: int,
+    amount: Msat | None = None,
+    relay: str = "",
+    seal: Seal | None = None,
 ) -> Draft:
-    """The result of a job. Request and inputs are echoed (NIP-90) while they are short; long ones stay out."""
+    """The result of a job. Request and inputs are echoed (NIP-90) unless they are long or were encrypted.
+
+    A sealed one is `encrypted`, but not to a key: only what the money buys opens it.
+    """
     out: list[tuple[str, ...]] = []
     whole = request.raw.to_json()
-    if len(whole) <= MAX_ECHO_CHARS:
+    if request.encrypted:
+        out.append(("request-id", request.event_id))
+    elif len(whole) <= MAX_ECHO_CHARS:
         out.append(("request", whole))
     out += _answer_tags(request, relay)
     inputs = [_input_tag(item) for item in request.inputs]
@@ -255,12 +336,14 @@ def result_draft(
         out += inputs
     if amount is not None:
         out.append(("amount", str(amount.value)))
+    if seal is not None:
+        out += [("encrypted",), seal.tag()]
     return Draft(result_of(request.kind), content, tuple(out), created_at)
 
 
-def cancel_draft(request: JobRequest, created_at: int, reason: str = "") -> Draft:
-    """The customer's cancellation: a deletion (NIP-09) of the request."""
-    return Draft(DELETION, reason, (("e", request.event_id), ("k", str(request.kind))), created_at)
+def cancel_draft(request_id: str, kind: int, created_at: int, reason: str = "") -> Draft:
+    """The customer's cancellation: a deletion (NIP-09) of the request of this kind."""
+    return Draft(DELETION, reason, (("e", request_id), ("k", str(kind))), created_at)
 
 
 # ---- readers: what others say
@@ -310,6 +393,7 @@ def read_request(event: Event) -> JobRequest:
     pay = (tag for tag in event.all("pay") if len(tag) > 2 and tag[1] == "cashu")
     mints = (tag[2].rstrip("/") for tag in pay if len(tag) == 3 or tag[3] == "sat")
     providers = (PubKey(key) for key in event.values("p") if is_hex64(key))
+    modes, seal_key, cosign_key = _sealing(event)
     return JobRequest(
         event_id=event.id,
         customer=event.pubkey,
@@ -325,7 +409,30 @@ def read_request(event: Event) -> JobRequest:
         mints=tuple(dict.fromkeys(mints)),
         encrypted=bool(event.all("encrypted")),
         raw=event,
+        results=tuple((tag[1], tag[2]) for tag in event.all("result")[:MAX_RELAYS] if len(tag) > 2),
+        modes=modes,
+        seal_key=seal_key,
+        cosign_key=cosign_key,
     )
+
+
+def _sealing(event: Event) -> tuple[tuple[str, ...], str, str]:
+    """Modes in which the customer takes a sealed result, and its two keys for that; nothing if a part is missing."""
+    tag, keys = next(iter(event.all("seal")), ()), next(iter(event.all("jobkey")), ())
+    if len(tag) < 3 or tag[1] != "supported" or len(keys) < 3:
+        return (), "", ""
+    modes = tuple(mode for mode in SEAL_MODES if mode in tag[2].split(",", 8))
+    if not modes or not all(_COMPRESSED.fullmatch(key) for key in keys[1:3]):
+        return (), "", ""
+    return modes, keys[1], keys[2]
+
+
+def _seal(event: Event) -> Seal | None:
+    """The seal of a result; None if it has none that can be read."""
+    tag = next(iter(event.all("seal")), ())
+    if len(tag) < 5 or tag[2] not in SEAL_MODES or not all(_HEX32.fullmatch(tag[at]) for at in (1, 3, 4)):
+        return None
+    return Seal(tag[1], tag[2], tag[3], tag[4])
 
 
 def _request_id(event: Event) -> EventId:
@@ -364,6 +471,7 @@ def read_answer(event: Event) -> Answer:
             event,
             invoice,
             bool(event.all("encrypted")),
+            _seal(event),
         )
     if event.kind != JOB_FEEDBACK:
         raise MalformedEvent(f"Kind {event.kind} is not an answer to a job.")
@@ -429,11 +537,21 @@ def _read_quote(
 
 def _methods(pay_tags: Iterable[tuple[str, ...]]) -> tuple[PayMethod, ...]:
     """The ways to pay that we know. Rails that we do not know, and methods without a usable key, are left out."""
-    return tuple(
-        PayMethod("cashu", tag[2].rstrip("/"), tag[3], tag[4])
-        for tag in pay_tags
-        if len(tag) >= 5 and tag[1] == "cashu" and _COMPRESSED.fullmatch(tag[4])
-    )
+    found = []
+    for tag in pay_tags:
+        if len(tag) < 5 or not _COMPRESSED.fullmatch(tag[4]):
+            continue
+        if tag[1] == "cashu":
+            found.append(PayMethod("cashu", tag[2].rstrip("/"), tag[3], tag[4]))
+        elif (
+            tag[1] == "htlc"
+            and len(tag) >= 8
+            and tag[5] in SEAL_MODES
+            and _HEX32.fullmatch(tag[6])
+            and _COMPRESSED.fullmatch(tag[7])
+        ):
+            found.append(PayMethod("htlc", tag[2].rstrip("/"), tag[3], tag[4], tag[5], tag[6], tag[7]))
+    return tuple(found)
 
 
 def reveal(event: Event, plaintext: str) -> Event:

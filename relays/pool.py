@@ -262,15 +262,17 @@ class Pool:
         *,
         backdated: bool = False,
         remember: bool = True,
+        repeated: Callable[[str], None] | None = None,
     ) -> None:
         """Have the handler called for every event that matches, from all relays, in order of arrival.
 
         `name` is stable over restarts: reading resumes under it. Subscribing again under a name replaces it; with
         other filters it is read from the beginning. `backdated` is for gift wraps, dated up to two days back.
         With `remember` an event that the handler took is not handed over again after a restart: right if what the
-        handler does is durable when it returns.
+        handler does is durable when it returns. `repeated` is told of the id of an event that was handled and is sent
+        once more; that is not verified again, and the same from every further relay.
         """
-        self._subscribe(Spec(name, tuple(filters), backdated), handler, remember=remember)
+        self._subscribe(Spec(name, tuple(filters), backdated), handler, remember=remember).repeated = repeated
 
     def audience(
         self, name: str, kinds: frozenset[int], tag: str, handler: Handler, *, backdated: bool = False
