@@ -1,20 +1,21 @@
 """Compares rows, journal and mints; books what others took; finds coins again from the seed."""
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from core.clock import Clock
-from core.error import Conflict, Unavailable
+from core.error import Conflict, Unavailable, VendoError
 from core.unit import Among, Write
 from wallet.cashu.book import KeysetBook
 from wallet.cashu.port import CoinReport, CoinState
 from wallet.error import MintLied, MintRejected
-from wallet.journal import Account, balances, postings, sink
+from wallet.journal import LIGHTNING, Account, balances, postings, sink
 from wallet.model import Audit, AuditedMint, Balance, SpentState
 from wallet.payment import Kind
-from wallet.purse import OPEN, Coin, Purse
+from wallet.purse import OPEN, PENDING, Coin, Purse
 
 _log = logging.getLogger(__name__)
 _LOOKS, _PAUSE_S = 5, 0.2
@@ -80,11 +81,18 @@ class Auditor:
             _log.info("already booked", extra={"action": "taken_booked_twice", "operation": operation})
 
     async def sweep(self) -> None:
-        """Ask about everything that we gave away and that was not taken when last seen."""
-        for book in self._books.values():
+        """Ask about everything that we gave away and that was not taken when last seen. No mint waits for another."""
+        async with asyncio.TaskGroup() as group:
+            for book in self._books.values():
+                group.create_task(self._swept(book))
+
+    async def _swept(self, book: KeysetBook) -> None:
+        try:
             given = await self._purse.coins(mint=book.mint.url, unit=book.unit, state="locked")
             if given:
                 await self.spent(book, [coin.y for coin in given])
+        except VendoError as error:
+            _log.info("not asked about locked coins", extra={"action": "wallet_sweep", "code": error.code})
 
     # ------------------------------------------------------------------ audit
 
@@ -122,11 +130,14 @@ class Auditor:
             )
             differences += _against_journal(held, accounts)
         for (mint, unit), accounts in journal.items():
+            if mint.startswith(LIGHTNING):
+                continue  # not coins: `wallet.lightning_audit` compares them
             if accounts[Account.WALLET] or accounts[Account.LOCKED] or sum(accounts.values()):
                 differences.append(f"{mint} {unit}: the journal holds money of which there are no coins")
         pending = await self._purse.operations(state=OPEN)
         differences += await self._orphans({stored.op.id for stored in pending})
-        return Audit(tuple(audited), len(pending), tuple(differences))
+        paying = sum(stored.amount for stored in pending if stored.op.kind is Kind.MELT and stored.reason in PENDING)
+        return Audit(tuple(audited), len(pending), tuple(differences), paying)
 
     async def _against_mint(self, book: KeysetBook) -> list[str]:
         where = f"{book.mint.url} {book.unit}"

@@ -28,11 +28,11 @@ from wallet.error import MintBusy
 from wallet.journal import Account, postings
 from wallet.payment import Kind, State
 from wallet.purse import OPEN, Coin, Purse
-from wallet.restorer import scan, unspent
+from wallet.restorer import scan
 
 KEY = "copied/"
 _PENDING, _FOUND, _SAME, _MOVED = "pending", "pending, moved", "same", "moved"
-_PAYS = frozenset({Kind.LOCK, Kind.SEND})
+_PAYS = frozenset({Kind.LOCK, Kind.SEND, Kind.MELT})
 _log = logging.getLogger(__name__)
 
 
@@ -114,7 +114,11 @@ class OldCopy:
         found, after = await scan(book, self._derive, keyset, used or 0, first=used or 0)
         known = await self._purse.known([proof.y for proof in found])
         fresh = [proof for proof in found if proof.y not in known]
-        live = await unspent(book, fresh) if fresh else []
+        reports = await book.mint.states([proof.y for proof in fresh]) if fresh else {}
+        if any(report.state is CoinState.PENDING for report in reports.values()):
+            # They may be given back, and then nobody would look for them below the counter.
+            raise MintBusy("The mint is still at work with coins that are newer than the copy.")
+        live = [proof for proof in fresh if reports[proof.y].state is CoinState.UNSPENT]
         writes: list[Write] = [
             *(self._purse.insert(proof, book.mint.url, book.unit, "live", "copy") for proof in live),
             *self._post(book, total(live)),

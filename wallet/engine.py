@@ -19,17 +19,19 @@ from core.unit import Write
 from relays.key import Key, Keyring
 from wallet.cashu.book import KeysetBook
 from wallet.cashu.keyset import fee
-from wallet.cashu.port import CoinState, Mint, QuoteState
+from wallet.cashu.port import CoinState, MeltQuote, MeltState, Mint, QuoteState
 from wallet.cashu.proof import Output, Proof, Signature, total
 from wallet.cashu.signature import quote_signature, unblind, witness
 from wallet.copy import moved
 from wallet.error import MintBusy, MintLied, MintRejected, MintUnreachable, TokenKeyset
 from wallet.journal import Account, postings, source
+from wallet.melt import change_coins, change_signatures, receipt, spent
 from wallet.payment import (
     Answered,
     Coins,
     Effect,
     Event,
+    InFlight,
     Kind,
     LookedUp,
     LookUpFailed,
@@ -42,16 +44,27 @@ from wallet.payment import (
     step,
 )
 from wallet.purse import Coin, Purse, Stored
+from wallet.record import Plan
 
 _log = logging.getLogger(__name__)
 _MAX_SUBMISSIONS = 2
 _BOOKING_TRIES = 3
+# An invoice can be paid in its last moment, and clocks differ. So long a mint may take to sign change, too.
+_LATE_S = 600
+
+# What says nothing new of an operation: its mint was not heard.
+_UNHEARD = frozenset({"look_up_failed", "still_unreachable"})
 
 Then = Callable[[Stored], Sequence[Write]]
 Replan = Callable[[Stored], Awaitable[Stored]]
 Conclude = Callable[[Stored, Sequence[Proof], Sequence[Proof]], dict[str, Any]]
 Booked = Callable[[Stored], Awaitable[Sequence[Write]]]
 MakeWay = Callable[[KeysetBook, Collection[Output]], Awaitable[None]]
+
+
+def _tells(effect: Effect, name: str, reason: str) -> bool:
+    """Whether an operation waits for another reason than is known; its owner is told that one."""
+    return effect is Effect.WAIT and name not in _UNHEARD and name != reason
 
 
 async def _untold(stored: Stored) -> Sequence[Write]:
@@ -178,7 +191,12 @@ class Engine:
             await self._book(drive, op)
         elif effect is Effect.RELEASE:
             await self._release(drive, op, name)
-        elif op.state is not old.op.state:
+        elif (
+            op.state is not old.op.state
+            or op.loose is not old.op.loose
+            or isinstance(event, Silent)  # when the last request went out is to be known
+            or _tells(effect, name, old.reason)
+        ):
             await self._store(drive, replace(old, op=op, reason=name))
         else:
             drive.stored = replace(old, op=op)
@@ -186,7 +204,7 @@ class Engine:
 
     async def _store(self, drive: _Drive, new: Stored, writes: Sequence[Write] = ()) -> None:
         await self._purse.commit([self._purse.change(drive.stored, new), *writes])
-        drive.stored = replace(new, version=drive.stored.version + 1)
+        drive.stored = replace(new, version=drive.stored.version + 1, updated_at=self._clock.now())
 
     # ------------------------------------------------------------------ asking the mint
 
@@ -201,14 +219,20 @@ class Engine:
         mint = self._mint(stored)
         drive.submissions += 1
         try:
+            if stored.op.kind is Kind.MELT:
+                return await self._melted(drive, await mint.melt(plan.quote, plan.inputs, plan.outputs, drive.permit))
             if stored.op.kind is Kind.DEPOSIT:
                 proof = quote_signature(plan.quote, plan.outputs, self._key(stored))
                 answer = await mint.mint(plan.quote, plan.outputs, proof, drive.permit)
             else:
                 answer = await mint.swap(self._signed(stored), plan.outputs, drive.permit)
-        except (MintUnreachable, MintBusy):
+        except MintUnreachable:
             self._books[stored.mint, stored.unit].silent = True
             return NeverSent()
+        except MintBusy:
+            # Whoever stands before the mint may have let the request through all the same: it is looked up.
+            self._books[stored.mint, stored.unit].silent = True
+            return Rejected(0)
         except MintRejected as error:
             return Rejected(error.mint_code)
         except (Unavailable, MintLied):
@@ -219,10 +243,16 @@ class Engine:
         return Answered() if await self._accept(drive, plan.outputs) else Silent()
 
     def _signed(self, stored: Stored) -> list[Proof]:
-        if not stored.plan.key:
-            return list(stored.plan.inputs)
+        plan = stored.plan
+        if not plan.key:
+            return list(plan.inputs)
         key = self._key(stored)
-        return [proof.signed(witness(proof.secret, key)) for proof in stored.plan.inputs]
+        return [
+            proof.signed(
+                witness(proof.secret, key, preimage=plan.preimage, cosigned=plan.cosigned.get(proof.secret, ""))
+            )
+            for proof in plan.inputs
+        ]
 
     async def _accept(self, drive: _Drive, outputs: tuple[Output, ...]) -> bool:
         """Whether valid signatures for all of these outputs are at hand; if so they are what will be booked."""
@@ -246,10 +276,86 @@ class Engine:
             proofs.append(unblind(output, drive.signatures[output.b], keys[output.amount]))
         return proofs
 
+    # ------------------------------------------------------------------ paying an invoice
+
+    async def _melted(self, drive: _Drive, quote: MeltQuote) -> Event:
+        """What the mint's answer to a melt says."""
+        if quote.state is MeltState.PENDING:
+            return InFlight()
+        if quote.state is MeltState.UNPAID:
+            return Rejected(0)
+        proven = await self._proven(drive, quote)
+        return Answered() if proven and not self._owed(drive) else Silent()
+
+    @staticmethod
+    def _owed(drive: _Drive) -> bool:
+        """Whether change is missing of a melt that is proven; there are mints that sign it in a second step."""
+        return spent(drive.stored.plan, total(drive.outputs)).withheld > 0
+
+    def _late(self, plan: Plan) -> bool:
+        return self._clock.now() > plan.expires + _LATE_S
+
+    async def _proven(self, drive: _Drive, quote: MeltQuote, *, closed: bool = False) -> bool:
+        """Whether a melt that is called paid was; if so its receipt and its change are what will be booked.
+
+        `closed`: its invoice has ended and all its inputs are gone, so that no receipt is to be waited for.
+
+        The mint is asked for the change by its outputs (NUT-09) even where its answer lists some: what is not asked for
+        now would be left to a restore from the seed.
+        """
+        stored = drive.stored
+        book, plan = self._books[stored.mint, stored.unit], stored.plan
+        try:
+            preimage = receipt(plan, quote, closed=closed)
+            restored = await book.mint.restore(plan.outputs) if plan.outputs else {}
+            signed = change_signatures(plan, quote, restored)
+            await book.known()
+            keys = {output.keyset: (await book.keys(output.keyset)).keys for output, _ in signed}
+            drive.proofs = change_coins(plan, signed, keys)
+        except (MintLied, TokenKeyset, Unavailable, MintRejected) as error:
+            _log.warning(
+                "a melt is not proven",
+                extra={"action": "mint_melt", "operation": stored.op.id, "code": error.code},
+            )
+            return False
+        drive.outputs = tuple(output for output, _ in signed)
+        proven = replace(plan, terms={**plan.terms, "preimage": preimage})
+        drive.stored = replace(stored, plan=proven)
+        return True
+
+    async def _melt_state(self, drive: _Drive) -> LookedUp:
+        """What the mint's quote and our inputs say of a melt.
+
+        Raises:
+            MintLied: it calls the melt paid and cannot prove it.
+        """
+        stored, plan = drive.stored, drive.stored.plan
+        if stored.op.rejected is not None:
+            await self._books[stored.mint, stored.unit].refresh()  # maybe for its keyset: the next plan must know
+        quote = await self._mint(stored).melt_quote(plan.quote)
+        inputs = await self._inputs(drive)
+        if quote.state is not MeltState.PAID and inputs is not Coins.UNSPENT:
+            quote = await self._mint(stored).melt_quote(plan.quote)  # it may have paid between the two questions
+        if quote.state is MeltState.PAID:
+            closed = self._late(plan) and len(drive.gone) == len(plan.inputs)
+            if inputs is Coins.SPENT and not await self._proven(drive, quote, closed=closed):
+                raise MintLied("The mint calls an invoice paid and does not prove it.")
+            if inputs is Coins.SPENT and self._owed(drive) and self._may_sign(stored):
+                return LookedUp(Signed.ALL, Coins.PENDING)
+            return LookedUp(Signed.ALL, inputs)
+        paying = quote.state is MeltState.PENDING
+        return LookedUp(Signed.NONE, Coins.PENDING if paying else inputs, late=self._late(plan))
+
+    def _may_sign(self, stored: Stored) -> bool:
+        """Whether the change of a paid melt may still come: a while from when it was first seen to be missing."""
+        return stored.reason != "not_ours" or self._clock.now() < stored.updated_at + _LATE_S
+
     # ------------------------------------------------------------------ looking up
 
     async def _look_up(self, drive: _Drive) -> Event:
         try:
+            if drive.stored.op.kind is Kind.MELT:
+                return await self._melt_state(drive)
             signed = await self._restored(drive)
             inputs = await self._inputs(drive)
             if signed is not Signed.ALL:
@@ -259,7 +365,7 @@ class Engine:
             stale = signed is Signed.NONE and drive.stored.op.rejected is not None and await self._stale(drive)
         except (Unavailable, MintRejected, MintLied):
             return LookUpFailed()
-        return LookedUp(signed, inputs, stale)
+        return LookedUp(signed, inputs, stale, late=self._clock.now() > drive.stored.updated_at + _LATE_S)
 
     async def _restored(self, drive: _Drive) -> Signed:
         plan = drive.stored.plan
@@ -305,7 +411,9 @@ class Engine:
             raise
         except VendoError as error:
             _log.info("no new plan", extra={"action": "wallet_replan", "code": error.code})
-            await self._release(drive, replace(drive.stored.op, state=State.REFUSED), "outdated")
+            # A deposit's money is at the mint: it is asked for again, as when it is turned away.
+            end = State.WAITING if drive.stored.op.kind is Kind.DEPOSIT else State.REFUSED
+            await self._release(drive, replace(drive.stored.op, state=end, rejected=None), "outdated")
             return None
         drive.submissions = 0
         return Effect.SUBMIT
@@ -372,6 +480,11 @@ class Engine:
             moves[account] += proof.amount
         if stored.op.kind is Kind.DEPOSIT:
             moves[Account.DEPOSITS] -= total(drive.outputs)
+        if stored.op.kind is Kind.MELT:
+            took = spent(stored.plan, total(drive.outputs))
+            moves[Account.LIGHTNING], moves[Account.LOST] = took.amount, took.withheld
+            if took.withheld:
+                _log.error("a mint kept change", extra={"action": "change_withheld", "amount": took.withheld})
         moves[Account.FEES] = -sum(moves.values())
         writes += postings(stored.op.id, stored.mint, stored.unit, self._clock.now(), moves)
         return writes, moves[Account.FEES]

@@ -4,15 +4,19 @@ VendoError
 ├── InsufficientFunds  wallet.insufficient   402  try again when reserved coins came back, or deposit
 ├── TooDear            wallet.too_dear       402  the payment with its fees is above the ceiling
 ├── MintRefused        wallet.mint_refused   409  looked up: nothing left us
+│   └── MintLimited    wallet.mint_limit     409  the mint does not take this amount; nothing was begun
 ├── PaymentUnknown     wallet.unknown        503  it may have happened; recovery looks it up
 ├── MintUnlisted       wallet.mint_unlisted  403  not one of the mints that the owner trusts
 ├── OperationReused    wallet.reused         409  the operation id was used for something else
 ├── InvoiceRejected    wallet.invoice        502  a mint's invoice is not what was asked for
+│   └── InvoiceUnfit   wallet.invoice_unfit  400  an invoice that we were to pay, and would not
 ├── MintUnreachable    mint.unreachable      503  no connection: the request was never sent
 ├── MintSilent         mint.silent           503  the request went out and no usable answer came
 ├── MintBusy           mint.busy             503  rate limited
 ├── MintRejected       mint.rejected         502  a definite no, with the mint's own code
 ├── MintLied           mint.lied             502  an answer that no honest mint gives
+├── MintFull           wallet.mint_full     409  the mint would hold more than its cap
+├── NotProven          wallet.not_proven     409  a receipt's coins were not taken by the seller that it names
 ├── FxUnpriced         fx.unpriced           503  no fresh rate
 └── TokenRejected      token.rejected        400  a payment that we do not accept; one subclass per reason
 """
@@ -41,6 +45,13 @@ class MintRefused(VendoError):
     code = "wallet.mint_refused"
     status = 409
     unchanged = "No money has moved."
+
+
+class MintLimited(MintRefused):
+    """The mint does not take this amount."""
+
+    code = "wallet.mint_limit"
+    remedy = "Choose an amount within the mint's limits, or another mint."
 
 
 class PaymentUnknown(VendoError):
@@ -73,6 +84,15 @@ class InvoiceRejected(VendoError):
     code = "wallet.invoice"
     status = 502
     remedy = "Do not pay it; distrust this mint."
+
+
+class InvoiceUnfit(InvoiceRejected):
+    """The invoice is not one that this wallet pays."""
+
+    code = "wallet.invoice_unfit"
+    status = 400
+    unchanged = "No money has moved, and no mint was asked."
+    remedy = "Ask for a new invoice that names its amount and is for this network."
 
 
 class MintUnreachable(Unavailable):
@@ -192,3 +212,19 @@ class TokenReused(TokenRejected):
     """A coin was already offered for another quote."""
 
     code = "token.reused"
+
+
+class MintFull(Refused):
+    """This mint would hold more than the owner allows."""
+
+    code = "wallet.mint_full"
+    status = 409
+    remedy = "Name another mint, withdraw, or raise its cap in [wallet]."
+
+
+class NotProven(VendoError):
+    """A mint does not confirm that the coins of a receipt were taken by the seller."""
+
+    code = "wallet.not_proven"
+    status = 409
+    remedy = "The receipt counts for nothing."

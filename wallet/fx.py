@@ -16,12 +16,10 @@ from core.clock import Clock
 from core.money import MICRO, MSAT_PER_BTC, Rate
 from core.unit import Insert, UnitOfWork
 from wallet.error import FxUnpriced
-from wallet.price import Agreement, Feed, NoPrice, Price, agreed, read_price
+from wallet.price import Agreement, Feed, NoPrice, Price, agreed, jumps, read_price
 
 _TIMEOUT = aiohttp.ClientTimeout(total=3)
 _MAX_ANSWER = 65_536
-_MOST_JUMP = Decimal("0.10")
-_JUMP_WINDOW_S = 900
 _PERIOD_S, _LEAST_S, _LONGEST_S = 60, 15, 900  # between two questions to one source
 _SHOWN = 100
 _AHEAD_S = 10  # a rate is renewed so long before it is too old
@@ -41,6 +39,9 @@ class Fx(Protocol):
             FxUnpriced: there is none.
         """
 
+    def known(self) -> Rate | None:
+        """The rate if it is known and fresh: nobody is asked for it."""
+
     def sources(self) -> list[dict[str, Any]]:
         """Each source: `name`, `usd` as decimal text, `at` in Unix seconds, `counts`, and why if it does not."""
 
@@ -52,6 +53,10 @@ class Fixed:
         self._rate = rate
 
     async def rate(self) -> Rate:
+        """See `Fx`."""
+        return self._rate
+
+    def known(self) -> Rate | None:
         """See `Fx`."""
         return self._rate
 
@@ -124,6 +129,10 @@ class Oracle:
             for one in self._asked
         ]
 
+    def known(self) -> Rate | None:
+        """See `Fx`."""
+        return self._last if self._fresh() else None
+
     def _fresh(self) -> bool:
         return self._last is not None and -_AHEAD_S <= self._clock.now() - self._last.taken_at <= self._max_age_s
 
@@ -161,17 +170,11 @@ class Oracle:
             _log.warning("no exchange rate", extra={"action": "fx_failed", "reason": found.reason})
             return
         rate = Rate(int(found.usd * MICRO), MSAT_PER_BTC, found.at, "+".join(found.counted))
-        if self._jumps(rate):
+        if self._last is not None and jumps(self._last, rate):
             self._agreement = Agreement(None, left_out=found.left_out, reason="it jumps too far to be believed at once")
             _log.warning("the exchange rate jumps too far to be used", extra={"action": "fx_jump"})
             return
         self._last = rate
-
-    def _jumps(self, new: Rate) -> bool:
-        old = self._last
-        if old is None or new.taken_at - old.taken_at > _JUMP_WINDOW_S:
-            return False
-        return abs(new.micro_usd - old.micro_usd) > old.micro_usd * _MOST_JUMP
 
     async def _ask(self, one: _Asked) -> None:
         try:

@@ -6,20 +6,27 @@ import bitstring
 import bolt11
 from bolt11.exceptions import Bolt11Exception
 
-from wallet.error import InvoiceRejected
+from wallet.error import InvoiceRejected, InvoiceUnfit
 
 MAX_LENGTH = 4_096
 MAINNET = "bc"
+# A payment may stay in doubt, and its coins bound, until its invoice ends; the payee chooses when. A week is usual.
+MOST_S = 8 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Invoice:
-    """An invoice, decoded. `amount_msat` None lets the payer choose; `expires_at` in Unix seconds."""
+    """An invoice, decoded. `amount_msat` None lets the payer choose; `expires_at` in Unix seconds.
+
+    `description` is what its maker says it is for; `min_final_cltv` is how many blocks the payee may hold it.
+    """
 
     amount_msat: int | None
     currency: str
     payment_hash: str
     expires_at: int
+    description: str = ""
+    min_final_cltv: int = 18
 
 
 def read_invoice(text: str) -> Invoice:
@@ -49,6 +56,8 @@ def read_invoice(text: str) -> Invoice:
         found.currency,
         found.payment_hash,
         expires_at,
+        "".join(one for one in found.description or "" if one.isprintable()),
+        18 if found.min_final_cltv_expiry is None else int(found.min_final_cltv_expiry),
     )
 
 
@@ -65,4 +74,40 @@ def check_invoice(text: str, sat: int, now: int, *, currencies: frozenset[str] =
         raise InvoiceRejected("The invoice is for another network.")
     if invoice.expires_at <= now:
         raise InvoiceRejected("The invoice has expired.")
+    return invoice
+
+
+def plain_invoice(text: str) -> str:
+    """An invoice as payees write it, in one form: lower case, no blanks around it, no `lightning:` before it."""
+    return text.strip().lower().removeprefix("lightning:").removeprefix("//")
+
+
+def asked_invoice(text: str) -> Invoice:
+    """An invoice that names its amount.
+
+    Raises:
+        InvoiceUnfit: it is not.
+    """
+    try:
+        invoice = read_invoice(text)
+    except InvoiceRejected as error:
+        raise InvoiceUnfit(error.message) from error
+    if not invoice.amount_msat or invoice.amount_msat <= 0:
+        raise InvoiceUnfit("The invoice names no amount.")
+    return invoice
+
+
+def payable_invoice(text: str, now: int, *, currencies: frozenset[str] = frozenset({MAINNET})) -> Invoice:
+    """An invoice that we may pay: it names an amount, is for one of these networks, has not expired, and ends soon.
+
+    Raises:
+        InvoiceUnfit: it is not.
+    """
+    invoice = asked_invoice(text)
+    if invoice.currency not in currencies:
+        raise InvoiceUnfit("The invoice is for another network.")
+    if invoice.expires_at <= now:
+        raise InvoiceUnfit("The invoice has expired.")
+    if invoice.expires_at > now + MOST_S:
+        raise InvoiceUnfit("The invoice can be paid for longer than eight days.")
     return invoice

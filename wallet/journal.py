@@ -1,8 +1,8 @@
 """Double entry per mint and unit: what an operation moved, as postings that sum to zero (M3). Pure.
 
 `wallet` and `locked` are what we hold: free (or reserved) coins, and coins locked to or handed to somebody who has not
-taken them. All other accounts say where money came from (negative) or went to (positive); `elsewhere` is what moved
-in a time that this database does not remember (`wallet.copy`).
+taken them. All other accounts say where money came from (negative) or went to (positive); `lightning` is what mints
+paid for us as invoices, `elsewhere` what moved in a time that this database does not remember (`wallet.copy`).
 """
 
 from collections import Counter
@@ -11,6 +11,9 @@ from enum import StrEnum
 
 from core.unit import Insert
 from wallet.payment import Kind
+
+LIGHTNING = "nwc:"
+"""Begins what stands in place of a mint's address for a Lightning wallet; its postings are in msat."""
 
 
 class Account(StrEnum):
@@ -24,6 +27,7 @@ class Account(StrEnum):
     EARNINGS = "earnings"
     PAYMENTS = "payments"
     WITHDRAWALS = "withdrawals"
+    LIGHTNING = "lightning"
     RESTORED = "restored"
     LOST = "lost"
     ELSEWHERE = "elsewhere"

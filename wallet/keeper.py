@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from core.clock import Clock
 from core.effect import Permit
@@ -23,9 +24,13 @@ _TICK_S = 0.5
 _SLOWEST_S = 60.0
 _SLOWEST_POLL_S = 10.0
 _SWEEP_S = 60.0
+_SWEEP = "sweep"
 # An invoice that was paid in its last moment may show as paid much later.
 _LATE_POLL_S = 3_600.0
 _EXPIRY_MARGIN_S = 7 * 86_400
+# Of invoices that strangers ask for most are never paid, and their number costs.
+_BRIEF_MARGIN_S = 3_600
+UNTIL = "until"  # in a deposit's terms: until when it is expected to be paid
 
 
 @dataclass(slots=True)
@@ -34,6 +39,10 @@ class _Pace:
 
     due: float
     delay: float
+
+
+def _margin(stored: Stored) -> int:
+    return _BRIEF_MARGIN_S if UNTIL in stored.plan.terms else _EXPIRY_MARGIN_S
 
 
 class Keeper:
@@ -68,6 +77,7 @@ class Keeper:
         self._permit_for = permit_for
         self._pace: dict[str, _Pace] = {}
         self._swept_at = clock.monotonic()
+        self._busy: set[str] = set()  # mints that a task is at
 
     async def recover(self) -> int:
         """Take up every open operation once; how many are still open afterwards."""
@@ -91,11 +101,13 @@ class Keeper:
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         """Work until told to stop. A failure of one operation never ends it."""
         ready.set()
-        while not stop.is_set():
-            await self._round()
-            await first_of(stop, _TICK_S, self._clock)
+        # A mint that is away, or has much to say, keeps no other one waiting.
+        async with asyncio.TaskGroup() as group:
+            while not stop.is_set():
+                await self._round(group)
+                await first_of(stop, _TICK_S, self._clock)
 
-    async def _round(self) -> None:
+    async def _round(self, group: asyncio.TaskGroup) -> None:
         try:
             waiting = await self._purse.operations(state=str(State.WAITING))
             doubtful = await self._purse.operations(state=OPEN)
@@ -105,8 +117,35 @@ class Keeper:
         copied = [book for book in self._books.values() if book.copied]
         listed = {stored.op.id for stored in (*waiting, *doubtful)} | {book.mint.url for book in copied}
         self._pace = {id_: pace for id_, pace in self._pace.items() if id_ in listed}
+        for mint in {stored.mint for stored in (*waiting, *doubtful)} | {book.mint.url for book in copied}:
+            work = self._at_mint(
+                [stored for stored in waiting if stored.mint == mint],
+                [book for book in copied if book.mint.url == mint],
+                [stored for stored in doubtful if stored.mint == mint],
+            )
+            self._begin(group, mint, work)
+        if self._clock.monotonic() - self._swept_at >= _SWEEP_S:
+            self._swept_at = self._clock.monotonic()
+            self._begin(group, _SWEEP, self._guarded(self._auditor.sweep))
+
+    def _begin(self, group: asyncio.TaskGroup, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Unless a task is still at it."""
+
+        async def go() -> None:
+            try:
+                await work
+            finally:
+                self._busy.discard(name)
+
+        if name in self._busy:
+            work.close()
+            return
+        self._busy.add(name)
+        group.create_task(go())
+
+    async def _at_mint(self, waiting: list[Stored], copied: list[KeysetBook], doubtful: list[Stored]) -> None:
         for stored in waiting:
-            late = self._clock.now() > stored.plan.expires
+            late = self._clock.now() > int(stored.plan.terms.get(UNTIL, stored.plan.expires))
             if self._due(stored.op.id, _LATE_POLL_S if late else _SLOWEST_POLL_S):
                 await self.poll(stored.op.id)
         for book in copied:
@@ -115,9 +154,6 @@ class Keeper:
         for stored in doubtful:
             if not self._engine.is_driven(stored.op.id) and self._due(stored.op.id, _SLOWEST_S):
                 await self._resume(stored.op.id)
-        if self._clock.monotonic() - self._swept_at >= _SWEEP_S:
-            self._swept_at = self._clock.monotonic()
-            await self._guarded(self._auditor.sweep)
 
     def _due(self, id_: str, slowest: float) -> bool:
         now = self._clock.monotonic()
@@ -156,7 +192,7 @@ class Keeper:
             await self._teller.paid(stored, permit)
         elif quote.state is QuoteState.ISSUED and stored.plan.copied:
             await self._issued(stored, permit)
-        elif quote.state is QuoteState.UNPAID and self._clock.now() > stored.plan.expires + _EXPIRY_MARGIN_S:
+        elif quote.state is QuoteState.UNPAID and self._clock.now() > stored.plan.expires + _margin(stored):
             await self._teller.expired(stored, permit)
 
     async def _issued(self, stored: Stored, permit: Permit) -> None:

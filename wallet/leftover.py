@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from core.unit import Among, UnitOfWork
-from wallet.cashu.mint import canonical_url
+from wallet.cashu.address import canonical_url
 from wallet.payment import State
 
 _HELD = Among(("live", "reserved", "locked", "incoming"))

@@ -23,13 +23,17 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class Deposit:
-    """An invoice that buys coins, and how far it is. `expires_at` in Unix seconds, 0 if never."""
+    """An invoice that buys coins, and how far it is. Times in Unix seconds; `expires_at` is 0 if never.
+
+    Until `pay_until` a payment is sure to buy them: then the mint's quote ends, or its invoice.
+    """
 
     op_id: OperationId
     invoice: str
     state: State
     amount_sat: int
     expires_at: int = 0
+    pay_until: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ class LockTerms:
         locktime: Unix seconds from which we may take it back.
         refund_key: the wallet's own refund key for this operation; empty means the same.
         quote_id: stands as `id` in the NUT-18 payload.
+        hash: SHA-256 (hex) whose preimage the seller must show (NUT-14); empty means that its key is enough.
+        cosigner: name of the job whose co-sign key of ours must sign as well; only with `hash`.
     """
 
     mint: str
@@ -61,6 +67,8 @@ class LockTerms:
     refund_key: str = ""
     quote_id: str = ""
     unit: str = "sat"
+    hash: str = ""
+    cosigner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,25 @@ class Locked:
 
 
 @dataclass(frozen=True, slots=True)
+class Paid:
+    """A Lightning invoice that was paid.
+
+    Attributes:
+        preimage: the receipt, 64 hex digits: its SHA-256 is the invoice's payment hash. Empty if the mint settled an
+            invoice of its own, for which there is none.
+        gross: all that left the wallet for good: after change, with every fee.
+        amount: what the invoice asked for.
+        fee: the rest: the mint's input fee, the network's fee, and rounding up to the mint's unit.
+    """
+
+    op_id: OperationId
+    preimage: str = field(repr=False)
+    gross: Msat
+    amount: Msat
+    fee: Msat
+
+
+@dataclass(frozen=True, slots=True)
 class VerifyTerms:
     """What a payment must be worth and how it must be locked.
 
@@ -84,6 +111,8 @@ class VerifyTerms:
         mints: those named in the quote.
         wallet_pubkey: our wallet key, compressed hex.
         min_locktime: Unix seconds before which nobody else may spend it.
+        hash: SHA-256 (hex) of our preimage to which it must be locked (NUT-14); empty asks for a lock to our key alone.
+        cosigner: the customer's key that must sign as well, compressed hex; empty if none may.
     """
 
     quote_id: str
@@ -91,6 +120,21 @@ class VerifyTerms:
     mints: tuple[str, ...]
     wallet_pubkey: str
     min_locktime: int
+    hash: str = ""
+    cosigner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unlock:
+    """What a payment that is locked to a hash is claimed with.
+
+    Attributes:
+        preimage: 64 hex digits. Whoever sees it can open the sealed result.
+        cosigned: the customer's signatures in the order of the payment's coins; empty if it has no co-signer.
+    """
+
+    preimage: str = field(repr=False)
+    cosigned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +157,15 @@ class SpentState:
     coins: Mapping[str, CoinReport] = field(repr=False)
 
 
-OperationResult: TypeAlias = Locked | Received | str | None
+OperationResult: TypeAlias = Locked | Received | Paid | str | None
 
 
 @dataclass(frozen=True, slots=True)
 class OperationView:
-    """An operation as others may see it. The result is there once it is done; a sent token is money."""
+    """An operation as others may see it. The result is there once it is done; a sent token is money.
+
+    `pending`: it is unknown because the mint says that it is still at it, as with a payment under way over Lightning.
+    """
 
     id: OperationId
     kind: Kind
@@ -130,6 +177,7 @@ class OperationView:
     fee: int
     reason: str
     result: OperationResult = field(default=None, repr=False)
+    pending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +194,15 @@ class AuditedMint:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Whether rows, journal and mints agree, and every way in which they do not."""
+    """Whether rows, journal and mints agree, and every way in which they do not.
+
+    `pending_sat` of what is reserved goes out over Lightning just now, by the last word of its mint.
+    """
 
     mints: tuple[AuditedMint, ...]
     open_operations: int
     differences: tuple[str, ...]
+    pending_sat: int = 0
 
     @property
     def clean(self) -> bool:

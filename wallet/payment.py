@@ -9,13 +9,22 @@ can be spent and its outputs signed only once.
 Outputs that are signed while the inputs are unspent were signed for something else: a counter was used twice, as by an
 old copy of the database. Then nothing of ours has happened, and once the mint has refused the request it never can; a
 new plan with other outputs is made.
+
+A melt (NUT-05) pays a Lightning invoice with its inputs, and its outputs are blank: they bring back what is left, and
+there may be nothing. So its mint's melt quote says what happened: `Signed.ALL` stands for PAID with a true receipt,
+`Signed.NONE` for not paid. Unlike a swap a refused melt may succeed when the same request comes a second time, since
+the mint then tries to pay again. Hence `Operation.loose`: while a request of ours may still be on its way, nothing but
+the payment itself ends a melt, or the invoice's end, after which nobody can pay it. Of a lock and a token it is much
+the same: a refusal of one copy that may be only for now says nothing of another one that is still on its way. There a
+while without news ends it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
+from core.change import replace
 from core.identifier import OperationId
 
 MAX_ATTEMPTS = 3
@@ -23,6 +32,8 @@ MAX_ATTEMPTS = 3
 PENDING_CODES = frozenset({11002, 11004})
 # "Outputs have already been signed", as the protocol and older mints number it.
 SIGNED_CODES = frozenset({11003, 10002})
+# Codes about the request itself: each copy of it is refused like this one. Others may be for the moment only.
+_FINAL_CODES = range(10_001, 13_000)
 
 
 class Kind(StrEnum):
@@ -34,6 +45,11 @@ class Kind(StrEnum):
     LOCK = "lock"
     CLAIM = "claim"
     REFUND = "refund"
+    MELT = "melt"
+
+
+# Gives coins to somebody; nothing else of it ends in time.
+_GIVES = frozenset({Kind.LOCK, Kind.SEND})
 
 
 class State(StrEnum):
@@ -62,12 +78,13 @@ class Coins(StrEnum):
     SPENT = "spent"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: copied by core.change
 class Operation:
     """The machine's state. `rejected` is the mint's code if the last request was definitely refused.
 
     `copied`: it would pay somebody, and its row comes from an old copy of the database. What the mint has signed for it
     is booked; nothing more is ever sent, since whatever it was for may have been paid in another way meanwhile.
+    `loose`: a request went out to which the mint never answered; asked of what pays somebody.
     """
 
     id: OperationId
@@ -76,6 +93,7 @@ class Operation:
     attempt: int = 1
     rejected: int | None = None
     copied: bool = False
+    loose: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +114,11 @@ class QuoteIssued:
 @dataclass(frozen=True, slots=True)
 class Answered:
     """Valid signatures for every output."""
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """The mint answered that it is still paying the invoice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +145,16 @@ class Restarted:
 
 @dataclass(frozen=True, slots=True)
 class LookedUp:
-    """What NUT-09 says of our outputs and NUT-07 of our inputs. `stale`: the plan's keyset or fee is out of date."""
+    """What NUT-09 says of our outputs and NUT-07 of our inputs; for a melt, its quote (NUT-05) instead of NUT-09.
+
+    `stale`: the plan's keyset or fee is out of date. `late`: the invoice of a melt can be paid no more; of others, the
+    last request is so old that it will not arrive any more.
+    """
 
     outputs: Signed
     inputs: Coins
     stale: bool = False
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +167,7 @@ Event: TypeAlias = (
     | QuoteExpired
     | QuoteIssued
     | Answered
+    | InFlight
     | NeverSent
     | Rejected
     | Silent
@@ -187,12 +216,13 @@ def _happened(operation: Operation, event: Event) -> bool:
     if not isinstance(event, LookedUp) or event.outputs is not Signed.ALL:
         return False
     trusted = operation.copied or (operation.kind is Kind.DEPOSIT and operation.rejected is None)
-    return trusted or event.inputs is Coins.SPENT
+    # A mint says of a melt that it is paid before it has signed the change; it spends the inputs last.
+    return (trusted and operation.kind is not Kind.MELT) or event.inputs is Coins.SPENT
 
 
 def _signed_for_else(operation: Operation, event: Event) -> bool:
     """Outputs are signed, and no input of ours went into that."""
-    if not isinstance(event, LookedUp) or operation.copied:
+    if not isinstance(event, LookedUp) or operation.copied or operation.kind is Kind.MELT:
         return False
     return event.outputs is not Signed.NONE and event.inputs is Coins.UNSPENT
 
@@ -209,22 +239,52 @@ def _collided(operation: Operation, event: Event) -> bool:
     return refused and operation.attempt < MAX_ATTEMPTS
 
 
-def _never_happened(operation: Operation, event: Event) -> bool:
+def _refused(operation: Operation, event: Event) -> bool:
+    """The mint said no, and knows nothing of it."""
     absent = _found(Signed.NONE, Coins.UNSPENT)(operation, event)
+    if operation.kind is Kind.MELT:
+        return absent and (operation.copied or not operation.loose)
     return absent and (operation.rejected is not None or operation.copied)
+
+
+def _never_happened(operation: Operation, event: Event) -> bool:
+    """And no copy that is still on its way can change that."""
+    if operation.kind not in _GIVES or not operation.loose or operation.copied or operation.rejected in _FINAL_CODES:
+        return _refused(operation, event)
+    return _refused(operation, event) and isinstance(event, LookedUp) and event.late
+
+
+def _too_late(operation: Operation, event: Event) -> bool:
+    absent = _found(Signed.NONE, Coins.UNSPENT)(operation, event)
+    return absent and operation.kind is Kind.MELT and isinstance(event, LookedUp) and event.late
+
+
+def _may_arrive(operation: Operation, event: Event) -> bool:
+    """One copy was refused, and another one is still on its way, for all that we know."""
+    absent = _found(Signed.NONE, Coins.UNSPENT)(operation, event)
+    asked = operation.kind is Kind.MELT or operation.kind in _GIVES
+    doubtful = operation.loose and operation.rejected is not None and not _never_happened(operation, event)
+    return absent and asked and doubtful
+
+
+def _disputed(operation: Operation, event: Event) -> bool:
+    """A melt's inputs are gone and the mint says that it did not pay."""
+    gone = _found(Signed.NONE, Coins.SPENT)(operation, event)
+    return gone and operation.kind is Kind.MELT and not operation.copied
 
 
 def _paid_for(operation: Operation, event: Event) -> bool:
     """Nothing happened, and a deposit's money is at the mint all the same: it is asked for again, ever more slowly."""
     unsent = isinstance(event, NeverSent)
-    return operation.kind is Kind.DEPOSIT and (unsent or _never_happened(operation, event))
+    return operation.kind is Kind.DEPOSIT and (unsent or _refused(operation, event))
 
 
 def _outdated(operation: Operation, event: Event) -> bool:
     return (
-        _never_happened(operation, event)
+        _refused(operation, event)  # the new plan has the same inputs, and the old outputs are looked up with it
         and isinstance(event, LookedUp)
         and event.stale
+        and operation.kind is not Kind.MELT
         and operation.attempt < MAX_ATTEMPTS
         and not operation.copied
     )
@@ -238,6 +298,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("expired", _WAITING, QuoteExpired, State.REFUSED, Effect.RELEASE),
     Transition("minted_before", _WAITING, QuoteIssued, State.REFUSED, Effect.RELEASE),
     Transition("answered", _OPEN, Answered, State.DONE, Effect.BOOK),
+    Transition("in_flight", _OPEN, InFlight, State.UNKNOWN, Effect.WAIT),
     Transition("not_minted", frozenset({State.PREPARED}), NeverSent, State.WAITING, Effect.RELEASE, _paid_for),
     # Only the very first request of a plan can be known to have never left.
     Transition("never_sent", frozenset({State.PREPARED}), NeverSent, State.REFUSED, Effect.RELEASE),
@@ -255,9 +316,13 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("partly_signed", _OPEN, LookedUp, State.UNKNOWN, Effect.WAIT, _found(Signed.SOME)),
     Transition("outdated", _OPEN, LookedUp, State.PREPARED, Effect.REPLAN, _outdated),
     Transition("turned_away", _OPEN, LookedUp, State.WAITING, Effect.RELEASE, _paid_for),
+    Transition("expired_unpaid", _OPEN, LookedUp, State.REFUSED, Effect.RELEASE, _too_late),
+    Transition("may_arrive", _OPEN, LookedUp, State.UNKNOWN, Effect.WAIT, _may_arrive),
     Transition("never_happened", _OPEN, LookedUp, State.REFUSED, Effect.RELEASE, _never_happened),
     Transition("not_arrived", _OPEN, LookedUp, State.UNKNOWN, Effect.SUBMIT, _found(Signed.NONE, Coins.UNSPENT)),
     Transition("in_progress", _OPEN, LookedUp, State.UNKNOWN, Effect.WAIT, _found(Signed.NONE, Coins.PENDING)),
+    # Only a twin of this wallet or a lying mint leads here; the invoice may be paid, so somebody must look.
+    Transition("disputed", _OPEN, LookedUp, State.UNKNOWN, Effect.WAIT, _disputed),
     # Spent, and not for our outputs: somebody else was first.
     Transition("lost_race", _OPEN, LookedUp, State.REFUSED, Effect.RELEASE, _found(Signed.NONE, Coins.SPENT)),
 )
@@ -272,7 +337,9 @@ def step(operation: Operation, event: Event) -> tuple[Operation, Effect | None, 
 
 
 def _moved(operation: Operation, event: Event, row: Transition) -> Operation:
-    moved = replace(operation, state=row.to)
+    # A request that was on its way when the process ended has no answer either.
+    lost = isinstance(event, Silent) or (isinstance(event, Restarted) and operation.state is State.PREPARED)
+    moved = replace(operation, state=row.to, loose=operation.loose or lost)
     if isinstance(event, Rejected):
         definite = event.code not in PENDING_CODES
         return replace(moved, rejected=event.code if definite else None)

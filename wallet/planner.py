@@ -8,10 +8,12 @@ from core.unit import Write
 from wallet.cashu.book import KeysetBook
 from wallet.cashu.derive import Derivation, lock_name
 from wallet.cashu.keyset import fee
-from wallet.cashu.lock import Lock
+from wallet.cashu.lock import HashLock, Lock
+from wallet.cashu.port import MeltQuote
 from wallet.cashu.proof import Output, Proof, total
 from wallet.cashu.select import select, split, with_fee
 from wallet.error import InsufficientFunds, MintRefused, TokenTooSmall, TooDear
+from wallet.melt import blank_count, check_ceiling, likely_reserve
 from wallet.payment import Kind
 from wallet.purse import Purse, Stored
 from wallet.record import Plan
@@ -32,6 +34,21 @@ class Planned:
 def lock_cost(price: Msat, ppk: int) -> Msat:
     """An upper bound of what locking `price` net to the seller takes, with all fees, for a wallet in usual coins."""
     return Msat.of_sat(with_fee(price.sat_up(), ppk) + -(-_USUAL_INPUTS * ppk // 1000))
+
+
+def melt_cost(amount: Msat, ppk: int) -> Msat:
+    """What paying an invoice of `amount` takes at most, with all fees, at a usual mint for a wallet in usual coins."""
+    sat = amount.sat_up()
+    return Msat.of_sat(sat + likely_reserve(sat) + -(-_USUAL_INPUTS * ppk // 1000))
+
+
+def lock_of(plan: Plan) -> Lock | HashLock:
+    """The lock that a plan's terms ask for."""
+    terms = plan.terms
+    pubkey, locktime, refund = str(terms["pubkey"]), int(terms["locktime"]), str(terms["refund"])
+    if "hash" in terms:
+        return HashLock(str(terms["hash"]), pubkey, locktime, refund, str(terms["cosigner"]))
+    return Lock(pubkey, locktime, refund)
 
 
 def _sorted(outputs: Sequence[Output]) -> tuple[Output, ...]:
@@ -92,7 +109,7 @@ class Planner:
         due, change = self._spare(book, inputs, token)
         if Msat.of_sat(token + due).value > int(plan.terms["ceiling"]):
             raise TooDear(f"Locking takes {token + due} sat with fees, above the ceiling.")
-        lock = Lock(str(plan.terms["pubkey"]), int(plan.terms["locktime"]), str(plan.terms["refund"]))
+        lock = lock_of(plan)
         given = []
         for place, amount in enumerate(split(token)):
             name = lock_name(op_id, keyset.id, place, plan.attempt)
@@ -115,6 +132,21 @@ class Planner:
         given = split(amount)
         made, writes = await self._purse.outputs(keyset.id, [*given, *split(change)], gives=len(given))
         return Planned(replace(plan, inputs=inputs, outputs=_sorted(made), fee=due), tuple(writes), amount)
+
+    async def melt(self, plan: Plan, quote: MeltQuote, book: KeysetBook) -> Planned:
+        """Coins for an invoice with its fee reserve, and blank outputs for what comes back; see `wallet.melt`.
+
+        Raises:
+            InsufficientFunds: too few free coins.
+            TooDear: with all fees it is above the ceiling.
+        """
+        keyset = (await book.active()).info
+        inputs = await self._affordable(book, quote.amount + quote.fee_reserve)
+        due = fee((proof.keyset for proof in inputs), book.infos)
+        check_ceiling(quote, due, Msat(int(plan.terms["ceiling"])))
+        blank = blank_count(total(inputs) - due - quote.amount)
+        outputs, writes = await self._purse.outputs(keyset.id, [0] * blank)
+        return Planned(replace(plan, inputs=inputs, outputs=tuple(outputs), fee=due), tuple(writes), quote.amount)
 
     async def take(self, plan: Plan, book: KeysetBook) -> Planned:
         """Swap `plan.inputs` for coins that only we know.

@@ -10,9 +10,13 @@ from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
 from typing import Any
 
+from core.money import Rate
+
 LEAST_USD, MOST_USD = Decimal("0.01"), Decimal("1e9")
 APART = Decimal("0.01")
 """A price so far from the middle, as a share of it, is not counted."""
+MOST_JUMP, JUMP_WINDOW_S = Decimal("0.10"), 900
+"""A rate that is farther from the last one, as a share of it, is not believed within so many seconds of that."""
 AHEAD_S = 10
 """A source's clock may be so far ahead of ours; what is stamped later is not counted."""
 
@@ -159,6 +163,13 @@ def agreed(prices: Sequence[Price], now: int, max_age_s: int, least: int) -> Agr
         return Agreement(None, left_out=out, reason=f"{len(near)} of {len(fresh)} sources agree")
     usd = median([price.usd for price in near])
     return Agreement(usd, min(price.at for price in near), tuple(price.source for price in near), out)
+
+
+def jumps(old: Rate, new: Rate) -> bool:
+    """Whether a rate is too far from the last one to be believed so soon after it."""
+    if new.taken_at - old.taken_at > JUMP_WINDOW_S:
+        return False
+    return abs(new.micro_usd - old.micro_usd) > old.micro_usd * MOST_JUMP
 
 
 def median(values: Sequence[Decimal]) -> Decimal:

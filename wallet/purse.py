@@ -1,7 +1,7 @@
 """The wallet's rows: coins, counters and operations, read from the database and turned into writes. Calls no mint."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.clock import Clock
@@ -14,6 +14,9 @@ from wallet.record import Plan, Vault
 
 _CHUNK = 200
 OPEN = Among((str(State.PREPARED), str(State.UNKNOWN)))
+
+# Why an operation is unknown, if its mint says that it is still at it.
+PENDING = frozenset({"in_flight", "in_progress"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +157,9 @@ class Purse:
         id_ = OperationId(row["id"])
         plan = Plan.from_json(self._vault.open(bytes(row["plan"]), f"plan/{id_}"))
         result = self._vault.open_result(bytes(row["result"]), id_) if row["result"] else None
+        kind, state = Kind(row["kind"]), State(row["state"])
         return Stored(
-            Operation(id_, Kind(row["kind"]), State(row["state"]), plan.attempt, copied=plan.copied),
+            Operation(id_, kind, state, plan.attempt, copied=plan.copied, loose=plan.loose),
             plan,
             row["mint"],
             row["unit"],
@@ -191,6 +195,7 @@ class Purse:
 
     def change(self, old: Stored, new: Stored) -> Update:
         """The operation's next version, if nobody changed it meanwhile."""
+        new = replace(new, plan=replace(new.plan, loose=new.op.loose))
         result = b"" if new.result is None else self._vault.seal_result(new.result, new.op.id)
         columns: dict[str, Value] = {
             "state": str(new.op.state),

@@ -37,9 +37,13 @@ class Plan:
         outputs: what the mint is asked to sign.
         past: outputs of earlier attempts, looked up together with these.
         fee: the mint's fee for the inputs, in its unit.
-        quote: the deposit's quote id; `invoice` its invoice, `expires` its expiry (Unix seconds).
-        terms: of a lock: pubkey, locktime, refund, price (msat), ceiling (msat), payload id.
+        quote: a deposit's or melt's quote id; `invoice` its invoice, `expires` its expiry (Unix seconds).
+        terms: of a lock: pubkey, locktime, refund, price (msat), ceiling (msat), payload id; of a melt: see
+            `wallet.melt`.
         copied: the row comes from an old copy of the database; see `wallet.copy`.
+        loose: a melt went out to which no answer came; see `wallet.payment`.
+        preimage: of the hash that the inputs are locked to (NUT-14), or empty.
+        cosigned: others' signatures by the inputs' secrets, where the inputs need them.
     """
 
     digest: str
@@ -54,6 +58,9 @@ class Plan:
     expires: int = 0
     terms: Mapping[str, str | int] = field(default_factory=dict)
     copied: bool = False
+    loose: bool = False
+    preimage: str = field(default="", repr=False)
+    cosigned: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> bytes:
         """For a sealed column."""
@@ -71,6 +78,9 @@ class Plan:
                 "expires": self.expires,
                 "terms": dict(self.terms),
                 "copied": self.copied,
+                "loose": self.loose,
+                "preimage": self.preimage,
+                "cosigned": dict(self.cosigned),
             }
         )
 
@@ -91,6 +101,9 @@ class Plan:
             body["expires"],
             body["terms"],
             body.get("copied", False),
+            body.get("loose", False),
+            body.get("preimage", ""),
+            body.get("cosigned", {}),
         )
 
 

@@ -27,10 +27,10 @@ from wallet.error import (
     PaymentUnknown,
     TokenSpent,
 )
-from wallet.model import Locked, OperationResult, OperationView, Received
+from wallet.model import Locked, OperationResult, OperationView, Paid, Received
 from wallet.payment import Kind, Operation, QuoteExpired, QuoteIssued, QuotePaid, Restarted, State, step
 from wallet.planner import Planned, Planner
-from wallet.purse import Purse, Stored
+from wallet.purse import PENDING, Purse, Stored
 from wallet.record import Plan
 
 _log = logging.getLogger(__name__)
@@ -66,6 +66,11 @@ def conclude(stored: Stored, kept: Sequence[Proof], given: Sequence[Proof]) -> d
         }
     if stored.op.kind is Kind.SEND:
         return {"token": encode(stored.mint, stored.unit, given)}
+    if stored.op.kind is Kind.MELT:
+        terms = stored.plan.terms
+        # What the mint withheld of the change has left us as well.
+        gross = Msat.of_sat(total(stored.plan.inputs) - total(kept))
+        return {"preimage": terms["preimage"], "gross": gross.value, "amount": terms["msat"]}
     return {"amount": total(kept), "fee": stored.fee}
 
 
@@ -78,6 +83,9 @@ def result_of(stored: Stored) -> OperationResult:
         return Locked(stored.op.id, body["payload"], tuple(body["ys"]), Msat(body["gross"]), Msat(body["amount"]))
     if stored.op.kind is Kind.SEND:
         return str(body["token"])
+    if stored.op.kind is Kind.MELT:
+        fee = Msat(body["gross"] - body["amount"])
+        return Paid(stored.op.id, body["preimage"], Msat(body["gross"]), Msat(body["amount"]), fee)
     return Received(body["amount"], body["fee"])
 
 
@@ -94,6 +102,7 @@ def view_of(stored: Stored) -> OperationView:
         stored.fee,
         stored.reason,
         result_of(stored),
+        stored.op.state is State.UNKNOWN and stored.reason in PENDING,
     )
 
 
@@ -160,9 +169,21 @@ class Teller:
         return found
 
     async def perform(
-        self, wanted: Request, permit: Permit, make: Callable[[], Awaitable[Planned]], then: Then | None = None
+        self,
+        wanted: Request,
+        permit: Permit,
+        make: Callable[[], Awaitable[Planned]],
+        then: Then | None = None,
+        ask: Callable[[], Awaitable[None]] | None = None,
     ) -> Stored:
         """Begin an operation, or go on with it, or find it ended.
+
+        Args:
+            wanted: which one.
+            permit: the gate's.
+            make: plans a new one; nobody else chooses coins or counters meanwhile.
+            then: the caller's writes for its booking.
+            ask: what a new one needs to know of the mint before it is planned; others go on meanwhile.
 
         Raises:
             OperationReused: the id stands for another request.
@@ -175,7 +196,7 @@ class Teller:
             if stored is None:
                 self._check(permit)
                 self.admit(wanted)
-                stored = await self._begin(wanted, make)
+                stored = await self._begin(wanted, make, ask)
                 return await self._engine.run(stored, None, permit, then)
             if stored.op.state in (State.PREPARED, State.UNKNOWN):
                 return await self._engine.run(stored, Restarted(), permit, then)
@@ -191,7 +212,8 @@ class Teller:
         Raises:
             MintUnlisted: it is.
         """
-        if wanted.kind not in _FETCHED and self.book(wanted.mint, wanted.unit).retired:
+        # Paying an invoice is how money leaves such a mint.
+        if wanted.kind not in _FETCHED | {Kind.MELT} and self.book(wanted.mint, wanted.unit).retired:
             raise MintUnlisted
 
     async def begun(self, wanted: Request) -> Stored | None:
@@ -251,13 +273,20 @@ class Teller:
         async with self._locks[book.mint.url, book.unit]:
             yield
 
-    async def _begin(self, wanted: Request, make: Callable[[], Awaitable[Planned]]) -> Stored:
+    async def _begin(
+        self,
+        wanted: Request,
+        make: Callable[[], Awaitable[Planned]],
+        ask: Callable[[], Awaitable[None]] | None,
+    ) -> Stored:
         book = self.book(wanted.mint, wanted.unit)
         await self.keysets(book)
         if wanted.kind not in _FETCHED:
             # Each try would use up counters, and too many unused in a row hide later coins from a restore. What is
             # fetched is tried under the same id with the same ones.
             await self._heard(book)
+        if ask is not None:
+            await ask()
         give_up = self._clock.monotonic() + _PATIENCE_S
         while True:
             freed = self._engine.freed
@@ -312,7 +341,9 @@ class Teller:
         if not same or not all(book.usable(output.keyset) for output in stored.plan.outputs):
             return await self._again(stored, operation)
         new = replace(stored, op=operation, plan=replace(stored.plan, attempt=1), reason="")
-        await self._purse.commit([self._purse.change(stored, new)])
+        # A restore from the seed takes every coin that is not an open operation's.
+        async with self._locks[stored.mint, stored.unit]:
+            await self._purse.commit([self._purse.change(stored, new)])
         return replace(new, version=stored.version + 1)
 
     async def _again(self, stored: Stored, operation: Operation) -> Stored:

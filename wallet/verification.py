@@ -1,17 +1,19 @@
 """Is this payment good? Everything that can be known without the mint comes first, cheapest first, the mint last."""
 
+import json
 from dataclasses import replace
 
 from core.money import Msat
 from wallet.cashu.book import KeysetBook
 from wallet.cashu.keyset import fee
-from wallet.cashu.lock import read_lock
+from wallet.cashu.lock import HashLock, Lock, read_hash_lock, read_lock, revealed
 from wallet.cashu.port import CoinState
 from wallet.cashu.proof import Proof, total
-from wallet.cashu.signature import was_signed
+from wallet.cashu.signature import is_signed, was_signed
 from wallet.cashu.token import Payment
 from wallet.error import TokenForged, TokenKeyset, TokenLock, TokenQuote, TokenSpent, TokenTooSmall, TokenUnit
-from wallet.model import VerifyTerms
+from wallet.model import Unlock, VerifyTerms
+from wallet.record import Plan
 
 MAX_COINS = 64
 
@@ -33,13 +35,23 @@ def check_locks(payment: Payment, terms: VerifyTerms) -> int:
         raise TokenLock("The payment has too many coins to be worth claiming.")
     if Msat.of_sat(total(payment.proofs)).value < terms.price.value:
         raise TokenTooSmall
-    locks = [read_lock(proof.secret) for proof in payment.proofs]
-    if any(lock.pubkey != terms.wallet_pubkey for lock in locks):
-        raise TokenLock("A coin is locked to another key.")
+    locks = [_lock(proof.secret, terms) for proof in payment.proofs]
     earliest = min(lock.locktime for lock in locks)
     if earliest < terms.min_locktime:
         raise TokenLock("The payment can be taken back too early.")
     return earliest
+
+
+def _lock(secret: str, terms: VerifyTerms) -> Lock | HashLock:
+    if not terms.hash:
+        lock = read_lock(secret)
+        if lock.pubkey != terms.wallet_pubkey:
+            raise TokenLock("A coin is locked to another key.")
+        return lock
+    sealed = read_hash_lock(secret)
+    if (sealed.hash, sealed.seller, sealed.cosigner) != (terms.hash, terms.wallet_pubkey, terms.cosigner):
+        raise TokenLock("A coin is locked to another hash or other keys.")
+    return sealed
 
 
 async def check_coins(payment: Payment, book: KeysetBook, *, needs_dleq: bool = True) -> tuple[Proof, ...]:
@@ -93,3 +105,25 @@ async def check_unspent(coins: tuple[Proof, ...], book: KeysetBook) -> None:
     reports = await book.mint.states([coin.y for coin in coins])
     if any(report.state is not CoinState.UNSPENT for report in reports.values()):
         raise TokenSpent
+
+
+def unlocked(digest: str, coins: tuple[Proof, ...], unlock: Unlock, wallet_pubkey: str) -> Plan:
+    """The plan to spend coins that are locked to a hash. A mint that refuses it has seen the preimage: all is checked.
+
+    Raises:
+        TokenLock: the preimage is another one's, a coin is locked to another key, or is not co-signed.
+    """
+    locks = [read_hash_lock(coin.secret) for coin in coins]
+    given = revealed(json.dumps({"preimage": unlock.preimage}), locks[0].hash)
+    if given is None or any(lock.hash != locks[0].hash or lock.seller != wallet_pubkey for lock in locks):
+        raise TokenLock("A coin is locked to another hash or key.")
+    if not any(lock.cosigner for lock in locks):
+        return Plan(digest, coins, ("wallet",), preimage=given)
+    if len(unlock.cosigned) != len(coins):
+        raise TokenLock("The payment is not co-signed.")
+    cosigned = {coin.secret: signature for coin, signature in zip(coins, unlock.cosigned, strict=True)}
+    if not all(
+        is_signed(coin.secret, cosigned[coin.secret], lock.cosigner) for coin, lock in zip(coins, locks, strict=True)
+    ):
+        raise TokenLock("A coin is not co-signed by the key that its lock names.")
+    return Plan(digest, coins, ("wallet",), preimage=given, cosigned=cosigned)

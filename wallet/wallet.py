@@ -5,30 +5,22 @@ Its effect has already begun at the gate: the permit is asked for before anythin
 changes something at a mint.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from core.clock import Clock
 from core.effect import Permit
 from core.error import Conflict, InvalidInput, NotFound
 from core.identifier import EffectId, OperationId, derived_id
 from core.money import Msat
-from core.unit import UnitOfWork, Write
-from relays.key import Key, Keyring
-from wallet.auditor import Auditor
+from core.unit import Write
+from wallet.cashu.address import canonical_url
 from wallet.cashu.book import KeysetBook
 from wallet.cashu.curve import is_point
-from wallet.cashu.derive import Derivation
 from wallet.cashu.lock import condition, read_lock
-from wallet.cashu.mint import canonical_url
-from wallet.cashu.port import Mint
-from wallet.cashu.proof import Output, Proof, total
+from wallet.cashu.proof import Proof, total
 from wallet.cashu.token import Payment, decode, from_payload
-from wallet.copy import OldCopy
-from wallet.engine import Engine
 from wallet.error import (
     InvoiceRejected,
     MintLied,
@@ -38,35 +30,38 @@ from wallet.error import (
     TokenLock,
     TokenMint,
     TokenReused,
-    TokenUnit,
 )
-from wallet.invoice import MAINNET, check_invoice
-from wallet.keeper import Keeper
+from wallet.holding import UNIT, Holding
+from wallet.invoice import Invoice, check_invoice, plain_invoice
+from wallet.keeper import UNTIL
 from wallet.model import (
-    Audit,
-    Balance,
     Deposit,
     Locked,
     LockTerms,
-    OperationView,
+    Paid,
     Received,
-    Restored,
-    SpentState,
+    Unlock,
     VerifiedPayment,
     VerifyTerms,
 )
-from wallet.payment import Kind
-from wallet.planner import Planned, Planner, lock_cost
-from wallet.purse import Coin, Purse, Stored
-from wallet.record import Plan, Vault
-from wallet.restorer import Restorer
-from wallet.teller import Request, Teller, conclude, result_of, settled, view_of
-from wallet.verification import check_coins, check_locks, check_unspent, check_worth
+from wallet.payment import Kind, State
+from wallet.planner import Planned, lock_of
+from wallet.purse import Coin, Stored
+from wallet.record import Plan
+from wallet.teller import Request, result_of, settled
+from wallet.verification import check_coins, check_locks, check_unspent, check_worth, unlocked
 
-UNIT = "sat"
+
+def _pay_until(invoice: Invoice, quote_expiry: int | None) -> int:
+    """Until when a payment still becomes coins: what comes after the quote's end a mint may keep."""
+    return min(invoice.expires_at, quote_expiry or invoice.expires_at)
 
 
 def _no_locked(_: Locked) -> Sequence[Write]:
+    return ()
+
+
+def _no_paid(_: Paid) -> Sequence[Write]:
     return ()
 
 
@@ -74,178 +69,31 @@ def _no_received(_: Received) -> Sequence[Write]:
     return ()
 
 
-class Wallet:
-    """One per node.
-
-    Args:
-        unit: the database.
-        keyring: every key derives from it.
-        clock: time.
-        check: the gate's check of permits.
-        mints: clients of the mints that the owner trusts.
-        retired: clients of mints that are trusted no more and hold money of ours (`wallet.leftover`): it is fetched,
-            what is open there is finished, and nothing new is begun. No other mint is ever asked for anything.
-        permit_for: the gate's permit for an effect that has begun; used after a restart.
-        currencies: networks whose invoices a deposit may have (`bc` is the Bitcoin main network).
-    """
-
-    def __init__(
-        self,
-        unit: UnitOfWork,
-        keyring: Keyring,
-        clock: Clock,
-        check: Callable[[Permit], None],
-        mints: Sequence[Mint],
-        *,
-        permit_for: Callable[[EffectId], Permit],
-        retired: Sequence[Mint] = (),
-        currencies: frozenset[str] = frozenset({MAINNET}),
-    ) -> None:
-        self._keyring = keyring
-        self._clock = clock
-        self._check = check
-        self._currencies = currencies
-        self._books = {(canonical_url(mint.url), UNIT): KeysetBook(mint, UNIT, clock) for mint in mints}
-        for mint in retired:
-            self._books.setdefault((canonical_url(mint.url), UNIT), KeysetBook(mint, UNIT, clock, retired=True))
-        derive = Derivation(keyring)
-        self._purse = Purse(unit, Vault(keyring.derive("seal")), derive, clock)
-        self._planner = Planner(self._purse, derive, self._book)
-        self._engine = Engine(
-            self._purse, keyring, clock, self._books, permit_for, self._renew, self._make_way, conclude
-        )
-        self._restorer = Restorer(self._purse, derive, clock)
-        self._copy = OldCopy(self._purse, derive, unit, clock)
-        self._teller = Teller(
-            self._purse, self._planner, self._engine, self._books, clock, check, self._guard,
-            lambda book: self._keeper.look_up(book),
-        )  # fmt: skip
-        self._auditor = Auditor(self._purse, self._books, clock)
-        self._keeper = Keeper(self._purse, self._teller, self._engine, self._auditor, self._books, clock, permit_for)
-
-    async def _guard(self, book: KeysetBook) -> None:
-        await (self._copy.settle(book) if book.copied else self._restorer.guard(book))
-
-    async def _renew(self, stored: Stored) -> Stored:
-        return await self._teller.renew(stored)
-
-    async def _make_way(self, book: KeysetBook, others: Collection[Output]) -> None:
-        async with self._teller.choosing(book):
-            await self._restorer.restore(book, others)
-
-    def _book(self, mint: str, unit: str = UNIT) -> KeysetBook:
-        if unit != UNIT:
-            raise TokenUnit("Only sat is handled.")
-        return self._teller.book(canonical_url(mint), unit)
-
-    @property
-    def mints(self) -> tuple[str, ...]:
-        """Canonical addresses of the trusted mints."""
-        return tuple(mint for (mint, _), book in self._books.items() if not book.retired)
-
-    @property
-    def key(self) -> Key:
-        """The wallet's own key, to which payments to us are locked (NUT-11). Never an identity key."""
-        return self._keyring.key("wallet")
-
-    def refund_pubkey(self, op_id: str) -> str:
-        """The refund key of the lock with this operation id, compressed hex."""
-        return self._keyring.key("refund", op_id).compressed
-
-    # ------------------------------------------------------------------ service
-
-    async def recover(self) -> int:
-        """At start: resolve every open operation, or leave it unknown. How many are still open."""
-        await self._copy.load(self._books.values())
-        async with asyncio.TaskGroup() as group:  # a mint that is away keeps none of the others waiting
-            for book in self._books.values():
-                group.create_task(self._teller.warm(book))
-        return await self._keeper.recover()
-
-    async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
-        """Background work: unknown operations, unpaid deposits, payments that were taken."""
-        await self._keeper.run(ready, stop)
-
-    # ------------------------------------------------------------------ after a restore from an old copy
-
-    async def mark_copied(self) -> None:
-        """Before `recover`: the rows are an old copy's. See `wallet.copy` for what follows from that."""
-        await self._copy.mark(self._books.values())
-
-    async def copied(self) -> Mapping[str, str]:
-        """Mint → what asking it has shown so far: `pending`, `same` or `moved`. Empty where nothing was restored."""
-        return await self._copy.states()
-
-    async def forget_copied(self) -> None:
-        """All mints were asked, and nobody needs the answers any more."""
-        await self._copy.forget()
-
-    def on_booked(self, callback: Callable[[OperationView], Awaitable[Sequence[Write]]]) -> None:
-        """Have it asked, when money has moved, for writes that are committed together with the booking.
-
-        It may be asked again if that commit has to be repeated.
-        """
-
-        async def booked(stored: Stored) -> Sequence[Write]:
-            return await callback(view_of(stored))
-
-        self._engine.booked = booked
-
-    # ------------------------------------------------------------------ reading
-
-    async def balance(self) -> list[Balance]:
-        """What is held, per mint and unit."""
-        return await self._auditor.balance()
-
-    async def find(self, op_id: str) -> OperationView | None:
-        """An operation, so that a driver can look it up after a restart."""
-        stored = await self._purse.find(op_id)
-        return None if stored is None else view_of(stored)
-
-    async def audit(self) -> Audit:
-        """Compare rows, journal and mints. Payments found taken are booked."""
-        return await self._auditor.audit()
-
-    async def spent(self, mint: str, ys: Sequence[str]) -> SpentState:
-        """What the mint says of these coins (NUT-07). Our locked coins that were taken are booked as paid.
-
-        Raises:
-            MintUnlisted: not one of ours.
-            Unavailable: the mint does not answer.
-        """
-        return await self._auditor.spent(self._book(mint), ys)
-
-    async def restore(self, mint: str) -> Restored:
-        """Find coins of this seed that the database does not know (NUT-09, NUT-13).
-
-        Raises:
-            MintUnlisted: not one of ours.
-            Unavailable: the mint does not answer.
-        """
-        book = self._book(mint)
-        if book.copied:  # first of all what moved meanwhile: coins that are found in another way would hide it
-            await self._teller.compared(book)
-        async with self._teller.choosing(book):
-            return await self._restorer.restore(book)
-
-    def lock_cost(self, mint: str, price: Msat) -> Msat:
-        """At most what locking `price` costs us with all fees, for a wallet in usual coins.
-
-        Raises:
-            MintUnlisted: not one of ours.
-        """
-        book = self._book(mint)
-        if book.retired:
-            raise MintUnlisted
-        return lock_cost(price, book.ppk)
+class Wallet(Holding):
+    """One per node; see `Holding` for what it is made of."""
 
     # ------------------------------------------------------------------ money in
 
-    async def deposit(self, op_id: str, mint: str, sat: int, effect_id: EffectId, permit: Permit) -> Deposit:
+    async def deposit(
+        self,
+        op_id: str,
+        mint: str,
+        sat: int,
+        effect_id: EffectId,
+        permit: Permit,
+        *,
+        until: int = 0,
+        lightning: bool = False,
+    ) -> Deposit:
         """An invoice that, once paid, becomes coins (NUT-04). `run` mints them.
+
+        With `lightning` it is to be paid from the node's own Lightning wallet (`wallet.funding`). `until` (Unix
+        seconds) is for an invoice that a stranger may never pay: from then on it is looked at ever more rarely, and an
+        hour after it has expired it is given up.
 
         Raises:
             InvoiceRejected: the mint's invoice is not for this amount, network or time.
+            MintLimited: the mint does not take this amount; it was asked for nothing.
             Unavailable, MintRejected: the mint gives no quote.
         """
         book = self._book(mint)
@@ -257,6 +105,7 @@ class Wallet:
             if stored is None:
                 self._check(permit)
                 self._teller.admit(wanted)
+                (await book.limits()).deposit(UNIT).check(sat, UNIT, "deposits")
                 key = ("quote", op_id)
                 pubkey = self._keyring.key(*key).compressed
                 quote = await book.mint.request_quote(sat, UNIT, pubkey, permit)
@@ -269,7 +118,9 @@ class Wallet:
                     quote=quote.id,
                     invoice=quote.request,
                     expires=max(invoice.expires_at, quote.expiry or 0),
-                    terms={"amount": sat},
+                    terms={"amount": sat}
+                    | ({"lightning": 1, "pay_until": _pay_until(invoice, quote.expiry)} if lightning else {})
+                    | ({UNTIL: until} if until else {}),
                 )
                 stored = await self._teller.await_payment(wanted, plan, sat)
         return self._deposit(stored)
@@ -286,9 +137,20 @@ class Wallet:
             raise NotFound("There is no such deposit.")
         return self._deposit(stored)
 
+    async def deposits_to_fund(self) -> list[tuple[Deposit, EffectId]]:
+        """Deposits that wait for the node's own Lightning wallet.
+
+        None of an old copy's rows, and none at a mint that is trusted no more.
+        """
+        waiting = await self._purse.operations(state=str(State.WAITING))
+        wanted = [one for one in waiting if one.plan.terms.get("lightning") and not one.plan.copied]
+        return [(self._deposit(one), one.effect_id) for one in wanted if one.mint in self.mints]
+
     @staticmethod
     def _deposit(stored: Stored) -> Deposit:
-        return Deposit(stored.op.id, stored.plan.invoice, stored.op.state, stored.amount, stored.plan.expires)
+        plan = stored.plan
+        pay_until = int(plan.terms.get("pay_until", plan.expires))
+        return Deposit(stored.op.id, plan.invoice, stored.op.state, stored.amount, plan.expires, pay_until)
 
     async def receive(self, op_id: str, token: str, effect_id: EffectId, permit: Permit) -> Received:
         """Swap somebody's `cashuB` token at once for coins that only we know.
@@ -325,19 +187,6 @@ class Wallet:
             raise TokenLock("A coin is locked to another key.")
         return ("wallet",)
 
-    def _accepted(self, payment: Payment) -> KeysetBook:
-        """The book of the payment's mint, if that is one of ours. Asks nobody.
-
-        Raises:
-            TokenMint, TokenUnit: it is not acceptable.
-        """
-        if payment.unit != UNIT:
-            raise TokenUnit
-        try:
-            return self._book(payment.mint)
-        except (MintUnlisted, InvalidInput) as error:
-            raise TokenMint from error
-
     # ------------------------------------------------------------------ money out
 
     async def send(self, op_id: str, mint: str, sat: int, effect_id: EffectId, permit: Permit) -> str:
@@ -355,6 +204,35 @@ class Wallet:
             return await self._planner.send(Plan(wanted.digest, terms={"amount": sat}), book)
 
         return str(result_of(settled(await self._teller.perform(wanted, permit, make))))
+
+    async def pay(
+        self,
+        op_id: str,
+        mint: str,
+        invoice: str,
+        ceiling: Msat,
+        effect_id: EffectId,
+        permit: Permit,
+        then: Callable[[Paid], Sequence[Write]] = _no_paid,
+    ) -> Paid:
+        """Pay a Lightning invoice with coins (NUT-05), at most `ceiling` with all fees.
+
+        The same `op_id` gives the same payment and never a second one. `then`'s writes are committed with the booking
+        that this very call makes; a payment that was booked earlier, or by recovery, is just returned.
+
+        Raises:
+            InvoiceRejected: it is none that we pay; nothing was begun.
+            InsufficientFunds: too little free money now; nothing was begun.
+            TooDear: with fees above `ceiling`; nothing was begun.
+            InvoiceKnown: another operation pays this invoice, has paid it, or may have; nothing was begun.
+            MintRefused: nothing was begun, or looked up: nothing left us. Final for this `op_id`, if it was begun.
+            PaymentUnknown: it may have happened, or still happen until the invoice ends; recovery resolves it.
+            OperationReused: the id stands for another invoice.
+        """
+        book = self._book(mint)
+        text = plain_invoice(invoice)
+        wanted = self._request(op_id, Kind.MELT, book, effect_id, text)
+        return await self._withdrawal.pay(wanted, text, ceiling, permit, then)
 
     async def lock(
         self,
@@ -386,6 +264,8 @@ class Wallet:
             "price": terms.price.value,
             "quote_id": terms.quote_id,
         }
+        if terms.hash:
+            facts |= {"hash": terms.hash, "cosigner": self.cosign_pubkey(terms.cosigner) if terms.cosigner else ""}
         wanted = self._request(op_id, Kind.LOCK, book, effect_id, orjson.dumps(facts).decode())
 
         async def make() -> Planned:
@@ -394,16 +274,15 @@ class Wallet:
                 raise InvalidInput("The refund key is not the wallet's own for this operation.")
             if not is_point(terms.seller_pubkey) or terms.locktime <= self._clock.now() or terms.price.value <= 0:
                 raise InvalidInput("A lock needs the seller's key, a locktime in the future and a price.")
-            return await self._planner.lock(op_id, Plan(wanted.digest, terms=facts | {"ceiling": ceiling.value}), book)
+            plan = Plan(wanted.digest, terms=facts | {"ceiling": ceiling.value})
+            try:
+                lock_of(plan).secret("")
+            except TokenLock as error:
+                raise InvalidInput(error.message) from error
+            return await self._planner.lock(op_id, plan, book)
 
         stored = await self._teller.perform(wanted, permit, make, lambda done: then(self._locked(done)))
         return self._locked(settled(stored))
-
-    @staticmethod
-    def _locked(stored: Stored) -> Locked:
-        result = result_of(stored)
-        assert isinstance(result, Locked)
-        return result
 
     @staticmethod
     def _received(stored: Stored) -> Received:
@@ -498,8 +377,12 @@ class Wallet:
         effect_id: EffectId,
         permit: Permit,
         then: Callable[[Received], Sequence[Write]] = _no_received,
+        unlock: Unlock | None = None,
     ) -> Received:
         """Swap a payment that is locked to us. A refused claim may be tried again under the same id.
+
+        With `unlock` it is one that is locked to a hash of ours (NUT-14): the mint, and through it the customer, sees
+        the preimage, but not before the coins that we get for it can be found again.
 
         Raises:
             TokenRejected: it is not a payment to us; `TokenSpent`: it was taken back or claimed before.
@@ -513,6 +396,8 @@ class Wallet:
 
         async def make() -> Planned:
             coins = await check_coins(payment, book)
+            if unlock is not None:
+                return await self._planner.take(unlocked(wanted.digest, coins, unlock, self.key.compressed), book)
             if self._spending_key(coins) != ("wallet",):
                 raise TokenLock
             return await self._planner.take(Plan(wanted.digest, coins, ("wallet",)), book)

@@ -3,11 +3,14 @@
 from core.clock import Clock
 from core.error import Unavailable
 from wallet.cashu.keyset import MAX_PPK, Keyset, KeysetInfo
+from wallet.cashu.limit import Limits
 from wallet.cashu.port import Mint
-from wallet.error import MintBusy, MintRefused, MintUnreachable, TokenKeyset
+from wallet.error import MintBusy, MintLied, MintRefused, MintRejected, MintUnreachable, TokenKeyset
 
 _FRESH_S = 300
 _AGAIN_S = 5
+_LIMITS_FRESH_S = 3_600
+_LIMITS_AGAIN_S = 60
 # Before a keyset's final expiry we no longer ask for coins in it.
 _EXPIRY_MARGIN_S = 7 * 86_400
 
@@ -36,6 +39,8 @@ class KeysetBook:
         self._clock = clock
         self._keysets: dict[str, Keyset] = {}
         self._asked_at: float | None = None
+        self._limits = Limits()
+        self._limits_due: float | None = None
 
     async def refresh(self, *, older_than: float = 0.0) -> None:
         """Ask the mint, unless we asked within `older_than` seconds.
@@ -72,6 +77,19 @@ class KeysetBook:
             await self.refresh()
             if self.silent:
                 raise MintUnreachable
+
+    async def limits(self) -> Limits:
+        """The mint's limits, an hour old at most; what was last known, or none, where it does not say.
+
+        They spare a payment that would be refused. The mint's own refusal is what counts.
+        """
+        now = self._clock.monotonic()
+        if self._limits_due is None or now >= self._limits_due:
+            try:
+                self._limits, self._limits_due = await self.mint.limits(), now + _LIMITS_FRESH_S
+            except (Unavailable, MintRejected, MintLied):
+                self._limits_due = now + _LIMITS_AGAIN_S
+        return self._limits
 
     async def keys(self, keyset: str) -> Keyset:
         """A keyset's checked keys.

@@ -1,14 +1,18 @@
-"""Spending conditions (NUT-10, NUT-11): written in one strict form, and read with nothing taken on trust. Pure."""
+"""Spending conditions (NUT-10, 11, 14): written in one strict form, and read with nothing taken on trust. Pure."""
 
 import json
+import re
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from wallet.cashu.curve import is_point
 from wallet.error import TokenLock
 
 MAX_SECRET = 1024
+MAX_WITNESS = 1024  # mints refuse longer ones
 _KNOWN_TAGS = {"sigflag", "locktime", "refund", "n_sigs", "n_sigs_refund", "pubkeys"}
+_HEX32 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,48 @@ class Lock:
             raise TokenLock("A lock needs two compressed public keys.")
         tags = [["sigflag", "SIG_INPUTS"], ["locktime", str(self.locktime)], ["refund", self.refund]]
         return json.dumps(["P2PK", {"nonce": nonce, "data": self.pubkey, "tags": tags}], separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class HashLock:
+    """Spendable with the preimage of `hash` (NUT-14) and the signatures of `seller` and, if there is one, `cosigner`.
+
+    After `locktime` (Unix seconds, the mint's clock) `refund` alone can spend it as well, without the preimage.
+    """
+
+    hash: str
+    seller: str
+    locktime: int
+    refund: str
+    cosigner: str = ""
+
+    def secret(self, nonce: str) -> str:
+        """The secret of one coin under this lock.
+
+        Raises:
+            TokenLock: a key is none, two keys are the same, or the hash is none.
+        """
+        self.check()
+        keys = [self.seller, self.cosigner] if self.cosigner else [self.seller]
+        tags = [["sigflag", "SIG_INPUTS"], ["pubkeys", *keys], ["n_sigs", str(len(keys))]]
+        tags += [["locktime", str(self.locktime)], ["refund", self.refund]]
+        return json.dumps(["HTLC", {"nonce": nonce, "data": self.hash, "tags": tags}], separators=(",", ":"))
+
+    def check(self) -> None:
+        """Whether this lock is safe for both sides.
+
+        A signature covers only the secret (SIG_INPUTS), so one that was given for the main path is good for the refund
+        path too: a refund key that also co-signs would give the money away without the preimage. Signatures know no
+        sign of a point (BIP-340), so keys are compared without it; mints refuse a lock with the same key twice.
+
+        Raises:
+            TokenLock: it is not.
+        """
+        keys = [self.seller, self.refund, *([self.cosigner] if self.cosigner else [])]
+        if not all(is_point(key) for key in keys) or not _HEX32.fullmatch(self.hash):
+            raise TokenLock("A lock to a hash needs compressed public keys and a SHA-256.")
+        if len({key[2:] for key in keys}) != len(keys):
+            raise TokenLock("The keys of a lock to a hash must differ.")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -104,3 +150,45 @@ def read_lock(secret: str) -> Lock:
     if not is_point(data) or not is_point(refund[0]):
         raise TokenLock("A lock names a key that is none.")
     return Lock(data, locktime, refund[0])
+
+
+def read_hash_lock(secret: str) -> HashLock:
+    """The lock of a coin that is spendable with a preimage and all of one or two keys, with one refund key (NUT-14).
+
+    Raises:
+        TokenLock: any other condition, or none; further keys, fewer signatures than keys, a key twice, no refund.
+    """
+    found = condition(secret)
+    if found is None:
+        raise TokenLock("A coin is not locked.")
+    kind, tags, data = found
+    if kind != "HTLC":
+        raise TokenLock("A coin is locked in another way than to a hash.")
+    if not set(tags) <= _KNOWN_TAGS or tags.get("sigflag", ["SIG_INPUTS"]) != ["SIG_INPUTS"]:
+        raise TokenLock("A lock has unknown tags or asks for another kind of signature.")
+    keys, refund, locktime = tags.get("pubkeys", []), tags.get("refund", []), _number(tags, "locktime")
+    if len(keys) not in (1, 2) or (_number(tags, "n_sigs") or 1) != len(keys):
+        raise TokenLock("A lock to a hash needs one or two keys, and the signatures of all of them.")
+    # Without a refund key anyone may spend the coin after the locktime.
+    if locktime is None or len(refund) != 1 or (_number(tags, "n_sigs_refund") or 1) != 1:
+        raise TokenLock("A lock needs a locktime and one refund key.")
+    lock = HashLock(data, keys[0], locktime, refund[0], "".join(keys[1:]))
+    lock.check()
+    return lock
+
+
+def revealed(witness: str | None, hash_: str) -> str | None:
+    """The preimage (64 hex digits) that a spent coin's witness shows (NUT-07, NUT-14); None if it shows none.
+
+    Args:
+        witness: as the mint gave it; None where it withholds it.
+        hash_: what the preimage must hash to.
+    """
+    try:
+        body = json.loads(witness or "null")
+    except (ValueError, RecursionError):
+        return None
+    preimage = body.get("preimage") if isinstance(body, dict) else None
+    if not isinstance(preimage, str) or not _HEX32.fullmatch(preimage):
+        return None
+    return preimage if sha256(bytes.fromhex(preimage)).hexdigest() == hash_ else None

@@ -7,22 +7,25 @@ after the request went out (time-out, broken connection, 5xx, nonsense) is "not 
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
-from urllib.parse import urlsplit
 
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.effect import Permit
-from core.error import InvalidInput
+from wallet.cashu.address import canonical_url
 from wallet.cashu.keyset import MAX_KEYS, MAX_KEYSETS, Keyset, KeysetInfo, checked
-from wallet.cashu.port import BATCH, CoinReport, CoinState, MintQuote, QuoteState
+from wallet.cashu.limit import Limit, Limits
+from wallet.cashu.port import BATCH, CoinReport, CoinState, MeltQuote, MeltState, MintQuote, QuoteState
 from wallet.cashu.proof import Output, Proof, Signature
 from wallet.error import MintBusy, MintLied, MintRejected, MintSilent, MintUnreachable
 
 MAX_ANSWER = 2 * 1024 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=20, connect=5)
+# The mint answers when the payment has ended, and a Lightning payment may try many ways.
+_MELT_TIMEOUT = aiohttp.ClientTimeout(total=60, connect=5)
 _PLAIN = {"Accept-Encoding": "identity"}
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_MAX_METHODS = 200
+_MAX_CHANGE = 64
 _log = logging.getLogger(__name__)
 
 _Hex = Annotated[str, Field(pattern=r"^[0-9a-f]*$", max_length=130)]
@@ -107,29 +110,61 @@ class _Quote(_Model):
         return MintQuote(self.quote, self.request, self.state, self.expiry, self.amount, self.unit, self.pubkey)
 
 
+class _MeltQuote(_Model):
+    quote: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9_-]+$")]
+    amount: Annotated[int, Field(gt=0)]
+    fee_reserve: Annotated[int, Field(ge=0)]
+    state: Annotated[MeltState, Field(strict=False)]
+    expiry: int | None = None
+    unit: str | None = None
+    request: _Text | None = None
+    payment_preimage: Annotated[str, Field(max_length=256)] | None = None
+    change: Annotated[list[_Signature], Field(max_length=_MAX_CHANGE)] | None = None
+
+    def quoted(self) -> MeltQuote:
+        change = tuple(item.signature() for item in self.change or ())
+        facts = (self.quote, self.amount, self.fee_reserve, self.state, self.expiry, self.unit, self.request)
+        return MeltQuote(*facts, self.payment_preimage or None, change)
+
+
+class _Method(_Model):
+    method: str
+    unit: str
+    min_amount: int | None = None
+    max_amount: int | None = None
+
+
+class _Methods(_Model):
+    methods: Annotated[list[dict[str, Any]], Field(max_length=_MAX_METHODS)] = Field(default_factory=list)
+    disabled: bool = False
+
+    def limits(self) -> dict[str, Limit]:
+        found: dict[str, Limit] = {}
+        for item in self.methods:
+            try:
+                one = _Method.model_validate(item)
+            except ValidationError:
+                continue  # a method of a form that we do not know is none that we use
+            if one.method == "bolt11":
+                found.setdefault(one.unit, Limit(one.min_amount, one.max_amount, self.disabled))
+        return found
+
+
+class _About(_Model):
+    nuts: Annotated[dict[str, Any], Field(max_length=256)] = Field(default_factory=dict)
+
+    def limits(self, nut: str) -> dict[str, Limit]:
+        try:
+            return _Methods.model_validate(self.nuts.get(nut, {})).limits()
+        except ValidationError:
+            return {}
+
+
 class _Problem(_Model):
     code: int = 0
 
 
 _M = TypeVar("_M", bound=_Model)
-
-
-def canonical_url(url: str) -> str:
-    """One form per mint: lower-case scheme and host, no trailing slash. Two mints are the same if these are equal.
-
-    Raises:
-        InvalidInput: not https (plain http is for loopback only), or with user, query or fragment.
-    """
-    try:
-        parts = urlsplit(url.strip())
-    except ValueError as error:  # a token's author writes there what he likes
-        raise InvalidInput("A mint's address is https://host[/path].") from error
-    host = parts.hostname or ""
-    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or "@" in parts.netloc:
-        raise InvalidInput("A mint's address is https://host[/path].")
-    if parts.scheme == "http" and host not in _LOOPBACK:
-        raise InvalidInput("A mint's address is https; plain http is for this machine only.")
-    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
 
 
 class MintClient:
@@ -146,11 +181,17 @@ class MintClient:
         self._http = http
         self._check = check
 
-    async def _call(self, path: str, answer: type[_M], body: Mapping[str, Any] | None = None) -> _M:
+    async def _call(
+        self,
+        path: str,
+        answer: type[_M],
+        body: Mapping[str, Any] | None = None,
+        timeout: aiohttp.ClientTimeout = _TIMEOUT,
+    ) -> _M:
         method = "GET" if body is None else "POST"
         try:
             async with self._http.request(
-                method, f"{self.url}{path}", json=body, timeout=_TIMEOUT, allow_redirects=False, headers=_PLAIN
+                method, f"{self.url}{path}", json=body, timeout=timeout, allow_redirects=False, headers=_PLAIN
             ) as response:
                 raw = await _capped(response)
                 status = response.status
@@ -165,6 +206,12 @@ class MintClient:
         if 400 <= status < 500 and status not in (408, 425):
             raise MintRejected(_code(raw))
         raise MintSilent(f"The mint answered with status {status}.")
+
+    async def nuts(self) -> frozenset[int]:
+        """See `Mint`. One that is listed as not supported is not one."""
+        told = (await self._call("/v1/info", _About)).nuts
+        listed = (name for name in told if name.isascii() and name.isdigit() and len(name) <= 4)
+        return frozenset(int(name) for name in listed if _is_supported(told[name]))
 
     async def keysets(self) -> tuple[KeysetInfo, ...]:
         """See `Mint`. Keysets in forms that we do not know (old base64 ids) are left out."""
@@ -233,6 +280,40 @@ class MintClient:
                 raise MintLied("The mint reported on other coins than were asked for.")
             found |= {state.Y: CoinReport(state.state, state.witness) for state in answer.states}
         return found
+
+    async def limits(self) -> Limits:
+        """See `Mint`. What it says in a form that we do not know is no limit."""
+        about = await self._call("/v1/info", _About)
+        return Limits(about.limits("4"), about.limits("5"))
+
+    async def request_melt(self, invoice: str, unit: str, permit: Permit) -> MeltQuote:
+        """See `Mint`."""
+        self._check(permit)
+        return (await self._call("/v1/melt/quote/bolt11", _MeltQuote, {"request": invoice, "unit": unit})).quoted()
+
+    async def melt_quote(self, quote_id: str) -> MeltQuote:
+        """See `Mint`."""
+        found = (await self._call(f"/v1/melt/quote/bolt11/{quote_id}", _MeltQuote)).quoted()
+        if found.id != quote_id:
+            raise MintLied("The mint answered with another quote.")
+        return found
+
+    async def melt(
+        self, quote_id: str, inputs: Sequence[Proof], outputs: Sequence[Output], permit: Permit
+    ) -> MeltQuote:
+        """See `Mint`."""
+        self._check(permit)
+        body: dict[str, Any] = {"quote": quote_id, "inputs": [proof.to_dict() for proof in inputs]}
+        if outputs:
+            body["outputs"] = [output.to_wire() for output in outputs]
+        found = (await self._call("/v1/melt/bolt11", _MeltQuote, body, _MELT_TIMEOUT)).quoted()
+        if found.id != quote_id:
+            raise MintLied("The mint answered with another quote.")
+        return found
+
+
+def _is_supported(facts: object) -> bool:
+    return not isinstance(facts, Mapping) or facts.get("supported", True) is not False
 
 
 async def _capped(response: aiohttp.ClientResponse) -> bytes:

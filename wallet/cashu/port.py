@@ -11,6 +11,7 @@ from typing import Protocol
 
 from core.effect import Permit
 from wallet.cashu.keyset import Keyset, KeysetInfo
+from wallet.cashu.limit import Limits
 from wallet.cashu.proof import Output, Proof, Signature
 
 # How many outputs or coins one look-up names; mints take at most a thousand.
@@ -34,6 +35,14 @@ class QuoteState(StrEnum):
     ISSUED = "ISSUED"
 
 
+class MeltState(StrEnum):
+    """The state of a melt quote (NUT-05)."""
+
+    UNPAID = "UNPAID"
+    PENDING = "PENDING"
+    PAID = "PAID"
+
+
 @dataclass(frozen=True, slots=True)
 class CoinReport:
     """A coin's state, and the witness it was spent with where the mint gives it."""
@@ -55,12 +64,33 @@ class MintQuote:
     pubkey: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class MeltQuote:
+    """What a mint says of paying an invoice for us; amounts in its unit, `expiry` in Unix seconds.
+
+    `preimage` is its receipt once it has paid, `change` its signatures on the first blank outputs (NUT-08).
+    """
+
+    id: str
+    amount: int
+    fee_reserve: int
+    state: MeltState
+    expiry: int | None = None
+    unit: str | None = None
+    request: str | None = field(default=None, repr=False)
+    preimage: str | None = field(default=None, repr=False)
+    change: tuple[Signature, ...] = field(default=(), repr=False)
+
+
 class Mint(Protocol):
     """One mint."""
 
     @property
     def url(self) -> str:
         """Its canonical address."""
+
+    async def nuts(self) -> frozenset[int]:
+        """The optional parts of the protocol that it says it has (NUT-06)."""
 
     async def keysets(self) -> tuple[KeysetInfo, ...]:
         """All its keysets, active or not (NUT-02)."""
@@ -85,3 +115,17 @@ class Mint(Protocol):
 
     async def states(self, ys: Sequence[str]) -> Mapping[str, CoinReport]:
         """The state of each coin (NUT-07)."""
+
+    async def limits(self) -> Limits:
+        """What it says of itself about amounts in and out over Lightning (NUT-06)."""
+
+    async def request_melt(self, invoice: str, unit: str, permit: Permit) -> MeltQuote:
+        """Ask what paying this invoice takes (NUT-05). Moves nothing."""
+
+    async def melt_quote(self, quote_id: str) -> MeltQuote:
+        """A melt quote's state (NUT-05)."""
+
+    async def melt(
+        self, quote_id: str, inputs: Sequence[Proof], outputs: Sequence[Output], permit: Permit
+    ) -> MeltQuote:
+        """Have the invoice paid with these coins (NUT-05); blank outputs bring the change back (NUT-08)."""

@@ -1,0 +1,51 @@
+"""A mint's websocket, as text (NUT-17): what we ask to be told of, and what we are told. Pure.
+
+What a mint says there is a hint that something has changed and nothing more: the driver then asks in the usual way.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import orjson
+
+MAX_FRAME = 65_536
+MAX_NAMES = 100  # in one subscription
+
+
+class Topic(StrEnum):
+    """What can be watched, as NUT-17 spells it."""
+
+    COINS = "proof_state"  # by Y
+    DEPOSIT = "bolt11_mint_quote"  # by quote id
+    WITHDRAWAL = "bolt11_melt_quote"
+
+
+# States in which nothing has happened yet; a mint tells them right after a subscription.
+_QUIET = frozenset({"UNSPENT", "UNPAID"})
+
+
+def subscribe(number: int, topic: Topic, name: str, filters: Sequence[str]) -> str:
+    """The request to be told of changes, under `name`."""
+    params = {"kind": topic.value, "subId": name, "filters": list(filters[:MAX_NAMES])}
+    return orjson.dumps({"jsonrpc": "2.0", "id": number, "method": "subscribe", "params": params}).decode()
+
+
+def unsubscribe(number: int, name: str) -> str:
+    """The request to be told no more."""
+    return orjson.dumps({"jsonrpc": "2.0", "id": number, "method": "unsubscribe", "params": {"subId": name}}).decode()
+
+
+def changed(frame: str) -> str | None:
+    """The subscription that a frame says has changed; None for all else that a mint may send."""
+    if len(frame) > MAX_FRAME:
+        return None
+    try:
+        body = orjson.loads(frame)
+    except orjson.JSONDecodeError:
+        return None
+    params = body.get("params") if type(body) is dict and body.get("method") == "subscribe" else None
+    if type(params) is not dict:
+        return None
+    name, payload = params.get("subId"), params.get("payload")
+    state = payload.get("state") if type(payload) is dict else None
+    return name if type(name) is str and type(state) is str and state not in _QUIET else None

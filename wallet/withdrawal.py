@@ -1,0 +1,147 @@
+"""Pays Lightning invoices with coins: checks the invoice, then the mint's quote, and hands a plan to the teller."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from core.clock import Clock
+from core.effect import Permit
+from core.error import NotFound, Unavailable
+from core.identifier import OperationId
+from core.money import Msat
+from core.unit import Write
+from wallet.cashu.book import KeysetBook
+from wallet.cashu.port import MeltQuote
+from wallet.error import MintLied, MintRefused, MintRejected
+from wallet.invoice import Invoice, payable_invoice
+from wallet.lightning_error import InvoiceKnown
+from wallet.melt import check_quote, invoice_sat
+from wallet.model import Paid
+from wallet.payment import Kind, State
+from wallet.planner import Planned, Planner
+from wallet.purse import Purse, Stored
+from wallet.record import Plan
+from wallet.teller import Request, Teller, result_of, settled
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What was found out before a plan is made."""
+
+    invoice: Invoice
+    quote: MeltQuote
+
+
+class Withdrawal:
+    """Between `Wallet.pay` and the teller.
+
+    Args:
+        teller: begins operations.
+        planner: makes plans.
+        purse: the rows.
+        clock: says what has expired.
+        currencies: networks whose invoices are paid.
+    """
+
+    def __init__(
+        self, teller: Teller, planner: Planner, purse: Purse, clock: Clock, currencies: frozenset[str]
+    ) -> None:
+        self._teller = teller
+        self._planner = planner
+        self._purse = purse
+        self._clock = clock
+        self._currencies = currencies
+        self._hashes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # only one begins to pay
+
+    async def pay(
+        self, wanted: Request, text: str, ceiling: Msat, permit: Permit, then: Callable[[Paid], Sequence[Write]]
+    ) -> Paid:
+        """See `Wallet.pay`. One quote for one operation: it is asked for before the plan, and stored with it."""
+        self._teller.book(wanted.mint, wanted.unit)
+        if await self._teller.begun(wanted) is not None:
+            # Whatever the time is now: what was begun is looked up, and what has ended is answered.
+            return _paid(settled(await self._teller.perform(wanted, permit, _gone, lambda done: then(_paid(done)))))
+        invoice = payable_invoice(text, self._clock.now(), currencies=self._currencies)
+        await self._alone(wanted, invoice)
+        async with self._hashes.setdefault(invoice.payment_hash, asyncio.Lock()):
+            await self._alone(wanted, invoice)
+            return await self._begin(wanted, text, invoice, ceiling, permit, then)
+
+    async def pays(self, payment_hash: str) -> OperationId | None:
+        """The operation that pays an invoice with coins, has paid it, or may have; what was refused has not."""
+        for stored in await self._purse.operations(kind=str(Kind.MELT)):
+            if stored.op.state is not State.REFUSED and stored.plan.terms.get("hash") == payment_hash:
+                return stored.op.id
+        return None
+
+    async def _alone(self, wanted: Request, invoice: Invoice) -> None:
+        """One invoice may be paid once at each mint, so that no other operation may have it.
+
+        Raises:
+            InvoiceKnown: one has.
+        """
+        other = await self.pays(invoice.payment_hash)
+        if other not in (None, wanted.op_id):
+            raise InvoiceKnown(f"Another operation pays this invoice, or has paid it: {other}.", operation=other or "")
+
+    async def _begin(
+        self,
+        wanted: Request,
+        text: str,
+        invoice: Invoice,
+        ceiling: Msat,
+        permit: Permit,
+        then: Callable[[Paid], Sequence[Write]],
+    ) -> Paid:
+        book = self._teller.book(wanted.mint, wanted.unit)
+        asked: list[_Asked] = []
+
+        async def ask() -> None:
+            (await book.limits()).withdrawal(book.unit).check(invoice_sat(invoice), book.unit, "withdrawals")
+            asked.append(_Asked(invoice, await self._quoted(book, invoice, text, permit)))
+
+        async def make() -> Planned:
+            plan = self._plan(wanted, text, asked[0], ceiling)
+            return await self._planner.melt(plan, asked[0].quote, book)
+
+        stored = await self._teller.perform(wanted, permit, make, lambda done: then(_paid(done)), ask)
+        return _paid(settled(stored))
+
+    async def _quoted(self, book: KeysetBook, invoice: Invoice, text: str, permit: Permit) -> MeltQuote:
+        try:
+            quote = await book.mint.request_melt(text, book.unit, permit)
+            check_quote(quote, invoice, text, book.unit, self._clock.now())
+        except MintRejected as error:
+            raise MintRefused("The mint would not pay this invoice.", mint_code=error.mint_code) from error
+        except (Unavailable, MintLied) as error:
+            raise MintRefused("The mint gives no usable quote for this invoice.", cause=error.code) from error
+        return quote
+
+    @staticmethod
+    def _plan(wanted: Request, text: str, asked: _Asked, ceiling: Msat) -> Plan:
+        invoice, quote = asked.invoice, asked.quote
+        assert invoice.amount_msat is not None
+        return Plan(
+            wanted.digest,
+            quote=quote.id,
+            invoice=text,
+            expires=invoice.expires_at,
+            terms={
+                "msat": invoice.amount_msat,
+                "hash": invoice.payment_hash,
+                "amount": quote.amount,
+                "reserve": quote.fee_reserve,
+                "ceiling": ceiling.value,
+            },
+        )
+
+
+async def _gone() -> Planned:
+    raise NotFound("The payment's row was deleted meanwhile.")
+
+
+def _paid(stored: Stored) -> Paid:
+    result = result_of(stored)
+    assert isinstance(result, Paid)
+    return result
