@@ -9,10 +9,12 @@ when it has ended *and* its money is final (M4): only then does `Finish` book th
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from core.change import replace
 from dvm import buyer_rule as r
+from dvm import seal_rule as sealing
 from dvm.buyer_event import (
     Answered,
     BudgetDenied,
@@ -24,17 +26,22 @@ from dvm.buyer_event import (
     FallbackDone,
     FallbackFailed,
     Finish,
+    InvoicePaid,
+    KeyShown,
     Lock,
     LockDone,
     LockFailed,
     LocktimePassed,
     LockUnknown,
     Notify,
+    Pay,
     Refund,
     RefundDone,
     RefundFailed,
     ResultArrived,
+    RevealPassed,
     RunFallback,
+    SealedArrived,
     SellerFailed,
     SpentSeen,
     Start,
@@ -42,6 +49,7 @@ from dvm.buyer_event import (
     WatchSpent,
     WindowClosed,
 )
+from dvm.conduct import observed
 from dvm.error import NotNow
 from dvm.job import ENDED, FINAL, Funds, Purchase, State, refund_from_ms
 
@@ -69,6 +77,7 @@ def _next_best(*only_if: Guard) -> tuple[Rule, ...]:
     """Nothing was paid: the best of what is there, in the order of the policy."""
     return (
         Rule(State.DELIVERED, r.take(stated_free=True), r.both(*only_if, r.free_in_hand)),
+        Rule(State.ORDERED, r.accept, r.both(*only_if, r.can_order)),
         Rule(State.PAYING, r.accept, r.both(*only_if, r.can_pay)),
         Rule(State.DELIVERED, r.take(stated_free=False), r.both(*only_if, r.anything_in_hand)),
     )
@@ -83,10 +92,15 @@ TRANSITIONS: dict[tuple[State | Funds, type[Any]], tuple[Rule, ...]] = {
         Rule(S.FAILED, r.nobody),
     ),
     (S.STAGED, CancelAsked): (Rule(S.CANCELLED, r.cancel),),
-    (S.QUOTING, Answered): (Rule(S.PAYING, r.accept, r.both(r.waiting, r.can_pay)),),
+    (S.QUOTING, Answered): (
+        Rule(S.ORDERED, r.accept, r.both(r.waiting, r.can_order)),
+        Rule(S.PAYING, r.accept, r.both(r.waiting, r.can_pay)),
+    ),
     (S.QUOTING, ResultArrived): (
         Rule(S.DELIVERED, r.take(stated_free=True), r.free_in_hand),
         Rule(S.DELIVERED, r.take(stated_free=False), r.both(r.waiting, r.anything_in_hand)),
+        Rule(S.ORDERED, r.accept, r.both(r.waiting, r.can_order)),
+        Rule(S.PAYING, r.accept, r.both(r.waiting, r.can_pay)),
     ),
     (S.QUOTING, WindowClosed): (
         *_next_best(r.this_round),
@@ -101,13 +115,42 @@ TRANSITIONS: dict[tuple[State | Funds, type[Any]], tuple[Rule, ...]] = {
     (S.PAYING, BudgetDenied): (*_next_best(r.not_paid), *_give_way(r.not_paid)),
     (S.PAYING, LockFailed): (*_next_best(r.not_paid), *_give_way(r.not_paid)),
     # A token that comes too late is nothing to an honest seller and a present to any other: it is not handed out.
-    (S.PAYING, LockDone): (Rule(S.WORKING, r.send_payment, r.both(r.locked, r.in_time)), *_give_way(r.locked)),
+    (S.PAYING, LockDone): (
+        Rule(S.SEALED, r.send_payment, r.both(r.locked, sealing.in_hand)),
+        Rule(S.WORKING, r.send_payment, r.both(r.locked, r.in_time, sealing.nothing_ordered)),
+        *_give_way(r.locked),
+    ),
+    (S.PAYING, InvoicePaid): (
+        Rule(S.DELIVERED, r.deliver_paid, r.both(r.paid_out, r.came_first)),
+        Rule(S.WORKING, r.await_work, r.paid_out),
+    ),
     (S.PAYING, DeadlinePassed): _give_way(),
     (S.PAYING, CancelAsked): (Rule(S.CANCELLED, r.cancel),),
+    # Nothing is paid yet: what goes wrong goes on to the next offer.
+    (S.ORDERED, SealedArrived): (
+        Rule(S.PAYING, sealing.pay_for_sealed, sealing.good_order),
+        *_next_best(r.from_chosen),
+        *_give_way(r.from_chosen),
+    ),
+    (S.ORDERED, BudgetDenied): (*_next_best(r.not_paid), *_give_way(r.not_paid)),
+    (S.ORDERED, ResultArrived): (
+        Rule(S.DELIVERED, r.deliver, r.good),
+        *_next_best(r.from_chosen),
+        *_give_way(r.from_chosen),
+    ),
+    (S.ORDERED, SellerFailed): (*_next_best(r.from_chosen), *_give_way(r.from_chosen)),
+    (S.ORDERED, DeadlinePassed): _give_way(),
+    (S.ORDERED, CancelAsked): (Rule(S.CANCELLED, r.cancel),),
     (S.WORKING, ResultArrived): (Rule(S.DELIVERED, r.deliver, r.good), *_give_way(r.from_chosen)),
+    (S.WORKING, SealedArrived): (Rule(S.SEALED, sealing.keep_sealed, sealing.good_seal), *_give_way(r.from_chosen)),
     (S.WORKING, SellerFailed): _give_way(r.from_chosen),
     (S.WORKING, DeadlinePassed): _give_way(),
     (S.WORKING, CancelAsked): (Rule(S.CANCELLED, r.cancel),),
+    # The seller can take the money from here on: the job waits for the key, or until the money is back.
+    (S.SEALED, KeyShown): (Rule(S.DELIVERED, sealing.deliver_opened, sealing.opened_well), *_give_way()),
+    (S.SEALED, RefundDone): _give_way(),
+    (S.SEALED, RevealPassed): _give_way(sealing.taken),
+    (S.SEALED, CancelAsked): (Rule(S.CANCELLED, r.cancel),),
     (S.FALLBACK, FallbackDone): (Rule(S.DELIVERED, r.deliver_builtin, r.our_leg),),
     (S.FALLBACK, FallbackFailed): (
         Rule(S.QUOTING, r.ask_market, r.both(r.our_leg, r.market_next)),
@@ -115,7 +158,8 @@ TRANSITIONS: dict[tuple[State | Funds, type[Any]], tuple[Rule, ...]] = {
     ),
     (S.FALLBACK, CancelAsked): (Rule(S.CANCELLED, r.cancel),),
     # its money
-    (F.NONE, Chosen): (Rule(F.LOCKING, r.begin_lock),),
+    (F.NONE, Chosen): (Rule(F.LOCKING, r.begin_pay, r.by_invoice), Rule(F.LOCKING, r.begin_lock)),
+    (F.LOCKING, InvoicePaid): (Rule(F.CLAIMED, r.pay_done, r.our_lock),),
     (F.LOCKING, BudgetDenied): (Rule(F.NONE, r.lock_failed, r.our_lock),),
     (F.LOCKING, LockFailed): (Rule(F.NONE, r.lock_failed, r.our_lock),),
     (F.LOCKING, LockUnknown): (Rule(F.LOCKING, r.lock_unknown, r.our_lock),),
@@ -163,6 +207,7 @@ def step(purchase: Purchase, event: Event) -> tuple[Purchase, list[Effect]]:
             raise NotNow(f"A second payment was chosen while the first is {purchase.money.value}.")
         purchase, more = moved
         out += more
+    purchase = observed(before, purchase, event)
     if purchase.state in ENDED:
         if before.state not in ENDED:
             out.append(Notify())
@@ -180,14 +225,16 @@ def resumed(purchase: Purchase, now_ms: int) -> list[Effect]:
     payment = purchase.payment
     if purchase.state is State.QUOTING:
         effects.append(StartTimer("window", now_ms + purchase.window_ms, purchase.round))
-    if purchase.state in (State.QUOTING, State.PAYING, State.WORKING):
+    if purchase.state in (State.QUOTING, State.ORDERED, State.PAYING, State.WORKING):
         # What was paid for may wait at a relay since the seller's time ended: it gets a moment to arrive.
         grace = now_ms + purchase.patience_ms if purchase.state is State.WORKING else 0
         effects.append(StartTimer("deadline", max(purchase.deadline * 1000, grace)))
     if purchase.state is State.FALLBACK:
         effects.append(RunFallback(purchase.route[purchase.leg]))
+    if purchase.money is Funds.CLAIMED:
+        effects += sealing.seek_key(purchase, now_ms)
     if payment is not None and purchase.money is Funds.LOCKING:
-        effects.append(Lock(payment))
+        effects.append(Pay(payment) if payment.method.by_invoice else Lock(payment))
     if payment is not None and purchase.money is Funds.LOCKED:
         effects += [WatchSpent(payment), StartTimer("locktime", refund_from_ms(payment))]
     if payment is not None and purchase.money is Funds.REFUNDING:

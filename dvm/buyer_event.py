@@ -9,19 +9,23 @@ from typing import TypeAlias
 
 from core.money import Msat
 from dvm.job import Payment
-from dvm.selection import Offer
+from dvm.selection import Bill, Offer
 
 # -- what can happen --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The job's rows are durable. `request` is the signed request event, empty if the market is not on the route."""
+    """The job's rows are durable. `request` is the signed request event, empty if the market is not on the route.
+
+    `fault` says why none can be made: then the job ends, and nothing is sent.
+    """
 
     at_ms: int
     request: str
     request_id: str
     deadline: int
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,44 @@ class ResultArrived:
     content: str
     fault: str
     price: Msat | None = None
+    bill: Bill | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SealedArrived:
+    """A verified sealed result (ADR 25). `fault` says why its hashes do not fit; empty is good.
+
+    `whole` is the signed event as JSON, `hash` what its seal names.
+    """
+
+    at_ms: int
+    event_id: str
+    seller: str
+    whole: str
+    hash: str
+    pt_hash: str
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyShown:
+    """The mint shows the preimage. `content` is what it opened; `fault` what is wrong with that.
+
+    `fraud` if it did not open what the seller signed, which `fault` tells then.
+    """
+
+    at_ms: int
+    preimage: str
+    content: str
+    fault: str
+    fraud: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RevealPassed:
+    """The mint had long enough to show the preimage with which the money was taken."""
+
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +98,13 @@ class SellerFailed:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A verified 7000 that only tells how it goes."""
+    """A verified 7000 that only tells how it goes. `content` is a part of the result, if it brings one."""
 
     at_ms: int
     event_id: str
     seller: str
     word: str
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +143,16 @@ class LockDone:
     gross: Msat
     amount: Msat
     ys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InvoicePaid:
+    """The wallet has paid the seller's invoice: the money is gone. `gross` is all that left us for it."""
+
+    at_ms: int
+    op_id: str
+    gross: Msat
+    amount: Msat
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +246,16 @@ Event: TypeAlias = (
     Start
     | Answered
     | ResultArrived
+    | SealedArrived
+    | KeyShown
+    | RevealPassed
     | SellerFailed
     | Progress
     | Refuse
     | WindowClosed
     | BudgetDenied
     | LockDone
+    | InvoicePaid
     | LockFailed
     | LockUnknown
     | DeadlinePassed
@@ -227,7 +284,7 @@ class PublishCancel:
 
 @dataclass(frozen=True, slots=True)
 class StartTimer:
-    """Come back with the event that `name` stands for: window, deadline or locktime."""
+    """Come back with the event that `name` stands for: window, deadline, locktime or reveal."""
 
     name: str
     at_ms: int
@@ -251,8 +308,36 @@ class Lock:
 
 
 @dataclass(frozen=True, slots=True)
+class Pay:
+    """After the commit: pay the invoice. The seller sees it paid, and is told nothing else."""
+
+    payment: Payment
+
+
+@dataclass(frozen=True, slots=True)
 class PublishPayment:
     """In the same commit: the token to the seller (NIP-17), and with it the acceptance."""
+
+    payment: Payment
+
+
+@dataclass(frozen=True, slots=True)
+class PublishOrder:
+    """In the same commit: tell the seller that its quote is accepted, and that it is paid when it has shown a seal."""
+
+    payment: Payment
+
+
+@dataclass(frozen=True, slots=True)
+class PublishCosign:
+    """In the same commit: our signatures to the seller, which has shown the sealed result."""
+
+    payment: Payment
+
+
+@dataclass(frozen=True, slots=True)
+class SeekKey:
+    """Ask the mint for the preimage with which the money was taken."""
 
     payment: Payment
 
@@ -296,7 +381,11 @@ Effect: TypeAlias = (
     | StartTimer
     | Allocate
     | Lock
+    | Pay
     | PublishPayment
+    | PublishOrder
+    | PublishCosign
+    | SeekKey
     | RunFallback
     | WatchSpent
     | Refund

@@ -5,9 +5,9 @@ puts them together in its table.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, TypeAlias
 
+from core.change import replace
 from core.money import Msat
 from dvm.buyer_event import (
     Allocate,
@@ -20,13 +20,17 @@ from dvm.buyer_event import (
     Event,
     FallbackDone,
     FallbackFailed,
+    InvoicePaid,
+    KeyShown,
     Lock,
     LockDone,
     LockFailed,
     LocktimePassed,
     LockUnknown,
+    Pay,
     Progress,
     PublishCancel,
+    PublishOrder,
     PublishPayment,
     PublishRequest,
     Refund,
@@ -34,16 +38,22 @@ from dvm.buyer_event import (
     RefundFailed,
     Refuse,
     ResultArrived,
+    RevealPassed,
     RunFallback,
+    SealedArrived,
     SellerFailed,
     SpentSeen,
     Start,
     StartTimer,
     WatchSpent,
 )
+from dvm.invoice import billed, pay_id
 from dvm.job import MAX_OFFERS, Funds, Payment, Purchase, State, lock_id, refund_from_ms
 from dvm.policy import BUILTIN, MARKET
+from dvm.preference import Prefer
+from dvm.seal_rule import AWAITED, mode_of, ordered_badly, sealed_why_not, seek_key
 from dvm.selection import Nature, Offer, in_hand, judge, least_useful, payable, reasons, usefulness
+from dvm.settlement import ATOMIC_MARGIN_S, MODE_A, Method
 
 Move: TypeAlias = tuple[Purchase, list[Effect]]
 
@@ -58,6 +68,14 @@ def learn(purchase: Purchase, event: Event) -> Purchase:
     match event:
         case Answered():
             return _learn_offer(purchase, event)
+        case SealedArrived() if event.event_id == purchase.sealed_id:
+            return purchase
+        case SealedArrived() | SellerFailed() | ResultArrived() if ordered_badly(purchase, event):
+            return _strike(purchase, purchase.chosen, why_not(purchase, event))
+        case SealedArrived() if purchase.state not in AWAITED or not from_chosen(purchase, event):
+            return purchase.refusing(event.event_id, event.seller, "a sealed result was not waited for")
+        case KeyShown() if not purchase.preimage:
+            return replace(purchase, preimage=event.preimage)
         case ResultArrived() | SellerFailed() | Progress():
             return _learn_word(purchase, event)
         case Refuse():
@@ -76,11 +94,13 @@ def _learn_offer(purchase: Purchase, event: Answered) -> Purchase:
     earlier = [item for item in purchase.offers if item.seller == offer.seller and item.nature is not Nature.PROMISE]
     if any(not item.refusal and item.expires_at * 1000 > event.at_ms for item in earlier):
         return purchase.refusing(offer.event_id, offer.seller, "this seller has a quote that still stands")
+    if offer.payment_hash and any(item.payment_hash == offer.payment_hash for item in purchase.offers):
+        return purchase.refusing(offer.event_id, offer.seller, "its invoice came with another offer")
     offer = judge(offer, purchase.limit.ceiling, event.at_ms // 1000, purchase.deadline)
     offers = purchase.offers
     if len(offers) >= MAX_OFFERS:
-        least = least_useful(offers)
-        if usefulness(offer) <= usefulness(least):
+        least = least_useful(offers, purchase.prefer)
+        if usefulness(offer, purchase.prefer) <= usefulness(least, purchase.prefer):
             return purchase.refusing(offer.event_id, offer.seller, offer.refusal or "too many offers")
         offers = tuple(item for item in offers if item.event_id != least.event_id)
         purchase = purchase.refusing(least.event_id, least.seller, least.refusal or "it made room for a better one")
@@ -96,21 +116,45 @@ def _learn_word(purchase: Purchase, event: ResultArrived | SellerFailed | Progre
         offer = Offer(event.event_id, event.seller, nature, event.at_ms)
         if isinstance(event, ResultArrived):
             spare = in_hand(purchase.offers, stated_free=event.price is not None) is not None
-            kept = "" if event.fault or event.price or spare else event.content
+            bill = event.bill if event.price and not event.fault else None
+            kept = "" if event.fault or (event.price and bill is None) or (spare and not event.price) else event.content
             offer = replace(offer, price=event.price, content=kept, refusal=event.fault)
+            if bill is not None:
+                offer = billed(offer, bill)
         elif isinstance(event, SellerFailed):
             offer = replace(offer, refusal=f"the seller declined: {event.reason}"[:200])
+        elif event.content and event.seller == purchase.to:  # a stranger's parts are kept only of who was asked alone
+            purchase = purchase.streamed(event.at_ms, event.event_id, event.content)
         return _learn_offer(purchase, Answered(event.at_ms, offer))
-    if purchase.state is State.WORKING and purchase.payment is not None and purchase.payment.seller == event.seller:
+    if purchase.state in AWAITED and purchase.payment is not None and purchase.payment.seller == event.seller:
+        if isinstance(event, Progress) and event.content:
+            return purchase.streamed(event.at_ms, event.event_id, event.content)
         if isinstance(event, Progress):
             return purchase.noted(event.at_ms, event.word)
         return purchase
+    if isinstance(event, ResultArrived) and _paid_meanwhile(purchase, event):
+        return _kept_for_payment(purchase, event)
     if event.event_id == purchase.result_id or any(item.event_id == event.event_id for item in purchase.refused):
         return purchase
     reason = "it came too early" if purchase.state in (State.STAGED, State.PAYING) else "it came too late"
     if purchase.payment is not None and purchase.payment.seller != event.seller:
         reason = "it is not from the chosen seller"
     return purchase.refusing(event.event_id, event.seller, reason)
+
+
+def _paid_meanwhile(purchase: Purchase, event: ResultArrived) -> bool:
+    """A good result of whom we are paying over Lightning: it may see its money before our wallet has told us."""
+    paid = purchase.payment
+    if paid is None or purchase.state is not State.PAYING or paid.method is not Method.INVOICE_BEFORE:
+        return False
+    return paid.seller == event.seller and not event.fault and not purchase.result_id
+
+
+def _kept_for_payment(purchase: Purchase, event: ResultArrived) -> Purchase:
+    offers = tuple(
+        replace(item, content=event.content) if item.event_id == purchase.chosen else item for item in purchase.offers
+    )
+    return replace(purchase, offers=offers, result_id=event.event_id)
 
 
 def _strike(purchase: Purchase, offer_id: str, reason: str) -> Purchase:
@@ -126,17 +170,31 @@ def _strike(purchase: Purchase, offer_id: str, reason: str) -> Purchase:
 
 def can_pay(purchase: Purchase, event: Any) -> bool:
     """No money is out, and a firm quote may be accepted."""
-    return purchase.money is Funds.NONE and bool(payable(purchase.offers, event.at_ms // 1000))
+    return purchase.money is Funds.NONE and bool(_payable(purchase, event))
+
+
+def _payable(purchase: Purchase, event: Any) -> list[Offer]:
+    return payable(purchase.offers, event.at_ms // 1000, purchase.prefer, purchase.luck)
 
 
 def free_in_hand(purchase: Purchase, event: Any) -> bool:
-    """A good result that states the amount 0 is in hand; nothing can be cheaper."""
+    """A good result that states the amount 0 is in hand; nothing can be cheaper.
+
+    Who prefers quality or reputation is not content with what anybody gives away: it is taken if there is no quote.
+    """
+    if purchase.prefer in (Prefer.QUALITY, Prefer.REPUTATION):
+        return False
     return in_hand(purchase.offers, stated_free=True) is not None
 
 
 def anything_in_hand(purchase: Purchase, event: Any) -> bool:
     """A good free result is in hand."""
     return in_hand(purchase.offers, stated_free=False) is not None
+
+
+def can_order(purchase: Purchase, event: Any) -> bool:
+    """The quote that may be accepted is for a sealed result that comes before the money (mode A)."""
+    return can_pay(purchase, event) and mode_of(_payable(purchase, event)[0]) == MODE_A
 
 
 def always(purchase: Purchase, event: Any) -> bool:
@@ -150,13 +208,13 @@ def waiting(purchase: Purchase, event: Any) -> bool:
 
 
 def market_first(purchase: Purchase, event: Any) -> bool:
-    """The market is the first part of the route."""
-    return purchase.route[:1] == (MARKET,)
+    """The market is the first part of the route, and the request for it could be made."""
+    return purchase.route[:1] == (MARKET,) and not event.fault
 
 
 def builtin_first(purchase: Purchase, event: Any) -> bool:
-    """A built-in provider is the first part of the route."""
-    return bool(purchase.route) and not market_first(purchase, event)
+    """A built-in provider is the first part of the route, and the request for the market could be made."""
+    return bool(purchase.route) and purchase.route[0] != MARKET and not event.fault
 
 
 def worth_waiting(purchase: Purchase, event: Any) -> bool:
@@ -192,6 +250,22 @@ def good(purchase: Purchase, event: Any) -> bool:
 def our_lock(purchase: Purchase, event: Any) -> bool:
     """It is about the payment that we know of."""
     return purchase.payment is not None and purchase.payment.op_id == event.op_id
+
+
+def by_invoice(purchase: Purchase, event: Chosen) -> bool:
+    """What was chosen is paid over Lightning."""
+    return event.offer.best is not None and event.offer.best.method.by_invoice
+
+
+def paid_out(purchase: Purchase, event: Any) -> bool:
+    """It is about our payment, and its money is the seller's."""
+    return purchase.money is Funds.CLAIMED and our_lock(purchase, event)
+
+
+def came_first(purchase: Purchase, event: Any) -> bool:
+    """The result came before its payment, or before our wallet told us of that."""
+    offer = purchase.offer(purchase.chosen)
+    return offer is not None and (offer.nature is Nature.DELIVERED or bool(purchase.result_id and offer.content))
 
 
 def locked(purchase: Purchase, event: Any) -> bool:
@@ -250,8 +324,9 @@ def start_builtin(purchase: Purchase, event: Start) -> Move:
 
 
 def nobody(purchase: Purchase, event: Any) -> Move:
-    """There is nobody to ask."""
-    return replace(purchase, error="Nothing on the route serves this kind."), []
+    """There is nobody to ask, or nothing that could be sent."""
+    reason = f"The request cannot be made: {event.fault}" if event.fault else "Nothing on the route serves this kind."
+    return replace(purchase, error=reason), []
 
 
 def wait(purchase: Purchase, event: Any) -> Move:
@@ -262,11 +337,21 @@ def wait(purchase: Purchase, event: Any) -> Move:
 
 
 def accept(purchase: Purchase, event: Any) -> Move:
-    """Choose the best firm quote. The money track answers by beginning to lock."""
-    offer = payable(purchase.offers, event.at_ms // 1000)[0]
-    why = reasons(offer, purchase.offers, event.at_ms // 1000)
-    purchase = replace(purchase, chosen=offer.event_id, seller=offer.seller, why=why)
-    return purchase.noted(event.at_ms, "chosen", why[0]), [Chosen(event.at_ms, offer)]
+    """Choose the best offer. The money track answers by beginning to pay, unless the work comes first."""
+    offer = _payable(purchase, event)[0]
+    drawn = purchase.luck is not None
+    why = reasons(offer, purchase.offers, event.at_ms // 1000, purchase.prefer, drawn=drawn)
+    purchase = replace(purchase, chosen=offer.event_id, seller=offer.seller, why=why, sealed="", sealed_id="")
+    purchase = replace(purchase, result_id="")  # of a seller whose invoice could not be paid
+    purchase = purchase.noted(event.at_ms, "chosen", why[0])
+    if mode_of(offer) != MODE_A:
+        return purchase, [Chosen(event.at_ms, offer)]
+    payment = payment_for(purchase, offer, event.at_ms)
+    # Counted now: work that could not be paid for is not ordered.
+    return replace(purchase, payment=payment), [
+        Allocate(payment.op_id, payment.seller, payment.ceiling),
+        PublishOrder(payment),
+    ]
 
 
 def take(*, stated_free: bool) -> Callable[[Purchase, Any], Move]:
@@ -289,7 +374,8 @@ def take(*, stated_free: bool) -> Callable[[Purchase, Any], Move]:
     return act
 
 
-def _why_not(purchase: Purchase, event: Any) -> str:
+def why_not(purchase: Purchase, event: Any) -> str:
+    """Why this event ended what the job was at."""
     match event:
         case DeadlinePassed():
             return "The seller's time is over." if purchase.payment else "No admissible offer came in time."
@@ -297,6 +383,8 @@ def _why_not(purchase: Purchase, event: Any) -> str:
             return f"The seller failed: {event.reason}"
         case ResultArrived():
             return f"The seller's result is bad: {event.fault}"
+        case SealedArrived() | KeyShown() | RevealPassed() | RefundDone():
+            return sealed_why_not(purchase, event)
         case FallbackFailed():
             return f"{event.provider}: {event.reason}"
         case LockDone():
@@ -310,7 +398,7 @@ def fall_back(purchase: Purchase, event: Any) -> Move:
     """Go on to the next built-in provider, under the same job."""
     name = purchase.next_leg
     assert name is not None  # the guard found it
-    reason = _why_not(purchase, event)
+    reason, purchase = why_not(purchase, event), _blamed(purchase, event)
     why = purchase.why or tuple(
         f"{item.seller}: refused, {item.refusal or 'nothing was delivered'}" for item in purchase.offers
     )
@@ -321,7 +409,7 @@ def fall_back(purchase: Purchase, event: Any) -> Move:
 
 def give_up(purchase: Purchase, event: Any) -> Move:
     """End without a result."""
-    reason = _why_not(purchase, event)
+    reason, purchase = why_not(purchase, event), _blamed(purchase, event)
     return replace(purchase, error=reason).noted(event.at_ms, "failed", reason), []
 
 
@@ -336,6 +424,24 @@ def deliver(purchase: Purchase, event: ResultArrived) -> Move:
     """The chosen seller's result."""
     purchase = replace(purchase, provider=MARKET, result=event.content, result_id=event.event_id)
     return purchase.noted(event.at_ms, "delivered", f"by {event.seller}"), []
+
+
+def await_work(purchase: Purchase, event: InvoicePaid) -> Move:
+    """The seller sees its invoice paid, and works; its time began with the request."""
+    return purchase, []
+
+
+def deliver_paid(purchase: Purchase, event: InvoicePaid) -> Move:
+    """The result that came before its payment."""
+    offer = purchase.offer(purchase.chosen)
+    assert offer is not None  # the guard found it
+    result_id = purchase.result_id or offer.event_id
+    purchase = replace(purchase, provider=MARKET, result=offer.content, result_id=result_id)
+    return purchase.noted(event.at_ms, "delivered", f"by {offer.seller}, and paid for"), []
+
+
+def _blamed(purchase: Purchase, event: Any) -> Purchase:
+    return replace(purchase, fault="fraud") if isinstance(event, KeyShown) and event.fraud else purchase
 
 
 def deliver_builtin(purchase: Purchase, event: FallbackDone) -> Move:
@@ -353,25 +459,66 @@ def cancel(purchase: Purchase, event: CancelAsked) -> Move:
 # -- actions of the money's track -------------------------------------------------------------------------------
 
 
-def begin_lock(purchase: Purchase, event: Chosen) -> Move:
-    """Name the one payment of this job, and lock the money for it."""
-    best = event.offer.best
+def payment_for(purchase: Purchase, offer: Offer, now_ms: int) -> Payment:
+    """The one payment of this job, if this offer is taken."""
+    best = offer.best
     assert best is not None  # only payable offers are chosen
-    assert event.offer.price is not None
+    assert offer.price is not None
+    margin = max(purchase.lock_margin_s, ATOMIC_MARGIN_S) if best.mode else purchase.lock_margin_s
     ceiling = min(purchase.limit.ceiling, best.gross + Msat(-(-best.gross.value // _CHANGE)))
-    payment = Payment(
-        op_id=lock_id(purchase.job_id, event.offer.event_id),
-        offer_id=event.offer.event_id,
-        quote_id=event.offer.quote_id,
-        seller=event.offer.seller,
+    return Payment(
+        op_id=lock_id(purchase.job_id, offer.event_id),
+        offer_id=offer.event_id,
+        quote_id=offer.quote_id,
+        seller=offer.seller,
         mint=best.mint,
         wallet_key=best.wallet_key,
-        price=event.offer.price,
+        price=offer.price,
         ceiling=ceiling,
-        locktime=max(purchase.deadline, event.at_ms // 1000 + event.offer.eta_s) + purchase.lock_margin_s,
+        locktime=max(purchase.deadline, now_ms // 1000 + offer.eta_s) + margin,
+        method=best.method,
+        quote=offer.raw,
+        mode=best.mode,
+        hash=best.hash,
+        seal_key=best.seal_key,
     )
+
+
+def begin_lock(purchase: Purchase, event: Chosen) -> Move:
+    """Name the one payment of this job, and lock the money for it."""
+    payment = payment_for(purchase, event.offer, event.at_ms)
     purchase = replace(purchase, payment=payment)
-    return purchase, [Allocate(payment.op_id, payment.seller, ceiling), Lock(payment)]
+    counted: list[Effect] = [] if payment.mode == MODE_A else [Allocate(payment.op_id, payment.seller, payment.ceiling)]
+    return purchase, [*counted, Lock(payment)]
+
+
+def begin_pay(purchase: Purchase, event: Chosen) -> Move:
+    """Name the one payment of this job, and pay the invoice."""
+    offer, best = event.offer, event.offer.best
+    assert best is not None  # only payable offers are chosen
+    assert offer.price is not None
+    payment = Payment(
+        op_id=pay_id(offer.payment_hash),
+        offer_id=offer.event_id,
+        quote_id=offer.quote_id,
+        seller=offer.seller,
+        mint=best.mint,
+        wallet_key="",
+        price=offer.price,
+        ceiling=min(purchase.limit.ceiling, best.gross + Msat(-(-best.gross.value // _CHANGE))),
+        locktime=0,
+        method=best.method,
+        invoice=offer.invoice,
+    )
+    return replace(purchase, payment=payment), [Allocate(payment.op_id, payment.seller, payment.ceiling), Pay(payment)]
+
+
+def pay_done(purchase: Purchase, event: InvoicePaid) -> Move:
+    """The money is the seller's."""
+    assert purchase.payment is not None  # the guard found it
+    payment = replace(purchase.payment, gross=event.gross, amount=event.amount)
+    detail = f"{event.gross.value} msat with fees, to {payment.seller}, by its invoice"
+    return replace(purchase, payment=payment).noted(event.at_ms, "paid", detail), []
 
 
 def lock_done(purchase: Purchase, event: LockDone) -> Move:
@@ -394,7 +541,8 @@ def lock_unknown(purchase: Purchase, event: LockUnknown) -> Move:
 
 def claimed(purchase: Purchase, event: SpentSeen) -> Move:
     """The seller has the money."""
-    return purchase.noted(event.at_ms, "claimed", "the mint shows the locked proofs spent"), []
+    purchase = purchase.noted(event.at_ms, "claimed", "the mint shows the locked proofs spent")
+    return purchase, seek_key(purchase, event.at_ms)
 
 
 def refund(purchase: Purchase, event: LocktimePassed) -> Move:

@@ -6,31 +6,45 @@ is called after that commit. What a crash interrupts is found by `resume`, which
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from core.clock import Clock
 from core.effect import EffectClass, Gate, Intent, Outcome, OutcomeState, Repeated
 from core.error import Conflict, VendoError
 from core.guard import Crew
-from core.identifier import EffectId, PubKey, derived_id
+from core.identifier import EffectId, PubKey, derived_id, is_hex64
 from core.money import MicroUsd, Money, Msat, Rate
-from core.unit import Among, Delete, Insert, Row, UnitOfWork, Update, Value, Within, Write
+from core.unit import Among, Condition, Delete, Insert, Row, UnitOfWork, Update, Value, Within, Write
 from dvm.buyer_event import CancelAsked
+from dvm.conduct import deed_of
 from dvm.copy import set_aside
+from dvm.envelope import Envelope
 from dvm.error import InputTooLarge, JobFailed, NobodyServes, NoSuchJob, NotFinished, NotNow
+from dvm.exposure import Exposure
+from dvm.invoice import Checkout
 from dvm.job import ENDED, Funds, Limit, Purchase, State
+from dvm.lineage import becomes, own_text
 from dvm.policy import BUILTIN, MARKET, Policy
 from dvm.provider.provider import Provider
 from dvm.purchase import TABLE, Desk, Finished, OpenJob
 from dvm.record import decode, encode
-from dvm.request import ComputeRequest
+from dvm.reputation import HORIZON_S
+from dvm.request import ComputeRequest, Datum
+from dvm.settlement import Settlement
 from dvm.view import PurchaseView
 from relays.directory import Directory
+from relays.error import MalformedEvent, NotForUs
+from relays.event import Event
+from relays.filter import Filter
 from relays.key import Keyring
+from relays.kind import GIFT_WRAP
+from relays.nip17 import unwrap
 from relays.outbox import Outbox
 from relays.pool import Pool
+from relays.private_job import MOST_BYTES, Scheme
 from wallet.error import FxUnpriced
 from wallet.fx import history
 from wallet.wallet import Wallet
@@ -39,10 +53,16 @@ log = logging.getLogger(__name__)
 
 NEW = "/compute/new"
 LISTED = 200
+ANSWERS = "market/answers"
+OPERATOR = "operator"  # as the gate names who may see every job
+JOB = "job"  # the type of an input that names an earlier job
 CANCEL = "cancel/"  # keys in table `meta`
 _CANCELS = Within(CANCEL, "cancel0")
 MAX_WIRE_BYTES = 60_000  # of the request event's inputs and params, as JSON
 _OPEN_STATES = tuple(state.value for state in State if state not in ENDED)
+_PAST_MONEY = (Funds.CLAIMED.value, Funds.REFUNDED.value)
+REMEMBERED = 2_000  # paid jobs that are read at the start; each takes a fifth of a millisecond
+LUCK = 1 << 32
 _OPEN_MONEY = (Funds.LOCKING.value, Funds.LOCKED.value, Funds.REFUNDING.value)
 
 
@@ -83,6 +103,9 @@ class Buying:
         providers: the built-in ones, in the order in which they are tried.
         known_sellers: who is known to sell a kind, so that quoting can end early.
         directory: finds where sellers take messages.
+        random: `random(n)` gives a whole number from 0 to n - 1.
+        settlement: how sellers are paid.
+        proven: whether a mint was found to show preimages; at no other is a sealed result bought.
     """
 
     def __init__(
@@ -99,10 +122,15 @@ class Buying:
         providers: Sequence[Provider] = (),
         known_sellers: Callable[[int], frozenset[PubKey]] = lambda kind: frozenset(),
         directory: Directory | None = None,
+        *,
+        random: Callable[[int], int] = secrets.randbelow,
+        settlement: Settlement | None = None,
+        proven: Callable[[str], bool] = lambda mint: False,
     ) -> None:
         self.policy = policy
         self._unit, self._gate, self._pool, self._wallet, self._fx, self._clock = unit, gate, pool, wallet, fx, clock
         self._providers = {provider.name: provider for provider in providers}
+        self._random = random
         self._open: dict[str, OpenJob] = {}
         self._crew = Crew(log, "job_task_failed")
         self._running = self._resumed = False
@@ -120,7 +148,23 @@ class Buying:
             spawn=self._crew.spawn,
             closed=self._closed,
             directory=directory,
+            own=self._own,
+            hear=self._hear,
+            envelope=Envelope(keyring, wallet, clock, settlement or Settlement(), proven),
+            unsecured=self._unsecured,
         )
+        self._hears = False
+        self._key = keyring.node
+        if policy.invoices:
+            self._desk.checkout = Checkout(wallet.pay_cost, policy.max_unsecured, wallet.currencies)
+            self._desk.exposure = Exposure(unit, wallet, clock, policy.max_unsecured, self._jobs)
+
+    def _jobs(self) -> list[Purchase]:
+        return [open_job.foreseen for open_job in self._open.values()]
+
+    def _unsecured(self, seller: str, job_id: str) -> Msat:
+        jobs = (job for job in self._jobs() if job.job_id != job_id)
+        return Msat(sum(job.unsecured(seller).value for job in jobs))
 
     def on_finished(self, callback: Finished) -> None:
         """Have it called once when a job has ended (its money may still be under way).
@@ -137,15 +181,31 @@ class Buying:
         """
         self._desk.moved.append(callback)
 
+    def on_closing(self, callback: Finished) -> None:
+        """Have it called when a job has ended and its money is final; the rest is as in `on_finished`."""
+        self._desk.closing.append(callback)
+
     # ---- life
 
     async def resume(self) -> None:
         """At start: read every job that is not closed. `run` then goes on with each."""
+        for row in reversed(await self._unit.select(TABLE, self._past, order=("-created_at", "id"), limit=REMEMBERED)):
+            self._remember(decode(Purchase, row["body"]))
         for row in await self._open_rows():
             purchase = decode(Purchase, row["body"])
+            self._remember(purchase)
             if purchase.job_id not in self._open and not purchase.closed:
                 self._open[purchase.job_id] = OpenJob(self._desk, purchase, int(row["version"]))
         self._resumed = True
+
+    @property
+    def _past(self) -> dict[str, Condition]:
+        """Jobs that were paid for and count towards the standing of their sellers."""
+        return {"money": Among(_PAST_MONEY), "created_at": Within(self._clock.now() - HORIZON_S, None)}
+
+    def _remember(self, purchase: Purchase) -> None:
+        if (deed := deed_of(purchase)) is not None:
+            self._desk.repute.learn(deed)
 
     async def _open_rows(self) -> list[Row]:
         """Jobs that have not ended, and those whose money is out."""
@@ -211,10 +271,28 @@ class Buying:
             ready.set()
             await stop.wait()
         finally:
-            self._running = False
+            self._running = self._hears = False
+            self._pool.unsubscribe(ANSWERS)
             await self._crew.end()
             self._open.clear()
             self._resumed = False
+
+    def _hear(self) -> None:
+        """Read the gift wraps for our key from now on: the answers to wrapped requests come in them."""
+        if not self._hears:
+            self._hears = True
+            ours = Filter(kinds=frozenset({GIFT_WRAP}), tags={"p": frozenset({self._key.pubkey})})
+            self._pool.subscribe(ANSWERS, [ours], self._on_wrap, backdated=True, remember=False)
+
+    async def _on_wrap(self, event: Event, relay: str) -> None:
+        try:
+            rumor = unwrap(self._key, event)
+        except (NotForUs, MalformedEvent):
+            return
+        asked = rumor.value("e")
+        for job in list(self._open.values()):
+            if job.job.request_id == asked:
+                await job.on_rumor(rumor, relay)
 
     def _closed(self, job_id: str) -> None:
         self._open.pop(job_id, None)
@@ -228,13 +306,13 @@ class Buying:
 
         Raises:
             InvalidInput: the request cannot go out, or nothing on the route serves it.
+            ChainBroken, NotFinished, NoSuchJob: it builds on a job that has no result, or none yet.
             FxUnpriced: the budget is in dollars, and there is no fresh rate (M8).
             Refused: the gate says no: authority, budget, pause, or the key was used for another request.
         """
         request.check(self.policy.max_input_bytes)
         body = request.canonical()
-        if len(body) > MAX_WIRE_BYTES:
-            raise InputTooLarge(f"The request has {len(body)} bytes on the wire; at most {MAX_WIRE_BYTES} fit.")
+        _check_wire(request, len(body))
         effect_id = derived_id(caller, path, key)
         job_id = derived_id("job", effect_id)
         route = self._route(request.kind)
@@ -255,7 +333,9 @@ class Buying:
         if isinstance(admission, Repeated):
             await self._revive(admission.subject)
             return StagedPurchase(admission.subject, (), True, lambda: None)
+        inputs = await self._chained(caller, request)
         purchase = self._purchase(job_id, admission.effect_id, caller, request, limit, route)
+        purchase = replace(purchase, inputs=inputs)
         used = () if limit.rate is None else (history(limit.rate),)
         writes = (*admission.writes, _insert(purchase), *used)
         return StagedPurchase(job_id, writes, False, lambda: self._start(purchase))
@@ -302,6 +382,39 @@ class Buying:
             return
         for row in await self._unit.select(TABLE, {"id": job_id, "state": State.STAGED.value}):
             self._start(decode(Purchase, row["body"]))
+
+    async def _named(self, caller: str, item: Datum) -> Purchase | None:
+        """The job of the caller's own that an input names, by its id or its request's."""
+        if item.type != JOB:
+            return None
+        column = "request_id" if is_hex64(item.data) else "id"
+        rows = await self._unit.select(TABLE, {column: item.data})
+        return decode(Purchase, rows[0]["body"]) if rows and caller in (rows[0]["caller"], OPERATOR) else None
+
+    async def _chained(self, caller: str, request: ComputeRequest) -> tuple[Datum, ...]:
+        """The inputs, with what stands for jobs of the caller's own.
+
+        Raises:
+            ChainBroken, NotFinished: as `lineage.becomes`.
+            NoSuchJob: an input names a job that the caller has not.
+            InputTooLarge: with earlier results in place the inputs are over a limit.
+        """
+        inputs = []
+        for item in request.inputs:
+            job = await self._named(caller, item)
+            if item.type == JOB and job is None and not is_hex64(item.data):
+                raise NoSuchJob(f"There is no job {item.data[:64]} to build on.")
+            inputs.append(item if job is None else becomes(item, job, private=bool(request.private)))
+        whole = replace(request, inputs=tuple(inputs))
+        whole.check(self.policy.max_input_bytes)
+        if whole.inputs != request.inputs:
+            _check_wire(whole, len(whole.canonical()))
+        return whole.inputs
+
+    async def _own(self, purchase: Purchase) -> ComputeRequest:
+        found = [(item, await self._named(purchase.caller, item)) for item in purchase.inputs]
+        mine = [item if job is None else own_text(item, job) for item, job in found]
+        return replace(purchase.ask, inputs=tuple(mine))
 
     def _route(self, kind: int) -> tuple[str, ...]:
         found: list[str] = []
@@ -358,6 +471,10 @@ class Buying:
             patience_ms=policy.patience_ms,
             timeout_s=request.timeout_s or policy.timeout_s,
             lock_margin_s=policy.lock_margin_s,
+            prefer=request.prefer or policy.prefer,
+            to=request.to,
+            private=request.private,
+            luck=self._random(LUCK) if policy.spread else None,
         )
 
     # ---- what became of it
@@ -412,6 +529,14 @@ class Buying:
             return view
         await job.tell(CancelAsked(self._clock.millis()))
         return job.view
+
+
+def _check_wire(request: ComputeRequest, size: int) -> None:
+    """Whether a request of so many bytes fits the wire. Raises InputTooLarge."""
+    if size > MAX_WIRE_BYTES:
+        raise InputTooLarge(f"The request has {size} bytes on the wire; at most {MAX_WIRE_BYTES} fit.")
+    if request.private and size > (most := MOST_BYTES[Scheme(request.private)]):
+        raise InputTooLarge(f"The request has {size} bytes; at most {most} can be sent encrypted.")
 
 
 def _limit(unit: str, wish: Money, rate: Rate) -> Limit:

@@ -21,7 +21,7 @@ def set_aside(purchase: Purchase, now_ms: int, *, begun: bool) -> Purchase | Non
         now_ms: Unix milliseconds.
         begun: the wallet of the copy had begun to lock the money.
     """
-    out = purchase.money in (Funds.LOCKED, Funds.REFUNDING)
+    out = purchase.money in (Funds.LOCKED, Funds.REFUNDING, Funds.CLAIMED)
     if purchase.closed or out or MARKET not in purchase.route:
         return None
     doubtful = purchase.money is Funds.LOCKING and begun

@@ -1,8 +1,8 @@
 """Who sells what (NIP-89): announces our own services, and keeps the newest announcement of everybody else.
 
 Announcements, relay lists (NIP-65, NIP-17) and the profile go out at the start and once a day, a heartbeat (kind 11998)
-every five minutes as long as something is sold, under the gate's standing permit. Others' texts are strangers' words:
-they are shown, and choose nothing.
+every five minutes as long as something is sold, and what changes in between at once, under the gate's standing permit.
+Others' texts are strangers' words: they are shown, and choose nothing.
 """
 
 import asyncio
@@ -17,13 +17,14 @@ from core.money import Msat
 from core.unit import Delete, Insert, Row, UnitOfWork, Update, Value, Write
 from dvm.admission import Meter
 from dvm.sale import Service
+from dvm.tariff import NEEDS, Tariff
 from relays.error import MalformedEvent
-from relays.event import Event, parse_json
+from relays.event import Draft, Event, parse_json
 from relays.filter import Filter
 from relays.key import Key, Keyring
-from relays.kind import HANDLER
+from relays.kind import DELETION, HANDLER
 from relays.nip65 import relay_drafts
-from relays.nip89 import Announcement, announcement_draft, read_announcement
+from relays.nip89 import Announcement, Price, announcement_draft, read_announcement
 from relays.outbox import Outbox
 from relays.pool import Pool
 from relays.presence import HEARTBEAT_S, Profile, heartbeat_draft, profile_draft
@@ -40,8 +41,10 @@ MAX_SELLERS = 5_000
 MAX_PER_AUTHOR = 8
 MAX_CHARS = 16_384  # so much is kept of every seller, on disk and in memory
 MAX_KINDS = 64
-BURST, PER_SECOND = 2 * MAX_SELLERS, 5.0  # announcements that are looked at, from all authors together
+BURST, PER_SECOND = MAX_SELLERS // 10, 5.0  # announcements that are looked at, from all authors together
+AHEAD_S = 60  # a date that is later than this would outlive everybody else's in the index
 D = "vendo"
+TOPICS = {5_001: "summarization", 5_050: "text-generation", 5_970: "proof-of-work"}  # what clients list by
 
 
 class Discovery:
@@ -80,10 +83,13 @@ class Discovery:
     ) -> None:
         self._unit, self._pool, self._outbox, self._clock = unit, pool, outbox, clock
         self._key: Key = keyring.node
-        self._services, self._mints = tuple(services), tuple(mints)
+        self._mints = tuple(mints)
+        self._services = tuple(one for one in services if not one.paused)
         self._name, self._about, self._nip05 = name, about, nip05
         self._indexers, self._load = tuple(indexers), load
         self._announced_at: float | None = None
+        self._changed, self._stale = asyncio.Event(), False
+        self._stamp = 0
         self._found: dict[str, Announcement] = {}
         self._meter = Meter(BURST, PER_SECOND)
         self._loaded = False
@@ -110,24 +116,40 @@ class Discovery:
         try:
             while not stop.is_set():
                 wait = await self._announce()
-                asleep = asyncio.ensure_future(self._clock.sleep(wait))
-                await asyncio.wait((asleep, stopped), return_when=asyncio.FIRST_COMPLETED)
-                asleep.cancel()
+                waiting = (
+                    asyncio.ensure_future(self._clock.sleep(wait)),
+                    asyncio.ensure_future(self._changed.wait()),
+                )
+                await asyncio.wait((*waiting, stopped), return_when=asyncio.FIRST_COMPLETED)
+                for task in waiting:
+                    task.cancel()
         finally:
             stopped.cancel()
             self._pool.unsubscribe(SUBSCRIPTION)
+
+    def offer(self, services: Sequence[Service]) -> None:
+        """Announce that this is sold now; what is paused is not."""
+        sold = tuple(one for one in services if not one.paused)
+        if sold != self._services:
+            self._services, self._stale = sold, True
+            self._changed.set()
 
     async def _announce(self) -> float:
         """Say what is due; the seconds until something is again."""
         mono = self._clock.monotonic()
         whole = self._announced_at is None or mono - self._announced_at >= AGAIN_S
+        changed = self._stale
+        self._changed.clear()
         rows = [row for event in self.identity() for row in self._everywhere(event)] if whole else []
-        rows += [row for event in self.presence(whole=whole) for row in self._outbox.rows(event, ANNOUNCE)]
+        told = self.presence(whole=whole or changed) or ([self._nothing()] if changed else [])
+        rows += [row for event in told for row in self._outbox.rows(event, ANNOUNCE)]
         try:
             await self._unit.commit(rows)
         except VendoError as error:
             log.warning("Nothing was announced: %s", error.code, extra={"action": "announce_failed"})
             return RETRY_S
+        if not self._changed.is_set():  # nothing more has changed meanwhile
+            self._stale = False
         self._outbox.kick(rows)
         if whole:
             self._announced_at = mono
@@ -150,26 +172,42 @@ class Discovery:
         queue, capacity = self._load()
         drafts = [heartbeat_draft(D, now, queue=queue, capacity=capacity)]
         if whole:
-            drafts.append(announcement_draft(self._own(now)))
+            own = self._own(self._later(now))
+            topics = [TOPICS[kind] for kind in own.kinds if kind in TOPICS]
+            drafts.append(announcement_draft(own, topics))
         return [self._key.sign(draft) for draft in drafts]
 
+    def _later(self, now: int) -> int:
+        """A time after that of the announcement before: of two in one second relays keep any (NIP-01)."""
+        self._stamp = max(now, self._stamp + 1)
+        return self._stamp
+
+    def _nothing(self) -> Event:
+        """Nothing is sold any more: the announcement is taken back (NIP-09)."""
+        tags = (("a", f"{HANDLER}:{self._key.pubkey}:{D}"), ("k", str(HANDLER)))
+        return self._key.sign(Draft(DELETION, "", tags, self._later(self._clock.now())))
+
     def _own(self, now: int) -> Announcement:
+        fixed = {one.kind: one.terms.fixed for one in self._services}
         return Announcement(
             pubkey=self._key.pubkey,
             d=D,
             kinds=tuple(service.kind for service in self._services),
-            prices={service.kind: service.price for service in self._services},
-            mints=self._mints if any(service.price for service in self._services) else (),
+            prices={kind: price for kind, price in fixed.items() if price is not None},
+            mints=self._mints if any(not service.is_free for service in self._services) else (),
             name=self._name,
             about=self._about,
             created_at=now,
+            params=_params(self._services),
+            tariffs={one.kind: _price(one.terms) for one in self._services if fixed[one.kind] is None},
         )
 
     # ---- others
 
     async def _on_announcement(self, event: Event, relay: str) -> None:
         """A verified kind 31990. The newest per author and `d` counts; on a tie the smaller id (NIP-01)."""
-        if event.pubkey == self._key.pubkey or event.created_at < self._clock.now() - FRESH_S:
+        now = self._clock.now()
+        if event.pubkey == self._key.pubkey or not now - FRESH_S <= event.created_at <= now + AHEAD_S:
             return
         raw = event.to_json()
         if len(raw) > MAX_CHARS or not self._meter.take("", self._clock.monotonic()):
@@ -222,6 +260,17 @@ class Discovery:
     def list_sellers(self) -> list[Row]:
         """Everybody who is known, as plain values for `/compute/providers`."""
         return [_shown(one) for one in sorted(self._found.values(), key=lambda one: -one.created_at)]
+
+
+def _price(terms: Tariff) -> Price:
+    bounds = [None if one is None else one.value for one in (terms.minimum, terms.maximum)]
+    return Price(terms.price.unit, terms.per, terms.price.value, *bounds)
+
+
+def _params(services: Sequence[Service]) -> dict[str, Any]:
+    """Parameters that a request must have for its price to be known, in nostrdvm's and Amethyst's form."""
+    names = {NEEDS[one.terms.per] for one in services if one.terms.per in NEEDS}
+    return {name: {"required": True, "values": []} for name in sorted(names)}
 
 
 def _shown(one: Announcement) -> Row:

@@ -6,14 +6,19 @@ VendoError
 │   ├── NobodyServes     dvm.nobody_serves     400  no source of work in the policy serves this kind
 │   ├── UnknownKind      dvm.unknown_kind      400  not a NIP-90 request kind
 │   └── BadResult        dvm.bad_result        502  a result that fails the buyer's check
+│       └── BadSeal      dvm.bad_seal          502  a sealed result that is not what was signed or paid for
 ├── NoSuchJob            dvm.no_such_job       404
 ├── NotFinished          dvm.not_finished      409  the result was asked for too early
+├── ChainBroken          dvm.chain_broken      409  a job that builds on one that ended without a result
 ├── JobFailed            dvm.job_failed        409  the result of a job that has none
 ├── NotNow               dvm.not_now           409  a machine was told something that its state rules out
+├── Unpriced             dvm.unpriced          503  what is sold for dollars has no price without a fresh rate
+├── KindSold             dvm.kind_sold         409  a kind is put up for sale a second time, on other terms
+├── NotSold              dvm.not_sold          404  a kind is not for sale
 └── ProviderFailed       dvm.provider_failed   502  the work itself did not succeed
 """
 
-from core.error import InvalidInput, NotFound, VendoError
+from core.error import Conflict, InvalidInput, NotFound, Unavailable, VendoError
 
 
 class InputTooLarge(InvalidInput):
@@ -45,6 +50,12 @@ class BadResult(InvalidInput):
     remedy = "It does not count as delivered; the job goes on to the next provider."
 
 
+class BadSeal(BadResult):
+    """The sealed result is not what was signed or paid for."""
+
+    code = "dvm.bad_seal"
+
+
 class NoSuchJob(NotFound):
     """There is no job with this id."""
 
@@ -57,6 +68,14 @@ class NotFinished(VendoError):
     code = "dvm.not_finished"
     status = 409
     remedy = "Read its status, and the result once that says complete."
+
+
+class ChainBroken(VendoError):
+    """A job builds on another one whose result cannot be had."""
+
+    code = "dvm.chain_broken"
+    status = 409
+    remedy = "Buy the earlier job again, and build on that one."
 
 
 class JobFailed(VendoError):
@@ -72,6 +91,26 @@ class NotNow(VendoError):
 
     code = "dvm.not_now"
     status = 409
+
+
+class Unpriced(Unavailable):
+    """There is no fresh exchange rate for a price in dollars."""
+
+    code = "dvm.unpriced"
+    remedy = "Try again when there is a rate, or set the price in msat."
+
+
+class KindSold(Conflict):
+    """This kind is for sale already, on other terms."""
+
+    code = "dvm.kind_sold"
+    remedy = "Change its price with `vendo sell price`, or stop it first."
+
+
+class NotSold(NotFound):
+    """This kind is not for sale."""
+
+    code = "dvm.not_sold"
 
 
 class ProviderFailed(VendoError):

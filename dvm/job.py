@@ -1,18 +1,24 @@
 """A job that we buy, as the buyer's machine keeps it: two tracks, the job's and its money's (DESIGN §6). Pure."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
+from core.change import replace
 from core.identifier import OperationId, derived_id
 from core.money import MicroUsd, Money, Msat, Rate, money
+from dvm.preference import Prefer
+from dvm.reputation import Verdict
 from dvm.request import ComputeRequest, Datum
 from dvm.selection import Offer
+from dvm.settlement import UNSECURED, Method
 
 ZERO = Msat(0)
 MAX_OFFERS = 64
 MAX_REFUSED = 32
 MAX_NOTES = 100
+MAX_PARTS = 64
+MAX_PART_BYTES = 32_768  # all parts of one job
 REFUND_MARGIN_MS = 2_000
 
 
@@ -21,8 +27,10 @@ class State(StrEnum):
 
     STAGED = "staged"  # allowed and written down; nothing has left the process
     QUOTING = "quoting"  # the request is out, answers are collected
+    ORDERED = "ordered"  # a quote is accepted, and its sealed result is waited for before any money is locked
     PAYING = "paying"  # a quote is chosen and its money is being locked
     WORKING = "working"  # the locked money is on its way to the seller
+    SEALED = "sealed"  # the sealed result is here, and the seller can take the money by showing its key
     FALLBACK = "fallback"  # a built-in provider works on it
     DELIVERED = "delivered"
     FAILED = "failed"
@@ -85,9 +93,11 @@ class Limit:
         return None if self.rate is None else self.rate.cost(amount)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: copied by core.change
 class Payment:
-    """The one payment of a job: ecash locked to the chosen seller's wallet key (NUT-11).
+    """The one payment of a job, by default ecash locked to the chosen seller's wallet key (NUT-11).
+
+    An atomic one is locked to `hash` as well (NUT-14), in `mode`; `seal_key` is the seller's half of the seal.
 
     `gross` is what it takes from our wallet, our swap's fee included; `amount` is what is locked; `received` is what
     a refund brought back. `refunds` counts refunds that the mint refused: each is tried again, ever more slowly.
@@ -107,6 +117,17 @@ class Payment:
     received: Msat = ZERO
     ys: tuple[str, ...] = ()
     refunds: int = 0
+    method: Method = Method.LOCKED
+    quote: str = ""  # as its seller signed it
+    invoice: str = ""  # of a payment over Lightning; what it pays is gone at once
+    mode: str = ""
+    hash: str = ""
+    seal_key: str = ""
+
+    @property
+    def atomic(self) -> bool:
+        """Whether the money buys the key of a sealed result."""
+        return self.method is Method.ATOMIC
 
 
 def refund_from_ms(payment: Payment) -> int:
@@ -124,6 +145,15 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a result that came before it (7000 `partial`): shown, and never taken for the result."""
+
+    at_ms: int
+    event_id: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """An answer that changed nothing, and why."""
 
@@ -132,7 +162,7 @@ class Refused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: copied by core.change
 class Purchase:
     """One job that we buy. Immutable: the machine's `step` returns the next one."""
 
@@ -166,12 +196,25 @@ class Purchase:
     seller: str = ""
     result: str = ""
     result_id: str = ""
+    sealed: str = ""  # the signed sealed result as JSON; kept after the job only as evidence
+    sealed_id: str = ""
+    pt_hash: str = ""
+    preimage: str = ""  # of the payment's hash, once the mint has shown it
+    fault: str = ""  # `fraud`: the key that was paid for does not open what the seller signed
     error: str = ""
     why: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
     refused: tuple[Refused, ...] = ()
     refused_count: int = 0
     closed: bool = False
+    prefer: Prefer = Prefer.COST
+    luck: int | None = None  # a random number if one of the best three offers is drawn (dvm.preference)
+    to: str = ""  # the one seller that is asked
+    private: str = ""  # how it is hidden (relays.private_job.Scheme)
+    parts: tuple[Part, ...] = ()  # the first that came, within bounds
+    verdict: Verdict = Verdict.NONE  # how the chosen seller did
+    began_ms: int = 0  # when the job was handed to it
+    took_ms: int = 0
     copied: bool = False  # it was under way when the copy was made from which this node was restored (dvm.copy)
 
     @property
@@ -195,9 +238,25 @@ class Purchase:
             return self.payment.gross - self.payment.received
         return Msat(0)
 
+    def unsecured(self, seller: str) -> Msat:
+        """What is out to a seller that could keep it and deliver nothing."""
+        payment = self.payment
+        if payment is None or payment.seller != seller or payment.method not in UNSECURED:
+            return Msat(0)
+        if self.state is State.DELIVERED or self.money in (Funds.NONE, Funds.REFUNDED):
+            return Msat(0)
+        return payment.gross or payment.ceiling
+
     def noted(self, at_ms: int, word: str, detail: str = "") -> Self:
         """With one more line in its story; the oldest go when there are too many."""
         return replace(self, notes=(*self.notes, Note(at_ms, word, detail[:500]))[-MAX_NOTES:])
+
+    def streamed(self, at_ms: int, event_id: str, content: str) -> Self:
+        """With one more part of the result; as it is if the part is known or there are too many."""
+        size = sum(len(part.content.encode(errors="replace")) for part in self.parts)
+        known = any(part.event_id == event_id for part in self.parts)
+        full = len(self.parts) >= MAX_PARTS or size + len(content.encode(errors="replace")) > MAX_PART_BYTES
+        return self if known or full else replace(self, parts=(*self.parts, Part(at_ms, event_id, content)))
 
     def refusing(self, event_id: str, seller: str, reason: str) -> Self:
         """With an answer recorded that changes nothing."""

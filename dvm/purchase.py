@@ -12,14 +12,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from core.clock import Clock
 from core.effect import Gate, Outcome, OutcomeState
 from core.error import BudgetExceeded, Conflict, InvalidInput, StoreUncertain, Unavailable
-from core.identifier import EffectId, PubKey
+from core.identifier import EffectId, EventId, PubKey
+from core.money import Msat
 from core.unit import Insert, UnitOfWork, Update, Write
-from dvm.acceptance import check_result
 from dvm.answer import translate
 from dvm.buyer import resumed, step
 from dvm.buyer_event import (
@@ -28,45 +26,58 @@ from dvm.buyer_event import (
     DeadlinePassed,
     Effect,
     Event,
-    FallbackDone,
-    FallbackFailed,
     Finish,
     Lock,
     LockDone,
     LocktimePassed,
     Notify,
+    Pay,
     Progress,
     PublishCancel,
+    PublishCosign,
+    PublishOrder,
     PublishPayment,
     PublishRequest,
     Refund,
     ResultArrived,
+    RevealPassed,
     RunFallback,
+    SealedArrived,
+    SeekKey,
     Start,
     StartTimer,
     WatchSpent,
     WindowClosed,
 )
+from dvm.conduct import deed_of
 from dvm.destination import payment_relays
-from dvm.error import NotNow, ProviderFailed
+from dvm.envelope import Envelope
+from dvm.error import NotNow
+from dvm.exposure import Exposure
+from dvm.fallback import done_by
+from dvm.invoice import MAX_READ, Checkout
 from dvm.job import ENDED, Funds, Payment, Purchase, State
+from dvm.payer import Payer
 from dvm.policy import Policy
 from dvm.provider.provider import Provider
-from dvm.provider.supervision import supervised
 from dvm.record import decode, encode
-from dvm.selection import answered
+from dvm.reputation import Repute, Standing
+from dvm.request import ComputeRequest
+from dvm.selection import Terms, answered
+from dvm.settlement import UNSECURED, choose
 from dvm.till import Till
 from dvm.view import PurchaseView
 from relays.directory import Directory
-from relays.event import Draft, parse_json
 from relays.event import Event as NostrEvent
+from relays.event import parse_json
 from relays.filter import Filter
 from relays.key import Key
-from relays.kind import DM, JOB_FEEDBACK, result_of
-from relays.nip17 import wrap
-from relays.nip90 import Input, cancel_draft, read_request, request_draft
+from relays.kind import JOB_FEEDBACK, result_of
+from relays.nip17 import Rumor
+from relays.nip90 import Input, cancel_draft, request_draft
 from relays.outbox import Outbox
 from relays.pool import Pool
+from relays.private_job import Scheme, as_event, open_answer, sealed_cancel, sealed_request
 from wallet.model import Locked
 from wallet.wallet import Wallet
 
@@ -76,6 +87,10 @@ TABLE = "purchase"
 MAX_RETRIES = 8
 _LATE_MS = 100  # a timer that rings later rang while this process stood still
 Finished = Callable[[PurchaseView], Awaitable[Sequence[Write]]]
+
+
+async def _asked(job: Purchase) -> ComputeRequest:
+    return job.ask
 
 
 @dataclass(slots=True)
@@ -94,9 +109,17 @@ class Desk:
     known_sellers: Callable[[int], frozenset[PubKey]]
     spawn: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
     closed: Callable[[str], None]
+    envelope: Envelope
+    unsecured: Callable[[str, str], Msat]  # out to a seller, by all jobs but one
     finished: list[Finished] = field(default_factory=list)
     moved: list[Finished] = field(default_factory=list)
+    closing: list[Finished] = field(default_factory=list)
     directory: Directory | None = None
+    repute: Repute = field(default_factory=Repute)
+    own: Callable[[Purchase], Awaitable[ComputeRequest]] = _asked  # with our own results in place of their jobs
+    hear: Callable[[], None] = lambda: None  # begin to read answers in gift wraps
+    checkout: Checkout | None = None  # without one no invoice is paid
+    exposure: Exposure | None = None
 
 
 class OpenJob:
@@ -110,7 +133,10 @@ class OpenJob:
         self._lock = asyncio.Lock()
         self._booked: tuple[list[Effect], tuple[Insert, ...]] | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._decided: Purchase | None = None
         self._till = Till(desk.unit, desk.gate, desk.wallet, desk.clock, self)
+        self._payer = Payer(desk.gate, desk.wallet, desk.clock, self)
+        self._read_invoices = 0
 
     @property
     def view(self) -> PurchaseView:
@@ -120,10 +146,14 @@ class OpenJob:
     # ---- life
 
     async def begin(self) -> None:
-        """The staged rows are durable: make the request and start."""
-        event = self._request()
+        """The staged rows are durable: make the request and start. If none can be made the job ends, unsent."""
         now = self._desk.clock.millis()
-        raw, request_id = (event.to_json(), str(event.id)) if event is not None else ("", "")
+        try:
+            made = self._request()
+        except InvalidInput as error:
+            log.warning("A request cannot be made: %s", error.code, extra={"action": "job_unsent"})
+            return await self.insist(Start(now, "", "", now // 1000, error.message))
+        raw, request_id = (made[0].to_json(), str(made[1])) if made is not None else ("", "")
         await self.insist(Start(now, raw, request_id, now // 1000 + self.job.timeout_s))
 
     def resume(self) -> None:
@@ -139,8 +169,8 @@ class OpenJob:
         if self._desk.moved and self.job.state is State.WORKING:
             self._run(self._announce(), "announce")
 
-    def _request(self) -> NostrEvent | None:
-        """The signed request; its bytes are stored before it is published, and never made twice."""
+    def _request(self) -> tuple[NostrEvent, EventId] | None:
+        """The signed request, and the id by which it is answered. Its bytes are stored before it is published."""
         if "dvm" not in self.job.route:
             return None
         now = self._desk.clock.now()
@@ -154,12 +184,20 @@ class OpenJob:
             relays=self._desk.pool.urls,
             deadline=now + self.job.timeout_s,
             expiration=now + self.job.timeout_s,
+            providers=(self.job.to,) if self.job.to else (),
             mints=self.job.mints,
+            results=[(item.data, item.pin) for item in self.job.inputs if item.pin],
+            invoices=self._desk.checkout is not None and bool(self.job.mints),
+            modes=self._desk.envelope.modes(self.job.mints),
+            jobkey=self._desk.envelope.jobkey(self.job.job_id),
         )
-        return self._desk.key.sign(draft)
+        to = PubKey(self.job.to) if self.job.to else None
+        return sealed_request(self._desk.key, to, draft, Scheme(self.job.private))
 
     def _listen(self) -> None:
-        if self.job.request_id:
+        if self.job.request_id and self.job.private == Scheme.WRAP:
+            self._desk.hear()
+        elif self.job.request_id:
             kinds = frozenset({JOB_FEEDBACK, result_of(self.job.kind)})
             answers = Filter(kinds=kinds, tags={"e": frozenset({self.job.request_id})})
             # Not remembered over a restart: what was paid for may still wait to be written when the handler returns
@@ -171,26 +209,64 @@ class OpenJob:
 
     # ---- what comes in
 
+    async def on_rumor(self, rumor: Rumor, relay: str) -> None:
+        """An answer out of a gift wrap."""
+        if self.job.private == Scheme.WRAP and rumor.kind in (JOB_FEEDBACK, result_of(self.job.kind)):
+            await self._on_answer(as_event(rumor), relay)
+
     async def _on_answer(self, event: NostrEvent, relay: str) -> None:
         """A verified event that e-tags our request."""
         desk = self._desk
         if event.pubkey == desk.key.pubkey:
             return
         now = desk.clock.millis()
-        told = translate(event, self.job, ourselves=desk.key.pubkey, at_ms=now, lock_cost=desk.wallet.lock_cost)
+        event = open_answer(desk.key, event)
+        told = translate(
+            event,
+            self.job,
+            ourselves=desk.key.pubkey,
+            at_ms=now,
+            lock_cost=desk.wallet.lock_cost,
+            judge=self._judge,
+            checkout=self._checkout(event),
+            proven=desk.envelope.proven,
+            settle=self._settle,
+        )
         try:
             await self.tell(told)
         except (Conflict, StoreUncertain, Unavailable):
             payment = self.job.payment
-            if not isinstance(told, ResultArrived) or payment is None or told.seller != payment.seller:
+            if not isinstance(told, ResultArrived | SealedArrived) or payment is None or told.seller != payment.seller:
                 raise
             self._run(self.insist(told), "result")  # it is paid for, and no relay may ever show it again
         if isinstance(told, Progress) and told.word == "success" and told.seller == self.job.seller:
             self._till.hurry()  # a receipt is a hint; the mint's word is what counts
         if self.job.state is State.QUOTING and self.job.round == 0:
-            known = desk.known_sellers(self.job.kind)
+            known = frozenset({self.job.to}) if self.job.to else desk.known_sellers(self.job.kind)
             if known and known <= answered(self.job.offers):
                 await self.tell(WindowClosed(desk.clock.millis(), self.job.round))
+
+    def _judge(self, seller: str, price: Msat) -> Standing:
+        return self._desk.repute.standing(seller, self.job.kind, price.value, self._desk.clock.now())
+
+    def _checkout(self, event: NostrEvent) -> Checkout | None:
+        """Invoices are read while there is something to choose, and not without end: strangers send them."""
+        if self.job.state is not State.QUOTING or self._read_invoices >= MAX_READ:
+            return None
+        self._read_invoices += any(len(tag) > 2 for tag in event.all("amount"))
+        return self._desk.checkout
+
+    def _settle(self, terms: Sequence[Terms], price: Msat, seller: str) -> tuple[tuple[Terms, ...], str]:
+        return choose(terms, price, self._desk.envelope.settlement, self._desk.unsecured(seller, self.job.job_id))
+
+    @property
+    def foreseen(self) -> Purchase:
+        """The job as it will be once what is decided is written: so it counts for what other jobs decide."""
+        return self._decided or self.job
+
+    def shown(self, preimage: str) -> Event:
+        """What the preimage that the mint shows opens."""
+        return self._desk.envelope.opened(self.job, preimage)
 
     async def insist(self, event: Event) -> None:
         """Tell the machine something of our own, again and again if the database fails meanwhile."""
@@ -213,6 +289,7 @@ class OpenJob:
         """
         async with self._lock:
             for _ in range(MAX_RETRIES):
+                self._decided = None  # what was decided and not written was not decided
                 if self.version < 0:
                     await self._catch_up()
                 base = self.version
@@ -222,12 +299,13 @@ class OpenJob:
                     return
                 if not effects and after == self.job:
                     return
-                rows = self._sync_rows(after, effects, None)
+                rows = self._sync_rows(after, effects, None) + await self._cosign_rows(after, effects)
                 writes += await self._async_writes(after, effects)
                 if self.version != base:
                     continue  # the wallet booked a lock meanwhile: decide again
                 if await self._commit(after, [*writes, *rows]):
                     self._acted = max(self._acted, base + 1)
+                    self._remember()
                     self._act(effects, rows)
                     return
             raise Conflict("The job changes faster than it can be written.")
@@ -245,19 +323,36 @@ class OpenJob:
         after, effects = step(self.job, event)
         while (ask := next((item for item in effects if isinstance(item, Allocate)), None)) is not None:
             amount = after.limit.cost(ask.amount)
+            reason = await self._desk.exposure.refusal(after) if self._desk.exposure is not None else ""
             try:
-                return after, effects, list(await self._desk.gate.allocate(self._effect, ask.seller, amount))
+                if not reason:
+                    self._check_unsecured(after.payment)
+                    self._decided = after  # nothing was awaited since the sums that other jobs have out were made
+                    return after, effects, list(await self._desk.gate.allocate(self._effect, ask.seller, amount))
             except BudgetExceeded as error:
-                rest = [item for item in effects if not isinstance(item, Allocate | Lock)]
-                after, effects = step(after, BudgetDenied(self._desk.clock.millis(), ask.op_id, error.message))
-                effects = rest + effects
+                reason = error.message
+            rest = [item for item in effects if not isinstance(item, Allocate | Lock | Pay | PublishOrder)]
+            after, effects = step(after, BudgetDenied(self._desk.clock.millis(), ask.op_id, reason))
+            effects = rest + effects
         return after, effects, []
+
+    def _check_unsecured(self, payment: Payment | None) -> None:
+        """Other jobs may have been decided since the quote came.
+
+        Raises:
+            BudgetExceeded: too much is out to this seller.
+        """
+        if payment is None or payment.method not in UNSECURED:
+            return
+        out = self._desk.unsecured(payment.seller, self.job.job_id) + payment.ceiling
+        if out > self._desk.envelope.settlement.max_unsecured:
+            raise BudgetExceeded("Too much is out to this seller already without it having to deliver.")
 
     async def _commit(self, after: Purchase, writes: Sequence[Write]) -> bool:
         """False if the row was not as expected; then it was read again."""
         base = self.version
         row = self._row(after)
-        self.job, self.version = after, base + 1
+        self.job, self.version, self._decided = after, base + 1, None
         is_known = False
         try:
             await self._desk.unit.commit([row, *writes])
@@ -322,15 +417,27 @@ class OpenJob:
                 case PublishRequest():
                     rows += self._desk.outbox.rows(parse_json(after.request), after.effect_id)
                 case PublishCancel():
-                    request = read_request(parse_json(after.request))
-                    draft = cancel_draft(request, self._desk.clock.now())
-                    rows += self._desk.outbox.rows(self._desk.key.sign(draft), after.effect_id)
+                    draft = cancel_draft(after.request_id, after.kind, self._desk.clock.now())
+                    word = sealed_cancel(self._desk.key, PubKey(after.to), draft, Scheme(after.private))
+                    rows += self._desk.outbox.rows(word, after.effect_id)
+                case PublishOrder(payment):
+                    wrapped = self._desk.envelope.ordered(after, payment)
+                    rows += self._desk.outbox.rows(wrapped, after.effect_id, self._payment_relays(payment))
                 case PublishPayment(payment):
                     payload = payload or self._till.payload
                     if payload is None:
                         raise NotNow("The locked coins are not at hand.")
-                    wrapped = self._payment_wrap(after, payment, payload)
+                    wrapped = self._desk.envelope.paid(after, payment, payload)
                     rows += self._desk.outbox.rows(wrapped, after.effect_id, self._payment_relays(payment))
+        return rows
+
+    async def _cosign_rows(self, after: Purchase, effects: Iterable[Effect]) -> tuple[Insert, ...]:
+        """Outbox rows for our signatures: only ever in the commit that makes the sealed result durable."""
+        rows: tuple[Insert, ...] = ()
+        for effect in effects:
+            if isinstance(effect, PublishCosign):
+                wrapped = await self._desk.envelope.cosigned(after, effect.payment)
+                rows += self._desk.outbox.rows(wrapped, after.effect_id, self._payment_relays(effect.payment))
         return rows
 
     def _payment_relays(self, payment: Payment) -> tuple[str, ...] | None:
@@ -339,15 +446,9 @@ class OpenJob:
         return payment_relays(self._desk.pool.urls, taken_at)
 
     async def _find_seller(self, seller: str) -> None:
-        """Where the seller takes messages, looked up while the coins are locked; the payment does not wait for it."""
+        """Where the seller takes messages; the payment does not wait for it."""
         if self._desk.directory is not None:
             await self._desk.directory.relays_for_dm(PubKey(seller))
-
-    def _payment_wrap(self, after: Purchase, payment: Payment, payload: Mapping[str, Any]) -> NostrEvent:
-        """NIP-17 to the seller; the content is a NUT-18 payload. This is also the acceptance of the quote."""
-        tags = (("p", payment.seller), ("e", after.request_id), ("quote", payment.quote_id))
-        draft = Draft(DM, orjson.dumps(payload).decode(), tags, self._desk.clock.now())
-        return wrap(self._desk.key, PubKey(payment.seller), draft)
 
     async def _async_writes(self, after: Purchase, effects: Iterable[Effect]) -> list[Write]:
         """What others add to this commit: whoever asked for the job, and the gate."""
@@ -372,6 +473,10 @@ class OpenJob:
                 if after.copied and after.money is Funds.NONE:
                     outcome = Outcome(OutcomeState.UNKNOWN, detail=detail)  # it may have been paid to another seller
                 writes += await self._desk.gate.settle(self._effect, outcome)
+                for callback in self._desk.closing:
+                    writes += await callback(PurchaseView(after, self.version + 1))
+                if self._desk.exposure is not None:
+                    writes += self._desk.exposure.remember(after)
         return writes
 
     async def _moved(self, view: PurchaseView) -> list[Write]:
@@ -412,6 +517,11 @@ class OpenJob:
 
     # ---- acting
 
+    def _remember(self) -> None:
+        """What the committed state tells of the seller; the rows are read again at the start."""
+        if (deed := deed_of(self.job)) is not None:
+            self._desk.repute.learn(deed)
+
     def _act(self, effects: Iterable[Effect], rows: Sequence[Insert]) -> None:
         if rows:
             self._desk.outbox.kick(rows)
@@ -424,14 +534,18 @@ class OpenJob:
                 case Lock(payment):
                     self._run(self._till.lock(payment), "lock")
                     self._run(self._find_seller(payment.seller), "relays")
+                case Pay(payment):
+                    self._run(self._payer.pay(payment), "pay")
                 case WatchSpent(payment):
                     self._run(self._till.watch(payment), "watch")
                 case Refund(payment):
                     self._run(self._till.refund(payment), "refund")
+                case SeekKey(payment):
+                    self._run(self._till.seek(payment), "seek")
                 case RunFallback(name):
                     self._run(self._fallback(name), "fallback")
                 case Notify():
-                    self._stop("timer window", "timer deadline", "fallback")
+                    self._stop("timer window", "timer deadline", "timer reveal", "seek", "fallback")
                     self._till.hurry()
                 case Finish():
                     self._close()
@@ -466,19 +580,11 @@ class OpenJob:
             event = WindowClosed(now, timer.round)
         elif timer.name == "deadline":
             event = DeadlinePassed(now)
+        elif timer.name == "reveal":
+            event = RevealPassed(now)
         else:
             event = LocktimePassed(now)
         await self.insist(event)
 
     async def _fallback(self, name: str) -> None:
-        """Let a built-in provider do it, for nothing. Its result passes the same check as a seller's."""
-        provider = self._desk.providers.get(name)
-        reason = "there is no such provider"
-        if provider is not None:
-            try:
-                answer = await supervised(provider, self.job.ask, self._desk.policy.fallback_timeout_s)
-                check_result(self.job.ask, answer.content)
-                return await self.insist(FallbackDone(self._desk.clock.millis(), name, answer.content))
-            except (InvalidInput, ProviderFailed) as error:
-                reason = error.message
-        await self.insist(FallbackFailed(self._desk.clock.millis(), name, reason))
+        await self.insist(await done_by(self._desk, self.job, name))

@@ -10,6 +10,8 @@ import orjson
 from core.error import InvalidInput
 from core.money import MICRO, MicroUsd, Money, Msat
 from dvm.error import InputTooLarge, UnknownKind
+from dvm.preference import Prefer
+from relays.key import parse_pubkey
 
 FIRST_KIND = 5_000
 LAST_KIND = 5_999
@@ -19,15 +21,19 @@ MAX_PARAMS = 32
 MAX_PARAM_BYTES = 1_024
 MAX_TIMEOUT_S = 3_600
 _TYPES = ("text", "url", "event", "job")
-_FIELDS = frozenset({"kind", "input", "params", "max_usd", "max_msat", "timeout_s", "output"})
+_FIELDS = frozenset(
+    {"kind", "input", "params", "max_usd", "max_msat", "timeout_s", "output", "prefer", "to", "private"}
+)
+PRIVATE = ("nip44", "nip04", "wrap")
 
 
 @dataclass(frozen=True, slots=True)
 class Datum:
-    """One input of a job: NIP-90's `i` tag."""
+    """One input of a job: NIP-90's `i` tag. `pin` is the id of the result that is meant, of an input of type `job`."""
 
     data: str
     type: str = "text"
+    pin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,9 @@ class ComputeRequest:
         maximum: the most that it may cost, fees included; None takes the policy's default.
         timeout_s: seconds until a seller has had its time; None takes the policy's.
         output: the MIME type that is wanted, if any.
+        prefer: what the offer is chosen by; None takes the policy's.
+        to: the one seller that is asked, a public key in hex; empty is anyone.
+        private: how inputs, parameters and the answers are hidden: `nip44`, `nip04`, `wrap`; empty is not at all.
     """
 
     kind: int
@@ -49,6 +58,9 @@ class ComputeRequest:
     maximum: Money | None = None
     timeout_s: int | None = None
     output: str = ""
+    prefer: Prefer | None = None
+    to: str = ""
+    private: str = ""
 
     @classmethod
     def parse(cls, value: Any, *, max_input_bytes: int = MAX_INPUT_BYTES) -> Self:
@@ -71,6 +83,9 @@ class ComputeRequest:
             maximum=_maximum(value),
             timeout_s=_timeout(value.get("timeout_s")),
             output=_text("output", value.get("output", ""), 128),
+            prefer=_prefer(value.get("prefer")),
+            to=_seller(value.get("to")),
+            private=_private(value.get("private")),
         )
         request.check(max_input_bytes)
         return request
@@ -83,22 +98,25 @@ class ComputeRequest:
             UnknownKind: the kind is no job request.
         """
         _kind(self.kind)
+        if self.private and not self.to:
+            raise InvalidInput("A private job is encrypted to one seller: say which, with to.")
         size = sum(len(item.data.encode()) for item in self.inputs)
         if size > max_input_bytes:
             raise InputTooLarge(f"The input has {size} bytes; at most {max_input_bytes} are allowed.")
 
     def canonical(self) -> bytes:
         """The same bytes for the same wish: what an idempotency key is bound to."""
-        return orjson.dumps(
-            {
-                "inputs": [[item.data, item.type] for item in self.inputs],
-                "kind": self.kind,
-                "maximum": None if self.maximum is None else [self.maximum.unit, self.maximum.value],
-                "output": self.output,
-                "params": self.params,
-                "timeout_s": self.timeout_s,
-            }
-        )
+        wish = {
+            "inputs": [[item.data, item.type] for item in self.inputs],
+            "kind": self.kind,
+            "maximum": None if self.maximum is None else [self.maximum.unit, self.maximum.value],
+            "output": self.output,
+            "params": self.params,
+            "timeout_s": self.timeout_s,
+        }
+        # named only where they say something, so that keys given before there were such fields stand for the same wish
+        later = {"prefer": self.prefer, "to": self.to, "private": self.private}
+        return orjson.dumps(wish | {name: value for name, value in later.items() if value})
 
 
 def parse_usd(text: Any) -> MicroUsd:
@@ -177,6 +195,30 @@ def _maximum(value: Mapping[str, Any]) -> Money | None:
     if type(msat) is not int or not 0 <= msat <= 10**15:
         raise InvalidInput("max_msat is a whole number of msat from 0.")
     return Msat(msat)
+
+
+def _prefer(value: Any) -> Prefer | None:
+    if value is None:
+        return None
+    if value not in tuple(Prefer):
+        raise InvalidInput(f"prefer is one of {', '.join(Prefer)}.")
+    return Prefer(value)
+
+
+def _seller(value: Any) -> str:
+    if value is None or value == "":
+        return ""
+    return parse_pubkey(_text("to", value, 128))
+
+
+def _private(value: Any) -> str:
+    if value is None or value is False or value == "":
+        return ""
+    if value is True:
+        return PRIVATE[0]
+    if value not in PRIVATE:
+        raise InvalidInput(f"private is true, or one of {', '.join(PRIVATE)}.")
+    return str(value)
 
 
 def _timeout(value: Any) -> int | None:

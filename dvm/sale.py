@@ -10,50 +10,64 @@ import orjson
 
 from core.clock import Clock
 from core.effect import Gate, Outcome, OutcomeState
-from core.error import Conflict, InvalidInput, StoreUncertain, Unavailable, VendoError
+from core.error import Conflict, StoreUncertain, Unavailable, VendoError
+from core.guard import attempted, caught
 from core.identifier import EffectId, PubKey, derived_id
 from core.money import Msat
 from core.unit import Insert, UnitOfWork, Update, Write
+from dvm.bill import Bill, Invoice
+from dvm.chain import as_compute
 from dvm.destination import answer_relays
-from dvm.error import ProviderFailed
+from dvm.line import Line
+from dvm.material import Material
 from dvm.provider.provider import Provider
 from dvm.provider.supervision import supervised
 from dvm.record import decode, encode
-from dvm.request import ComputeRequest, Datum
-from dvm.seller import (
-    ENDED,
+from dvm.request import ComputeRequest
+from dvm.schedule import Ticket, weight_of
+from dvm.seal import SEAL_KEY, Pair, preimage_of, seal
+from dvm.seller import ENDED, UNSIGNED_S, Sale, State, resumed, step
+from dvm.seller_event import (
+    AwaitSignatures,
     Claim,
     Claimed,
     ClaimRefused,
+    Cosigned,
     Effect,
     Event,
+    InvoiceFailed,
+    LookAtInvoice,
+    MakeInvoice,
+    Ordered,
     PaymentRefused,
     PaymentVerified,
+    Quoted,
     QuoteLapsed,
-    Sale,
     Send,
     SendReceipt,
     SendWord,
     Settle,
-    State,
+    Unsigned,
     Work,
     WorkDone,
     WorkFailed,
-    resumed,
-    step,
 )
+from dvm.settlement import CLAIM_NEED_S, COSIGN_MARGIN_S, MODE_A, MODE_B
+from dvm.tariff import Tariff
+from dvm.trust import Trust
 from relays.directory import Directory
-from relays.error import MalformedEvent
 from relays.event import MAX_EVENT_BYTES, parse_json
 from relays.event import Event as NostrEvent
-from relays.key import Key
-from relays.nip17 import unwrap
-from relays.nip90 import SUCCESS, JobRequest, feedback_draft, read_request, result_draft
+from relays.key import Key, Keyring
+from relays.nip17 import Rumor, unwrap
+from relays.nip90 import SUCCESS, JobRequest, Seal, feedback_draft, result_draft
 from relays.outbox import TABLE as OUTBOX
 from relays.outbox import Outbox
 from relays.pool import Pool
+from relays.private_job import open_request, sealed_answer
+from wallet.cashu.signature import is_signed
 from wallet.error import MintRefused, TokenRejected, TokenSpent
-from wallet.model import VerifyTerms
+from wallet.model import Unlock, VerifyTerms
 from wallet.wallet import Wallet
 
 log = logging.getLogger(__name__)
@@ -71,12 +85,15 @@ class Service:
 
     Attributes:
         kind: request kind.
-        price: net of the mint's fees; 0 is free.
+        price: net of the mint's fees; 0 is free. See `tariff`.
         provider: does the work.
         eta_s: how long it usually takes; stands in the quote.
         max_parallel: jobs worked on at once.
         timeout_s: one job may take so long.
         max_open: quotes, waiting and running jobs together; 0 means 256 for a free service, else 8 per worker.
+        tariff: what a job costs, if that is not `price` for each.
+        paused: nothing new is begun; what is open is finished.
+        invoices: whether quotes for customers who pay over Lightning carry an invoice.
     """
 
     kind: int
@@ -86,11 +103,24 @@ class Service:
     max_parallel: int = 4
     timeout_s: int = 120
     max_open: int = 0
+    tariff: Tariff | None = None
+    paused: bool = False
+    invoices: bool = False
+
+    @property
+    def terms(self) -> Tariff:
+        """What a job costs."""
+        return self.tariff or Tariff(self.price)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether every job is free."""
+        return self.terms.is_free
 
     @property
     def capacity(self) -> int:
         """How many jobs may be promised at once."""
-        return self.max_open or (8 * self.max_parallel if self.price else 256)
+        return self.max_open or (256 if self.is_free else 8 * self.max_parallel)
 
 
 @dataclass(slots=True)
@@ -106,7 +136,13 @@ class Counter:
     key: Key
     spawn: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
     closed: Callable[["OpenSale"], None]
+    lapsed: Callable[["OpenSale"], None]
+    revived: Callable[["OpenSale"], None]
+    quote: Callable[["OpenSale", Invoice | None], Quoted]
+    quote_ttl_s: int
+    keyring: Keyring
     directory: Directory | None = None
+    material: Material | None = None
 
 
 class OpenSale:
@@ -116,7 +152,7 @@ class OpenSale:
         self,
         counter: Counter,
         service: Service,
-        slots: asyncio.Semaphore,
+        line: Line,
         request: JobRequest,
         sale: Sale,
         version: int,
@@ -125,19 +161,20 @@ class OpenSale:
         self.service = service
         self.request = request
         self._counter = counter
-        self._slots = slots
+        self.trust = Trust.UNKNOWN
+        self._line = line
         self._version = version
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._payments: set[str] = set()
         self._tries = 0
+        self._bill = Bill(counter.wallet, counter.gate, counter.clock, self)
+        self.offered = sale.mode  # in which mode, from the moment that is decided
 
     @classmethod
-    def reopened(
-        cls, counter: Counter, service: Service, slots: asyncio.Semaphore, sale: Sale, version: int
-    ) -> "OpenSale":
+    def reopened(cls, counter: Counter, service: Service, line: Line, sale: Sale, version: int) -> "OpenSale":
         """From its row, after a restart."""
-        return cls(counter, service, slots, read_request(parse_json(sale.request)), sale, version)
+        return cls(counter, service, line, open_request(counter.key, parse_json(sale.request)), sale, version)
 
     def resume(self) -> None:
         """After a restart: do again whatever the state implies."""
@@ -145,9 +182,11 @@ class OpenSale:
         self.watch_expiry()
 
     def watch_expiry(self) -> None:
-        """A quote gives its place back when its time is over."""
+        """A quote gives its place back when its time is over; its invoice may be paid even later."""
         if self.sale.state is State.QUOTED:
             self._run(self._expire(), "expiry")
+        if self.sale.state in (State.QUOTED, State.LAPSED) and self.sale.invoice:
+            self._run(self._bill.watch(), "invoice")
 
     # ---- telling the machine
 
@@ -180,11 +219,21 @@ class OpenSale:
             if after != self.sale:
                 writes.append(self._row(after))
             await self._counter.unit.commit([*first, *writes, *rows])
+            before = self.sale.state
             if after != self.sale:
                 self.sale, self._version = after, self._version + 1
+            self._place(before)
             self._act(effects, rows)
             if after.state in ENDED:
                 self._end()
+
+    def _place(self, before: State) -> None:
+        """A quote that is over takes nobody's place, until its invoice is paid after all."""
+        counter, now = self._counter, self.sale.state
+        if now is State.LAPSED and before is not State.LAPSED:
+            counter.lapsed(self)
+        elif before is State.LAPSED and now is State.WORKING:
+            counter.revived(self)
 
     async def was_written(self) -> bool:
         """After a first commit in doubt: whether it was durable; if so the sale goes on like after a restart."""
@@ -197,7 +246,9 @@ class OpenSale:
         found = await self._counter.unit.select(TABLE, {"id": self.sale.request_id})
         if not found or int(found[0]["version"]) == self._version:
             return
+        before = self.sale.state
         self.sale, self._version = decode(Sale, found[0]["body"]), int(found[0]["version"])
+        self._place(before)
         self._counter.outbox.kick()
         self._act(resumed(self.sale), ())
         if self.sale.state in ENDED:
@@ -250,9 +301,8 @@ class OpenSale:
 
     def _word(self, status: str, info: str, receipt: Sequence[str] = ()) -> NostrEvent:
         now = self._counter.clock.now()
-        return self._counter.key.sign(
-            feedback_draft(request=self.request, status=status, created_at=now, info=info[:200], receipt=receipt)
-        )
+        draft = feedback_draft(request=self.request, status=status, created_at=now, info=info[:200], receipt=receipt)
+        return sealed_answer(self._counter.key, self.request, draft)
 
     def _rows(self, event: NostrEvent, after: Sale) -> tuple[Insert, ...]:
         counter = self._counter
@@ -275,8 +325,14 @@ class OpenSale:
                 self._run(self._work(), "work")
                 if self.sale.paid and self._counter.directory is not None:
                     self._run(self._find_customer(), "relays")
+            elif isinstance(effect, AwaitSignatures):
+                self._run(self._unsigned(), "signatures")
             elif isinstance(effect, Claim):
                 self._run(self._claim(), "claim")
+            elif isinstance(effect, MakeInvoice):
+                self._run(self._invoice(), "invoice")
+            elif isinstance(effect, LookAtInvoice):
+                self._run(self._bill.look(), "look")
 
     def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = self._counter.spawn(work, f"sale {self.sale.request_id[:8]} {name}")
@@ -290,6 +346,18 @@ class OpenSale:
                 task.cancel()
         self._counter.closed(self)
 
+    async def _invoice(self) -> None:
+        """Have the invoice made, and quote; without one the quote is for ecash, if the customer may have some."""
+        made = await self._bill.make(self._counter.clock.now() + self._counter.quote_ttl_s)
+        if made is None and not self.sale.mints:
+            return await self.insist(InvoiceFailed("no invoice can be made now, try again later"))
+        quoted, error = caught(lambda: self._counter.quote(self, made))
+        if quoted is None:
+            log.error("A quote failed by a fault of ours", exc_info=error, extra={"action": "quote_broke"})
+            return await self.insist(InvoiceFailed("something broke here"))
+        await self.insist(quoted)
+        self.watch_expiry()
+
     async def _expire(self) -> None:
         clock = self._counter.clock
         while self.sale.state is State.QUOTED:
@@ -299,59 +367,135 @@ class OpenSale:
 
     async def _work(self) -> None:
         """Let the provider do it, outside the loop and within the time that the money leaves."""
-        async with self._slots:
-            try:
-                answer = await supervised(self.service.provider, as_compute(self.request), self._time_left())
-            except (InvalidInput, ProviderFailed) as error:
+        signed, error = await attempted(self._made())
+        if signed is None:  # whatever it is: at work for ever it would keep its place, and again after each restart
+            if isinstance(error, VendoError):
                 return await self.insist(WorkFailed(error.message))
+            log.error("A job failed by a fault of ours", exc_info=error, extra={"action": "work_broke"})
+            return await self.insist(WorkFailed("Something broke here."))
+        if len(signed) > MAX_EVENT_BYTES:  # found out later it would leave the sale at work for ever
+            return await self.insist(WorkFailed("The result is too long for one event."))
+        await self.insist(WorkDone(signed, self._counter.clock.now()))
+
+    async def _made(self) -> str:
+        """The result, signed and sealed as it goes out."""
+        whole = await self._gathered()
+        async with self._line.turn(self.ticket()):
+            answer = await supervised(self.service.provider, whole, self._time_left())
+        content, tag = self._sealed(answer.content)
         draft = result_draft(
             request=self.request,
-            content=answer.content,
+            content=content,
             created_at=self._counter.clock.now(),
             amount=None if self.sale.price else Msat(0),
+            seal=tag,
         )
-        try:
-            whole = self._counter.key.sign(draft).to_json()
-        except MalformedEvent as error:
-            return await self.insist(WorkFailed(error.message))
-        if len(whole) > MAX_EVENT_BYTES:  # found out later it would leave the sale at work for ever
-            return await self.insist(WorkFailed("The result is too long for one event."))
-        await self.insist(WorkDone(whole))
+        return sealed_answer(self._counter.key, self.request, draft).to_json()
+
+    async def _gathered(self) -> ComputeRequest:
+        """With what it builds on; it waits for that before it takes a place among those that are worked on."""
+        if self._counter.material is None:
+            return as_compute(self.request)
+        return await self._counter.material.gather(self.request, self._time_left(), paid=self.sale.paid)
+
+    def ticket(self) -> Ticket:
+        """The job as its line sees it."""
+        sale, expected_s = self.sale, self.service.eta_s
+        ends = [
+            self.request.deadline,
+            self.request.expiration,
+            sale.locktime - CLAIM_MARGIN_S if sale.locktime else None,
+        ]
+        end = min((at for at in ends if at is not None), default=self.request.raw.created_at + self.service.timeout_s)
+        weight = weight_of(sale.price, expected_s, self.trust)
+        return Ticket(sale.request_id, sale.customer, 1_000 * expected_s, weight, end)
+
+    @property
+    def pair(self) -> Pair:
+        """Our half of this job's seal with the customer's."""
+        key = self._counter.keyring.key(SEAL_KEY, self.sale.request_id)
+        return Pair(key, self.request.seal_key, self.sale.request_id)
+
+    @property
+    def preimage(self) -> bytes:
+        """What opens the sealed result. It leaves only with the claim."""
+        return preimage_of(self._counter.keyring, self.sale.request_id)
+
+    def _sealed(self, text: str) -> tuple[str, Seal | None]:
+        """The result as it goes out: sealed, if its key is what was paid for."""
+        if not self.sale.paid_by:
+            return text, None
+        sealed = seal(text, self.preimage, self.pair)
+        return sealed.content, Seal(self.sale.hash, self.sale.paid_by, sealed.ct_hash, sealed.pt_hash)
 
     def _time_left(self) -> float:
-        if not self.sale.paid:
+        if not self.sale.payment:
             return float(self.service.timeout_s)
-        left = self.sale.locktime - CLAIM_MARGIN_S - self._counter.clock.now()
+        needs = COSIGN_MARGIN_S + CLAIM_NEED_S if self.sale.paid_by else CLAIM_MARGIN_S
+        left = self.sale.locktime - needs - self._counter.clock.now()
         return float(max(0, min(self.service.timeout_s, left)))
 
     # ---- money
 
-    async def receive(self, event: NostrEvent, content: str, rumor_id: str, sender: str) -> None:
-        """A payment message for this sale's quote, verified as a message. It is looked at once, in its own task."""
-        if sender != self.sale.customer or self.sale.state is not State.QUOTED or rumor_id in self._payments:
+    async def hear(self, event: NostrEvent, rumor: Rumor) -> None:
+        """A message about this sale's quote: an order, signatures, or a payment."""
+        signatures = next((tag[1:] for tag in rumor.tags if tag[0] == "cosig"), None)
+        if rumor.value("order") == MODE_A:
+            await self.order(rumor.sender)
+        elif signatures is not None:
+            await self.cosigned(rumor.sender, signatures)
+        else:
+            await self.receive(event, rumor.content, rumor.id, rumor.sender, rumor.value("seal") or "")
+
+    async def receive(self, event: NostrEvent, content: str, rumor_id: str, sender: str, mode: str = "") -> None:
+        """A payment message for this sale's quote, verified as a message. It is looked at once, in its own task.
+
+        `mode` if it says that it pays for the key of a sealed result.
+        """
+        if mode and mode != self.sale.mode:
+            return
+        if sender != self.sale.customer or not self._open_to_pay(mode) or rumor_id in self._payments:
             return
         self._tries += 1
         if self._tries > MAX_PAYMENTS:
             return
         self._payments.add(rumor_id)
-        self._run(self._verify(event, content, rumor_id, sender, self._counter.clock.now()), "verify")
+        self._run(self._verify(event, content, rumor_id, sender, self._counter.clock.now(), mode), "verify")
 
-    async def _verify(self, event: NostrEvent, content: str, rumor_id: str, sender: str, came_at: int) -> None:
+    def _open_to_pay(self, mode: str) -> bool:
+        """Whether a payment is looked at now: before the work, or in mode A after it."""
+        return self.sale.state is (State.SEALED if mode == MODE_A else State.QUOTED)
+
+    async def order(self, sender: str) -> None:
+        """The customer accepts the quote without paying yet (mode A)."""
+        await self.insist(Ordered(self._counter.clock.now(), sender))
+
+    def _wanted(self, came_at: int, mode: str) -> VerifyTerms:
+        """What a payment must be like. In a mode it needs time for the signatures as well."""
+        needs = COSIGN_MARGIN_S + CLAIM_NEED_S if mode == MODE_B else CLAIM_MARGIN_S
+        work_s = 0 if mode == MODE_A else self.service.eta_s
+        return VerifyTerms(
+            quote_id=self.sale.quote_id,
+            price=self.sale.price,
+            mints=self.sale.mints,
+            wallet_pubkey=self._counter.wallet.key.compressed,
+            min_locktime=came_at + work_s + needs,
+            hash=self.sale.hash if mode else "",
+            cosigner=self.request.cosign_key if mode == MODE_B else "",
+        )
+
+    async def _verify(
+        self, event: NostrEvent, content: str, rumor_id: str, sender: str, came_at: int, mode: str
+    ) -> None:
         try:
             payload = _payload(content)
-            terms = VerifyTerms(
-                quote_id=self.sale.quote_id,
-                price=self.sale.price,
-                mints=self.sale.mints,
-                wallet_pubkey=self._counter.wallet.key.compressed,
-                min_locktime=came_at + self.service.eta_s + CLAIM_MARGIN_S,
-            )
+            terms = self._wanted(came_at, mode)
             wait = 0.5
-            while self.sale.state is State.QUOTED:
+            while self._open_to_pay(mode):
                 try:
                     good = await self._counter.wallet.verify(payload, terms)
                 except Unavailable as error:
-                    if self._counter.clock.now() > self.sale.expires_at + LONGEST_WAIT_S:
+                    if not mode and self._counter.clock.now() > self.sale.expires_at + LONGEST_WAIT_S:
                         return
                     log.warning("A payment waits to be verified: %s", error.code, extra={"action": "verify_waits"})
                     await self._counter.clock.sleep(wait)
@@ -359,7 +503,7 @@ class OpenSale:
                     continue
                 return await self.insist(
                     PaymentVerified(
-                        came_at, event.to_json(), rumor_id, sender, good.mint, good.ys, good.net, good.locktime
+                        came_at, event.to_json(), rumor_id, sender, good.mint, good.ys, good.net, good.locktime, mode
                     )
                 )
         except TokenRejected as error:
@@ -367,6 +511,29 @@ class OpenSale:
             await self.insist(PaymentRefused(sender, error.code))
         finally:
             self._payments.discard(rumor_id)
+
+    async def cosigned(self, sender: str, signatures: Sequence[str]) -> None:
+        """The customer's signatures: taken if each is good for its coin. Nothing else is kept of them."""
+        if self.sale.state is not State.SEALED or sender != self.sale.customer:
+            return
+        rumor = unwrap(self._counter.key, parse_json(self.sale.payment))
+        proofs = _payload(rumor.content)["proofs"]
+        if len(signatures) != len(proofs) or not all(
+            is_signed(proof["secret"], signature, self.request.cosign_key)
+            for proof, signature in zip(proofs, signatures, strict=True)
+        ):
+            log.info("Signatures for a sealed result are not good", extra={"action": "cosign_refused"})
+            return
+        await self.insist(Cosigned(sender, tuple(signatures)))
+
+    async def _unsigned(self) -> None:
+        clock = self._counter.clock
+        while self.sale.state is State.SEALED:
+            await clock.sleep(max(0, self.sale.locktime + UNSIGNED_S - clock.now()) + 0.5)
+            await self.insist(Unsigned(clock.now()))
+
+    def _unlock(self) -> Unlock | None:
+        return Unlock(self.preimage.hex(), self.sale.cosigned) if self.sale.paid_by else None
 
     async def _claim(self) -> None:
         """Swap the payment at the mint, under one id, until that is certain."""
@@ -377,7 +544,9 @@ class OpenSale:
         while self.sale.state is State.DELIVERED:
             try:
                 permit = self._counter.gate.permit(effect)
-                received = await self._counter.wallet.claim(op_id, _payload(rumor.content), effect, permit)
+                received = await self._counter.wallet.claim(
+                    op_id, _payload(rumor.content), effect, permit, unlock=self._unlock()
+                )
             except (TokenRejected, MintRefused) as error:
                 # Only "spent by somebody else" is certain; the rest (a mint that is away, off our list, or without
                 # its keysets for a moment) may pass, and the coins stay ours to take as long as nobody else does.
@@ -391,12 +560,6 @@ class OpenSale:
                 return await self.insist(Claimed(Msat.of_sat(received.amount_sat)))
             await self._counter.clock.sleep(wait)
             wait = min(wait * 2, LONGEST_WAIT_S)
-
-
-def as_compute(request: JobRequest) -> ComputeRequest:
-    """A stranger's request as a provider sees it."""
-    inputs = tuple(Datum(item.data, item.type) for item in request.inputs)
-    return ComputeRequest(request.kind, inputs, request.params, None, None, request.output)
 
 
 def _payload(content: str) -> Mapping[str, Any]:

@@ -1,42 +1,88 @@
 """The seller's side of one job, without I/O: `step(sale, event) -> (sale, effects)`, with `TRANSITIONS` as data.
 
 A rule fires if its guard holds; the first that fires wins; no rule means that nothing changes. A paid job is worked
-only once its payment was verified (M7), and claimed only after its result is on the way.
+only once its payment was verified (M7), and claimed only after its result is on the way. A result that is sold sealed
+(ADR 25) is claimed only with the customer's signatures, which it gives when it has the sealed result; in mode A its
+payment comes only then.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
 
+from core.change import replace
 from core.money import Msat
+from dvm.seller_event import (
+    Admitted,
+    AskedAgain,
+    AwaitSignatures,
+    Cancelled,
+    Claim,
+    Claimed,
+    ClaimRefused,
+    Cosigned,
+    CreditSpent,
+    CreditTaken,
+    Effect,
+    Event,
+    InvoiceFailed,
+    InvoiceLapsed,
+    InvoicePaid,
+    InvoiceWanted,
+    LookAtInvoice,
+    MakeInvoice,
+    Ordered,
+    PaymentRefused,
+    PaymentVerified,
+    Quoted,
+    QuoteLapsed,
+    Send,
+    SendReceipt,
+    SendWord,
+    Settle,
+    Unsigned,
+    Work,
+    WorkDone,
+    WorkFailed,
+)
+from dvm.settlement import MODE_A, MODE_B
 
 ZERO = Msat(0)
+CREDIT = "paid, and not delivered; {sat} sat are kept for you, and your next request here is served for them"
+UNSIGNED_S = 60  # after the locktime: so long the customer's signatures still help, if the money is not taken back
 
 
 class State(StrEnum):
     """Where the sale is."""
 
     SEEN = "seen"  # admitted, nothing written yet
+    INVOICING = "invoicing"  # admitted; a mint of ours is asked for the invoice that goes into the quote
     QUOTED = "quoted"  # a firm quote stands
+    LAPSED = "lapsed"  # the quote is over or not wanted any more, and its invoice may still be paid
     WORKING = "working"  # for free, or the payment is verified and ours to claim
+    SEALED = "sealed"  # the sealed result is out; the customer's signatures are waited for
     DELIVERED = "delivered"  # the result is out; the payment is not claimed yet
     DONE = "done"  # claimed, or delivered for free
     EXPIRED = "expired"  # nobody paid in time
     FAILED = "failed"  # the work did not succeed; a payment is left for its sender to take back
     LOST = "lost"  # delivered, and the payment could not be claimed
     CANCELLED = "cancelled"  # by the customer, before the work
+    OWED = "owed"  # its invoice was paid and nothing was delivered: the customer's next request is served for it
+    REPAID = "repaid"  # what was owed has gone into later requests
 
 
-ENDED = frozenset({State.DONE, State.EXPIRED, State.FAILED, State.LOST, State.CANCELLED})
+ENDED = frozenset({State.DONE, State.EXPIRED, State.FAILED, State.LOST, State.CANCELLED, State.OWED, State.REPAID})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: copied by core.change
 class Sale:
     """One job that we sell. `request`, `answer` and `payment` are whole signed events as JSON.
 
     `answer` is the quote, later the result: what is sent again, in the same bytes, if the request comes again.
     `payment` is the gift wrap that brought the money: it stays encrypted to our key, also in the database.
+    A quote with an `invoice` names no mints: it can be paid in one way only. `invoice_id` is the wallet's name of the
+    deposit behind it. `owed` is what is kept for the customer in state `owed`.
     """
 
     request_id: str
@@ -58,156 +104,22 @@ class Sale:
     locktime: int = 0
     claimed: Msat = ZERO
     error: str = ""
+    invoice: str = ""
+    invoice_id: str = ""
+    by_invoice: bool = False  # its money is ours already: a paid invoice, or what was owed to the customer
+    cancelled: bool = False  # by the customer, while its invoice may still be paid
+    owed: Msat = ZERO
+    mode: str = ""  # in which a sealed result is offered
+    hash: str = ""  # of the preimage that opens it
+    paid_by: str = ""  # the mode in which it was paid; empty for a lock to our key alone
+    cosigned: tuple[str, ...] = ()  # the customer's signatures, by coin
 
     @property
     def paid(self) -> bool:
         """Whether a verified payment came."""
-        return bool(self.payment)
+        return bool(self.payment) or self.by_invoice
 
 
-# -- what can happen --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Quoted:
-    """The request is admitted at a price; the signed quote is ready."""
-
-    quote_id: str
-    expires_at: int
-    answer: str
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """The request is served for free."""
-
-
-@dataclass(frozen=True, slots=True)
-class PaymentVerified:
-    """The wallet found the payment good. `at` is when it was received (Unix seconds)."""
-
-    at: int
-    payment: str
-    payment_id: str
-    sender: str
-    mint: str
-    ys: tuple[str, ...]
-    net: Msat
-    locktime: int
-
-
-@dataclass(frozen=True, slots=True)
-class PaymentRefused:
-    """A payment message came for this quote, and it is not good."""
-
-    sender: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkDone:
-    """The provider's result, signed and ready to go out."""
-
-    answer: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkFailed:
-    """The provider could not do it."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """The payment is in our wallet; `net` is what arrived."""
-
-    net: Msat
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimRefused:
-    """The mint says for certain that the payment cannot be claimed any more."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class QuoteLapsed:
-    """The quote's time may be over. `at` in Unix seconds."""
-
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Cancelled:
-    """The customer deleted the request (NIP-09)."""
-
-    sender: str
-
-
-@dataclass(frozen=True, slots=True)
-class AskedAgain:
-    """The same request came once more."""
-
-    at: int
-
-
-Event: TypeAlias = (
-    Quoted
-    | Admitted
-    | PaymentVerified
-    | PaymentRefused
-    | WorkDone
-    | WorkFailed
-    | Claimed
-    | ClaimRefused
-    | QuoteLapsed
-    | Cancelled
-    | AskedAgain
-)
-
-# -- what the driver must do about it ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """In the same commit: put `answer` on its way, again if it was sent before."""
-
-    again: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SendWord:
-    """In the same commit: a 7000 with this status."""
-
-    status: str
-    info: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Let the provider do it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Take the payment at the mint, and try again until it is certain."""
-
-
-@dataclass(frozen=True, slots=True)
-class SendReceipt:
-    """In the same commit: 7000 `success` with the receipt of the claim."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settle:
-    """In the same commit: end the effect."""
-
-    ok: bool
-
-
-Effect: TypeAlias = Send | SendWord | Work | Claim | SendReceipt | Settle
 Move: TypeAlias = tuple[Sale, list[Effect]]
 
 
@@ -221,8 +133,62 @@ class Rule:
 
 
 def _quote(sale: Sale, event: Quoted) -> Move:
-    sale = replace(sale, quote_id=event.quote_id, expires_at=event.expires_at, answer=event.answer)
+    sale = replace(
+        sale,
+        quote_id=event.quote_id,
+        expires_at=event.expires_at,
+        answer=event.answer,
+        invoice=event.invoice,
+        invoice_id=event.invoice_id,
+        mints=() if event.invoice else sale.mints,
+        mode=event.mode,
+        hash=event.hash,
+    )
     return sale, [Send()]
+
+
+def _make_invoice(sale: Sale, event: InvoiceWanted) -> Move:
+    return sale, [MakeInvoice()]
+
+
+def _take_invoice(sale: Sale, event: InvoicePaid) -> Move:
+    return replace(sale, by_invoice=True, claimed=event.amount, answer=""), [SendWord("processing"), Work()]
+
+
+def _take_credit(sale: Sale, event: CreditTaken) -> Move:
+    return replace(sale, by_invoice=True), [SendWord("processing"), Work()]
+
+
+def _keep(sale: Sale, event: InvoicePaid) -> Move:
+    """The money came too late for a result. It cannot be sent back over an invoice, and is not simply kept."""
+    why = "the request was cancelled" if sale.cancelled else "it came too late"
+    return _owe(replace(sale, by_invoice=True, claimed=event.amount), event.amount, why)
+
+
+def _fail_paid(sale: Sale, event: WorkFailed) -> Move:
+    return _owe(sale, sale.price, event.reason)
+
+
+def _owe(sale: Sale, amount: Msat, why: str) -> Move:
+    sale = replace(sale, owed=amount, error=why, answer="")
+    return sale, [SendWord("error", f"{CREDIT.format(sat=amount.sat_down())}: {why}"), Settle(ok=False)]
+
+
+def _spend(sale: Sale, event: CreditSpent) -> Move:
+    return replace(sale, owed=sale.owed - event.amount), []
+
+
+def _lapse(sale: Sale, event: Any) -> Move:
+    """The quote is not sent any more. What was asked is kept: who pays the invoice yet still gets it."""
+    return replace(sale, answer="", cancelled=isinstance(event, Cancelled)), []
+
+
+def _look(sale: Sale, event: AskedAgain) -> Move:
+    return sale, [LookAtInvoice()]
+
+
+def _refuse_invoice(sale: Sale, event: InvoiceFailed) -> Move:
+    return replace(sale, error=event.reason), [SendWord("error", event.reason), Settle(ok=False)]
 
 
 def _serve(sale: Sale, event: Admitted) -> Move:
@@ -239,8 +205,19 @@ def _take_payment(sale: Sale, event: PaymentVerified) -> Move:
         net=event.net,
         locktime=event.locktime,
         answer="",
+        paid_by=event.mode,
     )
     return sale, [SendWord("processing"), Work()]
+
+
+def _take_order(sale: Sale, event: Ordered) -> Move:
+    return replace(sale, paid_by=MODE_A, answer=""), [SendWord("processing"), Work()]
+
+
+def _pay_order(sale: Sale, event: PaymentVerified) -> Move:
+    answer = sale.answer
+    sale, _ = _take_payment(sale, event)
+    return replace(sale, answer=answer), [Claim()]
 
 
 def _refuse_payment(sale: Sale, event: PaymentRefused) -> Move:
@@ -251,8 +228,27 @@ def _deliver_free(sale: Sale, event: WorkDone) -> Move:
     return replace(sale, answer=event.answer), [Send(), Settle(ok=True)]
 
 
+def _deliver_paid(sale: Sale, event: WorkDone) -> Move:
+    """Its money is ours: nothing is left to claim."""
+    return replace(sale, answer=event.answer), [Send(), Settle(ok=True)]
+
+
 def _deliver(sale: Sale, event: WorkDone) -> Move:
     return replace(sale, answer=event.answer), [Send(), Claim()]
+
+
+def _show_sealed(sale: Sale, event: WorkDone) -> Move:
+    # An ordered result is not paid yet: its customer has until a while after now.
+    locktime = sale.locktime if sale.paid else event.at
+    return replace(sale, answer=event.answer, locktime=locktime), [Send(), AwaitSignatures()]
+
+
+def _cosigned(sale: Sale, event: Cosigned) -> Move:
+    return replace(sale, cosigned=event.signatures), [Claim()]
+
+
+def _unsigned(sale: Sale, event: Unsigned) -> Move:
+    return replace(sale, error="unsigned"), [Settle(ok=False)]
 
 
 def _fail(sale: Sale, event: WorkFailed) -> Move:
@@ -281,7 +277,8 @@ def _is_customer(sale: Sale, event: Any) -> bool:
 
 
 def _in_time(sale: Sale, event: PaymentVerified) -> bool:
-    return _is_customer(sale, event) and event.at < sale.expires_at and event.net >= sale.price
+    in_time = _is_customer(sale, event) and event.at < sale.expires_at and event.net >= sale.price
+    return in_time and not sale.invoice  # which may be paid as well: one quote is paid in one way
 
 
 def _over(sale: Sale, event: QuoteLapsed) -> bool:
@@ -296,24 +293,102 @@ def _is_paid(sale: Sale, event: Any) -> bool:
     return sale.paid
 
 
+def _is_sealed(sale: Sale, event: Any) -> bool:
+    return bool(sale.paid_by)
+
+
+def _may_order(sale: Sale, event: Ordered) -> bool:
+    return _is_customer(sale, event) and sale.mode == MODE_A and event.at < sale.expires_at
+
+
+def _pays_order(sale: Sale, event: PaymentVerified) -> bool:
+    right = sale.paid_by == event.mode == MODE_A and event.net >= sale.price
+    return right and _is_customer(sale, event)
+
+
+def _pays_first(sale: Sale, event: PaymentVerified) -> bool:
+    return event.mode != MODE_A and _in_time(sale, event)
+
+
+def _signed_for_this(sale: Sale, event: Cosigned) -> bool:
+    right = sale.paid_by == MODE_B and len(event.signatures) == len(sale.ys)
+    return right and _is_customer(sale, event)
+
+
+def _too_late(sale: Sale, event: Unsigned) -> bool:
+    return event.at >= sale.locktime + UNSIGNED_S
+
+
 def _is_free(sale: Sale, event: Any) -> bool:
     return not sale.price
+
+
+def _by_invoice(sale: Sale, event: Any) -> bool:
+    return sale.by_invoice
+
+
+def _covers(sale: Sale, event: CreditTaken) -> bool:
+    return event.amount >= sale.price > ZERO
+
+
+def _wanted(sale: Sale, event: InvoicePaid) -> bool:
+    in_time = not event.until or event.at < event.until
+    return in_time and event.amount >= sale.price and not sale.cancelled
+
+
+def _invoiced_over(sale: Sale, event: QuoteLapsed) -> bool:
+    return bool(sale.invoice) and _over(sale, event)
+
+
+def _invoiced_theirs(sale: Sale, event: Cancelled) -> bool:
+    return bool(sale.invoice) and _is_customer(sale, event)
+
+
+def _was_cancelled(sale: Sale, event: Any) -> bool:
+    return sale.cancelled
+
+
+def _all_of_it(sale: Sale, event: CreditSpent) -> bool:
+    return event.amount == sale.owed
+
+
+def _part_of_it(sale: Sale, event: CreditSpent) -> bool:
+    return ZERO < event.amount < sale.owed
 
 
 S = State
 TRANSITIONS: dict[tuple[State, type[Any]], tuple[Rule, ...]] = {
     (S.SEEN, Quoted): (Rule(S.QUOTED, _quote),),
     (S.SEEN, Admitted): (Rule(S.WORKING, _serve, _is_free),),
-    (S.QUOTED, PaymentVerified): (Rule(S.WORKING, _take_payment, _in_time),),
+    (S.SEEN, InvoiceWanted): (Rule(S.INVOICING, _make_invoice),),
+    (S.SEEN, CreditTaken): (Rule(S.WORKING, _take_credit, _covers),),
+    (S.INVOICING, Quoted): (Rule(S.QUOTED, _quote),),
+    (S.INVOICING, InvoiceFailed): (Rule(S.FAILED, _refuse_invoice),),
+    (S.INVOICING, Cancelled): (Rule(S.CANCELLED, _end, _is_customer),),
+    (S.QUOTED, InvoicePaid): (Rule(S.WORKING, _take_invoice, _wanted), Rule(S.OWED, _keep)),
+    (S.LAPSED, InvoicePaid): (Rule(S.WORKING, _take_invoice, _wanted), Rule(S.OWED, _keep)),
+    (S.LAPSED, InvoiceLapsed): (Rule(S.CANCELLED, _end, _was_cancelled), Rule(S.EXPIRED, _end)),
+    (S.LAPSED, Cancelled): (Rule(S.LAPSED, _lapse, _is_customer),),
+    (S.LAPSED, AskedAgain): (Rule(S.LAPSED, _look),),
+    (S.OWED, CreditSpent): (Rule(S.REPAID, _spend, _all_of_it), Rule(S.OWED, _spend, _part_of_it)),
+    (S.QUOTED, PaymentVerified): (Rule(S.WORKING, _take_payment, _pays_first),),
+    (S.QUOTED, Ordered): (Rule(S.WORKING, _take_order, _may_order),),
     (S.QUOTED, PaymentRefused): (Rule(S.QUOTED, _refuse_payment, _is_customer),),
-    (S.QUOTED, QuoteLapsed): (Rule(S.EXPIRED, _end, _over),),
-    (S.QUOTED, Cancelled): (Rule(S.CANCELLED, _end, _is_customer),),
+    (S.QUOTED, QuoteLapsed): (Rule(S.LAPSED, _lapse, _invoiced_over), Rule(S.EXPIRED, _end, _over)),
+    (S.QUOTED, Cancelled): (Rule(S.LAPSED, _lapse, _invoiced_theirs), Rule(S.CANCELLED, _end, _is_customer)),
     (S.QUOTED, AskedAgain): (Rule(S.QUOTED, _again, _stands),),
     (S.WORKING, WorkDone): (
+        Rule(S.SEALED, _show_sealed, _is_sealed),
+        Rule(S.DONE, _deliver_paid, _by_invoice),
         Rule(S.DELIVERED, _deliver, _is_paid),
         Rule(S.DONE, _deliver_free, _is_free),
     ),
-    (S.WORKING, WorkFailed): (Rule(S.FAILED, _fail),),
+    (S.WORKING, WorkFailed): (Rule(S.OWED, _fail_paid, _by_invoice), Rule(S.FAILED, _fail)),
+    (S.SEALED, Cosigned): (Rule(S.DELIVERED, _cosigned, _signed_for_this),),
+    (S.SEALED, PaymentVerified): (Rule(S.DELIVERED, _pay_order, _pays_order),),
+    (S.SEALED, PaymentRefused): (Rule(S.SEALED, _refuse_payment, _is_customer),),
+    (S.SEALED, Unsigned): (Rule(S.LOST, _unsigned, _too_late),),
+    (S.SEALED, AskedAgain): (Rule(S.SEALED, _again),),
     (S.DELIVERED, Claimed): (Rule(S.DONE, _claimed),),
     (S.DELIVERED, ClaimRefused): (Rule(S.LOST, _lost),),
     (S.DELIVERED, AskedAgain): (Rule(S.DELIVERED, _again),),
@@ -333,8 +408,12 @@ def step(sale: Sale, event: Event) -> Move:
 
 def resumed(sale: Sale) -> list[Effect]:
     """What a restart must do again. Everything here is harmless if it was already done."""
+    if sale.state is State.INVOICING:
+        return [MakeInvoice()]
     if sale.state is State.WORKING:
         return [Work()]
+    if sale.state is State.SEALED:
+        return [AwaitSignatures()]
     if sale.state is State.DELIVERED:
         return [Claim()]
     return []

@@ -7,30 +7,60 @@ task of its own; their number, and what one key may take of it, are bounded.
 import asyncio
 import logging
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from core.clock import Clock
 from core.effect import EffectClass, Gate, Intent, Repeated
 from core.error import Conflict, InvalidInput, Refused, StoreUncertain
 from core.guard import Crew
 from core.identifier import PubKey, derived_id
-from core.unit import Among, Row, UnitOfWork
-from dvm.admission import Decline, Ignore, Limits, Load, MakeQuote, Meter, Offering, Serve, admit
+from core.money import Msat, Rate
+from core.unit import Among, Row, UnitOfWork, Write
+from dvm.admission import (
+    MAX_REQUEST_AGE_S,
+    RETRY_S,
+    Decision,
+    Decline,
+    Ignore,
+    Limits,
+    Load,
+    MakeQuote,
+    Meter,
+    Serve,
+    judge,
+    note,
+    screen,
+)
+from dvm.bill import Invoice
+from dvm.chain import as_compute, previewed
+from dvm.clientele import Clientele
+from dvm.credit import credit_of
 from dvm.destination import answer_relays
+from dvm.earning import shown
+from dvm.error import Unpriced
+from dvm.material import Material
 from dvm.provider.retired import Retired
+from dvm.quoting import Quoting
+from dvm.ration import Ration
 from dvm.record import decode
-from dvm.sale import TABLE, Counter, OpenSale, Service, as_compute
-from dvm.seller import ENDED, Admitted, AskedAgain, Cancelled, Quoted, Sale, State
+from dvm.sale import TABLE, Counter, OpenSale, Service
+from dvm.seller import ENDED, Sale, State
+from dvm.seller_event import Admitted, AskedAgain, Cancelled, CreditTaken, InvoiceWanted, Quoted
+from dvm.settlement import Settlement
+from dvm.stock import Stock
+from dvm.trust import STRANGER, Standing, Trust
 from relays.directory import Directory
 from relays.error import MalformedEvent, NotForUs
-from relays.event import Event, parse_json
+from relays.event import Event
 from relays.filter import Filter
 from relays.key import Keyring
-from relays.kind import DELETION, DM, GIFT_WRAP
+from relays.kind import DELETION, DM, GIFT_WRAP, is_request
 from relays.nip17 import unwrap
-from relays.nip90 import ERROR, JobRequest, PayMethod, feedback_draft, quote_draft, read_request
+from relays.nip90 import ERROR, JobRequest, feedback_draft, read_request
 from relays.outbox import Outbox
 from relays.pool import Pool
+from relays.private_job import as_event, cancellation, open_request, sealed_answer, wrapped_request
 from wallet.wallet import Wallet
 
 log = logging.getLogger(__name__)
@@ -39,6 +69,12 @@ MAX_TASKS = 2_048
 QUOTE_TTL_S = 60
 LISTED = 200
 DECLINE = "market.decline"  # the standing purpose under which refusals go out
+KEPT_S = 86_400  # a request that comes again gets its result again for so long
+AGAIN_PER_SECOND, AGAIN_BURST = 5.0, 50  # look-ups of requests that are too old to be new
+TRUSTED_BURST, TRUSTED_PER_SECOND = 16, 1.0  # quotes to one key beyond what all share: a sat once paid is no free pass
+QUIET_S = 30.0  # a copy from another relay is no new question
+OVERLAP_S = 60  # when something more is sold: it is asked for what came meanwhile
+REFUSED, REFUSED_S = 8_192, 60  # requests that were told no: they are not judged again at once
 _OPEN = tuple(state.value for state in State if state not in ENDED)
 
 
@@ -57,6 +93,10 @@ class Selling:
         limits: what strangers may take.
         quote_ttl_s: how long a quote stands.
         directory: finds where those who paid read.
+        rate: what a dollar is worth, if that is known now; nothing is asked for it.
+        ending: the service with which sales of a kind that is sold no more end.
+        settlement: which jobs are sold sealed, and in which mode.
+        proven: whether a mint was found to show preimages; at no other is a sealed result sold.
     """
 
     def __init__(
@@ -73,35 +113,81 @@ class Selling:
         limits: Limits | None = None,
         quote_ttl_s: int = QUOTE_TTL_S,
         directory: Directory | None = None,
+        rate: Callable[[], Rate | None] = lambda: None,
+        ending: Callable[[int], Service | None] = lambda kind: None,
+        settlement: Settlement | None = None,
+        proven: Callable[[str], bool] = lambda mint: False,
     ) -> None:
-        self.services = {service.kind: service for service in services}
         self.dropped: Tally[str] = Tally()
         self._unit, self._gate, self._pool, self._outbox, self._clock = unit, gate, pool, outbox, clock
         self._wallet = wallet
         self._key = keyring.node
+        self._settlement, self._proven = settlement or Settlement(), proven
         self._limits = limits or Limits()
         self._quote_ttl_s = quote_ttl_s
-        self._slots = {service.kind: asyncio.Semaphore(service.max_parallel) for service in services}
+        self._stock = Stock(services, clock, lambda: wallet.mints, rate)
+        self._ending = ending
+        self._clients = Clientele(unit, clock, self._limits, lambda: self._stock.priced_kinds)
         self._open: dict[str, OpenSale] = {}
         self._quotes: dict[str, OpenSale] = {}
-        self._per_kind: Tally[int] = Tally()
+        self._refused: dict[str, float] = {}
+        self._answered: dict[str, float] = {}
+        self._heard: frozenset[int] | None = None
         self._per_customer: Tally[str] = Tally()
         self._meter = Meter(self._limits.burst, self._limits.per_second)
         self._declines = Meter(2 * self._limits.declines_per_second, self._limits.declines_per_second)
-        # A quote that is cancelled frees its place at once: without this, asking and cancelling would fill the ledger
-        places = sum(service.capacity for service in services if service.price)
+        self._late = Meter(AGAIN_BURST, AGAIN_PER_SECOND)
+        self._strangers = Meter(self._limits.unknown_burst, self._limits.unknown_per_second)
         self._free = Meter(self._limits.free_burst, self._limits.free_per_second)
-        self._unpaid = Meter(max(256, places), places / quote_ttl_s + self._limits.unpaid_per_second)
+        self._unpaid = Meter(0, 0)
+        self._trusted = Meter(TRUSTED_BURST, TRUSTED_PER_SECOND)
+        self._measure()
+        self._waiting: dict[str, OpenSale] = {}  # lapsed: their invoices may still be paid
+        self._ration = Ration(self._limits, clock)
         self._crew = Crew(log, "sale_task_failed")
         self._running = self._resumed = False
         self._counter = Counter(
-            unit, gate, pool, outbox, wallet, clock, self._key, self._crew.spawn, self._closed, directory
-        )
+            unit, gate, pool, outbox, wallet, clock, self._key, self._crew.spawn, self._closed,
+            self._lapsed, self._revived, self._quote, quote_ttl_s, keyring, directory,
+            Material(pool.fetch, clock, self._limits.max_input_bytes),
+        )  # fmt: skip
+        self._quoting = Quoting(
+            unit, clock, self._key, wallet.key, quote_ttl_s, settlement or Settlement(), proven,
+            lambda: self._open.values(),
+        )  # fmt: skip
 
     @property
     def load(self) -> tuple[int, int]:
         """How many sales are open, and how many may be."""
-        return len(self._open), sum(service.capacity for service in self.services.values())
+        return len(self._open), self._stock.places
+
+    @property
+    def services(self) -> Mapping[int, Service]:
+        """What is sold, by kind; also what is paused."""
+        return self._stock.services
+
+    # ---- what is sold
+
+    def put(self, service: Service) -> None:
+        """Sell this from now on, in place of what was sold of its kind. What is open ends on the terms of its quote."""
+        self._stock.put(service)
+        self._changed()
+
+    def withdraw(self, kind: int) -> None:
+        """Begin nothing more of this kind."""
+        self._stock.withdraw(kind)
+        self._changed()
+
+    def _changed(self) -> None:
+        self._measure()
+        if self._running:
+            self._subscribe(OVERLAP_S)
+
+    def _measure(self) -> None:
+        # A quote that is cancelled frees its place at once: without this, asking and cancelling would fill the ledger
+        places = self._stock.priced_places
+        self._unpaid.burst = max(256, places)
+        self._unpaid.per_second = places / self._quote_ttl_s + self._limits.unpaid_per_second
 
     # ---- life
 
@@ -109,94 +195,147 @@ class Selling:
         """At start: read every sale that has not ended. `run` then goes on with each."""
         for row in await self._unit.select(TABLE, {"state": Among(_OPEN)}):
             sale = decode(Sale, row["body"])
-            service = self.services.get(sale.kind)
-            if service is None:
-                log.warning("A sale of a kind that is sold no more", extra={"action": "sale_orphaned"})
-                service = Service(sale.kind, sale.price, Retired())
+            service = self._service(sale)
             if sale.request_id not in self._open:
-                slots = self._slots.setdefault(sale.kind, asyncio.Semaphore(service.max_parallel))
+                line = self._stock.line(service)
                 try:
-                    reopened = OpenSale.reopened(self._counter, service, slots, sale, int(row["version"]))
-                except MalformedEvent as error:  # one stranger's row must not keep the node from starting
+                    reopened = OpenSale.reopened(self._counter, service, line, sale, int(row["version"]))
+                except (MalformedEvent, NotForUs, InvalidInput) as error:  # one row must not stop the start
                     log.error("A sale cannot be read: %s", error.code, extra={"action": "sale_unreadable"})
                     continue
-                self._admit(reopened)
+                if sale.state is State.LAPSED:
+                    self._waiting[sale.request_id] = reopened
+                else:
+                    self._admit(reopened)
         self._resumed = True
+
+    def _service(self, sale: Sale) -> Service:
+        """With what a sale of an earlier run ends."""
+        service = self.services.get(sale.kind) or self._ending(sale.kind)
+        if service is None:
+            log.warning("A sale of a kind that is sold no more", extra={"action": "sale_orphaned"})
+            service = Service(sale.kind, sale.price, Retired())
+        return service
 
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         """Serve until `stop`; what is then open goes on at the next start."""
         if not self._resumed:
             await self.resume()
         self._running = True
-        for sale in list(self._open.values()):
+        for sale in [*self._open.values(), *self._waiting.values()]:
             sale.resume()
-        if self.services:
-            self._subscribe()
+        self._subscribe(MAX_REQUEST_AGE_S)
         ready.set()
         try:
             await stop.wait()
         finally:
-            self._running = False
+            self._running, self._heard = False, None
             for name in ("market/requests", "market/cancels", "market/payments"):
                 self._pool.unsubscribe(name)
             await self._crew.end()
-            for table in (self._open, self._quotes, self._per_kind, self._per_customer):
+            for table in (self._open, self._quotes, self._per_customer, self._stock, self._waiting):
                 table.clear()
             self._resumed = False
 
-    def _subscribe(self) -> None:
-        kinds = frozenset(self.services)
-        since = self._clock.now() - 600
-        asked = frozenset(str(kind) for kind in kinds)
-        ours = frozenset({self._key.pubkey})
-        self._pool.subscribe("market/requests", [Filter(kinds=kinds, since=since)], self._on_request)
-        self._pool.subscribe(
-            "market/cancels", [Filter(kinds=frozenset({DELETION}), tags={"k": asked}, since=since)], self._on_cancel
-        )
-        if any(service.price for service in self.services.values()):
-            wraps = Filter(kinds=frozenset({GIFT_WRAP}), tags={"p": ours})
+    def _subscribe(self, past_s: int) -> None:
+        """Listen for what concerns what is sold; quotes that stand are still paid when nothing is."""
+        kinds = self._stock.kinds
+        since = self._clock.now() - past_s
+        if kinds != self._heard:  # what is heard already stays as it is: subscribed anew, it would be read again
+            open_kinds = {one.sale.kind for one in (*self._open.values(), *self._waiting.values())}
+            if asked := frozenset(str(kind) for kind in {*self.services, *open_kinds}):
+                cancels = Filter(kinds=frozenset({DELETION}), tags={"k": asked}, since=since)
+                self._pool.subscribe("market/cancels", [cancels], self._on_cancel)
+            if kinds:
+                requests = Filter(kinds=kinds, since=since)
+                self._pool.subscribe("market/requests", [requests], self._on_request, repeated=self._on_repeat)
+            else:
+                self._pool.unsubscribe("market/requests")
+        self._heard = kinds
+        if self._quotes or self.services:  # payments, and private requests
+            wraps = Filter(kinds=frozenset({GIFT_WRAP}), tags={"p": frozenset({self._key.pubkey})})
             self._pool.subscribe("market/payments", [wraps], self._on_wrap, backdated=True)
 
     def _admit(self, sale: OpenSale) -> None:
         self._open[sale.sale.request_id] = sale
-        self._per_kind[sale.sale.kind] += 1
+        self._stock.take(sale)
         self._per_customer[sale.sale.customer] += 1
         if sale.sale.quote_id:
             self._quotes[sale.sale.quote_id] = sale
+        if sale.sale.state is State.QUOTED:
+            self._stock.line(sale.service).promise(sale.ticket())
+
+    def _lapsed(self, sale: OpenSale) -> None:
+        self._closed(sale)
+        self._waiting[sale.sale.request_id] = sale
+
+    def _revived(self, sale: OpenSale) -> None:
+        self._waiting.pop(sale.sale.request_id, None)
+        self._admit(sale)
 
     def _closed(self, sale: OpenSale) -> None:
-        if self._open.pop(sale.sale.request_id, None) is None:
+        request_id = sale.sale.request_id
+        if self._waiting.get(request_id) is sale:
+            del self._waiting[request_id]
+        if self._open.get(request_id) is not sale:
             return
-        self._per_kind[sale.sale.kind] -= 1
+        del self._open[request_id]
+        self._stock.give(sale)
         self._per_customer[sale.sale.customer] -= 1
         if not self._per_customer[sale.sale.customer]:
             del self._per_customer[sale.sale.customer]
-        self._quotes.pop(sale.sale.quote_id, None)
+        self._quotes.pop(self._quote_id(sale), None)  # also if its quote was made and never written
         if sale.sale.paid:
             self._unpaid.give("")
+            self._trusted.give(sale.sale.customer)
+            if sale.sale.invoice:
+                self._ration.give(sale.sale.customer)
+        if sale.sale.claimed:
+            self._clients.settled(sale.sale.customer, sale.sale.claimed)
 
     # ---- requests
 
     async def _on_request(self, event: Event, relay: str) -> None:
-        """A verified request. Cheap checks here; what passes goes on in a task of its own."""
-        if event.pubkey == self._key.pubkey:
-            return
-        if not self._meter.take(event.pubkey, self._clock.monotonic()):
-            self.dropped["rate"] += 1
-            return
-        if len(self._crew) >= MAX_TASKS:
-            self.dropped["overloaded"] += 1
-            return
+        """A verified request."""
+        await self._on_asked(event, self._opened)
+
+    def _opened(self, event: Event) -> JobRequest:
+        """The request in clear, if it is encrypted to us; only what we could serve is worth the decryption."""
         request = read_request(event)
-        known = self._open.get(request.event_id)
+        if request.encrypted and self._key.pubkey in request.providers:
+            try:
+                return open_request(self._key, event)
+            except NotForUs:
+                self.dropped["not_for_us"] += 1
+        return request
+
+    async def _on_asked(self, event: Event, read: Callable[[Event], JobRequest]) -> None:
+        """Cheap checks here, the cheapest first; what passes goes on in a task of its own."""
+        known = self._known(event.id)
         if known is not None:
-            self._crew.spawn(known.tell(AskedAgain(self._clock.now())), "asked again")
+            if self._meter.take(event.pubkey, self._clock.monotonic()):
+                self._crew.spawn(known.tell(AskedAgain(self._clock.now())), "asked again")
+            else:
+                self.dropped["rate"] += 1
             return
-        decision = self._judge(request)
-        if isinstance(decision, MakeQuote) and not self._unpaid.take("", self._clock.monotonic()):
-            decision = Decline("busy, try again later")
-        if isinstance(decision, Serve) and not self._free.take("", self._clock.monotonic()):
-            decision = Decline("busy: the free allowance is used up for the moment")
+        now = self._clock.now()
+        if self._refused.get(event.id, 0) > now:
+            self.dropped["repeated"] += 1
+            return
+        reason = screen(event, ourselves=self._key.pubkey, now=now, kinds=self._stock.kinds, limits=self._limits)
+        if reason:
+            self.dropped[reason] += 1
+            if reason in ("out_of_time", "expired") and event.created_at >= now - KEPT_S:
+                await self._came_late(event)
+            return
+        self._note(event.id)
+        request = read(event)
+        decision = await self._judged(request)
+        if not isinstance(decision, Ignore):
+            decision = await self._metered(request, decision)
+        if isinstance(decision, MakeQuote) and decision.invoice and not self._may_invoice(request):
+            busy = Decline("busy, try again later", retry_after_s=RETRY_S, word="busy")
+            decision = replace(decision, invoice=False) if decision.mints else busy
         if isinstance(decision, Ignore):
             self.dropped[decision.reason] += 1
         elif isinstance(decision, Decline):
@@ -204,31 +343,98 @@ class Selling:
         else:
             self._begin(request, decision)
 
-    def _judge(self, request: JobRequest) -> MakeQuote | Serve | Decline | Ignore:
+    def _on_repeat(self, event_id: str) -> None:
+        """A request that was handled came once more, and perhaps because its answer was lost."""
+        at = self._clock.monotonic()
+        if at - self._answered.get(event_id, -QUIET_S) < QUIET_S or not self._late.take("", at):
+            return
+        self._note(event_id)
+        known = self._known(event_id)
+        if known is not None:
+            self._crew.spawn(known.tell(AskedAgain(self._clock.now())), "asked again")
+        else:
+            self._crew.spawn(self._again(event_id), "asked again")
+
+    def _known(self, request_id: str) -> OpenSale | None:
+        """The sale of a request, if it has not ended."""
+        return self._open.get(request_id) or self._waiting.get(request_id)
+
+    def _note(self, event_id: str) -> None:
+        """It is being answered now."""
+        note(self._answered, event_id, self._clock.monotonic(), REFUSED)
+
+    async def _came_late(self, event: Event) -> None:
+        """Too old to be new: perhaps it was answered, and the answer was lost."""
+        if self._late.take("", self._clock.monotonic()):
+            await self._again(event.id)
+
+    async def _judged(self, request: JobRequest) -> Decision:
+        """Judge it as a stranger's, and only if it makes a difference as that of whom it is from."""
+        standing = STRANGER
+        if request.customer in self._limits.allow:
+            standing = await self._clients.standing(request.customer)
+        decision = self._judge(request, standing)
+        word = getattr(decision, "word", getattr(decision, "reason", ""))
+        dearer = isinstance(decision, MakeQuote) and bool(self._limits.floor)
+        if standing is STRANGER and (dearer or word in ("pow", "open", "busy")):
+            standing = await self._clients.standing(request.customer)
+            if standing != STRANGER:
+                decision = self._judge(request, standing)
+        return decision
+
+    def _judge(self, request: JobRequest, standing: Standing) -> Decision:
         taken = self._per_customer.get(request.customer, 0)
         service = self.services.get(request.kind)
-        offerings = {}
-        if service is not None:
-            room = service.capacity - self._per_kind[service.kind]
-            offerings[service.kind] = Offering(service.price, self._wallet.mints if service.price else (), room)
-        decision = admit(
-            request,
-            ourselves=self._key.pubkey,
-            now=self._clock.now(),
-            offerings=offerings,
-            load=Load(taken, taken),
-            limits=self._limits,
-        )
-        if service is not None and isinstance(decision, MakeQuote | Serve):
+        if service is None:  # sold no more since it came
+            return Ignore("kind_not_served")
+        try:
+            offering = self._stock.offering(request, standing.trust)
+        except Unpriced:
+            return Decline("busy: there is no fresh exchange rate", retry_after_s=REFUSED_S, word="unpriced")
+        except InvalidInput as error:
+            return Decline(error.message)
+        load = Load(taken, taken)
+        decision = judge(request, offering, load, self._limits, now=self._clock.now(), standing=standing)
+        if isinstance(decision, MakeQuote | Serve):
             try:
-                service.provider.check(as_compute(request))
+                service.provider.check(previewed(as_compute(request)))
             except InvalidInput as error:
                 return Decline(error.message)
+            if isinstance(decision, MakeQuote):
+                return replace(decision, price=decision.price or offering.price)
         return decision
+
+    async def _metered(self, request: JobRequest, decision: Decision) -> Decision:
+        """What the buckets leave of a decision: that of the key, that of unknown keys, and what all share.
+
+        Who is known, or has paid before, does not wait because of those who are not.
+        """
+        at = self._clock.monotonic()
+        if not self._meter.take(request.customer, at):
+            return Ignore("rate")
+        if not self._strangers.take("", at) and await self._is_unknown(request):
+            return Ignore("class_rate")
+        if len(self._crew) >= MAX_TASKS:
+            return Ignore("overloaded")
+        beyond = isinstance(decision, MakeQuote) and not self._unpaid.take("", at)
+        if beyond and (await self._is_unknown(request) or not self._trusted.take(request.customer, at)):
+            return Decline("busy, try again later", retry_after_s=RETRY_S, word="busy")
+        if isinstance(decision, Serve) and not self._free.take("", at):
+            return Decline("busy: the free allowance is used up for the moment", retry_after_s=RETRY_S, word="busy")
+        return decision
+
+    async def _is_unknown(self, request: JobRequest) -> bool:
+        return (await self._clients.standing(request.customer)).trust is Trust.UNKNOWN
+
+    def _may_invoice(self, request: JobRequest) -> bool:
+        """Whether the mint is asked for one more invoice that may never be paid."""
+        unpaid = len(self._waiting) + sum(bool(one.sale.invoice) and not one.sale.paid for one in self._open.values())
+        return self._ration.take(request.customer, unpaid)
 
     async def _decline(self, request: JobRequest, decision: Decline) -> None:
         """Say no, at a bounded rate; a stranger's request is not worth a ledger entry of its own."""
-        self.dropped["declined"] += 1
+        self.dropped[decision.word] += 1
+        note(self._refused, request.event_id, self._clock.now() + (decision.retry_after_s or REFUSED_S), REFUSED)
         if not self._declines.take("", self._clock.monotonic()):
             return
         draft = feedback_draft(
@@ -238,30 +444,39 @@ class Selling:
             info=decision.reason[:200],
             amount=decision.floor,
         )
-        rows = self._outbox.rows(self._key.sign(draft), DECLINE, answer_relays(self._pool.urls, request.relays))
+        if decision.retry_after_s:
+            draft = replace(draft, tags=(*draft.tags, ("retry-after", str(decision.retry_after_s))))
+        event = sealed_answer(self._key, request, draft)
+        rows = self._outbox.rows(event, DECLINE, answer_relays(self._pool.urls, request.relays))
         await self._unit.commit(rows)
         self._outbox.kick(rows)
 
     def _begin(self, request: JobRequest, decision: MakeQuote | Serve) -> None:
         """Take the place at once, so that the limits hold, and go on in a task."""
-        service = self.services[request.kind]
+        service = self.services.get(request.kind)
+        if service is None or self._known(request.event_id) is not None:  # while it was judged
+            return
+        if isinstance(decision, Serve) and not service.is_free:
+            self._clients.served(request.customer)
         sale = Sale(
             request_id=request.event_id,
             effect_id=derived_id(_caller(request), _path(request), request.event_id),
             customer=request.customer,
             kind=request.kind,
-            request=request.raw.to_json(),
-            price=service.price,
+            request=request.wire.to_json(),
+            price=decision.price or Msat(0) if isinstance(decision, MakeQuote) else Msat(0),
             mints=decision.mints if isinstance(decision, MakeQuote) else (),
         )
-        place = OpenSale(self._counter, service, self._slots[request.kind], request, sale, -1)
+        place = OpenSale(self._counter, service, self._stock.line(service), request, sale, -1)
         self._admit(place)
-        self._crew.spawn(self._open_sale(place), f"admit {request.event_id[:8]}")
+        invoice = isinstance(decision, MakeQuote) and decision.invoice
+        self._crew.spawn(self._open_sale(place, invoice), f"admit {request.event_id[:8]}")
 
-    async def _open_sale(self, place: OpenSale) -> None:
+    async def _open_sale(self, place: OpenSale, invoice: bool = False) -> None:
         request = place.request
         begun = False
         try:
+            place.trust = (await self._clients.standing(request.customer)).trust
             admission = await self._gate.stage(
                 Intent(
                     caller=_caller(request),
@@ -274,13 +489,7 @@ class Selling:
                 )
             )
             if not isinstance(admission, Repeated):
-                if place.sale.price:
-                    quote = self._quote(place)
-                    self._quotes[quote.quote_id] = place
-                    await place.tell(quote, first=admission.writes)
-                    place.watch_expiry()
-                else:
-                    await place.tell(Admitted(), first=admission.writes)
+                await self._first_step(place, invoice, admission.writes)
                 begun = True
         except Refused as error:
             self.dropped[error.code] += 1
@@ -291,72 +500,92 @@ class Selling:
         finally:
             if not begun:
                 self._closed(place)
-                if self._quotes.get(self._quote_id(place)) is place:
-                    del self._quotes[self._quote_id(place)]
+                if not (place.sale.price or place.service.is_free):
+                    self._clients.served(request.customer, -1)
         if not begun:
-            await self._again(request)
+            await self._again(request.event_id)
+
+    async def _first_step(self, place: OpenSale, invoice: bool, writes: Sequence[Write]) -> None:
+        if not place.sale.price:
+            return await place.tell(Admitted(), first=writes)
+        spent = await credit_of(self._unit, place.sale, self._clock.now()) if place.service.invoices else None
+        if spent is not None:
+            return await place.tell(CreditTaken(place.sale.price), first=[*writes, spent])
+        if invoice:
+            return await place.tell(InvoiceWanted(), first=writes)
+        trusted = await self._quoting.may_order(place.request, place.sale.price)
+        await place.tell(self._quote(place, None, trusted=trusted), first=writes)
+        place.watch_expiry()
 
     def _quote_id(self, place: OpenSale) -> str:
         return derived_id("quote", place.sale.request_id, self._key.pubkey)
 
-    def _quote(self, place: OpenSale) -> Quoted:
-        now = self._clock.now()
+    def _quote(self, place: OpenSale, invoice: Invoice | None, *, trusted: bool = False) -> Quoted:
+        """The quote, payable by the invoice if there is one, else with ecash."""
         quote_id = self._quote_id(place)
-        pubkey = self._wallet.key.compressed
-        sat = place.sale.price.sat_up()
-        draft = quote_draft(
-            request=place.request,
-            quote_id=quote_id,
-            amount=place.sale.price,
-            expires_at=now + self._quote_ttl_s,
-            eta_s=place.service.eta_s,
-            methods=[PayMethod("cashu", mint, "sat", pubkey) for mint in place.sale.mints],
-            created_at=now,
-            text=f"{sat} sat, about {place.service.eta_s} s",
-        )
-        return Quoted(quote_id, now + self._quote_ttl_s, self._key.sign(draft).to_json())
+        self._quotes[quote_id] = place
+        return self._quoting.quote(place, quote_id, self._stock.line(place.service), invoice, trusted=trusted)
 
-    async def _again(self, request: JobRequest) -> None:
+    async def _again(self, request_id: str) -> None:
         """A request that was dealt with before: what was answered is sent again, in the same bytes."""
-        rows = await self._unit.select(TABLE, {"id": request.event_id})
-        if not rows or request.event_id in self._open:
+        rows = await self._unit.select(TABLE, {"id": request_id})
+        if not rows or self._known(request_id) is not None:
             return
         sale = decode(Sale, rows[0]["body"])
-        service = self.services.get(sale.kind)
-        if service is not None:
-            slots = self._slots[sale.kind]
-            past = OpenSale(self._counter, service, slots, request, sale, int(rows[0]["version"]))
-            await past.tell(AskedAgain(self._clock.now()))
+        if not sale.request:  # nobody paid in time: nothing is kept of it
+            return
+        service = self._service(sale)
+        past = OpenSale.reopened(self._counter, service, self._stock.line(service), sale, int(rows[0]["version"]))
+        await past.tell(AskedAgain(self._clock.now()))
 
     async def _on_cancel(self, event: Event, relay: str) -> None:
         """NIP-09: only the customer itself may delete its request."""
-        for request_id in event.values("e"):
-            sale = self._open.get(request_id)
-            if sale is not None:
-                await sale.tell(Cancelled(event.pubkey))
+        await self._cancel(event.values("e"), event.pubkey)
+
+    async def _cancel(self, named: Iterable[str], sender: str) -> None:
+        for request_id in named:
+            if (sale := self._known(request_id)) is not None:
+                await sale.tell(Cancelled(sender))
 
     # ---- payments
 
     async def _on_wrap(self, event: Event, relay: str) -> None:
-        """A gift wrap for the node's own key: a payment, or nothing that concerns us."""
+        """A gift wrap for the node's own key: a payment, a private request, or nothing that concerns us."""
         try:
             rumor = unwrap(self._key, event)
         except (NotForUs, MalformedEvent):
             self.dropped["not_for_us"] += 1
             return
+        if is_request(rumor.kind):  # whoever sealed it is the customer
+            if rumor.id in self._answered and rumor.id not in self._refused:  # another wrap of it is no new question
+                return self._on_repeat(rumor.id)
+            return await self._on_asked(as_event(rumor), lambda _: wrapped_request(rumor, event))
+        if cancelled := cancellation(rumor):
+            return await self._cancel(cancelled, rumor.sender)
         quote_id = rumor.value("quote")
         sale = self._quotes.get(quote_id) if rumor.kind == DM and quote_id is not None else None
         if sale is None or rumor.value("e") not in (None, sale.sale.request_id):
             self.dropped["no_such_quote"] += 1
             return
-        await sale.receive(event, rumor.content, rumor.id, rumor.sender)
+        await sale.hear(event, rumor)
 
     # ---- reading
 
     async def list_sales(self) -> list[Row]:
         """The latest sales, newest first, as plain values without anybody's content."""
         rows = await self._unit.select(TABLE, order=("-created_at", "id"), limit=LISTED)
-        return [_shown(decode(Sale, row["body"]), row) for row in rows]
+        return [shown(decode(Sale, row["body"]), row) for row in rows]
+
+    def facts(self) -> Row:
+        """How selling is doing: what is open, what waits, and what was not answered, by reason."""
+        kinds = self._stock.facts()
+        return {
+            "open": len(self._open),
+            "capacity": self._stock.places,
+            "quotes": sum(1 for one in self._quotes.values() if one.sale.state is State.QUOTED),
+            "kinds": kinds,
+            "dropped": dict(sorted(self.dropped.items())),
+        }
 
     def open_count(self) -> int:
         """How many sales have not ended."""
@@ -369,20 +598,3 @@ def _caller(request: JobRequest) -> str:
 
 def _path(request: JobRequest) -> str:
     return f"/serve/{request.kind}"
-
-
-def _shown(sale: Sale, row: Row) -> Row:
-    return {
-        "request_id": sale.request_id,
-        "customer": sale.customer,
-        "kind": sale.kind,
-        "state": sale.state.value,
-        "price_msat": sale.price.value,
-        "quote_id": sale.quote_id or None,
-        "earned_msat": sale.claimed.value,
-        "mint": sale.mint or None,
-        "error": sale.error or None,
-        "result_id": parse_json(sale.answer).id if sale.answer and sale.state is not State.QUOTED else None,
-        "created_at": row["created_at"],
-        "updated_at": row["updated_at"],
-    }

@@ -16,9 +16,11 @@ from core.identifier import EffectId
 from core.money import Msat
 from core.unit import UnitOfWork, Write
 from dvm.buyer_event import Event, LockDone, LockFailed, LockUnknown, RefundDone, RefundFailed, SpentSeen
-from dvm.job import ENDED, Funds, Payment, Purchase, refund_id
+from dvm.job import ENDED, Funds, Payment, Purchase, State, refund_id
+from dvm.settlement import MODE_B
+from wallet.cashu.lock import revealed
 from wallet.error import MintRefused, TokenSpent
-from wallet.model import Locked, LockTerms
+from wallet.model import Locked, LockTerms, SpentState
 from wallet.payment import State as OperationState
 from wallet.wallet import Wallet
 
@@ -48,6 +50,9 @@ class Job(Protocol):
 
     def booked(self) -> bool:
         """Act on what was."""
+
+    def shown(self, preimage: str) -> Event:
+        """What follows from the preimage that the mint shows."""
 
 
 class Till:
@@ -104,6 +109,8 @@ class Till:
             locktime=payment.locktime,
             refund_key=self._wallet.refund_pubkey(payment.op_id),
             quote_id=payment.quote_id,
+            hash=payment.hash,
+            cosigner=self._owner.job.job_id if payment.mode == MODE_B else "",
         )
         try:
             locked = await self._wallet.lock(
@@ -152,26 +159,54 @@ class Till:
 
     async def watch(self, payment: Payment) -> None:
         """Ask the mint until the coins are spent, or it is time to take them back."""
+        with self._wallet.watching(payment.mint, payment.ys, self.hurry):
+            await self._watch(payment)
+
+    async def _watch(self, payment: Payment) -> None:
         wait = FIRST_LOOK_S
         while self._is(Funds.LOCKED, payment):
             if await self._pause(wait):
                 wait = FIRST_LOOK_S
             if not self._is(Funds.LOCKED, payment):
                 return
+            state = await self._look(payment)
             # The answer may be about our own refund, if that began while the mint was asked: then its outcome tells.
-            if await self._state(payment) == "SPENT" and self._is(Funds.LOCKED, payment):
+            if state == "SPENT" and self._is(Funds.LOCKED, payment):
                 await self._owner.insist(SpentSeen(self._clock.millis()))
                 return
             most = LONGEST_LOOK_S if self._owner.job.state in ENDED else LONGEST_LOOK_S / 3
             wait = min(wait * 1.5, most)
 
+    async def seek(self, payment: Payment) -> None:
+        """Ask the mint for the preimage with which the money was taken, until the job has it or does not want it."""
+        wait = FIRST_LOOK_S
+        while self._owner.job.state is State.SEALED:
+            await self._look(payment)
+            await self._pause(wait)
+            wait = min(wait * 1.5, LONGEST_LOOK_S)
+
+    async def _look(self, payment: Payment) -> str:
+        """As `_state`; if a coin's witness shows the preimage that the job waits for, it is told."""
+        seen = await self._seen(payment)
+        if seen is None:
+            return ""
+        if payment.hash and self._owner.job.state is State.SEALED:
+            found = (revealed(coin.witness, payment.hash) for coin in seen.coins.values())
+            preimage = next((one for one in found if one is not None), None)
+            if preimage is not None:
+                await self._owner.insist(self._owner.shown(preimage))
+        return str(seen.state).upper()
+
     async def _state(self, payment: Payment) -> str:
+        seen = await self._seen(payment)
+        return "" if seen is None else str(seen.state).upper()
+
+    async def _seen(self, payment: Payment) -> SpentState | None:
         try:
-            seen = await self._wallet.spent(payment.mint, payment.ys)
+            return await self._wallet.spent(payment.mint, payment.ys)
         except VendoError as error:
             log.info("The mint was not asked: %s", error.code, extra={"action": "watch_failed", "mint": payment.mint})
-            return ""
-        return str(seen.state).upper()
+            return None
 
     # ---- taking back
 

@@ -1,0 +1,86 @@
+"""What a buyer tells a seller in gift wraps (payment, order, co-signature), and how a sealed result is opened."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from core.clock import Clock
+from core.identifier import PubKey
+from dvm.acceptance import check_result
+from dvm.buyer_event import KeyShown
+from dvm.error import BadResult, BadSeal
+from dvm.job import Payment, Purchase
+from dvm.seal import SEAL_KEY, Pair, open_sealed
+from dvm.settlement import Settlement
+from relays.event import Draft, Event, parse_json
+from relays.key import Keyring
+from relays.kind import DM
+from relays.nip17 import wrap
+from wallet.wallet import Wallet
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What all open jobs share.
+
+    Attributes:
+        keyring: its node key signs messages; the keys of each job derive from its seed and the job's id.
+        wallet: signs beside the seller.
+        clock: stamps messages.
+        settlement: in which modes we buy.
+        proven: whether a mint was found to show preimages.
+    """
+
+    keyring: Keyring
+    wallet: Wallet
+    clock: Clock
+    settlement: Settlement
+    proven: Callable[[str], bool]
+
+    def modes(self, mints: Sequence[str]) -> tuple[str, ...]:
+        """In which modes a job takes a sealed result: none unless a mint of it shows preimages."""
+        return self.settlement.modes if self.settlement.atomic and any(map(self.proven, mints)) else ()
+
+    def jobkey(self, job_id: str) -> tuple[str, str]:
+        """The job's keys for the seal and for co-signing, compressed hex. Neither is its refund key."""
+        return self.keyring.key(SEAL_KEY, job_id).compressed, self.wallet.cosign_pubkey(job_id)
+
+    def paid(self, job: Purchase, payment: Payment, payload: Mapping[str, Any]) -> Event:
+        """The token, a NUT-18 payload, in a gift wrap to the seller. This is also the acceptance of the quote."""
+        tags: tuple[tuple[str, ...], ...] = (
+            ("p", payment.seller),
+            ("e", job.request_id),
+            ("quote", payment.quote_id),
+        )
+        if payment.mode:
+            tags += (("seal", payment.mode),)
+        draft = Draft(DM, orjson.dumps(payload).decode(), tags, self.clock.now())
+        return wrap(self.keyring.node, PubKey(payment.seller), draft)
+
+    def ordered(self, job: Purchase, payment: Payment) -> Event:
+        """The acceptance of a quote without money, in a gift wrap: the work comes first (mode A)."""
+        tags = (("p", payment.seller), ("e", job.request_id), ("quote", payment.quote_id), ("order", payment.mode))
+        return wrap(self.keyring.node, PubKey(payment.seller), Draft(DM, "", tags, self.clock.now()))
+
+    async def cosigned(self, job: Purchase, payment: Payment) -> Event:
+        """Our signatures in a gift wrap to the seller. Made only when the sealed result becomes durable."""
+        signatures = await self.wallet.cosign(payment.op_id, job.job_id)
+        tags = (("p", payment.seller), ("e", job.request_id), ("quote", payment.quote_id), ("cosig", *signatures))
+        return wrap(self.keyring.node, PubKey(payment.seller), Draft(DM, "", tags, self.clock.now()))
+
+    def opened(self, job: Purchase, preimage: str) -> KeyShown:
+        """What the preimage that the mint shows opens."""
+        payment, now = job.payment, self.clock.millis()
+        assert payment is not None  # a preimage is only sought for a payment
+        pair = Pair(self.keyring.key(SEAL_KEY, job.job_id), payment.seal_key, job.request_id)
+        try:
+            text = open_sealed(parse_json(job.sealed).content, job.pt_hash, bytes.fromhex(preimage), pair)
+        except BadSeal as error:
+            return KeyShown(now, preimage, "", error.message, fraud=True)
+        try:
+            check_result(job.ask, text)
+        except BadResult as error:
+            return KeyShown(now, preimage, text, error.message)
+        return KeyShown(now, preimage, text, "")
