@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from core.error import InvalidInput
 from fs.batch import Later
 from fs.error import BodyTooLarge, FileExists, IsDirectory, IsStream, NoSuchFile, NotDirectory, Unsupported
-from fs.protocol import Content, Path, Pieces, Record, Stat
+from fs.protocol import Content, Path, Pieces, Record, Stat, let_go
 from fs.session import Session
 
 README = "README"
@@ -374,10 +374,13 @@ async def short(body: Pieces) -> Content:
 
 
 async def joined(first: bytes, rest: Pieces) -> Pieces:
-    """A piece that was taken already, and those that follow it."""
-    yield first
-    async for piece in rest:
-        yield piece
+    """A piece that was taken already, and those that follow it; who leaves them ends them."""
+    try:
+        yield first
+        async for piece in rest:
+            yield piece
+    finally:
+        await let_go(rest)
 
 
 def _bounded(body: bytes | bytearray, most: int) -> None:

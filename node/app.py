@@ -19,13 +19,6 @@ from core.clock import SystemClock
 from core.error import NotFound
 from core.money import Msat
 from core.unit import Write
-from dvm.buying import Buying
-from dvm.discovery import Discovery
-from dvm.provider.echo import Echo
-from dvm.provider.pow import ProofOfWork
-from dvm.provider.provider import Provider
-from dvm.provider.summarizer import Summarizer
-from dvm.selling import Selling
 from fs.feed import Feed
 from fs.namespace import Namespace
 from fs.service.compute import Market
@@ -49,7 +42,7 @@ from node.http.bind import listeners
 from node.http.control import ControlPlane
 from node.http.front import RelayFront
 from node.http.hook import HookDoor
-from node.http.metric import relay_metrics, upkeep_metrics
+from node.http.metric import relay_metrics, sell_metrics, upkeep_metrics
 from node.http.once import Once
 from node.http.openapi.document import Description
 from node.http.token import Tokens
@@ -60,7 +53,7 @@ from node.identity.rotation import Rotations
 from node.identity.signing import AgentDesk, Signing
 from node.identity.view import NODE, KeyView, PersonView, live_pubkey
 from node.line import hide
-from node.meaning import Switch, bracketed, fx_of, limits_of, policy_of, service_of, strangers_of
+from node.meaning import Switch, bracketed, fx_of, limits_of, policy_of
 from node.message.admission import Rules, read_rules
 from node.message.blossom import Blossom
 from node.message.service import OPERATOR, Messages, Reach
@@ -68,13 +61,16 @@ from node.message.shelf import Shelf
 from node.message.voice import FixedVoices, JoinedVoices
 from node.mount import Parts, agent_namespace, operator_namespace
 from node.overview import RelayOverview
+from node.rail import rail_of
 from node.relay import OwnRelay
 from node.secret.safe import Safe
 from node.service import Service as Running
 from node.share.household import Announcing
 from node.share.sharing import CLOCKS_DIFFER_S, shared
+from node.spreading import Spreading
 from node.storage.database import Database, Store
 from node.toll import CashuToll
+from node.trade import trade_of
 from node.transit import Transit, transit_of
 from node.upkeep import upkeep_of
 from node.waking import Waking
@@ -84,12 +80,15 @@ from relays.credential import Credentials
 from relays.directory import Directory
 from relays.key import Keyring
 from relays.local_signer import KeySigner
+from relays.nip47 import Address
 from relays.outbox import SCAN_OVERLAP_S, Outbox
 from relays.pool import Pool
 from relays.presence import Profile
 from relays.signer import Signer
 from wallet.cashu.mint import connect
+from wallet.cashu.watcher import watchers
 from wallet.fx import Oracle, used
+from wallet.probe import Probe
 from wallet.wallet import Wallet
 
 if TYPE_CHECKING:
@@ -106,7 +105,8 @@ class Outside:
     """What a node needs and does not own: connections to mints, and processes for heavy work.
 
     `retired` are mints that are off the list and still hold money of ours; `files` is where agents' files lie. No
-    record of an agent shows any of `secrets`. `insecure`: callers on this machine need no token.
+    record of an agent shows any of `secrets`. `insecure`: callers on this machine need no token. `nwc`: the
+    Lightning wallet.
     """
 
     http: aiohttp.ClientSession
@@ -116,6 +116,7 @@ class Outside:
     home: Path | None = None
     secrets: Sequence[str] = ()
     insecure: bool = False
+    nwc: Address | None = None
 
 
 class Node:
@@ -187,7 +188,7 @@ class Node:
     def _build_upkeep(self, home: Path | None) -> None:
         database = self.database
         places = (home, database.path if isinstance(database, Database) else "")
-        acting = (self.gate, self.wallet, self.buying, self.treasurer)
+        acting = (self.gate, self.wallet, self.buying, self.treasurer, self.rail.funding)
         self.upkeep = upkeep_of(self.config, database, self.clock, self.keyring.node, places, acting)
         self.gate.is_full = lambda: self.upkeep.disk.low
         database.on_full(self.upkeep.disk.full)
@@ -231,53 +232,29 @@ class Node:
 
     def _build_money(self, outside: Outside) -> None:
         self.fx = fx_of(self.config.fx, self.clock, outside.http)
+        mints = connect(self.config.node.mints, outside.http, self.gate.check)
         self.wallet = Wallet(
             self.database,
             self.keyring,
             self.clock,
             self.gate.check,
-            connect(self.config.node.mints, outside.http, self.gate.check),
+            mints,
             permit_for=self.gate.permit,
             retired=connect(outside.retired, outside.http, self.gate.check),
+            watchers=watchers(self.config.node.mints, outside.http, self.clock),
+            currencies=self.config.node.currencies,
         )
-        self.treasurer = Treasurer(self.wallet, self.gate, self.database, self.clock)
+        self.rail = rail_of(self, outside.nwc)
+        self.probe = Probe(self.database, self.gate, self.wallet, self.keyring, self.clock, mints)
+        self.treasurer = Treasurer(self.rail.funding, self.gate, self.database, self.clock)
+        self.spreading = Spreading(self.wallet, self.treasurer, self.database, self.clock, self.config.wallet.rules())
         self.collector = Collector(self.wallet, self.treasurer)
 
     def _build_market(self, executor: Executor) -> None:
-        self.providers: tuple[Provider, ...] = (Summarizer(executor), ProofOfWork(executor), Echo())
-        providers = {provider.name: provider for provider in self.providers}
-        self.services = [service_of(section, providers) for section in self.config.sell]
-        self.discovery = Discovery(
-            self.database,
-            self.pool,
-            self.outbox,
-            self.keyring,
-            self.clock,
-            self.services,
-            mints=self.config.node.mints,
-            name=self.config.node.name,
-            about=self.config.node.about,
-            nip05=f"_@{self.config.keys.nip05_domain}" if self.config.keys.nip05_domain else "",
-            indexers=self.config.node.indexers,
-            load=lambda: self.selling.load,
-        )
-        self.selling = Selling(
-            self.database,
-            self.gate,
-            self.pool,
-            self.outbox,
-            self.wallet,
-            self.keyring,
-            self.clock,
-            self.services,
-            limits=strangers_of(self.config),
-            directory=self.directory,
-        )
-        self.buying = Buying(
-            self.database, self.gate, self.pool, self.outbox, self.wallet, self.fx, self.keyring, self.clock,
-            policy_of(self.config), self.providers, self.discovery.known_sellers,
-            self.directory,
-        )  # fmt: skip
+        trade = trade_of(self, executor)
+        self.providers, self.offerings = trade.providers, trade.offerings
+        self.discovery, self.selling, self.buying = trade.discovery, trade.selling, trade.buying
+        self.reviewing = trade.reviewing
 
     def _build_agents(self, outside: Outside) -> None:
         self.library = Library(
@@ -426,20 +403,20 @@ class Node:
             clock=self.clock,
             feed=self.feed,
             buying=self.buying,
-            market=Market(policy_of(self.config).to_dict, self._providers_known, usage),
+            market=Market(policy_of(self.config).to_dict, self._providers_known, usage, self.reviewing.shown),
             wallet=self.wallet,
             fx=self.fx,
             rates=partial(used, self.database),
+            probes=self.probe.findings,
             usage=usage,
             treasurer=self.treasurer,
+            spreading=self.spreading,
+            rail=self.rail,
             ledger=LedgerView(self.database),
             switch=Switch(self.gate),
             relays=self.overview.relays,
             facts=self._facts,
-            services=[
-                {"kind": one.kind, "price_msat": one.price.value, "provider": one.provider.name, "eta_s": one.eta_s}
-                for one in self.services
-            ],
+            offerings=self.offerings,
             sales=self.selling.list_sales,
             person=self._person,
             desk=lambda name: AgentDesk(self.signing, name, self.clock),
@@ -465,7 +442,8 @@ class Node:
 
     def _numbers(self) -> str:
         """What Prometheus is given."""
-        return relay_metrics(self.overview.counters()) + upkeep_metrics(self.upkeep.counters())
+        counters = relay_metrics(self.overview.counters()) + upkeep_metrics(self.upkeep.counters())
+        return counters + sell_metrics(self.selling.facts())
 
     def _person(self, name: str) -> PersonView:
         """Who the node or an agent is, as others see it."""
@@ -546,8 +524,11 @@ class Node:
             ("identities", self.identities),
             ("pairings", self.pairings),
             ("wallet", self.wallet),
+            *self.rail.parts,
             *([("exchange rate", self.fx)] if isinstance(self.fx, Oracle) else []),
             ("treasury", self.treasurer),
+            ("spreading", self.spreading),
+            *([("mint probe", self.probe)] if self.config.settlement.atomic else []),
             ("discovery", self.discovery),
             ("selling", self.selling),
             ("buying", self.buying),
@@ -578,6 +559,7 @@ class Node:
         self.messages.not_before(self.upkeep.homecoming.heard_since)
         await self.roster.prepare()
         await self.wallet.recover()
+        await self.offerings.load()
         if self.toll is not None:
             await self.toll.load()
         self._name_agents()

@@ -6,14 +6,13 @@ tested against the models here.
 
 import json
 import tomllib
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from core.error import InvalidInput
-from core.money import MICRO, MicroUsd, Money, Msat
+from core.money import MicroUsd, Money, Msat
 from node.agent.inbox.overflow import MOST_DEAD, MOST_DEPTH, Overflow, Policy
 from node.agent.tick.limit import Own, TickLimits
 from node.error import ConfigInvalid, HomeMissing
@@ -22,34 +21,23 @@ from node.fx import FxSection
 from node.hosting import RelaySection
 from node.http.setting import TEMPLATE as HTTP_TEMPLATE
 from node.http.setting import HttpSection, refusal
+from node.lightning import TEMPLATE as LIGHTNING_TEMPLATE
+from node.lightning import LightningSection
+from node.market import MARKET_TEMPLATE, SELL_TEMPLATE, PolicySection, SellSection, StrangerSection
+from node.section import Section, Usd
+from node.settlement import TEMPLATE as SETTLEMENT_TEMPLATE
+from node.settlement import SettlementSection
 from node.storage.address import OWN_FILE, check_database, has_password
+from node.wallet import TEMPLATE as WALLET_TEMPLATE
+from node.wallet import WalletSection
 from relays.key import parse_pubkey
 from relays.nip49 import DEFAULT_LOG_N, MAX_LOG_N, MIN_LOG_N
 
 FILE = "config.toml"
+_PREFIXES = {"bitcoin": "bc", "testnet": "tb", "signet": "tbs", "regtest": "bcrt"}
 
 
-def _usd(value: Any) -> int:
-    """Dollars as decimal text, in whole µUSD."""
-    if not isinstance(value, str):
-        raise ValueError('write dollars as text, for example "0.10"')
-    try:
-        micro = Decimal(value) * MICRO
-    except InvalidOperation as error:
-        raise ValueError(f"{value!r} is not an amount of dollars") from error
-    if not micro.is_finite() or micro < 0 or micro != micro.to_integral_value() or micro > 10**15:
-        raise ValueError(f"{value!r} is not an amount of dollars from 0 with at most six decimals")
-    return int(micro)
-
-
-Usd = Annotated[int, BeforeValidator(_usd)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class NodeSection(_Section):
+class NodeSection(Section):
     """The node itself."""
 
     name: str = Field("vendo", min_length=1, max_length=64)
@@ -60,6 +48,12 @@ class NodeSection(_Section):
     relays: tuple[str, ...] = Field(min_length=1)
     indexers: tuple[str, ...] = ()
     mints: tuple[str, ...] = ()
+    network: Literal["bitcoin", "testnet", "signet", "regtest"] = "bitcoin"
+
+    @property
+    def currencies(self) -> frozenset[str]:
+        """What invoices of the network begin with, after `ln` (BOLT-11)."""
+        return frozenset({_PREFIXES[self.network]})
 
     @model_validator(mode="after")
     def _check(self) -> "NodeSection":
@@ -75,7 +69,7 @@ class NodeSection(_Section):
         return self
 
 
-class LimitSection(_Section):
+class LimitSection(Section):
     """What may be spent. Every limit is finite; one unit, µUSD or msat (DESIGN M8)."""
 
     unit: Literal["uusd", "msat"] = "uusd"
@@ -92,26 +86,7 @@ class LimitSection(_Section):
         return MicroUsd(value) if self.unit == "uusd" else Msat(value)
 
 
-class PolicySection(_Section):
-    """How work is bought."""
-
-    order: tuple[Literal["dvm", "builtin"], ...] = ("dvm", "builtin")
-    prefer: Literal["cost"] = "cost"
-    default_max_usd: Usd = 50_000
-    default_max_msat: int = Field(50_000, ge=0)
-    quote_window_ms: int = Field(1_500, ge=50, le=60_000)
-    timeout_s: int = Field(60, ge=1, le=3_600)
-    lock_margin_s: int = Field(300, ge=1, le=86_400)
-
-
-class StrangerSection(_Section):
-    """What customers may take without paying."""
-
-    free_per_second: int = Field(1_000, ge=0, le=100_000)
-    free_burst: int = Field(8_000, ge=0, le=1_000_000)
-
-
-class KeySection(_Section):
+class KeySection(Section):
     """The keys at rest, and what becomes of those that were replaced."""
 
     passphrase_from: tuple[Literal["environment", "file", "keyring", "prompt"], ...] = (
@@ -127,17 +102,7 @@ class KeySection(_Section):
     nip05_domain: str = Field("", max_length=253, pattern=r"^([a-z0-9-]+(\.[a-z0-9-]+)+(:[0-9]{1,5})?)?$")
 
 
-class SellSection(_Section):
-    """One service for sale."""
-
-    kind: int = Field(ge=5_000, le=5_999)
-    price_msat: int = Field(ge=0)
-    provider: str
-    eta_s: int = Field(10, ge=1, le=3_600)
-    max_parallel: int = Field(4, ge=1, le=1_024)
-
-
-class TickSection(_Section):
+class TickSection(Section):
     """Ticks of all agents, and what an agent may use that has no limits of its own."""
 
     seconds: float = Field(30.0, ge=0.05, le=3_600)
@@ -165,7 +130,7 @@ class TickSection(_Section):
         )  # fmt: skip
 
 
-class InboxSection(_Section):
+class InboxSection(Section):
     """The inbox of each agent; `/inbox/overflow` sets another bound for one of them."""
 
     max_depth: int = Field(1_000, ge=1, le=MOST_DEPTH)
@@ -178,7 +143,7 @@ class InboxSection(_Section):
         return Overflow(self.max_depth, Policy(self.policy), self.dead_letter_max)
 
 
-class AgentSection(_Section):
+class AgentSection(Section):
     """One agent."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
@@ -214,7 +179,7 @@ class AgentSection(_Section):
         return Own(self.tick_seconds, self.ticks_per_minute, self.compute_s_per_day, storage)
 
 
-class StorageSection(_Section):
+class StorageSection(Section):
     """Where the database is."""
 
     url: str = Field(OWN_FILE, max_length=2_000)
@@ -232,7 +197,7 @@ class StorageSection(_Section):
         return self
 
 
-class ProcessSection(_Section):
+class ProcessSection(Section):
     """Several processes that share one PostgreSQL database."""
 
     lease_s: float = Field(15.0, ge=1.0, le=600.0)
@@ -245,7 +210,7 @@ class ProcessSection(_Section):
         return self
 
 
-class MessageSection(_Section):
+class MessageSection(Section):
     """Messages of all agents."""
 
     heartbeat_s: int = Field(300, ge=0, le=86_400)
@@ -261,7 +226,7 @@ class MessageSection(_Section):
         return self
 
 
-class RetentionSection(_Section):
+class RetentionSection(Section):
     """What is deleted after so many days; 0 keeps it for ever. Nothing of which money is open ever goes."""
 
     every_minutes: int = Field(60, ge=0, le=10_080)
@@ -281,23 +246,27 @@ class RetentionSection(_Section):
     effect_days: int = Field(400, ge=0, le=36_500)
     budget_days: int = Field(90, ge=0, le=36_500)
     rate_days: int = Field(400, ge=0, le=36_500)
+    receipt_days: int = Field(720, ge=0, le=36_500)
     relay_list_days: int = Field(90, ge=0, le=36_500)
     identity_days: int = Field(365, ge=0, le=36_500)
 
 
-class DiskSection(_Section):
+class DiskSection(Section):
     """When the disk counts as nearly full."""
 
     min_free_mb: int = Field(128, ge=0, le=1_048_576)
 
 
-class Config(_Section):
+class Config(Section):
     """A whole configuration."""
 
     node: NodeSection
     limits: LimitSection = LimitSection()
     fx: FxSection = FxSection()
+    wallet: WalletSection = WalletSection()
+    lightning: LightningSection = LightningSection()
     policy: PolicySection = PolicySection()
+    settlement: SettlementSection = SettlementSection()
     strangers: StrangerSection = StrangerSection()
     keys: KeySection = KeySection()
     messages: MessageSection = MessageSection()
@@ -324,7 +293,7 @@ class Config(_Section):
             raise ValueError("[relay] share_port needs a [node] port that stays the same, not 0")
         if "payment" in self.relay.write_by and not self.node.mints:
             raise ValueError('[relay] write_by "payment" needs at least one mint to be paid at')
-        if any(service.price_msat for service in self.sell) and not self.node.mints:
+        if any(not service.tariff().is_free for service in self.sell) and not self.node.mints:
             raise ValueError("a price above zero needs at least one mint to be paid at")
         return self
 
@@ -355,22 +324,6 @@ def load(home: Path) -> Config:
         return parse((home / FILE).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise HomeMissing(f"There is no {FILE} in {home}.") from error
-
-
-def parse_service(text: str) -> SellSection:
-    """One service in short form, `KIND:PRICE_MSAT:PROVIDER`.
-
-    Raises:
-        ConfigInvalid: it is not of that form.
-    """
-    kind, _, rest = text.partition(":")
-    price, _, provider = rest.partition(":")
-    try:
-        return SellSection(kind=int(kind), price_msat=int(price), provider=provider)
-    except ValueError as error:
-        raise ConfigInvalid(
-            f"{text[:80]!r} is not KIND:PRICE_MSAT:PROVIDER, for example 5001:21000:summarizer."
-        ) from error
 
 
 def render(
@@ -418,6 +371,7 @@ owner = "{owner}"              # whose DMs the agents answer; nobody else's cost
 relays = {relays}              # where everything is published and read
 indexers = []                  # relays where people publish their relay lists; ours go there too
 mints = {mints}                # the only Cashu mints that are ever asked or trusted
+network = "bitcoin"            # the only one whose Lightning invoices count; coins of the others are worth nothing
 
 [limits]                       # no job, day or seller can cost more than this, fees included
 unit = "uusd"                  # "uusd" counts dollars at the rate of [fx]; "msat" needs no rate
@@ -430,20 +384,11 @@ per_seller_msat = 500000       # to one seller in one day
 
 """
     + FX_TEMPLATE
+    + WALLET_TEMPLATE
+    + LIGHTNING_TEMPLATE
+    + MARKET_TEMPLATE
+    + SETTLEMENT_TEMPLATE
     + """\
-[policy]                       # how work is bought
-order = ["dvm", "builtin"]     # who is asked, in this order, under the same job id
-prefer = "cost"                # the cheapest admissible quote wins
-default_max_usd = "0.05"       # when a job names no maximum
-default_max_msat = 50000       # the same, when [limits] unit = "msat"
-quote_window_ms = 1500         # how long quotes are collected; shorter when every known seller has answered
-timeout_s = 60                 # how long the chosen seller has
-lock_margin_s = 300            # the refund opens this long after the timeout
-
-[strangers]
-free_per_second = 1000         # free jobs in all, however many keys ask for them
-free_burst = 8000              # so many of them may come at once
-
 [keys]                         # the seed words at rest (`vendo key encrypt`), and keys that were replaced
 passphrase_from = ["environment", "file", "keyring", "prompt"]  # who is asked for the passphrase, in this order
 passphrase_file = {passphrase_file}           # for "file": its first line; it must be readable by its owner alone
@@ -567,18 +512,12 @@ free_days = 30                 # effects that moved no money, with their jobs an
 effect_days = 400              # the same where money moved, with the wallet's operations; sums stay in the books
 budget_days = 90               # what was spent on a day
 rate_days = 400                # rates that were used
+receipt_days = 720             # what others' receipts say of sellers; older ones count for nothing anyway
 relay_list_days = 90           # where others read and write; looked up again when needed
 identity_days = 365            # replaced keys, beyond [keys] retired_days
 
 [disk]
 min_free_mb = 128              # with less room new work is refused, open money is finished; 0: only a full disk counts
-
-# Selling: one table per kind. A price of 0 is a free service.
-# [[sell]]
-# kind = 5001                  # 5001 summarise, 5970 proof of work, 5050 echo
-# price_msat = 21000           # what you get, net of the mint's fees
-# provider = "summarizer"      # who does it: "summarizer" (5001), "pow" (5970), "echo" (5050)
-# eta_s = 10                   # how long it takes; stands in the quote
-# max_parallel = 4             # jobs worked on at once
 """
+    + SELL_TEMPLATE
 )

@@ -24,6 +24,7 @@ from node import config
 from node.error import AlreadyRunning, HomeExists, HomeMissing
 from node.identity.keystore import Locked, locked_text, plain_text, read_keys, replace_private, write_private
 from node.identity.passphrase import Sources, ask_at_terminal, read_file
+from node.market import SellSection
 from node.storage.address import OWN_FILE, file_of, is_postgres, with_password
 from relays.key import Keyring, new_words, parse_pubkey
 from relays.key import npub as to_npub
@@ -61,7 +62,7 @@ def create(
     owner: str | None = None,
     words: str | None = None,
     name: str = "vendo",
-    services: Sequence[config.SellSection] = (),
+    services: Sequence[SellSection] = (),
     passphrase: str | None = None,
     passphrase_file: Path | None = None,
     log_n: int = DEFAULT_LOG_N,

@@ -23,7 +23,8 @@ from node.error import ConfigInvalid
 from node.gate.ledger import ledger_seal
 from node.http.error import HoldsMoney
 from node.identity.passphrase import shield
-from node.line import LineFormatter
+from node.lightning import address_of
+from node.line import LineFormatter, hide
 from node.service import serve as run_services
 from node.share.sharing import join
 from node.storage.database import open_database
@@ -50,6 +51,9 @@ async def _serve(
         await stack.enter_async_context(supervisor.attending(stop))
         where = homes.database_of(home, config.storage)
         os.environ.pop(homes.PASSWORD_VARIABLE, None)  # nothing that is started from now on gets it
+        nwc = address_of(home, config.lightning, os.environ)
+        connection = () if nwc is None else (nwc.key.secret.hex(),)
+        hide(connection)
         seal, unsafe = ledger_seal(keyring.node), config.storage.unsafe
         database = await open_database(where, seal=seal, clock=SystemClock(), unsafe=unsafe)
         stack.push_async_callback(database.aclose)
@@ -63,7 +67,8 @@ async def _serve(
             if await leftover(database, ()):
                 raise HoldsMoney
             log.warning("no token is needed: everybody on this machine is the operator", extra={"action": "insecure"})
-        outside = Outside(http, executor, retired, home / "files", home, secrets_in(os.environ), insecure)
+        private = (*secrets_in(os.environ), *connection)
+        outside = Outside(http, executor, retired, home / "files", home, private, insecure, nwc)
         node = kind(config, keyring, database, outside, homes.read_token(home), company)
         await node.prepare()
         announcing = asyncio.create_task(_announce(home, node, started, supervisor))

@@ -1,7 +1,4 @@
-"""What the settings mean for the parts: limits, policy, exchange rate, what is sold."""
-
-from collections.abc import Mapping
-from typing import Any
+"""What the settings mean for the parts: limits, policy, exchange rate."""
 
 import aiohttp
 
@@ -9,13 +6,12 @@ from core.clock import Clock
 from core.money import MicroUsd, Msat, Rate
 from dvm.admission import Limits as StrangerLimits
 from dvm.policy import Policy
-from dvm.provider.provider import Provider
-from dvm.sale import Service
+from dvm.preference import Prefer
 from node.config import Config
-from node.error import ConfigInvalid
 from node.fx import FxSection
 from node.gate.gate import NodeGate
 from node.gate.limits import Limits
+from relays.key import parse_pubkey
 from wallet.fx import Fixed, Fx, Oracle
 
 
@@ -54,9 +50,23 @@ def limits_of(config: Config) -> Limits:
 
 
 def strangers_of(config: Config) -> StrangerLimits:
-    """What is done for strangers for nothing."""
+    """What is done for strangers for nothing, and what they show for it. The owner is no stranger."""
     section = config.strangers
-    return StrangerLimits(free_per_second=section.free_per_second, free_burst=section.free_burst)
+    named = [*section.allow, *([config.node.owner] if config.node.owner else [])]
+    return StrangerLimits(
+        free_per_second=section.free_per_second,
+        free_burst=section.free_burst,
+        unknown_per_second=section.per_second,
+        unknown_burst=section.burst,
+        broadcast=section.broadcast,
+        pow_bits=section.pow_bits,
+        pow_bits_full=section.pow_bits_full,
+        floor=Msat(section.floor_msat),
+        free_per_day=section.free_per_day,
+        allow=frozenset(parse_pubkey(key) for key in named),
+        ban=frozenset(parse_pubkey(key) for key in section.ban),
+        invoices_per_minute=section.invoices_per_minute,
+    )
 
 
 def policy_of(config: Config) -> Policy:
@@ -65,11 +75,14 @@ def policy_of(config: Config) -> Policy:
     dollars = config.limits.unit == "uusd"
     return Policy(
         order=section.order,
-        prefer=section.prefer,
+        prefer=Prefer(section.prefer),
+        spread=section.spread,
         default_max=MicroUsd(section.default_max_usd) if dollars else Msat(section.default_max_msat),
         quote_window_ms=section.quote_window_ms,
         timeout_s=section.timeout_s,
         lock_margin_s=section.lock_margin_s,
+        invoices=section.invoices,
+        max_unsecured=Msat(section.max_unsecured_msat),
     )
 
 
@@ -78,16 +91,3 @@ def fx_of(section: FxSection, clock: Clock, http: aiohttp.ClientSession) -> Fx:
     if feeds := section.sources():
         return Oracle(feeds, 1 if section.source == "oracle" else section.least, section.max_age_s, http, clock)
     return Fixed(Rate.of_btc_price(section.btc_usd, clock.now(), "fixed"))
-
-
-def service_of(section: Any, providers: Mapping[str, Provider]) -> Service:
-    """What a `[[sell]]` section sells.
-
-    Raises:
-        ConfigInvalid: nobody here does that.
-    """
-    provider = providers.get(section.provider)
-    if provider is None or section.kind not in provider.kinds:
-        known = ", ".join(f"{one.name} ({', '.join(map(str, sorted(one.kinds)))})" for one in providers.values())
-        raise ConfigInvalid(f"[[sell]] kind {section.kind}: {section.provider!r} does not do it. There are: {known}.")
-    return Service(section.kind, Msat(section.price_msat), provider, section.eta_s, section.max_parallel)

@@ -30,6 +30,7 @@ from fs.service.nostr import nostr_service
 from fs.service.outbox import outbox_service
 from fs.service.programs import Programs, programs_service
 from fs.service.secrets import secrets_service
+from fs.service.sell import sell_service
 from fs.service.status import status_service
 from fs.service.tokens import Tokens, tokens_service
 from fs.service.transfer import Depot, transfer_service
@@ -47,8 +48,11 @@ from node.agent.tick.limit import TickLimits
 from node.agent.view import AgentView
 from node.config import AgentSection
 from node.message.service import OPERATOR, AgentMessenger, Messages
+from node.offering import Offerings
+from node.rail import Rail
 from node.secret.reference import NODE
 from node.secret.safe import Safe
+from node.spreading import Spreading
 from node.upkeep import Upkeep
 from node.waking import Waking
 from wallet.fx import Fx
@@ -69,13 +73,16 @@ class Parts:
     wallet: Wallet
     fx: Fx
     rates: Callable[[], Awaitable[list[dict[str, Any]]]]
+    probes: Callable[[], list[dict[str, Any]]]
     usage: Callable[[], Awaitable[Mapping[str, Any]]]
     treasurer: Treasurer
+    spreading: Spreading
+    rail: Rail
     ledger: Ledger
     switch: Switch
     relays: Callable[[], Awaitable[Any]]
     facts: Callable[[], Awaitable[Mapping[str, Any]]]
-    services: Sequence[dict[str, Any]]
+    offerings: Offerings
     sales: Callable[[], Awaitable[Sequence[dict[str, Any]]]]
     person: Callable[[str], Person]
     desk: Callable[[str], Desk]
@@ -107,7 +114,17 @@ def operator_namespace(parts: Parts, messages: Messages, roster: Roster) -> Name
             Mount("/containers", containers_service(), Access.ADMIN, "run code"),
             Mount(
                 "/wallet",
-                wallet_service(parts.wallet, parts.fx, parts.usage, parts.rates, parts.treasurer),
+                wallet_service(
+                    parts.wallet,
+                    parts.fx,
+                    parts.usage,
+                    parts.rates,
+                    parts.treasurer,
+                    parts.spreading,
+                    parts.rail.lightning,
+                    parts.rail.funding.fund,
+                    parts.probes,
+                ),
                 Access.ADMIN,
                 "money, and what moves it",
             ),
@@ -132,7 +149,8 @@ def operator_namespace(parts: Parts, messages: Messages, roster: Roster) -> Name
             ),
             Mount("/transfer", transfer_service(parts.depot), Access.ADMIN, "archives of agents, on their way"),
             Mount("/programs", programs_service(parts.library), Access.ADMIN, "what agents can be"),
-            Mount("/market", market_service(parts.services, parts.sales), Access.ADMIN, "what is sold"),
+            Mount("/market", market_service(parts.offerings.rows, parts.sales), Access.ADMIN, "what is sold"),
+            Mount("/sell", sell_service(parts.offerings), Access.ADMIN, "put up for sale, prices, earnings"),
             Mount("/ledger", ledger_service(parts.ledger), Access.ADMIN, "every effect, signed"),
             Mount("/tokens", tokens_service(parts.tokens, roster.visit), Access.ADMIN, "who else may ask over HTTP"),
             Mount("/secrets", secrets_service(parts.safe.of(NODE)), Access.ADMIN, "the node's own, read by nobody"),
@@ -189,7 +207,7 @@ def agent_namespace(parts: Parts, name: str, messages: Messages) -> Namespace:
             Mount("/secrets", secrets_service(parts.safe.of(name)), Access.READ, "what it uses and nobody reads"),
             Mount(
                 "/wallet",
-                wallet_service(parts.wallet, parts.fx, parts.usage, parts.rates),
+                wallet_service(parts.wallet, parts.fx, parts.usage, parts.rates, probes=parts.probes),
                 Access.READ,
                 "what may be spent",
             ),

@@ -41,7 +41,7 @@ def upkeep_of(
     clock: Clock,
     key: Key,
     places: tuple[Path | None, str | Path],
-    acting: tuple[Ledger, Money, Spending, Spending],
+    acting: tuple[Ledger, Money, *tuple[Spending, ...]],
 ) -> Upkeep:
     """Make it.
 
@@ -51,7 +51,7 @@ def upkeep_of(
         clock: time.
         key: the node's.
         places: the home, and where the database is.
-        acting: the gate, the wallet, buying and the treasurer, for a node that was restored.
+        acting: the gate, the wallet, and all that spends, for a node that was restored.
     """
     disk = Disk(writers_of(*places), clock, config.disk.min_free_mb << 20)
     retention = Retention(unit, clock, config.retention.model_dump(), config.keys.retired_days)

@@ -13,14 +13,15 @@ import orjson
 from pydantic import RootModel
 
 from core.error import Conflict, InvalidInput, KeyReused, NotFound, Unavailable
-from core.identifier import derived_id
+from core.identifier import PubKey, derived_id, is_hex64
 from core.unit import Write
 from dvm.request import MAX_INPUT_BYTES, ComputeRequest
 from fs.feed import Feed
 from fs.protocol import Record
-from fs.service.model.job import CANCEL, Job, Payments, Policy, Provider, Quote, Started, Usage, Wish
+from fs.service.model.job import CANCEL, Job, Payments, Policy, Provider, Quote, Standing, Started, Usage, Wish
 from fs.session import Batch, Role, Session
 from fs.tree import File, Folder, Node, Tree, json_bytes, json_object, json_reader, text_bytes
+from relays.key import parse_pubkey
 
 NEW = "/compute/new"
 MAX_REQUEST = 8 * MAX_INPUT_BYTES  # JSON may write one byte as six
@@ -115,11 +116,15 @@ class Jobs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """What `/compute` shows beside the jobs: each is looked up when it is read."""
+    """What `/compute` shows beside the jobs: each is looked up when it is read.
+
+    `standing` is of a seller; with `True` relays and mints may be asked.
+    """
 
     policy: Callable[[], Mapping[str, Any]]
     providers: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]
     usage: Callable[[], Awaitable[Mapping[str, Any]]]
+    standing: Callable[[PubKey, bool], Awaitable[Mapping[str, Any]]]
 
 
 class _Compute:
@@ -274,6 +279,36 @@ def _answer(job_id: str, status: str) -> bytes:
     )
 
 
+def _sellers(market: Market) -> Folder:
+    """What others' receipts say of a seller, by its key."""
+
+    def file(pubkey: PubKey) -> File:
+        async def read(session: Session) -> bytes:
+            # looking asks relays and mints, which is the operator's to begin; agents see what is known
+            return json_bytes(await market.standing(pubkey, session.role >= Role.OPERATOR))
+
+        return File("its standing, with the reasons and the receipts that count", read=read, gives=Standing)
+
+    async def names(session: Session) -> Sequence[str]:
+        return sorted({str(one["id"]) for one in await market.providers() if is_hex64(str(one["id"]))})
+
+    async def find(name: str, session: Session) -> Node | None:
+        try:
+            return file(parse_pubkey(name))
+        except InvalidInput:
+            return None
+
+    return Folder(
+        "What is thought of sellers, from receipts that were checked at the mints.",
+        {},
+        names,
+        find,
+        "<npub>",
+        "the standing of one seller; any npub or key in hex can be asked for",
+        sample=lambda: file(PubKey("0" * 64)),
+    )
+
+
 def compute_service(jobs: Jobs | None, market: Market, feed: Feed) -> Tree:
     """The service at `/compute`; without `jobs` every request answers `compute.no_provider`."""
 
@@ -284,7 +319,8 @@ def compute_service(jobs: Jobs | None, market: Market, feed: Feed) -> Tree:
         return market.policy()
 
     compute = _Compute(jobs, feed) if jobs is not None else None
-    new = "buy work: {kind, input, params?, max_usd? | max_msat?, timeout_s?, output?} as JSON; answers the job's id"
+    wish = "{kind, input, params?, max_usd? | max_msat?, timeout_s?, output?, prefer?, to?, private?}"
+    new = f"buy work: {wish} as JSON; answers the job's id"
     files: dict[str, Node] = {
         "new": File(new, call=compute.new if compute else refuse, max_bytes=MAX_REQUEST, takes=Wish, gives=Started),
         "policy": File("how work is bought", read=json_reader(policy), gives=Policy),
@@ -295,6 +331,7 @@ def compute_service(jobs: Jobs | None, market: Market, feed: Feed) -> Tree:
             gives=RootModel[list[Provider]],
         ),
     }
+    files["sellers"] = _sellers(market)
     if compute is not None:
         files["jobs"] = Folder(
             "Jobs, newest first.",

@@ -10,12 +10,12 @@ from fs.tree import File, Folder, Tree, json_reader
 
 
 def market_service(
-    services: Sequence[Mapping[str, Any]], sales: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]
+    services: Callable[[], Sequence[Mapping[str, Any]]], sales: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]
 ) -> Tree:
-    """The service at `/market`; `services` is the price list, `sales` looks up the latest sales."""
+    """The service at `/market`; `services` looks up the price list, `sales` looks up the latest sales."""
 
     async def price_list() -> list[Mapping[str, Any]]:
-        return list(services)
+        return list(services())
 
     return Tree(
         Folder(

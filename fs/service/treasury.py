@@ -18,10 +18,11 @@ from core.clock import Clock
 from core.effect import Admission, EffectClass, Gate, Intent, Outcome, OutcomeState, Permit, Repeated
 from core.error import NotFound, VendoError
 from core.identifier import EffectId, OperationId, derived_id
-from core.unit import Among, UnitOfWork, Write
+from core.unit import Among, Row, UnitOfWork, Write
 from fs.error import Unsupported
 from fs.session import Session
-from wallet.model import OperationView, Received
+from wallet.lightning_record import LightningView
+from wallet.model import OperationView, Paid, Received
 from wallet.payment import Kind, State
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class BeginGate(Gate, Protocol):
 class Finder(Protocol):
     """What the treasurer asks a wallet about operations."""
 
-    async def find(self, op_id: OperationId) -> OperationView | None:
+    async def find(self, op_id: OperationId) -> OperationView | LightningView | None:
         """An operation, or None if it never began."""
 
 
@@ -107,6 +108,18 @@ class Treasurer:
         await self._settle(effect_id, op_id, doubt=False)
         return answer
 
+    async def known(self, session: Session, name: str, body: bytes, effect: EffectClass) -> dict[str, Any] | None:
+        """What a key that was used before for this request is answered; None for a new key. Nothing is begun.
+
+        Raises:
+            Refused: the gate said no, or the key was used for another request.
+            OperationEnded: the request failed then.
+        """
+        path, key = BASE + name, session.effect_key()
+        op_id = OperationId(derived_id(session.caller, path, key))
+        admission = await self._gate.stage(Intent(session.caller, path, key, body, effect, op_id))
+        return await self._again(OperationId(admission.subject)) if isinstance(admission, Repeated) else None
+
     async def operation(self, op_id: OperationId) -> dict[str, Any]:
         """What became of an operation.
 
@@ -157,13 +170,18 @@ class Treasurer:
         return await self._end_unreached("begun", Outcome(OutcomeState.UNKNOWN, detail={"reason": "restored"}))
 
     async def nothing_was_paid(self) -> int:
-        """Every mint has shown that no money moved since the copy: what was parked then has failed. How many."""
+        """Every mint has shown that no money moved since the copy: what was parked then has failed. How many.
+
+        Mints know nothing of Lightning: what may have been paid from there stays unknown.
+        """
         return await self._end_unreached("unknown", Outcome(OutcomeState.FAIL, detail={"reason": "never paid"}))
 
     async def _end_unreached(self, state: str, outcome: Outcome) -> int:
         count = 0
         for row in await self._unit.select("effect", {"state": state}):
-            if row["path"].startswith(BASE) and await self._wallet.find(OperationId(row["subject"])) is None:
+            if not row["path"].startswith(BASE) or (state == "unknown" and _pays_over_lightning(row)):
+                continue
+            if await self._wallet.find(OperationId(row["subject"])) is None:
                 await self._unit.commit(await self._gate.settle(EffectId(row["id"]), outcome))
                 count += 1
         return count
@@ -197,13 +215,28 @@ class Treasurer:
                 log.warning("a payment waits", extra={"action": "treasury_waits", "code": error.code})
 
 
+def _pays_over_lightning(effect: Row) -> bool:
+    """Whether it pays an invoice from the Lightning wallet; a deposit is irreversible only if it does."""
+    if effect["path"] == BASE + "lightning/pay":
+        return True
+    return bool(effect["path"] == BASE + "deposit" and effect["effect"] == EffectClass.IRREVERSIBLE)
+
+
+def receipt(paid: Paid) -> dict[str, Any]:
+    """What the owner is told of an invoice that was paid."""
+    amount = paid.amount.sat_up()
+    return {"amount_sat": amount, "fee_sat": paid.gross.sat_up() - amount, "preimage": paid.preimage}
+
+
 def canonical(body: Mapping[str, Any]) -> bytes:
     """The same bytes for the same request."""
     return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
 
 
-def shown(view: OperationView) -> dict[str, Any]:
+def shown(view: OperationView | LightningView) -> dict[str, Any]:
     """An operation for its owner. The token of a payment is money: it is shown here and nowhere else."""
+    if isinstance(view, LightningView):
+        return shown_lightning(view)
     out: dict[str, Any] = {
         "op_id": view.id,
         "kind": view.kind.value,
@@ -218,4 +251,30 @@ def shown(view: OperationView) -> dict[str, Any]:
         out["token" if view.kind is Kind.SEND else "invoice"] = view.result
     elif isinstance(view.result, Received):
         out["amount_sat"], out["fee_sat"] = view.result.amount_sat, view.result.fee_sat
+    elif isinstance(view.result, Paid):
+        out |= receipt(view.result)
+    if view.pending:
+        out["pending"] = True
     return out
+
+
+def shown_lightning(view: LightningView) -> dict[str, Any]:
+    """A Lightning payment or invoice for its owner. A preimage proves who was paid, and is no money any more."""
+    return {
+        "op_id": view.id,
+        "kind": view.kind.value,
+        "state": view.state.value,
+        "stage": view.stage.value,
+        "mint": view.wallet,
+        "unit": "msat",
+        "amount": view.amount,
+        "fee": view.fee,
+        "reason": view.reason,
+        "invoice": view.invoice,
+        "payment_hash": view.payment_hash,
+        "preimage": view.preimage,
+        "note": view.note,
+        "purpose": view.purpose,
+        "expires_at": view.expires_at,
+        "created_at": view.created_at,
+    }

@@ -10,18 +10,24 @@ from typing import Any, Protocol
 from pydantic import RootModel
 
 from core.effect import EffectClass, Permit
-from core.error import InvalidInput, NotFound
+from core.error import InvalidInput, NotFound, VendoError
 from core.identifier import EffectId, OperationId
-from core.money import Rate
+from core.money import Msat, Rate
 from fs.body import parsed
+from fs.service.lightning import LightningWallet, held, lightning_folder
 from fs.service.model import wallet as model
 from fs.service.model.job import Usage
-from fs.service.treasury import Treasurer, canonical
+from fs.service.treasury import Treasurer, canonical, receipt
 from fs.session import Session
 from fs.tree import File, Folder, Node, Tree, json_bytes, json_reader
-from wallet.model import Audit, Balance, Deposit, OperationView, Received, Restored
+from wallet.error import MintFull
+from wallet.invoice import Invoice, asked_invoice, plain_invoice
+from wallet.lightning_error import NotConnected
+from wallet.lightning_record import LightningView
+from wallet.model import Audit, Balance, Deposit, OperationView, Paid, Received, Restored
 
 MAX_TOKEN = 262_144
+Fund = Callable[[Deposit, EffectId, Permit], Awaitable[LightningView]]
 
 
 class Purse(Protocol):
@@ -34,7 +40,9 @@ class Purse(Protocol):
     async def balance(self) -> Sequence[Balance]:
         """What is held, by mint and unit."""
 
-    async def deposit(self, op_id: OperationId, mint: str, sat: int, effect_id: EffectId, permit: Permit) -> Deposit:
+    async def deposit(
+        self, op_id: OperationId, mint: str, sat: int, effect_id: EffectId, permit: Permit, *, lightning: bool = False
+    ) -> Deposit:
         """An invoice that buys coins."""
 
     async def receive(self, op_id: OperationId, token: str, effect_id: EffectId, permit: Permit) -> Received:
@@ -42,6 +50,17 @@ class Purse(Protocol):
 
     async def send(self, op_id: OperationId, mint: str, sat: int, effect_id: EffectId, permit: Permit) -> str:
         """A token for someone else."""
+
+    def payable(self, invoice: str) -> Invoice:
+        """An invoice that may be paid now."""
+
+    def pay_cost(self, mint: str, amount: Msat) -> Msat:
+        """What paying an invoice of this amount takes at most, by what is usual."""
+
+    async def pay(
+        self, op_id: OperationId, mint: str, invoice: str, ceiling: Msat, effect_id: EffectId, permit: Permit
+    ) -> Paid:
+        """Pay a Lightning invoice."""
 
     async def audit(self) -> Audit:
         """Whether rows, journal and mints agree."""
@@ -51,6 +70,19 @@ class Purse(Protocol):
 
     async def find(self, op_id: OperationId) -> OperationView | None:
         """One operation."""
+
+
+class Places(Protocol):
+    """Which mint it goes to or comes from: `node.spreading.Spreading`."""
+
+    async def into(self, sat: int, mint: str | None) -> str:
+        """The mint for a deposit."""
+
+    async def out_of(self, sat: int, mint: str | None) -> str:
+        """The mint that pays."""
+
+    async def transfer(self, session: Session, wish: model.Transfer) -> dict[str, Any]:
+        """From one mint to another."""
 
 
 class RateSource(Protocol):
@@ -73,6 +105,10 @@ def wallet_service(
     usage: Callable[[], Awaitable[Mapping[str, Any]]],
     rates: Callable[[], Awaitable[list[dict[str, Any]]]],
     treasurer: Treasurer | None = None,
+    places: Places | None = None,
+    lightning: LightningWallet | None = None,
+    fund: Fund | None = None,
+    probes: Callable[[], list[dict[str, Any]]] = list,
 ) -> Tree:
     """The service at `/wallet`; only with a treasurer does it have files that move money.
 
@@ -82,11 +118,16 @@ def wallet_service(
         usage: what was spent today.
         rates: those that jobs were priced at.
         treasurer: moves money.
+        places: says at which mint, where none is named.
+        lightning: the Lightning wallet, if one is connected.
+        fund: pays for a deposit from there.
+        probes: what was found of each mint when it was tried with a coin.
     """
 
     async def balance() -> dict[str, Any]:
         found = [asdict(one) for one in await wallet.balance()]
-        return {"balances": found, "live_sat": sum(one["live"] for one in found if one["unit"] == "sat")}
+        out: dict[str, Any] = {"balances": found, "live_sat": sum(one["live"] for one in found if one["unit"] == "sat")}
+        return out if treasurer is None or lightning is None else out | {"lightning": await held(lightning)}
 
     async def rate() -> dict[str, Any]:
         found = await fx.rate()
@@ -96,6 +137,9 @@ def wallet_service(
             "taken_at": found.taken_at,
             "source": found.source,
         }
+
+    async def tried() -> list[dict[str, Any]]:
+        return probes()
 
     async def feeds() -> list[dict[str, Any]]:
         return fx.sources()
@@ -117,24 +161,25 @@ def wallet_service(
             read=json_reader(rates),
             gives=RootModel[list[model.FxRate]],
         ),
+        "mints": File(
+            "each mint: whether results are paid for there by their key, and if not, why not",
+            read=json_reader(tried),
+            gives=RootModel[list[model.Probed]],
+        ),
         "usage": File("what was spent today, of what may be", read=json_reader(usage), gives=Usage),
     }
-    if treasurer is not None:
-        files |= _moving(wallet, treasurer)
+    if treasurer is not None and places is not None:
+        files |= _moving(wallet, treasurer, places, lightning, fund)
+        files["lightning"] = lightning_folder(lightning, treasurer)
     return Tree(Folder("The wallet.", files))
 
 
-def _amount(body: bytes, mints: Sequence[str]) -> tuple[int, str]:
-    """The sat and the mint of a request.
-
-    Raises:
-        InvalidInput: not a positive whole number of sat, or no mint is named and there is more than one.
-    """
-    value = parsed(model.Sum, body)
-    mint = mints[0] if value.mint is None and len(mints) == 1 else value.mint
-    if mint is None:
-        raise InvalidInput("Name the mint: this node does not trust exactly one.")
-    return value.sat, mint
+def _ceiling(wallet: Purse, invoice: Invoice, mint: str, max_fee_sat: int | None) -> Msat:
+    """The most that paying an invoice may take, with all fees."""
+    amount = Msat(invoice.amount_msat or 0)
+    if max_fee_sat is None:
+        return wallet.pay_cost(mint, amount)
+    return Msat.of_sat(amount.sat_up() + max_fee_sat)
 
 
 def _token(body: bytes) -> str:
@@ -149,18 +194,42 @@ def _token(body: bytes) -> str:
     return text.strip()
 
 
-def _moving(wallet: Purse, treasurer: Treasurer) -> dict[str, Node]:
+async def _funded(deposit: Deposit, effect_id: EffectId, permit: Permit, fund: Fund) -> dict[str, Any]:
+    """What became of the payment of a deposit. If it failed or is in doubt, the deposit waits all the same."""
+    try:
+        view = await fund(deposit, effect_id, permit)
+    except VendoError as error:
+        return {"payment": "", "payment_state": error.code}
+    return {"payment": view.id, "payment_state": view.state.value}
+
+
+def _moving(
+    wallet: Purse, treasurer: Treasurer, places: Places, lightning: LightningWallet | None, fund: Fund | None
+) -> dict[str, Node]:
     """The files that move money."""
 
     async def deposit(body: bytes, session: Session) -> bytes:
-        sat, mint = _amount(body, wallet.mints)
+        asked = parsed(model.DepositSum, body)
+        sat, said = asked.sat, canonical(asked.model_dump())
+        paying = fund if asked.from_lightning else None
+        if asked.from_lightning and (fund is None or lightning is None):
+            raise NotConnected
+        effect = EffectClass.EXTERNAL if paying is None else EffectClass.IRREVERSIBLE
+        try:
+            mint = await places.into(asked.sat, asked.mint)
+        except MintFull:
+            if (known := await treasurer.known(session, "deposit", said, effect)) is None:
+                raise
+            return json_bytes(known)  # it is full because of what was asked for under this very key
 
         async def act(op_id: OperationId, effect_id: EffectId, permit: Permit) -> dict[str, Any]:
-            made = await wallet.deposit(op_id, mint, sat, effect_id, permit)
-            return {"invoice": made.invoice, "state": made.state.value, "expires_at": made.expires_at, "mint": mint}
+            made = await wallet.deposit(op_id, mint, sat, effect_id, permit, lightning=paying is not None)
+            out = {"invoice": made.invoice, "state": made.state.value, "expires_at": made.expires_at, "mint": mint}
+            return out if paying is None else out | await _funded(made, effect_id, permit, paying)
 
-        wish: dict[str, str | int] = {"mint": mint, "sat": sat}
-        return json_bytes(await treasurer.move(session, "deposit", canonical(wish), wish, EffectClass.EXTERNAL, act))
+        source = {"from": lightning.name} if paying and lightning else {}
+        wish: dict[str, str | int] = {"mint": mint, "sat": sat, **source}
+        return json_bytes(await treasurer.move(session, "deposit", said, wish, effect, act))
 
     async def restore(body: bytes, session: Session) -> bytes:
         parsed(model.Nothing, body)
@@ -176,28 +245,94 @@ def _moving(wallet: Purse, treasurer: Treasurer) -> dict[str, Node]:
         return json_bytes(await treasurer.move(session, "receive", token.encode(), {}, EffectClass.EXTERNAL, act))
 
     async def send(body: bytes, session: Session) -> bytes:
-        sat, mint = _amount(body, wallet.mints)
+        asked = parsed(model.Sum, body)
+        sat, said = asked.sat, canonical(asked.model_dump())
+        mint = await places.out_of(asked.sat, asked.mint)
 
         async def act(op_id: OperationId, effect_id: EffectId, permit: Permit) -> dict[str, Any]:
             return {"state": "done", "token": await wallet.send(op_id, mint, sat, effect_id, permit), "mint": mint}
 
         wish: dict[str, str | int] = {"mint": mint, "sat": sat}
-        return json_bytes(await treasurer.move(session, "send", canonical(wish), wish, EffectClass.IRREVERSIBLE, act))
+        return json_bytes(await treasurer.move(session, "send", said, wish, EffectClass.IRREVERSIBLE, act))
+
+    async def move(body: bytes, session: Session) -> bytes:
+        return json_bytes(await places.transfer(session, parsed(model.Transfer, body)))
 
     async def audit(session: Session) -> bytes:
-        found = await wallet.audit()
-        return json_bytes({**asdict(found), "clean": found.clean})
+        found = asdict(await wallet.audit())
+        if lightning is not None:
+            more = asdict(await lightning.audit())
+            found["differences"] = [*found["differences"], *more.pop("differences")]
+            found["lightning"] = more
+        return json_bytes({**found, "clean": not found["differences"]})
 
     moves: dict[str, Any] = {"takes": model.Sum, "gives": model.Operation}
     swapped = "a Cashu token: swapped at once for coins of our own"
     searched = "look for coins of these seed words at every mint (NUT-09); takes a while"
     return {
-        "deposit": File("{sat, mint?}: an invoice; coins come once it is paid", call=deposit, **moves),
+        "deposit": File(
+            "{sat, mint?, from_lightning?}: an invoice; coins come once it is paid",
+            call=deposit,
+            takes=model.DepositSum,
+            gives=model.Operation,
+        ),
         "receive": File(swapped, call=receive, max_bytes=MAX_TOKEN, takes=model.Token, gives=model.Operation),
         "send": File("{sat, mint?}: a token for someone else; whoever has it has the money", call=send, **moves),
+        "move": File(
+            "{sat, target, source?, max_fee_sat?}: so much arrives at one mint, paid by another",
+            call=move,
+            takes=model.Transfer,
+            gives=model.Transferred,
+        ),
+        **_paying(wallet, treasurer, places),
         "restore": File(searched, call=restore, takes=model.Nothing, gives=model.Restored),
         "audit": File("whether rows, journal and mints agree", read=audit, gives=model.Audit),
         "operations": _operations(treasurer),
+    }
+
+
+def _paying(wallet: Purse, treasurer: Treasurer, places: Places) -> dict[str, Node]:
+    """The files that pay invoices."""
+
+    async def withdraw(body: bytes, session: Session) -> bytes:
+        value = parsed(model.Invoice, body)
+        text = plain_invoice(value.invoice)
+        # Whether it may be paid now is for what is new: what was paid with this key is answered after its end, too.
+        asked = asked_invoice(text)
+        sat = Msat(asked.amount_msat or 0).sat_up()
+        mint = await places.out_of(sat, value.mint)
+
+        async def act(op_id: OperationId, effect_id: EffectId, permit: Permit) -> dict[str, Any]:
+            ceiling = _ceiling(wallet, asked, mint, value.max_fee_sat)
+            paid = await wallet.pay(op_id, mint, text, ceiling, effect_id, permit)
+            return {"state": "done", "mint": mint, **receipt(paid)}
+
+        note: dict[str, str | int] = {"mint": mint, "sat": sat, "payment_hash": asked.payment_hash}
+        wish = canonical({"invoice": text, "mint": value.mint, "max_fee_sat": value.max_fee_sat})
+        return json_bytes(await treasurer.move(session, "withdraw", wish, note, EffectClass.IRREVERSIBLE, act))
+
+    async def prepare(body: bytes, session: Session) -> bytes:
+        value = parsed(model.Invoice, body)
+        asked = wallet.payable(value.invoice)
+        amount = Msat(asked.amount_msat or 0).sat_up()
+        mint = await places.out_of(amount, value.mint)
+        total = _ceiling(wallet, asked, mint, value.max_fee_sat).sat_up()
+        return json_bytes(
+            {
+                "mint": mint,
+                "amount_sat": amount,
+                "max_fee_sat": total - amount,
+                "total_sat": total,
+                "payment_hash": asked.payment_hash,
+                "expires_at": asked.expires_at,
+            }
+        )
+
+    priced = "{invoice, mint?, max_fee_sat?}: what paying it takes at most; pays nothing and asks nobody"
+    paid = "{invoice, mint?, max_fee_sat?}: pay a Lightning invoice; it cannot be taken back"
+    return {
+        "prepare": File(priced, call=prepare, takes=model.Invoice, gives=model.Prepared),
+        "withdraw": File(paid, call=withdraw, takes=model.Invoice, gives=model.Operation),
     }
 
 

@@ -17,6 +17,7 @@ def _pattern(glob: str) -> re.Pattern[str]:
     return re.compile("".join({"**": ".*", "*": "[^/]*"}.get(part, re.escape(part)) for part in parts), re.DOTALL)
 
 
+@lru_cache(4_096)
 def matches(glob: str, text: str) -> bool:
     """Whether a glob covers a text, whole."""
     return _pattern(glob).fullmatch(text) is not None

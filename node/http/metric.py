@@ -58,6 +58,25 @@ def upkeep_metrics(counters: Mapping[str, Any]) -> str:
     )
 
 
+def sell_metrics(facts: Mapping[str, Any]) -> str:
+    """What is sold and waits, and what was not answered, by reason: the reasons are words of ours."""
+    dropped = [({"reason": reason}, number) for reason, number in facts["dropped"].items()]
+    waiting, running = (
+        [({"kind": str(one["kind"])}, one[name]) for one in facts["kinds"]] for name in ("waiting", "running")
+    )
+    return "".join(
+        [
+            family(
+                "vendo_sell_open", "gauge", "sales that have not ended, with quotes that stand", [({}, facts["open"])]
+            ),
+            family("vendo_sell_capacity", "gauge", "sales that may be open at once", [({}, facts["capacity"])]),
+            family("vendo_sell_waiting", "gauge", "jobs that wait for a worker", waiting),
+            family("vendo_sell_running", "gauge", "jobs at work", running),
+            _counter("vendo_sell_dropped", "requests that were not served, by reason", dropped),
+        ]
+    )
+
+
 def family(name: str, kind: str, help_text: str, samples: Iterable[tuple[Mapping[str, str], float]]) -> str:
     """One metric with all its samples; `kind` is counter or gauge."""
     lines = [f"# HELP {name} {_escaped(help_text)}"] if help_text else []

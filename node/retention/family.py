@@ -1,9 +1,9 @@
 """Effects that are closed, with everything that names them: what may go of them, and the writes that take it away.
 
 An effect is closed when it has ended, holds nothing of a budget, its jobs and sales have ended with their money at its
-end, its operations are done or refused, and no coin is reserved or locked by one of them. As long as one of these is
-not so, nothing of it goes. What its operations posted is carried forward in one row per account, so that the books
-stay what they were.
+end, its operations are done or refused, what it paid over Lightning is known, and no coin is reserved or locked by one
+of them. As long as one of these is not so, nothing of it goes. What its operations posted is carried forward in one row
+per account, so that the books stay what they were.
 """
 
 from collections import Counter, defaultdict
@@ -14,6 +14,7 @@ from core.unit import Among, Condition, Delete, Insert, Row, UnitOfWork, Update,
 from dvm.job import ENDED as JOB_ENDED
 from dvm.job import FINAL
 from dvm.seller import ENDED as SALE_ENDED
+from wallet.lightning import ENDED as LIGHTNING_ENDED
 from wallet.payment import State
 
 CARRIED = "carried"  # the operation under which sums of deleted postings stand
@@ -22,6 +23,7 @@ _JOB_ENDED = Among(tuple(state.value for state in JOB_ENDED))
 _JOB_FINAL = Among(tuple(funds.value for funds in FINAL))
 _SALE_ENDED = Among(tuple(state.value for state in SALE_ENDED))
 _OPERATION_ENDED = Among((str(State.DONE), str(State.REFUSED)))
+_LIGHTNING_ENDED = Among(tuple(str(stage) for stage in LIGHTNING_ENDED))
 _TIED = Among(("reserved", "locked"))
 
 
@@ -35,6 +37,7 @@ class Members:
     operations: list[Row] = field(default_factory=list)
     holds: int = 0
     tied: int = 0
+    lightning: list[Row] = field(default_factory=list)
 
     @property
     def closed(self) -> bool:
@@ -46,12 +49,13 @@ class Members:
             and all(row["state"] in _JOB_ENDED.values and row["money"] in _JOB_FINAL.values for row in self.purchases)
             and all(row["state"] in _SALE_ENDED.values for row in self.sales)
             and all(row["state"] in _OPERATION_ENDED.values for row in self.operations)
+            and all(row["state"] in _LIGHTNING_ENDED.values for row in self.lightning)
         )
 
     @property
     def moved_money(self) -> bool:
         """Whether the wallet did anything for it."""
-        return bool(self.operations)
+        return bool(self.operations or self.lightning)
 
     @property
     def rows(self) -> int:
@@ -69,6 +73,8 @@ async def gather(unit: UnitOfWork, effects: Sequence[Row]) -> list[Members]:
         found[row["effect_id"]].purchases.append(row)
     for row in await unit.select("sale", mine, columns=("id", "effect_id", "state", "quote_id")):
         found[row["effect_id"]].sales.append(row)
+    for row in await unit.select("lightning", mine, columns=("effect_id", "state")):
+        found[row["effect_id"]].lightning.append(row)
     owner = {}
     for row in await unit.select("operation", mine, columns=("id", "effect_id", "state")):
         found[row["effect_id"]].operations.append(row)

@@ -131,6 +131,7 @@ RULES: tuple[Rule, ...] = (
     Walked("relay_list", ("pubkey", "kind"), "relay_list", "relay_list_days"),
     Walked("identity", ("name", "epoch"), "identity", "identity_days", {"state": "retired"}),
     Walked("seen", ("event_id",), "seen", "inbox_days"),
+    Walked("receipt", ("y",), "receipt", "receipt_days"),
 )  # fmt: skip
 
 FAMILY = ("effect", "purchase", "sale", "operation", "posting", "proof")
@@ -143,6 +144,7 @@ KEPT: Mapping[str, str] = {
     "hold": "gone when its effect is settled",
     "cursor": "one row for each relay and subscription",
     "relay_payment": "a token counts once",
+    "lightning": "a payment hash is paid once; one row for each payment and invoice",
     "agent": "a name that was deleted is not used again",
     "item": "what an agent keeps; bounded by its own limit",
     "alarm": "an agent's; bounded by its own limit",
@@ -187,6 +189,8 @@ def judge(name: str, row: Row, before_s: int, today: str) -> bool:
             return row["retired_at"] is not None and int(row["retired_at"]) < before_s
         case "seen":
             return int(row["at"]) < before_s
+        case "receipt":
+            return int(row["created_at"]) < before_s
     raise ValueError(f"no rule is called {name!r}")
 
 

@@ -17,7 +17,7 @@ from node.identity.keystore import write_private
 from node.storage.address import is_postgres
 
 PROGRAMS = "agents"
-_FILES = (("keys", "passphrase_file"), ("storage", "password_file"))
+_FILES = (("keys", "passphrase_file"), ("storage", "password_file"), ("lightning", "nwc_file"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,20 @@ class AnnouncementRow(_Table, table=True):
     raw: str
 
 
+class ReceiptRow(_Table, table=True):
+    """One coin of a checked receipt: what a seller took, and what the buyer says of it. A coin counts once."""
+
+    __tablename__ = "receipt"
+    y: str = Field(primary_key=True)
+    event_id: str
+    seller: str = Field(index=True)
+    buyer: str
+    verdict: str
+    amount_msat: int = Field(sa_column=_big())
+    mint: str
+    created_at: int = Field(sa_column=_big())
+
+
 class PurchaseRow(_Table, table=True):
     """A job we buy. `body` is the buyer machine's state as JSON; the columns are for looking things up."""
 
@@ -225,6 +239,28 @@ class PostingRow(_Table, table=True):
     account: str
     amount: int = Field(sa_column=_big())
     at: int = Field(sa_column=_big())
+
+
+class LightningRow(_Table, table=True):
+    """One payment or invoice at a Lightning wallet over NWC. `kind`: pay or invoice. A payment hash counts once."""
+
+    __tablename__ = "lightning"
+    __table_args__ = (UniqueConstraint("payment_hash"), Index("lightning_kind", "kind", "created_at"))
+    id: str = Field(primary_key=True)
+    kind: str
+    state: str = Field(index=True)
+    wallet: str
+    payment_hash: str
+    effect_id: str = Field(index=True)
+    amount: int = Field(sa_column=_big())  # msat
+    fee_limit: int = Field(default=0, sa_column=_big(0))  # msat
+    fee: int = Field(default=0, sa_column=_big(0))  # msat
+    sealed: bytes  # invoice, request, preimage
+    reason: str = ""
+    expires_at: int = Field(sa_column=_big())
+    created_at: int = Field(sa_column=_big())
+    updated_at: int = Field(sa_column=_big())
+    version: int = 0
 
 
 class RateRow(_Table, table=True):

@@ -31,6 +31,9 @@ class Wish(Body):
     max_msat: int | None = Field(None, ge=0, le=10**15)
     timeout_s: int | None = Field(None, ge=1, le=MAX_TIMEOUT_S)
     output: str = Field("", max_length=128, description="the MIME type that is wanted")
+    prefer: Literal["cost", "latency", "quality", "reputation", "balanced"] | None = None
+    to: str | None = Field(None, max_length=128, description="the one seller that is asked: npub or 64 hex digits")
+    private: bool | Literal["nip44", "nip04", "wrap"] | None = Field(None, description="needs `to`; true is nip44")
 
 
 class Started(Fact):
@@ -78,9 +81,20 @@ class Quote(Fact):
     mint: str | None
     expires_at: int | None
     eta_s: int | None
+    reputation: int
+    quality: int
+    measured_ms: int | None
+    paid_jobs: int
     at_ms: int
     chosen: bool
     refusal: str | None
+
+
+class Part(Fact):
+    """A part of the result that came before it. Not the result."""
+
+    at_ms: int
+    content: str
 
 
 class Job(Payments):
@@ -98,12 +112,18 @@ class Job(Payments):
     result_id: str | None
     bid_msat: int
     rate: dict[str, int | str] | None
+    prefer: str
+    to: str | None
+    private: str | None
+    verdict: str | None
+    took_ms: int | None
     chosen: str | None
     why: list[str]
     quotes: list[Quote]
     refused: list[dict[str, str]]
     refused_count: int
     events: list[dict[str, Any]]
+    parts: list[Part]
     created_at: int
     deadline: int | None
     version: int
@@ -114,6 +134,7 @@ class Policy(Fact):
 
     order: list[str]
     prefer: str
+    spread: bool
     default_max_uusd: int | None = None
     default_max_msat: int | None = None
     quote_window_ms: int
@@ -122,6 +143,8 @@ class Policy(Fact):
     fallback_timeout_s: int
     lock_margin_s: int
     max_input_bytes: int
+    invoices: bool
+    max_unsecured_msat: int
 
 
 class Usage(Fact):
@@ -149,13 +172,44 @@ class Provider(Fact):
     source: str = ""
 
 
+class Reviewed(Fact):
+    """One receipt that counts."""
+
+    event_id: str
+    buyer: str
+    verdict: str
+    amount_msat: int
+    mint: str
+    created_at: int
+
+
+class Standing(Fact):
+    """What is thought of a seller: 0 to 1000, where 500 is one of whom nothing is known, and why."""
+
+    seller: str
+    score: int
+    delivered_msat: int
+    undelivered_msat: int
+    buyers: int
+    deals: int
+    reasons: list[str]
+    receipts: list[Reviewed] = Field(default_factory=list)
+
+
 class Offered(Fact):
-    """What this node sells."""
+    """What this node sells. Amounts are in `unit`; `price_msat` is null if it is not the same for every job."""
 
     kind: int
-    price_msat: int
     provider: str
+    unit: Literal["msat", "uusd"]
+    price: int
+    per: str
+    minimum: int | None
+    maximum: int | None
     eta_s: int
+    max_parallel: int
+    state: Literal["selling", "paused", "stopped"]
+    price_msat: int | None
 
 
 class Sale(Fact):
@@ -173,3 +227,5 @@ class Sale(Fact):
     result_id: str | None
     created_at: int
     updated_at: int
+    paid_by: Literal["ecash", "invoice", "credit"] | None
+    owed_msat: int

@@ -17,11 +17,20 @@ class Balance(Fact):
     locked: int
 
 
+class LightningBalance(Fact):
+    """What the Lightning wallet says it has, in msat; null with the error's code where it does not say."""
+
+    wallet: str
+    balance_msat: int | None
+    problem: str
+
+
 class Balances(Fact):
-    """All that is held."""
+    """All that is held. `lightning` is there for the operator, where a wallet is connected."""
 
     balances: list[Balance]
     live_sat: int
+    lightning: LightningBalance | None = None
 
 
 class FxRate(Fact):
@@ -43,11 +52,66 @@ class FxFeed(Fact):
     why: str
 
 
+class Transfer(Body):
+    """So much shall arrive at a mint; another one pays: the one that holds the most, if none is named."""
+
+    sat: int = Field(ge=1, le=MAX_SAT)
+    target: str | None = None
+    source: str | None = None
+    max_fee_sat: int | None = Field(None, ge=0, le=MAX_SAT)
+
+
+class Transferred(Fact):
+    """Both halves, as operations; `state` is that of the deposit, `payment_state` of what was paid for it."""
+
+    source: str
+    target: str
+    sat: int
+    deposit: str
+    payment: str
+    payment_state: str
+    state: str
+
+
+class Probed(Fact):
+    """A mint. `proven`: it showed the preimage of a coin that was locked to a hash; `at` in Unix seconds."""
+
+    mint: str
+    proven: bool
+    at: int | None
+    reason: str
+
+
 class Sum(Body):
-    """How much, and at which mint: it may be left out where this node trusts exactly one."""
+    """How much, and at which mint. Without one a deposit goes where there is room, and the fullest mint pays."""
 
     sat: int = Field(ge=1, le=MAX_SAT)
     mint: str | None = None
+
+
+class DepositSum(Sum):
+    """How much, and at which mint; and whether the node's own Lightning wallet pays for it."""
+
+    from_lightning: bool = False
+
+
+class Invoice(Body):
+    """A Lightning invoice, with or without `lightning:`, and what its fees may come to; by default what is usual."""
+
+    invoice: str = Field(min_length=1, max_length=4_200)
+    mint: str | None = None
+    max_fee_sat: int | None = Field(default=None, ge=0, le=MAX_SAT)
+
+
+class Prepared(Fact):
+    """What paying an invoice takes at most: its amount, all fees, both together. `expires_at` in Unix seconds."""
+
+    mint: str
+    amount_sat: int
+    max_fee_sat: int
+    total_sat: int
+    payment_hash: str
+    expires_at: int
 
 
 class Token(Body):
@@ -63,7 +127,10 @@ class Nothing(Body):
 
 
 class Operation(Fact):
-    """One operation of the wallet. Which fields it has depends on its kind and its state; a sent token is money."""
+    """One operation of the wallet. Which fields it has depends on its kind and its state; a sent token is money.
+
+    `pending`: its mint says that the payment is under way. `preimage` is the receipt for an invoice that was paid.
+    """
 
     op_id: str
     state: str
@@ -78,6 +145,15 @@ class Operation(Fact):
     expires_at: int = 0
     amount_sat: int = 0
     fee_sat: int = 0
+    payment: str = ""
+    payment_state: str = ""
+    stage: str = ""
+    payment_hash: str = ""
+    note: str = ""
+    purpose: str = ""
+    created_at: int = 0
+    preimage: str = ""
+    pending: bool = False
 
 
 class FoundCoins(Fact):
@@ -101,10 +177,28 @@ class AuditedMint(Balance):
     journal: dict[str, int]
 
 
+class AuditedLightning(Fact):
+    """The Lightning wallet: sums of our rows in msat, and what it says it has, which may be shared with others."""
+
+    wallet: str
+    paid: int
+    fees: int
+    received: int
+    open: int
+    balance: int | None
+    others: int
+    journal: dict[str, int]
+
+
 class Audit(Fact):
-    """Whether rows, journal and mints agree, and every way in which they do not."""
+    """Whether rows, journal, mints and Lightning wallet agree, and every way in which they do not.
+
+    `pending_sat` of what is reserved is on its way over Lightning.
+    """
 
     mints: list[AuditedMint]
     open_operations: int
+    pending_sat: int
     differences: list[str]
     clean: bool
+    lightning: AuditedLightning | None = None

@@ -14,6 +14,7 @@ _PAYMENTS = {
     Kind.CLAIM: "payment.received",
     Kind.LOCK: "payment.sent",
     Kind.SEND: "payment.sent",
+    Kind.MELT: "payment.sent",
     Kind.REFUND: "payment.refunded",
 }
 

@@ -20,6 +20,7 @@ import node.identity.error
 import node.message.error
 import relays.error
 import wallet.error
+import wallet.lightning_error
 from core.error import (
     BudgetExceeded,
     Conflict,
@@ -74,6 +75,8 @@ HOOK: Errors = (
 )  # fmt: skip
 TURN: Errors = (*CHANGE, *of(node.agent.outside.error, node.agent.error))
 
+_WALLET = of(wallet.error, wallet.lightning_error)
+
 # What is special about a mount: of reading it, and of changing it.
 _READING: Mapping[str, Errors] = {
     "/agents": of(node.agent.error),
@@ -81,7 +84,8 @@ _READING: Mapping[str, Errors] = {
     "/identity": of(node.identity.error),
     "/logs": of(node.agent.error),
     "/nostr": of(node.message.error, relays.error),
-    "/wallet": of(wallet.error),
+    "/sell": of(dvm.error),
+    "/wallet": _WALLET,
 }
 _CHANGING: Mapping[str, Errors] = {
     "/agents": of(node.agent.error, node.backup.error, node.error, node.identity.error, relays.error),
@@ -97,8 +101,9 @@ _CHANGING: Mapping[str, Errors] = {
     "/memory": of(node.agent.error),
     "/nostr": of(node.message.error, relays.error, wallet.error),
     "/programs": of(node.agent.error),
+    "/sell": of(dvm.error, wallet.error),
     "/transfer": of(node.backup.error),
-    "/wallet": of(wallet.error, fs.service.treasury),
+    "/wallet": (*_WALLET, *of(fs.service.treasury)),
 }
 
 

@@ -1,0 +1,101 @@
+"""Puts the market's parts together: what is sold, who is found, what is bought. A part of the composition root."""
+
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dvm.buying import Buying
+from dvm.discovery import Discovery
+from dvm.provider.echo import Echo
+from dvm.provider.pow import ProofOfWork
+from dvm.provider.provider import Provider
+from dvm.provider.summarizer import Summarizer
+from dvm.reviewing import Reviewing
+from dvm.selling import Selling
+from node.meaning import policy_of, strangers_of
+from node.offering import Offerings
+
+if TYPE_CHECKING:
+    from node.app import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """The market's parts of one node."""
+
+    providers: tuple[Provider, ...]
+    offerings: Offerings
+    discovery: Discovery
+    selling: Selling
+    buying: Buying
+    reviewing: Reviewing
+
+
+def trade_of(node: "Node", executor: Executor) -> Trade:
+    """The market's parts of a node whose relays, gate and wallet are there.
+
+    Raises:
+        ConfigInvalid: a `[[sell]]` table names a provider that does not do its kind.
+    """
+    config = node.config
+    providers: tuple[Provider, ...] = (Summarizer(executor), ProofOfWork(executor), Echo())
+    offerings = Offerings(node.database, providers, config.sell, config.node.mints)
+    services = offerings.services()
+    selling = Selling(
+        node.database,
+        node.gate,
+        node.pool,
+        node.outbox,
+        node.wallet,
+        node.keyring,
+        node.clock,
+        services,
+        limits=strangers_of(config),
+        directory=node.directory,
+        rate=node.fx.known,
+        ending=offerings.ending,
+        settlement=config.settlement.settlement(),
+        proven=node.probe.proven,
+    )
+    discovery = Discovery(
+        node.database,
+        node.pool,
+        node.outbox,
+        node.keyring,
+        node.clock,
+        services,
+        mints=config.node.mints,
+        name=config.node.name,
+        about=config.node.about,
+        nip05=f"_@{config.keys.nip05_domain}" if config.keys.nip05_domain else "",
+        indexers=config.node.indexers,
+        load=lambda: selling.load,
+    )
+    offerings.attach(selling, discovery)
+    buying = Buying(
+        node.database,
+        node.gate,
+        node.pool,
+        node.outbox,
+        node.wallet,
+        node.fx,
+        node.keyring,
+        node.clock,
+        policy_of(config),
+        providers,
+        discovery.known_sellers,
+        node.directory,
+        settlement=config.settlement.settlement(),
+        proven=node.probe.proven,
+    )
+    reviewing = Reviewing(
+        node.database,
+        node.pool,
+        node.outbox,
+        node.wallet,
+        node.keyring,
+        node.clock,
+        publish=config.policy.publish_receipts,
+    )
+    buying.on_closing(reviewing.closing)
+    return Trade(providers, offerings, discovery, selling, buying, reviewing)
