@@ -173,7 +173,7 @@ async def _ports(home: Path, settings: config.Config) -> list[Check]:
     if settings.relay.enabled:
         own = await _own_relay(home, urls)
         if own is None:  # its own listener must not be taken for another's
-            why = "The node runs and did not say in time whether it is its own."
+            why = "The node runs and did not say whether it is its own."
             silent.append(warn("port of the relay", why, f"Run: vendo doctor --home {home}"))
         else:
             doors.append(Door("relay", settings.relay.host, settings.relay.port, "[relay] port"))

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cli.alert import alert
 from cli.client import Client, NotRunning
 from cli.output import NodeRefusal, Problem
 from cli.wire import END, StreamRecord
@@ -39,19 +38,6 @@ def follow(
         NotRunning: it runs not, or has not come back in time.
         NodeRefusal: it answers that it will not, or what the stream is read from has failed.
     """
-    with alert():
-        yield from _followed(home, path, after, patience_s, tell, has_answered=has_answered)
-
-
-def _followed(
-    home: Path,
-    path: str,
-    after: int | str | None,
-    patience_s: float,
-    tell: Callable[[str], None],
-    *,
-    has_answered: bool,
-) -> Iterator[StreamRecord]:
     pause = _FIRST_S
     try:
         stream = Client.open(home).watch(path, after, _IDLE_S)

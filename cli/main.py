@@ -33,6 +33,7 @@ from cli.command import (
     operation,
     relay,
     replay,
+    sell,
     token,
     trace,
     tree,
@@ -52,13 +53,14 @@ app = typer.Typer(
 for function in (
     demo.demo, home.init, home.up, doctor.doctor,
     operation.status, operation.pause, operation.resume, operation.send, chat.chat,
-    market.buy, market.jobs, market.sell,
+    market.buy, market.jobs, market.reputation,
     backup.backup, backup.restore, upkeep.gc,
     file.ls, tree.tree, file.cat, file.write, file.call, file.watch, file.rm, file.mkdir, file.mv,
     mount.mount,
     replay.replay, completion.completion,
 ):  # fmt: skip
     app.command()(function)
+app.add_typer(sell.app, name="sell")
 app.add_typer(wallet.app, name="wallet")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(relay.app, name="relay")

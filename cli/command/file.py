@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.alert import alert
 from cli.body import body_bytes, body_pieces
 from cli.client import Client
 from cli.follow import follow
@@ -112,9 +113,10 @@ def watch(
 ) -> int:
     """Follow a file, one line per record, until it ends or you stop it; also over a restart of the node."""
     out = Output(json_mode=json_mode)
-    for record in follow(home, full(agent, path), after, retry, out.note):
-        value = {"id": record.id, "type": record.type, "data": record.data}
-        out.record(value, f"{record.type} {one_line(record.data)}")
+    with alert():
+        for record in follow(home, full(agent, path), after, retry, out.note):
+            value = {"id": record.id, "type": record.type, "data": record.data}
+            out.record(value, f"{record.type} {one_line(record.data)}")
     return ExitCode.OK
 
 

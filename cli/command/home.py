@@ -52,10 +52,11 @@ def init(
     json_mode: JsonOption = False,
 ) -> None:
     """Make a node: encrypted keys, seed words (shown once), spending limits, a commented config.toml."""
-    from node.config import FILE, parse_service
+    from node.config import FILE
     from node.error import HomeExists
     from node.home import KEYS, PASSPHRASE, create
     from node.identity.passphrase import into_keyring
+    from node.market import parse_service
     from relays.key import Keyring, new_words
 
     out = Output(json_mode=json_mode)

@@ -1,9 +1,12 @@
-"""`vendo buy`, `jobs`, `sell`: buy one job and wait for it, list jobs, list what is for sale."""
+"""`vendo buy`, `jobs`: buy one job and wait for it, list jobs."""
 
+import json
+import re
 import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -17,9 +20,13 @@ _DONE = "delivered"
 _ENDED = frozenset({_DONE, "failed", "cancelled"})
 _FIRST_POLL_S, _LAST_POLL_S = 0.05, 0.5
 _GRACE_S = 30
+_REFERENCE = re.compile(r"job:([0-9a-f]{32}|[0-9a-f]{64})|event:[0-9a-f]{64}")  # what another job or event says
 
 KindOption = Annotated[int, typer.Option("--kind", min=5000, max=5999, help="The NIP-90 job kind, e.g. 5001.")]
-InputOption = Annotated[list[str] | None, typer.Option("--input", help="The input; - reads standard input.")]
+InputOption = Annotated[
+    list[str] | None,
+    typer.Option("--input", help="The input; - reads standard input; job:ID is an earlier job's result."),
+]
 FileOption = Annotated[
     Path | None, typer.Option("--input-file", exists=True, dir_okay=False, help="A file that holds the input.")
 ]
@@ -27,6 +34,15 @@ MaxOption = Annotated[str | None, typer.Option("--max-usd", metavar="USD", help=
 MsatOption = Annotated[int | None, typer.Option("--max-msat", min=0, help="The same, in msat.")]
 ParamOption = Annotated[list[str] | None, typer.Option("--param", metavar="K=V", help="A parameter of the job.")]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=200, help="How many to show.")]
+PreferOption = Annotated[
+    str | None,
+    typer.Option("--prefer", help="What the offer is chosen by: cost, latency, quality, reputation, balanced."),
+]
+ToOption = Annotated[str | None, typer.Option("--to", metavar="NPUB", help="Ask this seller alone.")]
+PrivateOption = Annotated[
+    str | None,
+    typer.Option("--private", metavar="SCHEME", help="Hide the job from all but --to: nip44, wrap, or nip04."),
+]
 TimeoutOption = Annotated[
     int | None, typer.Option("--timeout", min=1, max=3600, help="Seconds that a seller has for the work.")
 ]
@@ -40,14 +56,18 @@ def buy(
     max_usd: MaxOption = None,
     max_msat: MsatOption = None,
     param: ParamOption = None,
+    prefer: PreferOption = None,
+    to: ToOption = None,
+    private: PrivateOption = None,
     timeout: TimeoutOption = None,
     key: KeyOption = None,
     json_mode: JsonOption = False,
 ) -> int:
-    """Buy one job: ask for quotes, take the cheapest, pay, and print the result."""
+    """Buy one job: ask for quotes, take the best, pay, and print the result."""
     out = Output(json_mode=json_mode)
     body: dict[str, Any] = {"kind": kind, "input": _inputs(text or [], input_file), "params": _params(param or [])}
-    limits = {"max_usd": max_usd, "max_msat": max_msat, "timeout_s": timeout}
+    limits: dict[str, Any] = {"max_usd": max_usd, "max_msat": max_msat, "timeout_s": timeout, "prefer": prefer}
+    limits |= {"to": to, "private": private}
     body |= {name: value for name, value in limits.items() if value is not None}
     client = Client.open(home)
     used = out.key(key)
@@ -71,7 +91,14 @@ def _inputs(texts: list[str], file: Path | None) -> str | list[dict[str, str]]:
         given.append(file.read_text(encoding="utf-8"))
     if not given:
         raise InvalidInput("There is no input.", remedy="Give --input TEXT, --input - or --input-file FILE.")
-    return given[0] if len(given) == 1 else [{"data": one, "type": "text"} for one in given]
+    if len(given) == 1 and not _REFERENCE.fullmatch(given[0]):
+        return given[0]
+    return [_input(one) for one in given]
+
+
+def _input(text: str) -> dict[str, str]:
+    kind, _, rest = text.partition(":")
+    return {"data": rest, "type": kind} if _REFERENCE.fullmatch(text) else {"data": text, "type": "text"}
 
 
 def _params(pairs: list[str]) -> dict[str, str]:
@@ -87,11 +114,12 @@ def _params(pairs: list[str]) -> dict[str, str]:
 def _wait(out: Output, client: Client, job_id: str, timeout: int | None) -> dict[str, Any] | None:
     """The job's view when it has ended, or None when it takes far longer than it may."""
     pause, end = _FIRST_POLL_S, time.monotonic() + 2 * (timeout or 300) + _GRACE_S
-    said = ""
+    said, shown = "", 0
     with out.waiting(f"Job {job_id}…"):
         while time.monotonic() < end:
             view: dict[str, Any] = client.get(f"{_COMPUTE}/jobs/{job_id}/status")
             state = str(view["state"])
+            shown = _show_parts(out, view, shown)
             if state in _ENDED:
                 return view
             if state != said and not out.json_mode:
@@ -100,6 +128,15 @@ def _wait(out: Output, client: Client, job_id: str, timeout: int | None) -> dict
             time.sleep(pause)
             pause = min(_LAST_POLL_S, pause * 1.5)
     return None
+
+
+def _show_parts(out: Output, view: dict[str, Any], shown: int) -> int:
+    """Parts of the result as they come, on stderr; how many were shown by now."""
+    parts = view.get("parts", [])
+    for part in parts[shown:]:
+        text = str(part["content"])
+        out.note(json.dumps({"part": text}, ensure_ascii=False) if out.json_mode else text)
+    return len(parts)
 
 
 def _failure(view: dict[str, Any], job_id: str) -> Problem:
@@ -127,6 +164,27 @@ def _receipt(view: dict[str, Any]) -> str:
     return line + "."
 
 
+def reputation(
+    seller: Annotated[str, typer.Argument(metavar="NPUB", help="The seller's key, as npub or in hex.")],
+    home: HomeOption,
+    json_mode: JsonOption = False,
+) -> None:
+    """What receipts of paid jobs say of a seller; each was checked at its mint."""
+    answer = Client.open(home).get(f"{_COMPUTE}/sellers/{quote(seller, safe='')}")
+    out = Output(json_mode=json_mode)
+    if json_mode:
+        out.answer(answer)
+        return
+    out.rows(
+        answer["receipts"],
+        ("verdict", "taken", "buyer", "mint"),
+        ((one["verdict"], sat(one["amount_msat"]), one["buyer"], one["mint"]) for one in answer["receipts"]),
+        "No receipt of this seller counts.",
+    )
+    for line in answer["reasons"]:
+        out.note(line)
+
+
 def jobs(home: HomeOption, limit: LimitOption = 20, json_mode: JsonOption = False) -> None:
     """The jobs that were bought, newest first."""
     client = Client.open(home)
@@ -141,20 +199,3 @@ def jobs(home: HomeOption, limit: LimitOption = 20, json_mode: JsonOption = Fals
         ),
         "No job was bought yet.",
     )
-
-
-def sell(home: HomeOption, json_mode: JsonOption = False) -> None:
-    """What this node sells, and the latest sales. Services are set in config.toml."""
-    client = Client.open(home)
-    services, sales = client.get("/agents/node/market/services"), client.get("/agents/node/market/sales")
-    out = Output(json_mode=json_mode)
-    if json_mode:
-        out.answer({"services": services, "sales": sales})
-        return
-    out.rows(
-        services,
-        ("kind", "price", "provider"),
-        ((row["kind"], sat(row["price_msat"]), row["provider"]) for row in services),
-        "Nothing is for sale: add a [[sell]] table to config.toml.",
-    )
-    out.note(f"{len(sales)} jobs sold lately.")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.alert import alert
 from cli.client import Client
 from cli.command.file import RetryOption
 from cli.follow import follow
@@ -43,15 +44,19 @@ def logs(
 
 
 def _followed(out: Output, home: Path, name: str, after: int, retry: float, *, has_answered: bool = False) -> int:
-    for one in follow(home, f"/agents/{name}/logs/trace", after, retry, out.note, has_answered=has_answered):
-        if one.type == GAP:
-            lost = json.loads(one.data)
-            said = f"The records from {lost['from']} to {lost['to']} are not kept any more."
-            out.record({"id": lost["to"], "type": GAP, "data": lost}, said)
-        elif one.type != END:
-            record = json.loads(one.data)
-            out.record(record, line(record))
+    with alert():
+        for one in follow(home, f"/agents/{name}/logs/trace", after, retry, out.note, has_answered=has_answered):
+            if one.type != END:
+                _shown(out, one.type, json.loads(one.data))
     return ExitCode.OK
+
+
+def _shown(out: Output, kind: str, record: dict[str, Any]) -> None:
+    if kind == GAP:
+        said = f"The records from {record['from']} to {record['to']} are not kept any more."
+        out.record({"id": record["to"], "type": GAP, "data": record}, said)
+    else:
+        out.record(record, line(record))
 
 
 def line(record: dict[str, Any]) -> str:

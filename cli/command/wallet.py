@@ -1,17 +1,20 @@
-"""`vendo wallet`: ecash in, ecash out, and whether the books agree with the mints."""
+"""`vendo wallet`: ecash and Lightning in and out, and whether the books agree with mints and wallet."""
 
 import sys
 import time
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
 
 from cli.client import Client
 from cli.option import HomeOption, JsonOption, KeyOption, MintOption
-from cli.output import ExitCode, Output, Problem
+from cli.output import ExitCode, NodeRefusal, Output, Problem
 from cli.qr import invoice_uri, qr
 
-app = typer.Typer(no_args_is_help=True, help="Ecash in, ecash out, and whether the books agree with the mints.")
+app = typer.Typer(
+    no_args_is_help=True, help="Ecash and Lightning in and out, and whether the books agree with the mints."
+)
 _WALLET = "/agents/node/wallet"
 _OPEN = frozenset({"waiting", "prepared", "unknown"})
 _POLL_S = 0.25
@@ -20,6 +23,10 @@ SatArgument = Annotated[int, typer.Argument(min=1, metavar="SAT", help="Whole sa
 QrOption = Annotated[
     bool | None,
     typer.Option("--qr/--no-qr", help="Show the invoice as a QR code, on stderr; by default on a terminal."),
+]
+MaxFeeOption = Annotated[
+    int | None,
+    typer.Option("--max-fee", min=0, metavar="SAT", help="All fees together; by default what is usual."),
 ]
 WaitOption = Annotated[float, typer.Option("--wait", min=0, help="Wait this many seconds for the payment.")]
 
@@ -30,14 +37,14 @@ def _with_mint(body: dict[str, Any], mint: str | None) -> dict[str, Any]:
 
 @app.command()
 def balance(home: HomeOption, json_mode: JsonOption = False) -> None:
-    """Free, reserved and locked money, per mint and unit."""
+    """Free, reserved and locked money, per mint and unit; and what the Lightning wallet says it has."""
     answer = Client.open(home).get(f"{_WALLET}/balance")
-    Output(json_mode=json_mode).rows(
-        answer,
-        ("free", "reserved", "locked", "unit", "mint"),
-        ((row["live"], row["reserved"], row["locked"], row["unit"], row["mint"]) for row in answer["balances"]),
-        "The wallet is empty.",
-    )
+    rows = [(row["live"], row["reserved"], row["locked"], row["unit"], row["mint"]) for row in answer["balances"]]
+    if lightning := answer.get("lightning"):
+        free = lightning["problem"] if lightning["balance_msat"] is None else lightning["balance_msat"]
+        rows.append((free, "", "", "msat", lightning["wallet"]))
+    names = ("free", "reserved", "locked", "unit", "mint")
+    Output(json_mode=json_mode).rows(answer, names, rows, "The wallet is empty.")
 
 
 @app.command()
@@ -61,18 +68,29 @@ def deposit(
     wait: WaitOption = 0.0,
     code: QrOption = None,
     key: KeyOption = None,
+    from_lightning: Annotated[
+        bool, typer.Option("--from-lightning", help="Pay the invoice from the node's own Lightning wallet.")
+    ] = False,
     json_mode: JsonOption = False,
 ) -> int:
     """Ask a mint for a Lightning invoice; once it is paid, the node collects the coins."""
     out, client = Output(json_mode=json_mode), Client.open(home)
-    answer = client.call(f"{_WALLET}/deposit", _with_mint({"sat": amount}, mint), key=out.key(key))
-    if answer.get("invoice") and (sys.stderr.isatty() and not json_mode if code is None else code):
+    body = _with_mint({"sat": amount}, mint) | ({"from_lightning": True} if from_lightning else {})
+    answer = client.call(f"{_WALLET}/deposit", body, key=out.key(key))
+    # What is paid, may have been, or will be when the wallet is back, must not be paid by hand too.
+    by_hand = not from_lightning or answer.get("payment_state") == "lightning.failed"
+    if from_lightning and answer.get("payment_state") not in (None, "done"):
+        also = "The invoice can still be paid by hand." if by_hand else "Pay its invoice in no other way."
+        out.note(f"The payment over Lightning: {answer['payment_state']}. {also}")
+    if by_hand and answer.get("invoice") and (sys.stderr.isatty() and not json_mode if code is None else code):
         out.note(qr(invoice_uri(answer["invoice"])))
     if not wait:
-        out.answer(answer, answer.get("invoice") or f"state: {answer['state']}")
-        out.note(f"Pay this invoice; the node collects the coins. Operation {answer['op_id']}.")
+        out.answer(answer, (answer.get("invoice") if by_hand else "") or f"state: {answer['state']}")
+        then = "Pay this invoice; the node" if by_hand else "The node"
+        out.note(f"{then} collects the coins. Operation {answer['op_id']}.")
         return ExitCode.OK
-    out.note(f"Pay this invoice: {answer.get('invoice', '')}")
+    if by_hand:
+        out.note(f"Pay this invoice: {answer.get('invoice', '')}")
     end = time.monotonic() + wait
     with out.waiting("Waiting for the payment…"):
         while answer["state"] in _OPEN and time.monotonic() < end:
@@ -82,6 +100,92 @@ def deposit(
         out.answer(answer, f"{amount} sat deposited.")
         return ExitCode.OK
     return out.fail(_open_deposit(answer, wait))
+
+
+@app.command()
+def pay(
+    invoice: Annotated[
+        str, typer.Argument(metavar="INVOICE", help="A Lightning invoice; - reads it from standard input.")
+    ],
+    home: HomeOption,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="Wait this many seconds for a final answer.")] = 60.0,
+    key: KeyOption = None,
+    json_mode: JsonOption = False,
+) -> int:
+    """Pay an invoice from the Lightning wallet, once; the same --key goes on with it."""
+    text = sys.stdin.read().strip() if invoice == "-" else invoice
+    out, client = Output(json_mode=json_mode), Client.open(home)
+    used = out.key(key)
+    answer = client.call(f"{_WALLET}/lightning/pay", {"invoice": text}, key=used)
+    end = time.monotonic() + wait
+    with out.waiting("Waiting until it is known what became of it…"):
+        while answer["state"] in _OPEN and time.monotonic() < end:
+            time.sleep(_POLL_S)
+            answer |= client.get(f"{_WALLET}/operations/{answer['op_id']}")
+    if answer["state"] == "done":
+        out.answer(answer | {"key": used}, f"{answer['amount']} msat paid, and {answer['fee']} msat as a fee.")
+        return ExitCode.OK
+    if answer["state"] == "refused":
+        why = f"The payment failed: {answer['reason'] or 'the wallet did not say why'}."
+        return out.fail(
+            Problem("lightning.failed", why, "No money has moved.", "Ask for a new invoice to try again.", 409)
+        )
+    why = f"The payment is {answer['state']}: the wallet has not said what became of it."
+    return out.fail(Problem("wallet.unknown", why, "", f"Ask again with --key {used}; never pay another invoice.", 503))
+
+
+@app.command()
+def invoice(
+    amount: SatArgument,
+    home: HomeOption,
+    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="What it is for; the payer sees it.")] = "",
+    wait: WaitOption = 0.0,
+    code: QrOption = None,
+    key: KeyOption = None,
+    json_mode: JsonOption = False,
+) -> int:
+    """Make an invoice of the Lightning wallet."""
+    out, client = Output(json_mode=json_mode), Client.open(home)
+    answer = client.call(f"{_WALLET}/lightning/invoice", {"sat": amount, "note": note}, key=out.key(key))
+    if sys.stderr.isatty() and not json_mode if code is None else code:
+        out.note(qr(invoice_uri(answer["invoice"])))
+    if not wait:
+        out.answer(answer, answer["invoice"])
+        out.note(f"Whether it was paid: vendo cat /wallet/operations/{answer['op_id']}")
+        return ExitCode.OK
+    out.note(f"Waiting for: {answer['invoice']}")
+    end = time.monotonic() + wait
+    with out.waiting("Waiting for the payment…"):
+        while answer["state"] in _OPEN and time.monotonic() < end:
+            time.sleep(_POLL_S)
+            answer |= client.get(f"{_WALLET}/operations/{answer['op_id']}")
+    if answer["state"] == "done":
+        out.answer(answer, f"{amount} sat received.")
+        return ExitCode.OK
+    why, remedy = f"The invoice was not paid within {wait:g} s.", "It stays valid until it expires."
+    return out.fail(Problem("cli.invoice_open", why, "No money has moved.", remedy, 504))
+
+
+@app.command()
+def lightning(
+    home: HomeOption,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100, help="Show so many payments and invoices.")] = 20,
+    json_mode: JsonOption = False,
+) -> None:
+    """The Lightning wallet: what it has, what may be paid today, the latest payments and invoices."""
+    out, client = Output(json_mode=json_mode), Client.open(home)
+    status = client.get(f"{_WALLET}/lightning/status")
+    rows = [*client.get(f"{_WALLET}/lightning/payments"), *client.get(f"{_WALLET}/lightning/invoices")]
+    rows = sorted(rows, key=lambda row: row["created_at"], reverse=True)[:limit]
+    held = status["problem"] if status["balance_msat"] is None else f"{status['balance_msat']} msat"
+    left = max(0, status["day_msat"] - status["used_msat"])
+    out.note(f"{status['wallet']}: {held}; {left} msat may still be paid today, {status['open']} are open.")
+    out.rows(
+        {"status": status, "operations": rows},
+        ("kind", "state", "msat", "fee", "reason", "operation"),
+        ((row["kind"], row["stage"], row["amount"], row["fee"], row["reason"], row["op_id"]) for row in rows),
+        "Nothing was paid or asked for yet.",
+    )
 
 
 def _open_deposit(answer: dict[str, Any], wait: float) -> Problem:
@@ -113,6 +217,81 @@ def send(
 
 
 @app.command()
+def move(
+    amount: SatArgument,
+    home: HomeOption,
+    to: Annotated[str | None, typer.Option("--to", metavar="URL", help="The mint where it arrives.")] = None,
+    source: Annotated[str | None, typer.Option("--from", metavar="URL", help="The mint that pays.")] = None,
+    max_fee: Annotated[int | None, typer.Option("--max-fee", min=0, metavar="SAT", help="It may cost so much.")] = None,
+    key: KeyOption = None,
+    json_mode: JsonOption = False,
+) -> None:
+    """Move money from one mint to another, over Lightning; without --to, to the mint that holds the least."""
+    out, client = Output(json_mode=json_mode), Client.open(home)
+    body = {"sat": amount, "target": to, "source": source, "max_fee_sat": max_fee}
+    wish = {name: value for name, value in body.items() if value is not None}
+    with out.waiting("Moving…"):
+        answer = client.call(f"{_WALLET}/move", wish, key=out.key(key))
+    out.answer(answer, f"{amount} sat went from {answer['source']} to {answer['target']}: {answer['state']}.")
+
+
+@app.command()
+def withdraw(
+    invoice: Annotated[str, typer.Argument(metavar="INVOICE", help="A Lightning invoice; - reads it from stdin.")],
+    home: HomeOption,
+    mint: MintOption = None,
+    max_fee: MaxFeeOption = None,
+    wait: WaitOption = 0.0,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
+    key: KeyOption = None,
+    json_mode: JsonOption = False,
+) -> int:
+    """Pay a Lightning invoice from the wallet. It cannot be taken back; the same --key never pays twice."""
+    text = sys.stdin.read().strip() if invoice == "-" else invoice
+    out, client = Output(json_mode=json_mode), Client.open(home)
+    body = _with_mint({"invoice": text} | ({} if max_fee is None else {"max_fee_sat": max_fee}), mint)
+    if not (yes or json_mode):
+        _confirm(client, body, again=key is not None)
+    used = out.key(key)
+    answer = _paid(client, body, used)
+    end = time.monotonic() + wait
+    with out.waiting("The payment is under way…") if answer["state"] in _OPEN and wait else nullcontext():
+        while answer["state"] in _OPEN and time.monotonic() < end:
+            time.sleep(_POLL_S)
+            answer = _paid(client, body, used)
+    if answer["state"] in _OPEN:
+        why = "The payment may have happened, or may still happen until the invoice expires; it is not known yet."
+        remedy = f"Pay it in no other way until this is known. Ask again with --key {used}; see: vendo wallet audit"
+        return out.fail(Problem("wallet.unknown", why, "Its coins stay reserved.", remedy, 503))
+    receipt = f" Receipt: {answer['preimage']}" if answer.get("preimage") else ""
+    out.answer(answer | {"key": used}, f"{answer['amount_sat']} sat paid, {answer['fee_sat']} sat of fees.{receipt}")
+    return ExitCode.OK
+
+
+def _confirm(client: Client, body: dict[str, Any], *, again: bool) -> None:
+    """Show what it may cost, and ask. What was asked for before with this key may have expired since: then go on."""
+    try:
+        plan = client.call(f"{_WALLET}/prepare", body)
+    except NodeRefusal:
+        if not again:
+            raise
+        return
+    fees = f"{plan['max_fee_sat']} sat of fees at most"
+    typer.confirm(f"Pay {plan['amount_sat']} sat and {fees}, from {plan['mint']}?", abort=True, err=True)
+
+
+def _paid(client: Client, body: dict[str, Any], key: str) -> dict[str, Any]:
+    """What the node says of the payment; one that is not known yet is `unknown`."""
+    try:
+        answer: dict[str, Any] = client.call(f"{_WALLET}/withdraw", body, key=key)
+    except NodeRefusal as error:
+        if error.problem.code != "wallet.unknown":
+            raise
+        return {"state": "unknown"}
+    return answer
+
+
+@app.command()
 def restore(home: HomeOption, key: KeyOption = None, json_mode: JsonOption = False) -> None:
     """Look for coins of these seed words at every mint, after a loss."""
     out, client = Output(json_mode=json_mode), Client.open(home)
@@ -125,7 +304,7 @@ def restore(home: HomeOption, key: KeyOption = None, json_mode: JsonOption = Fal
 
 @app.command()
 def audit(home: HomeOption, json_mode: JsonOption = False) -> int:
-    """Ask the mints about every coin and compare with the books; 65 if anything differs."""
+    """Ask the mints about every coin, and the Lightning wallet, and compare with the books; 65 if anything differs."""
     out = Output(json_mode=json_mode)
     with out.waiting("Asking the mints…"):
         answer = Client.open(home).get(f"{_WALLET}/audit")

@@ -18,6 +18,7 @@ from core.error import Unavailable
 
 _START = 120.0
 _STOP = 60.0
+_TRIES = 3  # of a mint: somebody may be quicker to take its port
 
 
 @dataclass(slots=True)
@@ -97,17 +98,17 @@ async def start_node(name: str, folder: Path, home: Path) -> Child:
 
 async def start_mint(folder: Path, http: aiohttp.ClientSession) -> Child:
     """A real nutshell mint with its default input fees; only its Lightning back-end is made up."""
-    for left in (2, 1, 0):
-        try:
-            return await _start_mint(folder, http, free_port())
-        except Unavailable:
-            if not left:
-                raise
-    raise AssertionError("unreachable")
+    for _ in range(_TRIES):
+        child, answers = await _start_mint(folder, http, free_port())
+        if answers:
+            return child
+        if child.process.returncode == -signal.SIGKILL:  # it did not end by itself, so its port was not taken
+            break
+    raise Unavailable(f"The mint did not start. It last said: {child.log.read_text(errors='replace')[-800:]}")
 
 
-async def _start_mint(folder: Path, http: aiohttp.ClientSession, port: int) -> Child:
-    """A mint on a port that was free a moment ago: it takes seconds until it listens."""
+async def _start_mint(folder: Path, http: aiohttp.ClientSession, port: int) -> tuple[Child, bool]:
+    """A mint on a port that was free a moment ago, and whether it answers: it takes seconds until it listens."""
     own = folder / "mint"
     own.mkdir(parents=True, exist_ok=True)
     env = {
@@ -132,10 +133,8 @@ async def _start_mint(folder: Path, http: aiohttp.ClientSession, port: int) -> C
         answers = await _answers(http, str(child.said["url"]), child)
     finally:
         if not answers and child.process.returncode is None:
-            child.process.kill()
-    if not answers:
-        raise Unavailable(f"The mint did not start. It last said: {child.log.read_text(errors='replace')[-800:]}")
-    return child
+            await child.kill()
+    return child, answers
 
 
 async def _answers(http: aiohttp.ClientSession, url: str, child: Child) -> bool:

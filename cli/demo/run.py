@@ -153,8 +153,9 @@ def _make_home(stage: _Stage, name: str, owner: str, services: str) -> None:
         passphrase=make_file(secret), passphrase_file=secret, log_n=_LOG_N,
     )  # fmt: skip
     file = path / "config.toml"
-    patient = file.read_text(encoding="utf-8").replace(*_PATIENT)
-    file.write_text(patient + services, encoding="utf-8")
+    text = file.read_text(encoding="utf-8")
+    assert _PATIENT[0] in text, "the template of config.toml has this line"
+    file.write_text(text.replace(*_PATIENT) + services, encoding="utf-8")
     stage.homes[name], stage.rings[name] = path, home.open_keyring(path)
     stage.screen.name(stage.rings[name].node.pubkey, name)
 
