@@ -22,10 +22,11 @@ READY := $(if $(wildcard .venv/dev.stamp),.venv/dev.stamp,.venv/run.stamp)
 # Random orders and examples are drawn anew for each commit; SEED=N draws those of another run again.
 SEED ?= $(shell printf '%d' 0x$$(git rev-parse --short=7 HEAD 2>/dev/null || echo 0))
 WORKERS ?= 2
+HISTORIES ?= 100000
 # A file goes to one worker: what its tests share is made once.
 DIST := --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install install-dev demo test test-deps test-postgres test-bare lint audit bench torture reference lock clean ci
+.PHONY: help install install-dev demo test test-deps test-postgres test-bare simulate lint audit bench torture reference lock clean ci
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -50,6 +51,9 @@ test-postgres: install-dev ## only the tests that need PostgreSQL, which is inst
 test-bare: ## proves `make demo` on a bare Debian, in a chroot (root, Debian)
 	@sh scripts/test-bare.sh $(ARGS)
 
+simulate: install-dev ## 100,000 histories of a market of pure machines, 20 with 2,000 nodes: make simulate HISTORIES=N, ARGS='--seed N' for one's story
+	@$(BIN)/python -m tests.simulation.pure --histories $(HISTORIES) --first $(SEED) --workers $(WORKERS) $(ARGS)
+
 lint: install-dev ## style, types, import contracts, known vulnerabilities
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -60,10 +64,11 @@ lint: install-dev ## style, types, import contracts, known vulnerabilities
 audit: install-dev ## known vulnerabilities of what is installed, and those accepted, with reasons
 	@$(BIN)/python scripts/audit.py --verbose $(ARGS)
 
-bench: install-dev ## ratios to what is measured in the same run: make bench ARGS="relay pool agents flood query tick postgres http sse listing market"
+bench: install-dev ## ratios to what is measured in the same run: make bench ARGS="relay pool agents flood spam query tick postgres http sse listing market"
 	@$(BIN)/python -m bench $(ARGS)
 
-torture: install-dev ## the full counts of the property and crash tests (up to an hour)
+torture: install-dev ## the full counts of the property and crash tests, and 150,000 histories (about an hour)
+	@$(BIN)/python -m tests.simulation.pure --histories 150000 --first $(SEED) --workers $(WORKERS)
 	@$(BIN)/pytest -n $(WORKERS) $(DIST) --hypothesis-profile=torture --hypothesis-seed=$(SEED) --timeout=3600 tests/property \
 		tests/integration/relays/test_kill.py tests/integration/agent/test_kill.py tests/contract/test_pool.py \
 		tests/acceptance/test_openapi.py $(ARGS)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
-from bench import agent, durability, flood, hibernate, http, market, paper, pool, query, relay, table, tick
+from bench import agent, durability, flood, hibernate, http, market, paper, pool, query, relay, spam, table, tick
 from bench.process import ChildFailed
 from bench.target import Section
 
@@ -28,6 +28,7 @@ PARTS: dict[str, Part] = {
     "pool": pool.run,
     "agents": agent.run,
     "flood": flood.run,
+    "spam": spam.run,
     "query": query.run,
     "tick": tick.run,
     "long": tick.run_long,

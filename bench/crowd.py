@@ -51,7 +51,7 @@ def watch(database: Database) -> None:
             if text.startswith(PROBE):
                 print(json.dumps({"arrived": text}), flush=True)
 
-    database.commit = watched  # type: ignore[method-assign]  # of this one database, from outside
+    database.commit = watched  # of this one database, from outside
 
 
 def count_requests() -> None:
@@ -66,7 +66,7 @@ def count_requests() -> None:
             requests.append((time.monotonic(), sum(map(len, _open.values()))))
         await send(self, data, compress)
 
-    aiohttp.ClientWebSocketResponse.send_str = counted  # type: ignore[assignment, method-assign]  # of all sockets, from outside
+    aiohttp.ClientWebSocketResponse.send_str = counted  # of all sockets, from outside
 
 
 def time_collections() -> None:
@@ -91,7 +91,7 @@ def main() -> int:
             watch(database)
             super().__init__(config, keyring, database, *rest, **named)
 
-    library.Buyer = Quiet  # type: ignore[attr-defined]  # agents that cost nothing: buying is not measured
+    library.Buyer = Quiet  # agents that cost nothing: buying is not measured
     count_requests()
     time_collections()
     code = launch.serve(home, Watched)

@@ -23,7 +23,7 @@ from node.http.openapi.document import as_bytes, document
 from node.http.openapi.place import root_of
 from node.mount import Parts, agent_namespace, operator_namespace
 from node.share import tenure
-from wallet import payment
+from wallet import lightning, payment
 
 FOLDERS = ("core", "relays", "wallet", "dvm", "fs", "node", "cli")
 PAGES = Path(__file__).resolve().parent.parent / "docs" / "reference"
@@ -152,7 +152,7 @@ def _walk(path: str, node: File | Folder) -> Iterator[str]:
 
 def namespaces() -> dict[str, Namespace]:
     """The operator's files, and an agent's, over nothing."""
-    parts = Parts(**{field.name: _Anything() for field in fields(Parts)})  # type: ignore[arg-type]  # names are enough here
+    parts = Parts(**{field.name: _Anything() for field in fields(Parts)})  # names are enough here
     nobody: Any = _Anything()
     return {"node": operator_namespace(parts, nobody, nobody), "agent": agent_namespace(parts, "agent", nobody)}
 
@@ -207,6 +207,11 @@ def machines() -> str:
         for row in payment.TRANSITIONS
         for place in sorted(row.states, key=lambda one: one.value)
     ]
+    rail = [
+        (place.value, row.event.__name__, row.to.value)
+        for row in lightning.TRANSITIONS
+        for place in sorted(row.stages, key=lambda one: one.value)
+    ]
     places = [
         *((state.value, "Granted as steward" if steward else "Granted", rule.to.value)
           for (state, steward), rule in tenure.GRANTS.items()),
@@ -221,6 +226,7 @@ def machines() -> str:
         *_edges("The money of that job", funds),
         *_edges("A job that we sell", sale),
         *_edges("A wallet operation", saga),
+        *_edges("A Lightning payment or invoice", rail),
         *_edges("A process among others on one database", places),
     ]
     return MADE + "\n".join(lines)

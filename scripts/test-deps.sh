@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what some tests need besides Python: PostgreSQL, Node.js with foreign Nostr clients, foreign relays from PyPI,
-# npm and the Go module proxy, NIP-44's official vectors, FUSE, curl, and debootstrap for test-bare. What is not Debian's is pinned
-# by hash in tests/interop/. Debian, root if a package is missing. Run again it finds everything there and is done at once.
+# npm and the Go module proxy, NIP-44's official vectors, Lightning nodes, FUSE, curl, and debootstrap for test-bare. What is not
+# Debian's is pinned by hash in tests/interop/. Debian, root if a package is missing. Run again it finds everything there and is
+# done at once.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -83,6 +84,43 @@ if [ ! -f .tool/khatru.stamp ] || [ -n "$(find tests/interop/go -newer .tool/kha
     building=$!
 fi
 
+# Lightning: Debian 12's Electrum, unpacked and not installed, on an interpreter and libraries of its own. APT checks what it
+# fetches. An older or newer Electrum than 4.3 speaks otherwise to whoever asks it, and 4.3 cannot be run by Python 3.12.
+electrum_wanted=4.3.
+lightning() (
+    set -e
+    packages="electrum python3-electrum libsecp256k1-1"
+    python=${PYTHON:-python3}
+    "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || python=python3.11
+    command -v "$python" >/dev/null || fail "Electrum $electrum_wanted* needs Python 3.11"
+    echo "test-deps: unpacking Electrum into .tool/lightning"
+    rm -rf .tool/lightning
+    mkdir -p .tool/lightning/deb
+    "$python" -m venv --without-pip .tool/lightning/venv
+    .tool/bin/uv pip install --quiet --python .tool/lightning/venv --compile-bytecode --require-hashes --requirement "$1"
+    cd .tool/lightning/deb
+    # shellcheck disable=SC2086  # one word per package
+    fetch() { apt-get download -qq -o APT::Sandbox::User=root $packages; }
+    fetch 2>/dev/null || { [ "$(id -u)" != 0 ] || apt-get update -qq; fetch; }
+    version=$(dpkg-deb --field python3-electrum_*.deb Version)
+    [ "${version#"$electrum_wanted"}" != "$version" ] || fail "Debian has Electrum $version here, and not $electrum_wanted*"
+    for file in *.deb; do dpkg-deb --extract "$file" ../root; done
+    cd ../../..
+    modules=.tool/lightning/root/usr/lib/python3/dist-packages
+    cp .tool/lightning/root/usr/lib/*/libsecp256k1.so.1 $modules/electrum/ # where it looks first
+    echo ../../../../root/usr/lib/python3/dist-packages >.tool/lightning/venv/lib/python3.11/site-packages/electrum.pth
+    .tool/lightning/venv/bin/python -m compileall -q $modules/electrum >/dev/null
+    .tool/lightning/venv/bin/python -c 'from electrum import ecc_fast; assert ecc_fast._libsecp256k1'
+    rm -r .tool/lightning/deb
+    touch .tool/lightning/.stamp
+)
+list=tests/interop/python/electrum.txt
+unpacking=""
+if [ ! -f .tool/lightning/.stamp ] || [ "$list" -nt .tool/lightning/.stamp ]; then
+    lightning "$list" &
+    unpacking=$!
+fi
+
 # Foreign clients, and @nostr-relay/core, whose better-sqlite3 is compiled here: its own installer would fetch a binary
 # from outside the registry.
 peer=tests/interop/node
@@ -109,6 +147,9 @@ if [ ! -f "$stamp" ] || [ "$list" -nt "$stamp" ]; then
     touch "$stamp"
 fi
 
+if [ -n "$unpacking" ]; then
+    wait "$unpacking" || fail "Lightning's nodes cannot be had here"
+fi
 if [ -n "$compiling" ]; then
     wait "$compiling" || fail "better-sqlite3 does not compile here"
     touch "$peer/node_modules/.stamp"
@@ -116,4 +157,4 @@ fi
 if [ -n "$building" ]; then
     wait "$building" || fail "khatru cannot be built here"
 fi
-echo "test-deps: node $(node --version), $(find $peer/node_modules -maxdepth 1 -type d | wc -l) packages of npm, relays from PyPI, khatru, PostgreSQL"
+echo "test-deps: node $(node --version), $(find $peer/node_modules -maxdepth 1 -type d | wc -l) packages of npm, relays from PyPI, khatru, Electrum, PostgreSQL"

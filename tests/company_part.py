@@ -149,7 +149,7 @@ class Proxy:
     async def start(self, mint: str) -> str:
         """Stand before a mint; the address for everybody."""
         self._real, self._http = mint, aiohttp.ClientSession()
-        self._runner = web.ServerRunner(web.Server(self._pass))  # type: ignore[arg-type]  # any request will do
+        self._runner = web.ServerRunner(web.Server(self._pass))  # any request will do
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()

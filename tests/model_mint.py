@@ -13,14 +13,15 @@ from enum import StrEnum
 from functools import cache
 from typing import TypeVar
 
-from bolt11 import Bolt11, Feature, Features, FeatureState, MilliSatoshi, TagChar, Tags, encode
+from bolt11 import Bolt11, Feature, Features, FeatureState, MilliSatoshi, TagChar, Tags, decode, encode
 from coincurve import PrivateKey, PublicKey, PublicKeyXOnly
 
 from core.clock import Clock
 from core.effect import Permit
 from wallet.cashu.fence import derive_keyset_id_v2, hash_to_curve, step2_bob
 from wallet.cashu.keyset import Keyset, KeysetInfo
-from wallet.cashu.port import CoinReport, CoinState, MintQuote, QuoteState
+from wallet.cashu.limit import Limits
+from wallet.cashu.port import CoinReport, CoinState, MeltQuote, MeltState, MintQuote, QuoteState
 from wallet.cashu.proof import Output, Proof, Signature
 from wallet.error import MintBusy, MintRejected, MintSilent, MintUnreachable
 
@@ -43,6 +44,36 @@ class Fault(StrEnum):
     WRONG_DLEQ = "wrong_dleq"  # done; the answer's proofs do not hold
     SHORT = "short"  # done; one signature is missing in the answer
     BUSY = "busy"  # rate limited, not done
+
+
+class Payment(StrEnum):
+    """How the model's Lightning treats an invoice."""
+
+    PAID = "paid"  # at once
+    FAILED = "failed"  # a definite no
+    SLOW = "slow"  # under way until `lightning_ends` is called, then paid
+    STUCK = "stuck"  # the same, and then it has failed
+
+
+class Lie(StrEnum):
+    """What a mint may say of a melt that is not so, or not right."""
+
+    NONE = "none"
+    WRONG_PREIMAGE = "wrong_preimage"
+    NO_PREIMAGE = "no_preimage"
+    TOO_MUCH_CHANGE = "too_much_change"
+    NO_CHANGE = "no_change"
+    LATE_CHANGE = "late_change"  # signed when `sign_change` is called, long after the rest
+
+
+@dataclass
+class _Melt:
+    quote: MeltQuote
+    hash: str
+    ends_at: int
+    inputs: tuple[Proof, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    ends: MeltState = MeltState.PAID
 
 
 @dataclass
@@ -92,10 +123,21 @@ class ModelMint:
         self.clock = clock
         self.script: Callable[[str], Fault] = _never
         self.auto_pay = True
+        self.listed = frozenset({4, 5, 7, 9, 10, 11, 12, 14, 20})
+        self.shows_witness = True
         self.calls: list[str] = []
         self.signed: dict[str, Signature] = {}
         self.spent: dict[str, tuple[int, str | None]] = {}
         self.pending: set[str] = set()
+        self.lightning: Callable[[str], Payment] = lambda _: Payment.PAID
+        self.lie = Lie.NONE
+        self.limited = Limits()
+        self.reserve: Callable[[int], int] = lambda amount: max(2, -(-amount // 100))
+        self.route_fee = 1
+        self.paid: list[str] = []  # the payment hash of every invoice that was paid
+        self.paid_out = 0
+        self._melts: dict[str, _Melt] = {}
+        self._owed: list[tuple[_Melt, tuple[Output, ...]]] = []
         self.issued = 0
         self.fees = 0
         self._check = check
@@ -162,7 +204,12 @@ class ModelMint:
             raise MintRejected(11000)
         if isinstance(result, list):
             result = bend(result, fault)
+        if isinstance(result, MeltQuote) and fault in (Fault.WRONG_AMOUNT, Fault.WRONG_DLEQ, Fault.SHORT):
+            result = replace(result, change=tuple(bend(list(result.change), fault)))
         return result
+
+    async def nuts(self) -> frozenset[int]:
+        return self._wire("info", lambda: self.listed)
 
     async def keysets(self) -> tuple[KeysetInfo, ...]:
         return self._wire("keysets", lambda: tuple(self._infos.values()))
@@ -210,14 +257,122 @@ class ModelMint:
     async def states(self, ys: Sequence[str]) -> Mapping[str, CoinReport]:
         def state(y: str) -> CoinReport:
             if y in self.spent:
-                return CoinReport(CoinState.SPENT, self.spent[y][1])
+                return CoinReport(CoinState.SPENT, self.spent[y][1] if self.shows_witness else None)
             return CoinReport(CoinState.PENDING if y in self.pending else CoinState.UNSPENT)
 
         return self._wire("states", lambda: {y: state(y) for y in ys})
 
+    async def limits(self) -> Limits:
+        return self.limited
+
+    async def request_melt(self, invoice: str, unit: str, permit: Permit) -> MeltQuote:
+        self._check(permit)
+
+        def act() -> MeltQuote:
+            asked = decode(invoice)
+            id_, amount = f"melt-{len(self._melts)}", -(-int(asked.amount_msat or 0) // 1000)
+            quote = MeltQuote(id_, amount, self.reserve(amount), MeltState.UNPAID, None, unit, invoice)
+            self._melts[id_] = _Melt(quote, asked.payment_hash, asked.date + (asked.expiry or 3600))
+            return quote
+
+        return self._wire("request_melt", act)
+
+    async def melt_quote(self, quote_id: str) -> MeltQuote:
+        return self._wire("melt_quote", lambda: self._said(self._melts[quote_id]))
+
+    async def melt(
+        self, quote_id: str, inputs: Sequence[Proof], outputs: Sequence[Output], permit: Permit
+    ) -> MeltQuote:
+        self._check(permit)
+        return self._wire("melt", lambda: self._melt(quote_id, tuple(inputs), tuple(outputs)))
+
     # ------------------------------------------------------------------ what it really does
 
-    def _swap(self, inputs: tuple[Proof, ...], outputs: tuple[Output, ...]) -> list[Signature]:
+    def lightning_ends(self) -> None:
+        """Payments that are under way have ended by now."""
+        for held in self._melts.values():
+            if held.quote.state is MeltState.PENDING:
+                if held.ends is MeltState.PAID:
+                    self._pay_out(held)
+                else:
+                    self._give_back(held)
+
+    def sign_change(self) -> None:
+        """What was held back by `Lie.LATE_CHANGE` is signed now."""
+        owed, self._owed = self._owed, []
+        for held, blanks in owed:
+            held.quote = replace(held.quote, change=tuple(self._sign(blanks, promised=True)))
+
+    def melt_states(self, hash_: str) -> list[MeltState]:
+        """What became of every quote for an invoice."""
+        return [held.quote.state for held in self._melts.values() if held.hash == hash_]
+
+    def _said(self, held: _Melt) -> MeltQuote:
+        if held.quote.state is not MeltState.PAID or self.lie is Lie.NONE:
+            return held.quote
+        if self.lie is Lie.WRONG_PREIMAGE:
+            return replace(held.quote, preimage="00" * 32)
+        if self.lie is Lie.NO_PREIMAGE:
+            return replace(held.quote, preimage=None)
+        return held.quote
+
+    def _melt(self, quote_id: str, inputs: tuple[Proof, ...], outputs: tuple[Output, ...]) -> MeltQuote:
+        held = self._melts[quote_id]
+        if held.quote.state is not MeltState.UNPAID:
+            raise MintRejected(20005 if held.quote.state is MeltState.PENDING else 20006)
+        names = self._fresh(inputs)
+        if any(output.b in self.signed for output in outputs):
+            raise MintRejected(11003)
+        if any(output.keyset not in self._infos or not self._infos[output.keyset].active for output in outputs):
+            raise MintRejected(12002)
+        if sum(p.amount for p in inputs) - self._due(inputs) < held.quote.amount + held.quote.fee_reserve:
+            raise MintRejected(11005)
+        held.inputs, held.outputs = inputs, outputs
+        held.quote = replace(held.quote, state=MeltState.PENDING)
+        self.pending |= set(names)
+        # Nobody's Lightning node pays an invoice that has expired, or one that it has paid.
+        dead = held.ends_at <= self.clock.now() or held.hash in self.paid
+        how = Payment.FAILED if dead else self.lightning(held.hash)
+        held.ends = MeltState.PAID if how in (Payment.PAID, Payment.SLOW) else MeltState.UNPAID
+        if how is Payment.FAILED:
+            self._give_back(held)
+            raise MintRejected(20004)
+        if how is Payment.PAID:
+            self._pay_out(held)
+        return self._said(held)
+
+    def _give_back(self, held: _Melt) -> None:
+        self.pending -= {hash_to_curve(proof.secret.encode()).format().hex() for proof in held.inputs}
+        held.quote = replace(held.quote, state=MeltState.UNPAID)
+
+    def _pay_out(self, held: _Melt) -> None:
+        due = self._due(held.inputs)
+        left = sum(p.amount for p in held.inputs) - due - held.quote.amount - self.route_fee
+        if self.lie is Lie.NO_CHANGE:
+            left = 0
+        parts = [1 << bit for bit in reversed(range(left.bit_length())) if left >> bit & 1]
+        if self.lie is Lie.TOO_MUCH_CHANGE:
+            parts = [1 << (ORDERS - 1)]
+        blanks = [replace(o, amount=part) for o, part in zip(held.outputs, parts, strict=False)]
+        if self.lie is Lie.LATE_CHANGE:
+            self._owed.append((held, tuple(blanks)))
+            blanks = []
+        change = tuple(self._sign(tuple(blanks), promised=True)) if blanks else ()
+        for proof in held.inputs:
+            y = hash_to_curve(proof.secret.encode()).format().hex()
+            self.pending.discard(y)
+            self.spent[y] = (proof.amount, proof.witness)
+        self.fees += due
+        self.paid.append(held.hash)
+        self.paid_out += held.quote.amount
+        receipt = _RECEIPTS.get(held.hash)
+        held.quote = replace(held.quote, state=MeltState.PAID, preimage=receipt, change=change)
+
+    def _due(self, inputs: tuple[Proof, ...]) -> int:
+        return -(-sum(self._infos[proof.keyset].ppk for proof in inputs) // 1000)
+
+    def _fresh(self, inputs: tuple[Proof, ...]) -> list[str]:
+        """The names of inputs that can be spent now."""
         names = [hash_to_curve(proof.secret.encode()).format().hex() for proof in inputs]
         if not inputs or len(set(names)) != len(names):
             raise MintRejected(11007)
@@ -227,7 +382,11 @@ class ModelMint:
                 raise MintRejected(11002)
             if y in self.spent:
                 raise MintRejected(11001)
-        fee = -(-sum(self._infos[proof.keyset].ppk for proof in inputs) // 1000)
+        return names
+
+    def _swap(self, inputs: tuple[Proof, ...], outputs: tuple[Output, ...]) -> list[Signature]:
+        names = self._fresh(inputs)
+        fee = self._due(inputs)
         if sum(p.amount for p in inputs) - fee != sum(o.amount for o in outputs):
             raise MintRejected(11005)
         signatures = self._sign(outputs)
@@ -262,13 +421,14 @@ class ModelMint:
         if not meets(proof, self.clock.now()):
             raise MintRejected(11000)
 
-    def _sign(self, outputs: tuple[Output, ...]) -> list[Signature]:
+    def _sign(self, outputs: tuple[Output, ...], *, promised: bool = False) -> list[Signature]:
+        """Sign; `promised` outputs were taken while their keyset was active."""
         if not outputs or len({output.b for output in outputs}) != len(outputs):
             raise MintRejected(11008)
         for output in outputs:
             if output.keyset not in self._infos or output.amount not in self._keys[output.keyset]:
                 raise MintRejected(12001)
-            if not self._infos[output.keyset].active:
+            if not self._infos[output.keyset].active and not promised:
                 raise MintRejected(12002)
             if output.b in self.signed:
                 raise MintRejected(11003)
@@ -305,18 +465,23 @@ def meets(proof: Proof, now: int) -> bool:
         body["nonce"]
     except (ValueError, TypeError, KeyError):
         return proof.witness is None
-    if kind != "P2PK":
+    if kind not in ("P2PK", "HTLC"):
         return True
     try:
-        signatures = json.loads(proof.witness or "{}").get("signatures", [])
+        shown = json.loads(proof.witness or "{}")
     except ValueError:
-        signatures = []
+        shown = {}
+    signatures = shown.get("signatures", [])
 
     def threshold(keys: Sequence[str], needed: int) -> bool:
         good = [key for key in keys if _signed_by(key, proof.secret.encode(), signatures)]
         return len(good) >= needed
 
-    if threshold([data, *tags.get("pubkeys", [])], int(tags.get("n_sigs", ["1"])[0])):
+    main, opened = [data, *tags.get("pubkeys", [])], True
+    if kind == "HTLC":
+        main, preimage = main[1:], str(shown.get("preimage") or "")
+        opened = len(preimage) == 64 and hashlib.sha256(bytes.fromhex(preimage)).hexdigest() == data
+    if opened and (not main or threshold(main, int(tags.get("n_sigs", ["1"])[0]))):
         return True
     if "locktime" not in tags or int(tags["locktime"][0]) >= now:
         return False
@@ -324,15 +489,32 @@ def meets(proof: Proof, now: int) -> bool:
     return not refund or threshold(refund, int(tags.get("n_sigs_refund", ["1"])[0]))
 
 
+_RECEIPTS: dict[str, str] = {}
+
+
+@cache
+def payable(msat: int | None, now: int, name: str, *, currency: str = "bc", expiry: int = 3600) -> str:
+    """An invoice whose preimage the model mints' Lightning can find; see `invoice`."""
+    preimage = hashlib.sha256(b"preimage of " + name.encode()).digest()
+    hash_ = hashlib.sha256(preimage).hexdigest()
+    _RECEIPTS[hash_] = preimage.hex()
+    return _encoded(msat, now, name, hash_, currency, expiry)
+
+
 @cache
 def invoice(msat: int, now: int, name: str, *, currency: str = "bc", expiry: int = 3600) -> str:
     """A real BOLT11 invoice that nobody can pay."""
+    return _encoded(msat, now, name, hashlib.sha256(name.encode()).hexdigest(), currency, expiry)
+
+
+def _encoded(msat: int | None, now: int, name: str, hash_: str, currency: str, expiry: int) -> str:
     tags = Tags()
-    tags.add(TagChar.payment_hash, hashlib.sha256(name.encode()).hexdigest())
+    tags.add(TagChar.payment_hash, hash_)
     tags.add(TagChar.payment_secret, hashlib.sha256(b"s" + name.encode()).hexdigest())
     tags.add(TagChar.description, name)
     tags.add(TagChar.expire_time, expiry)
     features = Features.from_feature_list({Feature.payment_secret: FeatureState.required})
     tags.add(TagChar.features, features)
-    plain = Bolt11(currency=currency, amount_msat=MilliSatoshi(msat), date=now, tags=tags)
+    amount = None if msat is None else MilliSatoshi(msat)
+    plain = Bolt11(currency=currency, amount_msat=amount, date=now, tags=tags)
     return encode(plain, hashlib.sha256(b"payee").hexdigest())

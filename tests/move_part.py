@@ -86,7 +86,7 @@ class Port:
         self.bench = Bench(unit=self.unit, programs=made)
         self.ring, self.desk = Keyring(self.words), Desk()
         clock = SystemClock()
-        self.keys = Identities(self.unit, clock, self.ring, None)  # type: ignore[arg-type]  # no signer is far away
+        self.keys = Identities(self.unit, clock, self.ring, None)  # no signer is far away
         node = self.ring.node
         self.departure = Departure(
             self.unit, clock, self.bench.engine, made, self.files.get, self.home, lambda: self.mounts, node.pubkey,

@@ -2,21 +2,23 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 
 import aiohttp
 import pytest
+from bolt11 import decode
 
 from core.clock import SystemClock
 from relays.key import Keyring
-from tests.mint_part import running_mint
-from tests.model_mint import ModelMint
+from tests.lightning_part import FAILED, PENDING, SETTLED, lightning_mint
+from tests.model_mint import ModelMint, Payment, payable
 from tests.wallet_part import BUYER_WORDS, PERMIT, allow
 from wallet.cashu.derive import Derivation
 from wallet.cashu.keyset import Keyset, checked
 from wallet.cashu.lock import Lock
 from wallet.cashu.mint import MintClient
-from wallet.cashu.port import CoinState, Mint, QuoteState
+from wallet.cashu.port import CoinState, MeltState, Mint, QuoteState
 from wallet.cashu.proof import Output, Proof
 from wallet.cashu.select import split
 from wallet.cashu.signature import quote_signature, unblind, was_signed, witness
@@ -32,6 +34,8 @@ class Customer:
     """Asks for coins by hand."""
 
     mint: Mint
+    bill: Callable[[int, str], str]
+    ends: Callable[[str, str], None]
     derive: Derivation = field(default_factory=lambda: Derivation(KEYRING))
     counter: int = 0
     keyset: Keyset = field(init=False)
@@ -77,11 +81,32 @@ class Customer:
 async def customer(request, tmp_path) -> AsyncIterator[Customer]:
     async with contextlib.AsyncExitStack() as stack:
         if request.param == "model":
-            yield await Customer(ModelMint(clock=CLOCK)).start()
+            model = ModelMint(clock=CLOCK)
+            yield await Customer(model, *_model_network(model)).start()
             return
-        url = await stack.enter_async_context(running_mint(tmp_path))
+        url, network = await stack.enter_async_context(lightning_mint(tmp_path))
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        yield await Customer(MintClient(url, http, allow)).start()
+        mint = MintClient(url, http, allow)
+        yield await Customer(mint, lambda sat, fate: network.invoice(sat * 1000, fate), network.ends).start()
+
+
+def _model_network(model: ModelMint) -> tuple[Callable[[int, str], str], Callable[[str, str], None]]:
+    fates: dict[str, Payment] = {}
+    model.lightning = lambda hash_: fates[hash_]
+
+    def bill(sat: int, fate: str) -> str:
+        text = payable(sat * 1000, CLOCK.now(), f"bill {len(fates)}")
+        fates[decode(text).payment_hash] = {SETTLED: Payment.PAID, FAILED: Payment.FAILED}.get(fate, Payment.SLOW)
+        return text
+
+    def ends(text: str, fate: str) -> None:
+        if fate == FAILED:
+            for held in model._melts.values():
+                if held.hash == decode(text).payment_hash:
+                    held.ends = MeltState.UNPAID
+        model.lightning_ends()
+
+    return bill, ends
 
 
 async def refused(attempt: Callable) -> int:
@@ -145,3 +170,55 @@ async def test_locks_open_for_the_owner_always_and_for_the_refund_key_after_the_
     expired = await customer.swap(coins, customer.locked(15, CLOCK.now() - 10))
     await refused(lambda: customer.mint.swap(signed(expired, OTHER), customer.outputs(14), PERMIT))
     await customer.swap(signed(expired, REFUND), customer.outputs(14))
+
+
+async def test_a_melt_pays_once_gives_a_true_receipt_and_the_change_on_its_blank_outputs(customer):
+    limits = await customer.mint.limits()
+    limits.withdrawal("sat").check(20, "sat", "withdrawals")
+    coins = await customer.buy(64)
+    text = customer.bill(20, SETTLED)
+    quote = await customer.mint.request_melt(text, "sat", PERMIT)
+    assert (quote.amount, quote.state) == (20, MeltState.UNPAID)
+    assert 0 < quote.fee_reserve <= 2
+    assert (await customer.mint.melt_quote(quote.id)).state is MeltState.UNPAID
+    blank = [replace(output, amount=0) for output in customer.outputs(63)]
+    paid = await customer.mint.melt(quote.id, coins, blank, PERMIT)
+    assert paid.state is MeltState.PAID
+    assert sha256(bytes.fromhex(paid.preimage)).hexdigest() == decode(text).payment_hash
+    # 1 sat for the input and 1 sat of routing; what comes back is in the order of the outputs.
+    assert sum(signature.amount for signature in paid.change) == 64 - 20 - 1 - 1
+    for output, signature in zip(blank, paid.change, strict=False):
+        unblind(replace(output, amount=signature.amount), signature, customer.keyset.keys[signature.amount])
+    restored = await customer.mint.restore(blank)
+    assert [restored[o.b].c for o in blank if o.b in restored] == [signature.c for signature in paid.change]
+    later = await customer.mint.melt_quote(quote.id)
+    assert (later.state, later.preimage) == (MeltState.PAID, paid.preimage)
+    reports = await customer.mint.states([coin.y for coin in coins])
+    assert {report.state for report in reports.values()} == {CoinState.SPENT}
+    await refused(lambda: customer.mint.melt(quote.id, coins, blank, PERMIT))
+
+
+async def test_a_melt_that_fails_gives_the_coins_back_and_one_under_way_keeps_them(customer):
+    coins = await customer.buy(64)
+    for fate, ended in ((FAILED, FAILED), (PENDING, FAILED), (PENDING, SETTLED)):
+        text = customer.bill(20, fate)
+        quote = await customer.mint.request_melt(text, "sat", PERMIT)
+        blank = [replace(output, amount=0) for output in customer.outputs(63)]
+        if fate == FAILED:
+            assert await refused(lambda q=quote, b=blank: customer.mint.melt(q.id, coins, b, PERMIT)) == 20004
+        else:
+            assert (await customer.mint.melt(quote.id, coins, blank, PERMIT)).state is MeltState.PENDING
+            reports = await customer.mint.states([coin.y for coin in coins])
+            assert {report.state for report in reports.values()} == {CoinState.PENDING}
+            assert await customer.mint.restore(blank) == {}
+            await refused(lambda q=quote, b=blank: customer.mint.melt(q.id, coins, b, PERMIT))
+            customer.ends(text, ended)
+        state = (await customer.mint.melt_quote(quote.id)).state
+        reports = await customer.mint.states([coin.y for coin in coins])
+        if ended == FAILED:
+            assert state is MeltState.UNPAID
+            assert {report.state for report in reports.values()} == {CoinState.UNSPENT}
+        else:
+            assert state is MeltState.PAID
+            assert {report.state for report in reports.values()} == {CoinState.SPENT}
+            assert sum(one.amount for one in (await customer.mint.restore(blank)).values()) == 64 - 20 - 2

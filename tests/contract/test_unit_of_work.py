@@ -79,7 +79,7 @@ async def test_an_ignored_clash_leaves_the_row_that_is_there(unit: Base) -> None
         Insert("seen", {"event_id": "a"}, or_ignore=True),
         Insert("seen", {"event_id": None, "at": 1}, or_ignore=True),
         Insert("seen", {"event_id": "a", "at": "soon"}),
-        Insert("seen", {"event_id": "a", "at": 1.5}),  # type: ignore[dict-item]  # what no type checker lets through
+        Insert("seen", {"event_id": "a", "at": 1.5}),  # what no type checker lets through
         Insert("seen", {"event_id": "a", "at": 1 << 63}),
         Insert("seen", {"event_id": "\ud800", "at": 1}),
         Insert("seen", {"event_id": "a", "at": 1, "more": 1}),

@@ -55,6 +55,47 @@ async def test_a_plain_nip_90_customer_gets_a_free_job_done(town: Market) -> Non
     assert not report["forged"]
 
 
+@pytest.mark.parametrize("scheme", ["nip04", "nip44"])
+@pytest.mark.parametrize("inside", ["asked", "all"])
+async def test_an_encrypted_job_is_done_and_answered_in_its_own_cipher(town: Market, scheme: str, inside: str) -> None:
+    seller = town.rings["seller"].node.pubkey
+    text = f"nobody else reads this: {scheme} {inside} ✓"
+    report = await _script(
+        "private_customer.mjs", relay=town.relay, provider=seller, text=text, scheme=scheme, inside=inside
+    )
+    assert report["ok"], report
+    assert report["result"] == text
+    assert report["legacy"] is (scheme == "nip04")
+    assert (report["marked"], report["answers"], report["names"], report["leaked"]) == (True, True, 0, False)
+
+
+@pytest.mark.parametrize("scheme", ["nip44", "nip04", "wrap"])
+async def test_two_nodes_deal_in_private_over_a_real_relay(town: Market, scheme: str) -> None:
+    seller = town.rings["seller"].node
+    text = f"for your eyes only, {scheme}"
+    ran = await town.vendo("buyer", "buy", "--kind", "5050", "--input", text, "--to", seller.npub, "--private", scheme)
+    assert ran.code == 0, (ran.out, ran.err)
+    assert (ran.json["result"], ran.json["seller"], ran.json["private"]) == (text, seller.pubkey, scheme)
+    requests = await town.requests("buyer")
+    assert all(text not in one.to_json() for one in requests)
+    assert (ran.json["request_id"] in {one.id for one in requests}) is (scheme != "wrap")
+
+
+async def test_a_job_builds_on_an_earlier_one_over_a_real_relay(town: Market) -> None:
+    """By the id of the job, by that of its request, and on an event that the relay has."""
+    asked = ("buy", "--kind", "5050", "--prefer", "balanced", "--to", town.rings["seller"].node.npub)
+    first = (await town.vendo("buyer", *asked, "--input", "once upon a time")).json
+    again = await town.vendo("buyer", *asked, "--input", f"job:{first['job_id']}", "--input", "there was a node")
+    assert again.code == 0, (again.out, again.err)
+    assert again.json["result"] == "once upon a time\n\nthere was a node"
+    third = await town.vendo("buyer", *asked, "--input", f"job:{again.json['request_id']}")
+    assert third.json["result"] == again.json["result"]
+    event = await town.vendo("buyer", *asked, "--input", f"event:{first['result_id']}")
+    assert event.json["result"] == "once upon a time"
+    nothing = await town.vendo("buyer", *asked, "--input", f"job:{'0' * 32}")
+    assert nothing.error_code == "dvm.no_such_job"
+
+
 async def test_the_agents_owner_asks_by_dm_and_decrypts_the_reply(town: Market) -> None:
     agent = town.rings["buyer"].agent("agent").pubkey
     report = await _script("dm.mjs", OWNER, relay=town.relay, agent=agent, text="ask: hello from nostr-tools")

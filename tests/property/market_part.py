@@ -17,29 +17,39 @@ from dvm.buyer_event import (
     FallbackDone,
     FallbackFailed,
     Finish,
+    InvoicePaid,
+    KeyShown,
     Lock,
     LockDone,
     LockFailed,
     LocktimePassed,
     LockUnknown,
     Notify,
+    Pay,
     Progress,
+    PublishCosign,
+    PublishOrder,
     PublishPayment,
     Refund,
     RefundDone,
     RefundFailed,
     Refuse,
     ResultArrived,
+    RevealPassed,
     RunFallback,
+    SealedArrived,
+    SeekKey,
     SellerFailed,
     SpentSeen,
     Start,
     WindowClosed,
 )
+from dvm.invoice import billed
 from dvm.job import ENDED, FINAL, Funds, Limit, Purchase, State
 from dvm.record import decode, encode
 from dvm.request import Datum
-from dvm.selection import Nature, Offer, Terms
+from dvm.selection import Bill, Nature, Offer, Terms
+from dvm.settlement import Method
 
 RATE = Rate.of_btc_price(65_000, 0, "test")
 SELLERS = ("a" * 64, "b" * 64, "c" * 64)
@@ -70,9 +80,13 @@ def purchase(route: tuple[str, ...] = ("dvm", "summarizer"), uusd: int = 20_000)
     )
 
 
-def quote(seller: str, number: int, price: int, at_ms: int, *, expires_in: int = 60, mint: str = MINT) -> Offer:
-    """A firm quote, as the driver hands it to the machine."""
-    terms = (Terms(mint, "02" + seller, Msat(price + FEE)),) if mint else ()
+def quote(
+    seller: str, number: int, price: int, at_ms: int, *, expires_in: int = 60, mint: str = MINT, mode: str = ""
+) -> Offer:
+    """A firm quote, as the driver hands it to the machine; in a mode it is for a sealed result."""
+    method = Method.ATOMIC if mode else Method.LOCKED
+    hash_ = f"hash of {number}" if mode else ""
+    terms = (Terms(mint, "02" + seller, Msat(price + FEE), method, mode, hash_, "02" + seller),) if mint else ()
     return Offer(
         f"quote-{number}",
         seller,
@@ -86,6 +100,11 @@ def quote(seller: str, number: int, price: int, at_ms: int, *, expires_in: int =
     )
 
 
+def bill(number: int, price: int, at_ms: int, method: Method) -> Bill:
+    """A seller's invoice, checked."""
+    return Bill(f"lnbc{number}", f"hash-{number}", at_ms // 1000 + 60, (Terms(MINT, "", Msat(price + FEE), method),))
+
+
 @dataclass
 class Op:
     """The truth about one lock, as the model mint knows it."""
@@ -96,7 +115,11 @@ class Op:
     state: str = "asked"  # asked, refused, out, claimed, back
     told: bool = False
     given: bool = False  # the seller has the token
+    hash: str = ""  # it can be taken only by showing the key
+    mode: str = ""  # B: and with our signature
+    signed: bool = False  # the seller has our signature
     received: int = 0
+    invoice: bool = False
 
 
 @dataclass
@@ -114,6 +137,8 @@ class World:
     reached: set[str] = field(default_factory=set)
     fired: Counter[tuple[str, str]] = field(default_factory=Counter)
     denied: set[str] = field(default_factory=set)
+    good_seal: bool = False
+    ordered: set[str] = field(default_factory=set)
 
     def tell(self, event: Event) -> None:
         """Step, survive a gate that says no before the commit, act, and check."""
@@ -138,12 +163,35 @@ class World:
         if isinstance(effect, Lock):
             known = self.ops.setdefault(effect.payment.op_id, Op(effect.payment.op_id, effect.payment.seller, 0))
             assert known.seller == effect.payment.seller, "one operation for two sellers"
+            known.hash, known.mode = effect.payment.hash, effect.payment.mode
+            assert known.mode != "A" or self.job.sealed, "locked before the work that was to come first"
             known.gross = effect.payment.price.value + FEE
+        elif isinstance(effect, Pay):
+            known = self.ops.setdefault(effect.payment.op_id, Op(effect.payment.op_id, effect.payment.seller, 0))
+            assert known.seller == effect.payment.seller, "an invoice of somebody else"
+            # A restart looks the payment up again, whoever has the job by then: it is begun only for who was chosen.
+            assert known.invoice or self.job.seller == known.seller, "an invoice of somebody else"
+            assert effect.payment.invoice
+            known.gross, known.invoice = effect.payment.price.value + FEE, True
+        elif isinstance(effect, PublishOrder):
+            assert self.job.money is Funds.NONE, "ordered while money is out"
+            self.ordered.add(effect.payment.seller)
         elif isinstance(effect, PublishPayment):
             op = self.ops[effect.payment.op_id]
             assert op.state == "out", "a token was sent that does not exist"
             assert op.seller == effect.payment.seller == self.job.seller, "the token went to somebody else"
             op.given = True
+        elif isinstance(effect, PublishCosign):
+            op = self.ops[effect.payment.op_id]
+            assert op.mode == "B", "signed where no signature is needed"
+            assert op.state == "out", "signed for money that is not there"
+            assert self.job.sealed, "signed before the sealed result was written down"
+            assert self.good_seal, "signed for something else than what was paid for"
+            assert self.now <= (effect.payment.locktime - 60) * 1000, "signed so late that it may be taken back"
+            assert not op.signed, "signed twice"
+            op.signed = True
+        elif isinstance(effect, SeekKey):
+            assert any(op.state == "claimed" for op in self.ops.values()), "a key is sought that nobody can have shown"
         elif isinstance(effect, RunFallback):
             self.running.append(effect.provider)
         elif isinstance(effect, Refund):
@@ -168,6 +216,7 @@ class World:
             assert self.job.state in ENDED
             assert self.job.money in FINAL
             assert not [op for op in self.ops.values() if op.state in ("asked", "out")], "closed with money out"
+            assert not [op for op in self.ops.values() if op.invoice and op.state == "claimed" and not op.told]
             spent = sum(op.gross - op.received for op in self.ops.values() if op.state in ("claimed", "back"))
             assert self.finished[0].cost.value == spent, "the cost is not what left"
             assert self.job.limit.cost(Msat(spent)) <= self.job.limit.money
@@ -177,6 +226,18 @@ class World:
             if self.job.provider == "dvm":
                 assert self.job.result == f"by {self.job.seller}", "a result from somebody else"
         assert [note.word for note in self.job.notes].count("paid") <= 1, "the token was sent twice"
+        if self.job.verdict:
+            assert self.job.payment is not None
+            handed = {op.seller for op in self.ops.values() if op.given} | self.ordered
+            assert self.job.payment.seller in handed, "a seller is judged for what it was never handed"
+        for op in flying:
+            assert op.mode != "B" or op.state != "claimed" or op.signed, "taken without our signature"
+        if self.job.state is State.ORDERED:
+            assert not flying, "money is out for work that was to come first"
+        if self.job.preimage:
+            assert [op for op in self.ops.values() if op.state == "claimed" and op.hash], "a key without a payment"
+        if self.job.state is State.SEALED:
+            assert self.job.money in (Funds.LOCKED, Funds.REFUNDING, Funds.CLAIMED), "waits for a key without money"
 
     # -- what can happen --------------------------------------------------------------------------------------
 
@@ -187,16 +248,44 @@ class World:
         self.seq += 1
         return self.seq
 
-    def quote(self, seller: str, price: int, expires_in: int = 60, mint: str = MINT) -> None:
-        offer = quote(seller, self._next(), price, self.now, expires_in=expires_in, mint=mint)
+    def quote(self, seller: str, price: int, expires_in: int = 60, mint: str = MINT, mode: str = "") -> None:
+        offer = quote(seller, self._next(), price, self.now, expires_in=expires_in, mint=mint, mode=mode)
         self.tell(Answered(self.now, offer))
 
     def implicit(self, seller: str) -> None:
         self.tell(Answered(self.now, Offer(f"i{self._next()}", seller, Nature.IMPLICIT, self.now, Msat(1))))
 
+    def invoice(self, seller: str, price: int, *, firm: bool = False, number: int = 0) -> None:
+        """A price with an invoice, from a machine that wants its money first."""
+        number = number or self._next()
+        found = bill(number, price, self.now, Method.INVOICE_BEFORE)
+        plain = Offer(f"v{self._next()}", seller, Nature.QUOTE if firm else Nature.IMPLICIT, self.now, Msat(price))
+        self.tell(Answered(self.now, billed(plain, found)))
+
+    def unpaid_result(self, seller: str, price: int) -> None:
+        """A result that is to be paid for now."""
+        number = self._next()
+        found = bill(number, price, self.now, Method.INVOICE_AFTER)
+        self.tell(ResultArrived(self.now, f"u{number}", seller, f"by {seller}", "", Msat(price), found))
+
     def result(self, seller: str, fault: str = "", price: int | None = None) -> None:
         amount = None if price is None else Msat(price)
         self.tell(ResultArrived(self.now, f"r{self._next()}", seller, f"by {seller}", fault, amount))
+
+    def sealed(self, seller: str, fault: str = "", *, other: bool = False) -> None:
+        """A sealed result; `other` is sealed with another key than the one that was quoted."""
+        hash_ = "another" if other or self.job.payment is None else self.job.payment.hash
+        self.good_seal = not fault and not other
+        self.tell(SealedArrived(self.now, f"s{self._next()}", seller, "{}", hash_, "pt", fault))
+
+    def show_key(self, fault: str = "", *, fraud: bool = False) -> None:
+        """The mint shows how the money was taken."""
+        if self.job.state is State.SEALED and any(op.state == "claimed" for op in self.ops.values()):
+            content = "" if fault else f"by {self.job.seller}"
+            self.tell(KeyShown(self.now, "k", content, fault, fraud))
+
+    def reveal_passed(self) -> None:
+        self.tell(RevealPassed(self.now))
 
     def error(self, seller: str) -> None:
         self.tell(SellerFailed(self.now, f"e{self._next()}", seller, "no"))
@@ -221,7 +310,14 @@ class World:
         self.tell(CancelAsked(self.now))
 
     def _asked(self) -> Op | None:
-        return next((op for op in self.ops.values() if op.state in ("asked", "out") and not op.told), None)
+        return next(
+            (
+                op
+                for op in self.ops.values()
+                if not op.told and (op.state in ("asked", "out") or (op.invoice and op.state == "claimed"))
+            ),
+            None,
+        )
 
     def lock(self, outcome: str) -> None:
         """The wallet ends a lock: it works, it fails for certain, or the answer is lost after it acted or not."""
@@ -229,9 +325,13 @@ class World:
         if op is None:
             return
         if outcome in ("done", "lost_after"):
-            op.state = "out"
+            op.state = "claimed" if op.invoice else "out"
+            op.given = op.given or op.invoice  # who is paid over Lightning has it at once
         if outcome in ("lost_after", "lost_before"):
             self.tell(LockUnknown(self.now, op.op_id))
+        elif op.state == "claimed":
+            op.told = True
+            self.tell(InvoicePaid(self.now, op.op_id, Msat(op.gross), Msat(op.gross - FEE)))
         elif op.state == "out":
             op.told = True
             self.tell(LockDone(self.now, op.op_id, Msat(op.gross), Msat(op.gross - 1_000), ("y1", "y2")))
@@ -242,6 +342,8 @@ class World:
     def claim(self) -> None:
         """A seller that has the token redeems it; the buyer's watch sees it only sometimes."""
         op = next((op for op in self.ops.values() if op.state == "out" and op.given), None)
+        if op is not None and op.mode == "B" and not op.signed:
+            return
         if op is not None and self.job.money in (Funds.LOCKED, Funds.REFUNDING):
             op.state = "claimed"
 
@@ -288,7 +390,10 @@ class World:
     def repeat(self, name: str) -> None:
         """A message arrives once more, or an answer that was thought lost."""
         op = self.ops.get(self.job.payment.op_id) if self.job.payment else None
-        if name == "lock" and op is not None and op.state == "out":
+        if name == "lock" and op is not None and op.invoice and op.state == "claimed":
+            op.told = True
+            self.tell(InvoicePaid(self.now, op.op_id, Msat(op.gross), Msat(op.gross - FEE)))
+        elif name == "lock" and op is not None and op.state == "out":
             op.told = True
             self.tell(LockDone(self.now, op.op_id, Msat(op.gross), Msat(op.gross - 1_000), ("y1", "y2")))
 
@@ -306,6 +411,7 @@ class World:
             self.locktime()
             self.watch()
             self.refund("done")
+            self.reveal_passed()
         assert self.job.closed, f"never closed: {self.job.state} {self.job.money}"
 
 
@@ -316,7 +422,9 @@ def happenings(world: World, chance: random.Random) -> None:
     choices = (
         world.start,
         lambda: world.quote(seller, price, chance.choice((1, 20, 60)), chance.choice((MINT, MINT, ""))),
-        lambda: world.quote(seller, price),
+        lambda: world.quote(seller, price, mode=chance.choice(("", "A", "B"))),
+        lambda: world.invoice(seller, price, firm=chance.random() < 0.3, number=chance.choice((0, 0, 0, 7))),
+        lambda: world.unpaid_result(seller, price),
         lambda: world.result(seller, chance.choice(("", "", "it is empty")), chance.choice((None, 0, 5_000))),
         lambda: world.result(world.job.seller or seller),
         lambda: world.error(world.job.seller or seller),
@@ -334,8 +442,15 @@ def happenings(world: World, chance: random.Random) -> None:
         lambda: world.fallback(ok=chance.random() < 0.5),
         lambda: world.repeat("lock"),
         lambda: world.wait(chance.choice((1, 5, 90))),
+        lambda: world.sealed(world.job.seller or seller),
+        lambda: world.sealed(
+            chance.choice((world.job.seller or seller, seller)), chance.choice(("", "junk")), other=True
+        ),
+        lambda: world.sealed(seller, "junk"),
+        lambda: world.show_key(chance.choice(("", "", "it is empty")), fraud=chance.random() < 0.3),
+        world.reveal_passed,
     )
-    weights = [4, 3, 8, 3, 3, 2, 2, 1, 1, 5, 1, 6, 3, 3, 3, 2, 3, 4, 2, 2]
+    weights = [4, 3, 8, 4, 1, 3, 3, 2, 3, 1, 1, 5, 1, 6, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, 1, 3, 1]
     if chance.random() < 0.02:
         world.cancel()
     elif chance.random() < 0.03:

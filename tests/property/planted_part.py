@@ -111,9 +111,9 @@ def _dearest_first(patch: MonkeyPatch) -> None:
     """Quotes are ranked the wrong way round."""
     old = selection._rank
 
-    def rank(offer: Any) -> Any:
-        gross, eta, name = old(offer)
-        return -gross, eta, name
+    def rank(offer: Any, prefer: Any) -> Any:
+        weight, name = old(offer, prefer)
+        return tuple(-part for part in weight), name
 
     patch.setattr(selection, "_rank", rank)
 
@@ -208,9 +208,9 @@ def _for_somebody_else(patch: MonkeyPatch) -> None:
     """An answer counts whoever it is for."""
     old = purchases.translate
 
-    def translate(event: Any, job: Any, *, ourselves: Any, at_ms: int, lock_cost: Any) -> Any:
+    def translate(event: Any, job: Any, *, ourselves: Any, **more: Any) -> Any:
         ours = replace(event, tags=(*(tag for tag in event.tags if tag[0] != "p"), ("p", ourselves)))
-        return old(ours, job, ourselves=ourselves, at_ms=at_ms, lock_cost=lock_cost)
+        return old(ours, job, ourselves=ourselves, **more)
 
     patch.setattr(purchases, "translate", translate)
 

@@ -9,9 +9,20 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from dvm import buyer, buyer_rule
+from dvm import buyer, buyer_rule, seal_rule
 from dvm.buyer import TRANSITIONS, Rule
-from dvm.buyer_event import Allocate, Chosen, LockDone, LockUnknown, ResultArrived, SellerFailed, SpentSeen
+from dvm.buyer_event import (
+    Allocate,
+    Chosen,
+    InvoicePaid,
+    LockDone,
+    LockUnknown,
+    RefundDone,
+    ResultArrived,
+    SealedArrived,
+    SellerFailed,
+    SpentSeen,
+)
 from dvm.job import Funds, State
 from tests.property.market_part import SELLERS, World, happenings, purchase
 
@@ -23,10 +34,50 @@ def play(seed: int, steps: int = 60) -> World:
     world = World(purchase(chance.choice(ROUTES)), denied=set(chance.sample(SELLERS, chance.choice((0, 0, 1)))))
     if chance.random() < 0.9:
         world.start()
+    if chance.random() < 0.5:
+        _prologue(world, chance)
+        steps = chance.choice((0, 5, 30))
     for _ in range(steps):
         happenings(world, chance)
     world.settle()
     return world
+
+
+def _prologue(world: World, chance: random.Random) -> None:
+    """Chance alone seldom gets so far: to an order, to work that is paid, or to a sealed result."""
+    seller = next(name for name in SELLERS if name not in world.denied)
+    mode = chance.choice(("", "A", "B", "invoice"))
+    if chance.random() < 0.2:  # it is waited for, after it promised work
+        world.progress(seller)
+        world.window(0)
+    if mode == "invoice":
+        _paid_by_invoice(world, seller, chance)
+        return
+    world.quote(seller, 5_000, mode=mode)
+    world.window(0)
+    if mode == "A" and chance.random() < 0.5:
+        return
+    if mode == "A":
+        world.sealed(seller)
+    world.lock("done")
+    if mode == "B" and chance.random() < 0.2:
+        world.sealed(seller, chance.choice(("", "junk")), other=True)
+    elif mode == "B" and chance.random() < 0.6:
+        world.wait(chance.choice((0, 0, 320)))  # which is in the last minute of the lock
+        world.sealed(seller)
+
+
+def _paid_by_invoice(world: World, seller: str, chance: random.Random) -> None:
+    """Two ask for their money first, and the result of the one that is chosen may be quicker than our wallet."""
+    world.invoice(seller, 5_000)
+    world.invoice(next(name for name in SELLERS if name not in (seller, *world.denied)), 5_000)
+    world.window(0)
+    early = chance.random() < 0.3
+    if early:
+        world.result(world.job.seller, chance.choice(("", "", "it is empty")))
+    world.lock("done")
+    if not early and chance.random() < 0.5:
+        world.error(world.job.seller)
 
 
 class Buyer(RuleBasedStateMachine):
@@ -40,6 +91,30 @@ class Buyer(RuleBasedStateMachine):
     @rule(seller=st.sampled_from(SELLERS), price=st.sampled_from((1_000, 21_000, 28_500, 10**7)))
     def quote(self, seller: str, price: int) -> None:
         self.world.quote(seller, price)
+
+    @rule(seller=st.sampled_from(SELLERS), price=st.sampled_from((1_000, 21_000, 10**7)), firm=st.booleans())
+    def invoice(self, seller: str, price: int, firm: bool) -> None:
+        self.world.invoice(seller, price, firm=firm)
+
+    @rule(seller=st.sampled_from(SELLERS), price=st.sampled_from((1_000, 21_000, 10**7)))
+    def unpaid_result(self, seller: str, price: int) -> None:
+        self.world.unpaid_result(seller, price)
+
+    @rule(seller=st.sampled_from(SELLERS), price=st.sampled_from((1_000, 21_000)), mode=st.sampled_from("AB"))
+    def sealed_quote(self, seller: str, price: int, mode: str) -> None:
+        self.world.quote(seller, price, mode=mode)
+
+    @rule(seller=st.sampled_from(SELLERS), fault=st.sampled_from(("", "junk")), other=st.booleans())
+    def sealed(self, seller: str, fault: str, other: bool) -> None:
+        self.world.sealed(seller, fault, other=other)
+
+    @rule(fault=st.sampled_from(("", "bad")), fraud=st.booleans())
+    def show_key(self, fault: str, fraud: bool) -> None:
+        self.world.show_key(fault, fraud=fraud)
+
+    @rule()
+    def reveal_passed(self) -> None:
+        self.world.reveal_passed()
 
     @rule(seller=st.sampled_from(SELLERS), fault=st.sampled_from(("", "bad")), price=st.sampled_from((None, 0, 500)))
     def result(self, seller: str, fault: str, price: int | None) -> None:
@@ -137,7 +212,10 @@ def _world_fails(seeds: int = 400) -> bool:
 
 
 def test_planted_a_second_choice_while_money_is_out_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    again = Rule(State.PAYING, buyer_rule.accept, lambda p, e: bool(buyer_rule.payable(p.offers, e.at_ms // 1000)))
+    def out(p, e) -> bool:
+        return p.money is Funds.LOCKED and bool(buyer_rule.payable(p.offers, e.at_ms // 1000))
+
+    again = Rule(State.PAYING, buyer_rule.accept, out)
     monkeypatch.setitem(TRANSITIONS, (State.WORKING, SellerFailed), (again, Rule(State.FAILED, buyer_rule.give_up)))
     monkeypatch.setitem(TRANSITIONS, (Funds.LOCKED, Chosen), (Rule(Funds.LOCKING, buyer_rule.begin_lock),))
     assert _world_fails()
@@ -199,6 +277,28 @@ def test_planted_a_token_sent_twice_is_caught(monkeypatch: pytest.MonkeyPatch) -
     assert _world_fails()
 
 
+def test_planted_a_signature_for_any_sealed_text_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    any_seal = (Rule(State.SEALED, seal_rule.keep_sealed, lambda p, e: bool(p.payment and p.payment.atomic)),)
+    monkeypatch.setitem(TRANSITIONS, (State.WORKING, SealedArrived), any_seal)
+    assert _world_fails()
+
+
+def test_planted_money_for_an_order_that_was_not_shown_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buyer_rule, "mode_of", lambda offer: "")
+    assert _world_fails()
+
+
+def test_planted_a_signature_at_the_last_moment_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seal_rule, "COSIGN_MARGIN_S", -600)
+    assert _world_fails()
+
+
+def test_planted_a_job_that_gives_up_before_its_money_does_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends when nobody claimed yet, and forgets that the key can still be bought."""
+    monkeypatch.setitem(TRANSITIONS, (Funds.REFUNDING, RefundDone), (Rule(Funds.NONE, buyer_rule.refunded),))
+    assert _world_fails()
+
+
 def test_allocation_is_asked_before_every_lock() -> None:
     job = purchase()
     job, _ = buyer.step(job, buyer_rule.Start(1_000, "{}", "r", 90))
@@ -207,3 +307,27 @@ def test_allocation_is_asked_before_every_lock() -> None:
     _, effects = buyer.step(world.job, buyer.WindowClosed(3_000, 0))
     assert [type(item).__name__ for item in effects] == ["Allocate", "Lock"]
     assert isinstance(effects[0], Allocate)
+
+
+def test_planted_a_paid_invoice_that_nobody_books_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TRANSITIONS, (Funds.LOCKING, InvoicePaid), (Rule(Funds.NONE, buyer_rule.pay_done),))
+    assert _world_fails()
+
+
+def test_planted_an_invoice_paid_again_for_a_result_that_fails_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paid before the work, and the result is bad: the next invoice is not paid as well (M1)."""
+
+    def gone(p, e) -> bool:
+        return p.money is Funds.CLAIMED and bool(buyer_rule.payable(p.offers, e.at_ms // 1000))
+
+    again = Rule(State.PAYING, buyer_rule.accept, gone)
+    monkeypatch.setitem(TRANSITIONS, (State.WORKING, SellerFailed), (again, Rule(State.FAILED, buyer_rule.give_up)))
+    monkeypatch.setitem(TRANSITIONS, (Funds.CLAIMED, Chosen), (Rule(Funds.LOCKING, buyer_rule.begin_pay),))
+    assert _world_fails()
+
+
+def test_planted_a_result_that_is_used_before_it_is_paid_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The buyer takes what it has not paid for, and then pays somebody else."""
+    early = (Rule(State.DELIVERED, buyer_rule.deliver, buyer_rule.always),)
+    monkeypatch.setitem(TRANSITIONS, (State.PAYING, ResultArrived), early)
+    assert _world_fails()

@@ -5,10 +5,12 @@ The truth is read from the mint, never from the wallets' own journal.
 
 import asyncio
 import contextlib
+import hashlib
 import random
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+import bolt11
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,15 +19,15 @@ from core.error import VendoError
 from core.money import Msat
 from node.storage.memory import MemoryDatabase
 from relays.key import Keyring
-from tests.model_mint import Fault, ModelMint
+from tests.model_mint import Fault, Lie, ModelMint, Payment, payable
 from tests.wallet_part import BUYER_WORDS, EFFECT, PERMIT, SELLER_WORDS, HandClock, make_wallet
 from wallet import engine, payment
 from wallet.cashu.derive import Derivation
 from wallet.journal import Account, balances
-from wallet.model import Locked, LockTerms, VerifyTerms
-from wallet.payment import TRANSITIONS, Effect, State, Transition
+from wallet.model import Locked, LockTerms, Paid, VerifyTerms
+from wallet.payment import TRANSITIONS, Effect, Kind, State, Transition
 from wallet.planner import Planner
-from wallet.purse import Purse
+from wallet.purse import Purse, Stored
 from wallet.record import Vault
 from wallet.wallet import Wallet
 
@@ -39,6 +41,10 @@ ACTIONS = (
     "refund",
     "send",
     "receive",
+    "pay",
+    "pay",
+    "pay",
+    "lie",
     "rotate",
     "recover",
     "late",
@@ -107,6 +113,13 @@ class World:
         self.tokens: list[str] = []
         self.seen: Counter[str] = Counter()
         self.number = 0
+        self.bills: list[tuple[str, str]] = []
+        self.fates: dict[str, Payment] = {}
+        self.mint.lightning = self.lightning
+
+    def lightning(self, hash_: str) -> Payment:
+        """An invoice's first try goes as was chosen; a second one succeeds, as it well may."""
+        return self.fates.pop(hash_, Payment.PAID)
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -120,10 +133,10 @@ class World:
         left = list(faults)
 
         def script(name: str) -> Fault:
-            if name in ("keys", "keysets", "request_quote", "quote"):
+            if name in ("keys", "keysets", "request_quote", "quote", "request_melt"):
                 return Fault.NONE
             fault = left.pop(0) if left else Fault.NONE
-            if name in ("restore", "states") and fault not in (
+            if name in ("restore", "states", "melt_quote") and fault not in (
                 Fault.NONE,
                 Fault.UNREACHABLE,
                 Fault.BUSY,
@@ -204,6 +217,22 @@ class World:
             token = self.tokens[amount % len(self.tokens)]
             await self.seller.wallet.receive(f"receive-{hash(token)}", token, EFFECT, PERMIT)
 
+    async def do_pay(self, amount: int) -> None:
+        """A new invoice, or the last one once more."""
+        if amount % 5 or not self.bills:
+            op_id = self.id()
+            text = payable(amount * 1000 - amount % 3, self.clock.now(), op_id)
+            self.bills.append((op_id, text))
+            self.fates[hash_of(text)] = list(Payment)[amount % len(Payment)]
+        op_id, text = self.bills[-1]
+        ceiling = Msat.of_sat(amount * 2 + 20)
+        paid = await self.buyer.wallet.pay(op_id, self.mint.url, text, ceiling, EFFECT, PERMIT)
+        if amount % 5:
+            assert paid.gross.value <= ceiling.value
+
+    async def do_lie(self, amount: int) -> None:
+        self.mint.lie = (Lie.NONE, Lie.NONE, Lie.WRONG_PREIMAGE, Lie.NO_PREIMAGE)[amount % 4]
+
     async def do_rotate(self, amount: int) -> None:
         self.mint.rotate()
         if amount % 2:
@@ -215,13 +244,22 @@ class World:
 
     async def do_late(self, amount: int) -> None:
         self.mint.deliver()
+        if amount % 2:
+            self.mint.lightning_ends()
 
     async def settle(self) -> None:
-        """The wire is honest from now on; everything in doubt is found out."""
+        """Wire and mint are honest from now on; everything in doubt is found out, at the latest when invoices end."""
+        self.mint.lie = Lie.NONE
         for _ in range(3):
             for side in self.sides:
                 await side.wallet.recover()
         self.mint.deliver()
+        self.mint.lightning_ends()
+        for _ in range(2):
+            for side in self.sides:
+                await side.wallet.recover()
+            self.clock.seconds += 4_300
+        self.mint.lightning_ends()
         for side in self.sides:
             await side.wallet.recover()
 
@@ -231,6 +269,7 @@ class World:
         found: list[str] = []
         for name, side in (("buyer", self.buyer), ("seller", self.seller)):
             found += [f"{name}: {text}" for text in await self.judged(side, final=final)]
+        found += [f"M1: {hash_} was paid twice" for hash_, times in Counter(self.mint.paid).items() if times > 1]
         if final:
             held = 0
             for side in self.sides:
@@ -255,6 +294,9 @@ class World:
         if accounts[Account.LOST]:
             found.append("M3: money was written off")
         for stored in await purse.operations():
+            if stored.op.kind is Kind.MELT:
+                found += await self.judged_melt(stored, final=final)
+                continue
             groups = [group for group in (stored.plan.outputs, *stored.plan.past) if group]
             signed = sum(all(output.b in self.mint.signed for output in group) for group in groups)
             if stored.op.state is State.REFUSED and signed:
@@ -267,6 +309,28 @@ class World:
             audit = await side.wallet.audit()
             found += [f"audit: {text}" for text in audit.differences]
         return found
+
+    async def judged_melt(self, stored: Stored, *, final: bool) -> list[str]:
+        """What the mint's Lightning did is the truth."""
+        hash_ = str(stored.plan.terms["hash"])
+        paid = self.mint.paid.count(hash_)
+        if stored.op.state is State.REFUSED and paid:
+            return ["M5: an invoice was called not paid, and was"]
+        if stored.op.state is State.DONE:
+            view = await self.buyer.wallet.find(stored.op.id)
+            assert view is not None
+            assert isinstance(view.result, Paid)
+            # A receipt that the mint withholds is waited for until the invoice has ended, and not for ever.
+            true = (
+                view.result.preimage == "" or hashlib.sha256(bytes.fromhex(view.result.preimage)).hexdigest() == hash_
+            )
+            return [] if paid and true else ["M1: an invoice was called paid, and was not, or has a false receipt"]
+        return ["melt stays open"] if final and stored.op.state is not State.REFUSED else []
+
+
+def hash_of(text: str) -> str:
+    """An invoice's payment hash."""
+    return str(bolt11.decode(text).payment_hash)
 
 
 def _is_crash(error: BaseException) -> bool:
@@ -345,9 +409,13 @@ def test_every_transition_of_the_saga_is_taken(monkeypatch):
     for fault in (Fault.UNREACHABLE, Fault.REFUSED):
         broken, _ = asyncio.run(simulate([Step("deposit", 10, (fault,)), Step("lock", 10)]))
         assert broken == []
+    for steps in (LOOSE, ENDED, SLOW):
+        broken, _ = asyncio.run(simulate(steps))
+        assert broken == []
     # An unpaid deposit, a mint that signs a part, old copies (test_copy.py) and counters that were used twice
     # (test_collision.py) are shown in tests of their own.
-    apart = {"expired", "minted_before", "partly_signed", "in_progress", "collided", "contested", "not_ours"}
+    # A melt whose inputs are gone is among test_withdrawal.py's.
+    apart = {"expired", "minted_before", "partly_signed", "collided", "contested", "not_ours", "disputed"}
     missing = {row.name for row in TRANSITIONS} - set(seen) - apart
     assert not missing, seen
 
@@ -369,6 +437,32 @@ def caught(seeds: int = 40) -> bool:
         if broken:
             return True
     return False
+
+
+# One copy of a melt is on its way while another one is refused (amount 1: the first try fails); then it arrives.
+LOOSE = [Step("pay", 1, (Fault.REQUEST_DELAYED,)), Step("late", 2)]
+ENDED = [Step("pay", 4, (Fault.REQUEST_LOST, Fault.NONE, Fault.NONE, Fault.REQUEST_LOST))]
+SLOW = [Step("pay", 2), Step("recover", 1), Step("late", 1), Step("recover", 1)]
+
+
+@pytest.mark.parametrize("steps", [LOOSE, ENDED, SLOW])
+def test_a_melt_in_doubt_ends_as_it_really_went(steps):
+    assert asyncio.run(simulate(steps))[0] == []
+
+
+def test_believing_one_refusal_while_another_copy_is_on_its_way_is_caught(monkeypatch):
+    monkeypatch.setattr(payment, "TRANSITIONS", changed("may_arrive", to=State.REFUSED, effect=Effect.RELEASE))
+    assert asyncio.run(simulate(LOOSE))[0] != []
+
+
+def test_taking_a_payment_under_way_for_a_failed_one_is_caught(monkeypatch):
+    monkeypatch.setattr(payment, "TRANSITIONS", changed("in_flight", to=State.REFUSED, effect=Effect.RELEASE))
+    assert asyncio.run(simulate(SLOW))[0] != []
+
+
+def test_believing_any_receipt_is_caught(monkeypatch):
+    monkeypatch.setattr(engine, "receipt", lambda plan, quote, closed: quote.preimage or "")
+    assert asyncio.run(simulate([Step("lie", 2), Step("pay", 4)]))[0] != []
 
 
 @pytest.mark.parametrize("name", ["silent", "restarted", "look_up_failed", "not_arrived"])

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -12,27 +13,35 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from core.money import Msat
 from dvm import seller
 from dvm.record import decode, encode
-from dvm.seller import (
-    ENDED,
-    TRANSITIONS,
+from dvm.seller import ENDED, TRANSITIONS, Rule, Sale, State
+from dvm.seller_event import (
     Admitted,
     AskedAgain,
+    AwaitSignatures,
     Cancelled,
     Claim,
     Claimed,
     ClaimRefused,
+    Cosigned,
+    CreditSpent,
+    CreditTaken,
     Event,
+    InvoiceFailed,
+    InvoiceLapsed,
+    InvoicePaid,
+    InvoiceWanted,
+    LookAtInvoice,
+    MakeInvoice,
+    Ordered,
     PaymentRefused,
     PaymentVerified,
     Quoted,
     QuoteLapsed,
-    Rule,
-    Sale,
     Send,
     SendReceipt,
     SendWord,
     Settle,
-    State,
+    Unsigned,
     Work,
     WorkDone,
     WorkFailed,
@@ -48,6 +57,7 @@ class Shop:
     """One sale, and what is true about it outside the machine."""
 
     free: bool
+    mode: str = "B"
     sale: Sale = field(init=False)
     now: int = 0
     working: int = 0
@@ -60,6 +70,15 @@ class Shop:
     claimed: int = 0
     receipts: int = 0
     refused: bool = False
+    invoiced: bool = False
+    making: bool = False
+    got: int = 0  # what the invoice brought
+    spent: int = 0  # of what is owed
+    credited: bool = False
+    sealed: bool = False
+    signed: bool = False
+    given_up: bool = False
+    ordered: bool = False
     reached: set[State] = field(default_factory=lambda: {State.SEEN})
     fired: Counter = field(default_factory=Counter)
 
@@ -69,11 +88,22 @@ class Shop:
     def tell(self, event: Event) -> None:
         before = self.sale
         after, effects = seller.step(before, event)
+        if isinstance(event, Ordered) and before.state is State.QUOTED and after.state is State.WORKING:
+            assert event.sender == CUSTOMER, "somebody else's order was taken for this customer's"
+            assert self.mode == "A", "work for an order that was not offered"
+            assert event.at < EXPIRES, "a quote was ordered after its time"
+            self.ordered = True
+        if isinstance(event, PaymentVerified) and before.state is State.SEALED and after.state is State.DELIVERED:
+            assert event.sender == CUSTOMER, "somebody else's payment was taken for this customer's"
+            assert self.ordered, "a payment after the work for what was not ordered"
+            assert event.net.value >= PRICE, "it takes too little for what was ordered"
+            self.paid = True
         if isinstance(event, PaymentVerified) and before.state is State.QUOTED and after.state is State.WORKING:
             assert event.sender == CUSTOMER, "somebody else's payment was taken for this customer's"
             assert event.net.value >= PRICE, "it works for too little"
             assert event.at < EXPIRES, "a quote was paid after its time"
             self.paid = True
+            self.sealed = event.mode == "B"
         self.fired[before.state, type(event)] += after != before or bool(effects)
         self.sale = decode(Sale, encode(after))
         assert self.sale == after
@@ -82,24 +112,31 @@ class Shop:
             self.act(effect)
         self.check()
 
-    def act(self, effect: seller.Effect) -> None:
+    def act(self, effect: object) -> None:
         if isinstance(effect, Work):
-            assert self.free or self.paid, "work before the payment was verified (M7)"
+            assert self.free or self.paid or self.ordered, "work before the payment was verified (M7)"
             self.working += 1
         elif isinstance(effect, Send):
             if self.sale.state is State.QUOTED:
                 self.quotes.append(self.sale.answer)
             else:
                 self.delivered.append(self.sale.answer)
+        elif isinstance(effect, MakeInvoice):
+            self.making = True
+        elif isinstance(effect, LookAtInvoice):
+            assert self.sale.invoice
         elif isinstance(effect, Claim):
+            assert not self.got, "a claim of what was paid by invoice"
             assert self.delivered, "a claim before the result was on its way"
+            assert self.paid, "a claim of nothing"
+            assert self.signed or not self.sealed, "a claim that the mint must refuse, and that shows the key"
             self.claiming = True
         elif isinstance(effect, SendReceipt):
             self.receipts += 1
         elif isinstance(effect, Settle):
             self.settled.append(effect.ok)
         else:
-            assert isinstance(effect, SendWord)
+            assert isinstance(effect, SendWord | AwaitSignatures)
 
     def check(self) -> None:
         assert len(set(self.quotes)) <= 1, "two different quotes for one request"
@@ -110,21 +147,80 @@ class Shop:
         assert self.receipts <= self.claimed, "a receipt without a claim"
         if self.settled and self.settled[0]:
             assert self.delivered
-            assert self.free or self.claimed == 1
+            assert self.free or self.claimed + bool(self.got) + self.credited == 1
+        if self.got and self.sale.state in ENDED:
+            kept = self.sale.owed.value + self.spent
+            assert bool(self.delivered) != bool(kept), "money came, and neither a result nor a credit went"
+            assert kept in (0, PRICE)
+        assert self.sale.state is not State.OWED or self.sale.owed.value > 0
+        assert self.sale.state is not State.REPAID or not self.sale.owed, "a part of the credit is gone"
         if self.settled == [False] and self.delivered:
-            assert self.refused, "money was given up that could still be claimed"
+            assert self.refused or self.given_up, "money was given up that could still be claimed"
 
     # -- what can happen
 
     def admit(self) -> None:
-        self.tell(Admitted() if self.free else Quoted("q", EXPIRES, "the quote"))
+        self.tell(Admitted() if self.free else Quoted("q", EXPIRES, "the quote", mode=self.mode, hash="hash"))
+
+    def want_invoice(self) -> None:
+        if not self.free:
+            self.tell(InvoiceWanted())
+
+    def make_invoice(self, *, ok: bool) -> None:
+        if not self.making:
+            return
+        self.making = False
+        if ok:
+            self.invoiced = self.invoiced or self.sale.state is State.INVOICING
+            self.tell(Quoted("q", EXPIRES, "the quote", "lnbc", "deposit"))
+        else:
+            self.tell(InvoiceFailed("no mint"))
+
+    def pay_invoice(self, until: int) -> None:
+        """The wallet books it once, and the driver may tell of it again and again."""
+        if not self.sale.invoice or self.given_up:
+            return
+        self.got = PRICE
+        self.paid = True
+        self.tell(InvoicePaid(self.now, Msat(PRICE), until))
+
+    def give_up_invoice(self) -> None:
+        if self.sale.invoice and not self.got and self.sale.state is State.LAPSED:
+            self.given_up = True
+            self.tell(InvoiceLapsed())
+
+    def credit(self, amount: int) -> None:
+        if not self.free:
+            if self.sale.state is State.SEEN and amount >= PRICE:
+                self.paid = self.credited = True
+            self.tell(CreditTaken(Msat(amount)))
+
+    def spend(self, amount: int) -> None:
+        owed = self.sale.owed.value
+        if amount <= owed:
+            self.spent += amount if self.sale.state is State.OWED else 0
+            self.tell(CreditSpent(Msat(amount)))
 
     def wrong_admission(self) -> None:
         if not self.free:
             self.tell(Admitted())
 
-    def pay(self, sender: str = CUSTOMER, net: int = PRICE) -> None:
-        self.tell(PaymentVerified(self.now, "{}", "p", sender, "m", ("y",), Msat(net), self.now + 400))
+    def pay(self, sender: str = CUSTOMER, net: int = PRICE, mode: str = "") -> None:
+        self.tell(PaymentVerified(self.now, "{}", "p", sender, "m", ("y",), Msat(net), self.now + 400, mode))
+
+    def order(self, sender: str = CUSTOMER) -> None:
+        self.tell(Ordered(self.now, sender))
+
+    def sign(self, sender: str = CUSTOMER, number: int = 1) -> None:
+        self.signed |= sender == CUSTOMER and number == 1 and self.sale.state is State.SEALED
+        self.tell(Cosigned(sender, ("signature",) * number))
+
+    def unsigned(self, seconds: int) -> None:
+        """The time for signatures may be over."""
+        self.now += seconds
+        over = self.sale.state is State.SEALED and self.now >= self.sale.locktime + 60
+        self.given_up |= over
+        self.tell(Unsigned(self.now))
 
     def bad_payment(self, sender: str) -> None:
         self.tell(PaymentRefused(sender, "token.forged"))
@@ -133,7 +229,7 @@ class Shop:
         if self.working and self.sale.state is State.WORKING:
             self.working = 0
             self.worked += ok
-            self.tell(WorkDone("the result") if ok else WorkFailed("broken"))
+            self.tell(WorkDone("the result", self.now) if ok else WorkFailed("broken"))
 
     def late_work(self) -> None:
         """A result of an earlier life of the process."""
@@ -155,7 +251,7 @@ class Shop:
 
     def crash(self) -> None:
         self.sale = decode(Sale, encode(self.sale))
-        self.working, self.claiming = 0, False
+        self.working, self.claiming, self.making = 0, False, False
         for effect in seller.resumed(self.sale):
             self.act(effect)
 
@@ -171,41 +267,102 @@ class Shop:
 
 
 def play(seed: int) -> Shop:
+    """Most shops are paid in one way, so that their tales come far; some see everything at once."""
     chance = random.Random(seed)
-    shop = Shop(chance.random() < 0.3)
-    for _ in range(25):
-        _one(shop, chance, chance.choice((CUSTOMER, CUSTOMER, STRANGER)))
+    shop = Shop(chance.random() < 0.2, chance.choice(("A", "B", "B", "")))
+    ways = chance.choice(((_by_ecash,), (_by_ecash,), (_by_invoice,), (_by_invoice,), (_by_ecash, _by_invoice)))
+    for _ in range(40):
+        sender = chance.choice((CUSTOMER, CUSTOMER, STRANGER))
+        acts = [act for way in (_always, *ways) for act in way(shop, chance, sender)]
+        chance.choice(acts)()
     return shop
 
 
-def _one(shop: Shop, chance: random.Random, sender: str) -> None:
-    chance.choice(
-        (
-            shop.admit,
-            shop.wrong_admission,
-            lambda: shop.pay(sender, chance.choice((PRICE, PRICE + 1, PRICE - 1))),
-            lambda: shop.bad_payment(sender),
-            lambda: shop.work(ok=chance.random() < 0.8),
-            lambda: shop.work(ok=True),
-            shop.late_work,
-            lambda: shop.claim(chance.choice(("done", "lost", "refused"))),
-            shop.crash,
-            lambda: shop.wait(chance.choice((0, 1, 70))),
-            lambda: shop.cancel(sender) if chance.random() < 0.2 else None,
-            shop.again,
-        )
-    )()
+Acts = tuple[Callable[[], None], ...]
+
+
+def _always(shop: Shop, chance: random.Random, sender: str) -> Acts:
+    return (
+        shop.wrong_admission,
+        lambda: shop.work(ok=chance.random() < 0.8),
+        lambda: shop.work(ok=chance.random() < 0.9),
+        shop.late_work,
+        shop.crash,
+        lambda: shop.wait(chance.choice((0, 1, 70))) if chance.random() < 0.7 else None,
+        lambda: shop.cancel(sender) if chance.random() < 0.2 else None,
+        shop.again,
+    )
+
+
+def _by_ecash(shop: Shop, chance: random.Random, sender: str) -> Acts:
+    return (
+        shop.admit,
+        shop.admit,
+        lambda: shop.pay(sender, chance.choice((PRICE, PRICE + 1, PRICE - 1)), chance.choice(("", "A", "B"))),
+        lambda: shop.pay(sender, chance.choice((PRICE, PRICE + 1, PRICE - 1)), shop.mode),
+        lambda: shop.order(sender),
+        lambda: shop.sign(sender, chance.choice((1, 1, 0, 2))),
+        lambda: shop.unsigned(chance.choice((1, 500))),
+        lambda: shop.bad_payment(sender),
+        lambda: shop.claim(chance.choice(("done", "lost", "refused"))),
+    )
+
+
+def _by_invoice(shop: Shop, chance: random.Random, sender: str) -> Acts:
+    return (
+        shop.want_invoice,
+        lambda: shop.make_invoice(ok=chance.random() < 0.9),
+        lambda: shop.pay_invoice(chance.choice((0, 0, 100))),
+        lambda: shop.give_up_invoice() if chance.random() < 0.3 else None,
+        lambda: shop.credit(chance.choice((PRICE, PRICE - 1))) if chance.random() < 0.2 else None,
+        lambda: shop.spend(chance.choice((PRICE, 1_000, 1_000))),
+    )
 
 
 class Seller(RuleBasedStateMachine):
-    @initialize(free=st.booleans())
-    def begin(self, free: bool) -> None:
-        self.shop = Shop(free)
-        self.shop.admit()
+    @initialize(free=st.booleans(), invoice=st.booleans(), mode=st.sampled_from(("", "A", "B")))
+    def begin(self, free: bool, invoice: bool, mode: str) -> None:
+        self.shop = Shop(free, mode)
+        if invoice:
+            self.shop.want_invoice()
+        else:
+            self.shop.admit()
+
+    @rule(ok=st.booleans())
+    def make_invoice(self, ok: bool) -> None:
+        self.shop.make_invoice(ok=ok)
+
+    @rule(until=st.sampled_from((0, 5, 1_000)))
+    def pay_invoice(self, until: int) -> None:
+        self.shop.pay_invoice(until)
+
+    @rule()
+    def give_up_invoice(self) -> None:
+        self.shop.give_up_invoice()
+
+    @rule(amount=st.sampled_from((PRICE, 1_000)))
+    def spend(self, amount: int) -> None:
+        self.shop.spend(amount)
 
     @rule(sender=st.sampled_from((CUSTOMER, STRANGER)), net=st.sampled_from((PRICE, PRICE - 1)))
     def pay(self, sender: str, net: int) -> None:
         self.shop.pay(sender, net)
+
+    @rule(sender=st.sampled_from((CUSTOMER, STRANGER)), mode=st.sampled_from("AB"))
+    def pay_for_a_seal(self, sender: str, mode: str) -> None:
+        self.shop.pay(sender, mode=mode)
+
+    @rule(sender=st.sampled_from((CUSTOMER, STRANGER)))
+    def order(self, sender: str) -> None:
+        self.shop.order(sender)
+
+    @rule(sender=st.sampled_from((CUSTOMER, STRANGER)), number=st.integers(0, 2))
+    def sign(self, sender: str, number: int) -> None:
+        self.shop.sign(sender, number)
+
+    @rule(seconds=st.sampled_from((1, 500)))
+    def unsigned(self, seconds: int) -> None:
+        self.shop.unsigned(seconds)
 
     @rule(ok=st.booleans())
     def work(self, ok: bool) -> None:
@@ -277,6 +434,17 @@ def _shop_fails() -> bool:
         ((State.DELIVERED, QuoteLapsed), (Rule(State.EXPIRED, seller._end),)),
         ((State.WORKING, QuoteLapsed), (Rule(State.EXPIRED, lambda sale, event: (sale, [])),)),
         ((State.DONE, Claimed), (Rule(State.DONE, seller._claimed),)),
+        ((State.LAPSED, InvoicePaid), (Rule(State.EXPIRED, seller._end),)),  # kept silently
+        ((State.WORKING, WorkFailed), (Rule(State.FAILED, seller._fail),)),  # the same
+        ((State.QUOTED, QuoteLapsed), (Rule(State.EXPIRED, seller._end, seller._over),)),  # its invoice still stands
+        ((State.SEEN, CreditTaken), (Rule(State.WORKING, seller._take_credit),)),  # credit that does not cover it
+        ((State.INVOICING, Quoted), (Rule(State.WORKING, seller._serve),)),  # work for an invoice that nobody paid
+        ((State.OWED, CreditSpent), (Rule(State.REPAID, seller._spend),)),  # a part of it, and the rest is gone
+        ((State.WORKING, WorkDone), (Rule(State.DELIVERED, seller._deliver, seller._is_paid),)),
+        ((State.SEALED, Cosigned), (Rule(State.DELIVERED, seller._cosigned),)),
+        ((State.SEALED, Unsigned), (Rule(State.LOST, seller._unsigned),)),
+        ((State.QUOTED, Ordered), (Rule(State.WORKING, seller._take_order, seller._is_customer),)),
+        ((State.SEALED, PaymentVerified), (Rule(State.DELIVERED, seller._pay_order, seller._is_customer),)),
     ],
 )
 def test_planted_bugs_are_caught(monkeypatch: pytest.MonkeyPatch, key, rules) -> None:

@@ -7,6 +7,7 @@ They are no nodes: they act at once on what the relay stores, and share one wall
 import contextlib
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -37,7 +38,7 @@ from tests.model_mint import Fault, ModelMint
 from tests.simulation.script import FREE, PAID
 from tests.simulation.world import World
 from wallet.error import MintRefused
-from wallet.model import LockTerms
+from wallet.model import LockTerms, Unlock
 from wallet.wallet import Wallet
 
 EFFECT = EffectId("underworld")
@@ -83,12 +84,12 @@ class Underworld:
         await self.wallet.deposit("fund", self.world.mint.url, sat, EFFECT, PERMIT)
         await self.wallet.poll("fund")
 
-    async def claim(self, payload: Mapping[str, Any]) -> None:
+    async def claim(self, payload: Mapping[str, Any], unlock: Unlock | None = None) -> None:
         self._number += 1
         name = f"claim-{self._number}"
         while True:
             try:
-                received = await self.wallet.claim(name, payload, EFFECT, PERMIT)
+                received = await self.wallet.claim(name, payload, EFFECT, PERMIT, unlock=unlock)
             except MintRefused:  # a keyset that is newer than what the wallet has asked for
                 await self.world.clock.sleep(6)
                 continue
@@ -112,7 +113,7 @@ class Underworld:
         return sum(row["amount"] for row in rows if row["state"] != "spent" and not self.world.mint.is_spent(row["y"]))
 
 
-class Actor:
+class Actor(ABC):
     """Somebody outside."""
 
     def __init__(self, underworld: Underworld, style: str, number: int = 0) -> None:
@@ -126,9 +127,9 @@ class Actor:
         if event.pubkey != self.key.pubkey:
             self.world.spawn(self.hear(event))
 
+    @abstractmethod
     async def hear(self, event: Event) -> None:
         """Each style answers in its own way."""
-        raise NotImplementedError
 
     def say(self, draft: Draft) -> Event:
         event = self.key.sign(draft)
@@ -483,6 +484,8 @@ def enlist(world: World) -> Underworld:
     """Make those that the script names."""
     underworld = Underworld(world)
     for style in world.script.adversaries:
+        if style not in ADVERSARIES:
+            continue
         maker = Rogue if style in ROGUES else Outsider if style in OUTSIDERS else Stranger
         world.actors.append(maker(underworld, style))
     return underworld

@@ -47,17 +47,18 @@ class Paid:
 
 
 def coin_of(proof: dict[str, Any], mint: ModelMint) -> Coin:
-    """Raises: KeyError, TypeError, ValueError if it is no P2PK coin."""
+    """Raises: KeyError, TypeError, ValueError if it is no coin that is locked to a key or a hash."""
     secret = proof["secret"]
     kind, body = json.loads(secret)
-    if kind != "P2PK":
+    if kind not in ("P2PK", "HTLC"):
         raise ValueError(kind)
     tags = {tag[0]: tag[1] for tag in body["tags"]}
+    owner = body["data"] if kind == "P2PK" else tags["pubkeys"]
     point = hash_to_curve(secret.encode())
     key = mint._keys.get(proof["id"], {}).get(proof["amount"])
     genuine = key is not None and point.multiply(key.secret).format().hex() == proof["C"]
     y = point.format().hex()
-    return Coin(proof["amount"], y, body["data"], tags["refund"], int(tags["locktime"]), genuine, secret)
+    return Coin(proof["amount"], y, owner, tags["refund"], int(tags["locktime"]), genuine, secret)
 
 
 def read_payment(world: World, event: Event, seller: Node) -> Paid | None:

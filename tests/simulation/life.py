@@ -14,7 +14,8 @@ from core.unit import Append, Condition, Row, Write
 from node.storage.memory import MemoryDatabase
 from tests.model_mint import ModelMint
 from wallet.cashu.keyset import Keyset, KeysetInfo
-from wallet.cashu.port import CoinReport, MintQuote
+from wallet.cashu.limit import Limits
+from wallet.cashu.port import CoinReport, MeltQuote, MintQuote
 from wallet.cashu.proof import Output, Proof, Signature
 
 T = TypeVar("T")
@@ -160,6 +161,9 @@ class Line:
             await self._pause(asks)
             await self._life.must_live()
 
+    async def nuts(self) -> frozenset[int]:
+        return await self._go(self._mint.nuts)
+
     async def keysets(self) -> tuple[KeysetInfo, ...]:
         return await self._go(self._mint.keysets)
 
@@ -180,6 +184,20 @@ class Line:
 
     async def restore(self, outputs: Sequence[Output]) -> Mapping[str, Signature]:
         return await self._go(lambda: self._mint.restore(outputs))
+
+    async def limits(self) -> Limits:
+        return await self._mint.limits()
+
+    async def request_melt(self, invoice: str, unit: str, permit: Permit) -> MeltQuote:
+        return await self._go(lambda: self._mint.request_melt(invoice, unit, permit), permit)
+
+    async def melt_quote(self, quote_id: str) -> MeltQuote:
+        return await self._go(lambda: self._mint.melt_quote(quote_id))
+
+    async def melt(
+        self, quote_id: str, inputs: Sequence[Proof], outputs: Sequence[Output], permit: Permit
+    ) -> MeltQuote:
+        return await self._go(lambda: self._mint.melt(quote_id, inputs, outputs, permit), permit)
 
     async def states(self, ys: Sequence[str]) -> Mapping[str, CoinReport]:
         return await self._go(lambda: self._mint.states(ys), asks=True)

@@ -8,10 +8,18 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from core.money import MicroUsd, Money, Msat
-from tests.simulation.adversary import ADVERSARIES, enlist
+from tests.simulation.adversary import ADVERSARIES, Underworld, enlist
 from tests.simulation.coverage import Coverage
 from tests.simulation.memo import remembering
 from tests.simulation.script import FREE, PAID, Crash, Job, Script, Trigger
+from tests.simulation.seal_adversary import (
+    ORDER_ROGUES,
+    SEAL_ADVERSARIES,
+    SEAL_ROGUES,
+    SEAL_STRANGERS,
+    SealRogue,
+    SealStranger,
+)
 from tests.simulation.virtual import run
 from tests.simulation.watch import Watch
 from tests.simulation.wire import Weather
@@ -42,6 +50,10 @@ CRASH_POINTS: tuple[tuple[str, str, str], ...] = (
     ("cheap", "operation done", ""),
     ("cheap", "operation unknown", "faults"),
     ("cheap", "sale expired", "flood"),
+    ("buyer", "purchase sealed/locked", "atomic"),
+    ("buyer", "purchase sealed/refunding", "keeper"),
+    ("buyer", "purchase sealed/claimed", "hides"),
+    ("cheap", "sale sealed", "atomic"),
 )
 PRODUCT = ("core", "relays", "wallet", "dvm", "node")
 CRASHES = tuple((point, after) for point in CRASH_POINTS for after in (False, True))
@@ -63,6 +75,10 @@ def plot(seed: int) -> Script:
             script, adversaries=styles, known=False, order=("dvm", "builtin"), funds=120, sellers=2, unpriced=0.0,
             partition=None, jobs=(Job("job-0"), *script.jobs[1:]),
         )  # fmt: skip
+    if chance.random() < 0.3:
+        styles = tuple(chance.sample((*SEAL_ROGUES, *SEAL_STRANGERS[:-1]), chance.choice((0, 0, 1))))
+        orders = chance.choice(("", "", "all"))
+        script = replace(script, atomic=True, orders=orders, adversaries=(*script.adversaries, *styles))
     turn = chance.random()
     if turn < 0.35:
         return _with_crash(script, chance.randrange(len(CRASHES)), chance)
@@ -207,7 +223,53 @@ def _about_faults() -> tuple[Script, ...]:
     )
 
 
-SPECIALS = (*_about_money(), *_about_offers(), *_about_faults())
+def _about_seals() -> tuple[Script, ...]:
+    """Where results are sold sealed: each adversary, with and without somebody who does the work for nothing."""
+    sealed = replace(PLAIN, atomic=True, funds=200)
+    cancelled = (Trigger("buyer", "purchase sealed/locked", "cancel", 0.01),)
+    return (
+        sealed,
+        *(replace(sealed, adversaries=(style,), order=order)
+          for style in SEAL_ROGUES for order in (("dvm", "builtin"), DVM)),
+        *(replace(sealed, seed=seed, adversaries=("latecomer",)) for seed in range(1, 4)),
+        *(replace(sealed, adversaries=(style,), sellers=1, jobs=()) for style in SEAL_STRANGERS[:-1]),
+        replace(sealed, hides=True),
+        replace(sealed, hides=True, order=DVM),
+        replace(sealed, adversaries=("keeper",), triggers=cancelled),
+        replace(sealed, jobs=(Job("job-0"), Job("job-1", at=0.5), Job("job-2", at=1.0))),
+    )  # fmt: skip
+
+
+def _about_orders() -> tuple[Script, ...]:
+    """Where the work comes before the money: what then ends an order, and who is asked next."""
+    ordered = replace(PLAIN, atomic=True, orders="all", funds=200)
+    alone = replace(ordered, orders="rogues", prices=ALONE)
+    jobs = (Job("job-0"), Job("job-1", at=0.1))
+    bad = ("junk_seal", "quitter_seal")
+    locking = "purchase paying/locking"
+    return (
+        ordered,
+        *(replace(ordered, adversaries=(style,)) for style in (*bad, *SEAL_ROGUES[2:])),
+        *(replace(ordered, orders="rogues", adversaries=(style,)) for style in bad),
+        *(replace(alone, adversaries=(style, "donor")) for style in bad),
+        *(replace(alone, adversaries=(style,), order=order)
+          for style in (*bad, *ORDER_ROGUES) for order in (("dvm", "builtin"), DVM)),
+        replace(alone, adversaries=("silent_seal",), per_seller=3_000),
+        replace(alone, adversaries=("silent_seal",), per_seller=3_000, order=DVM),
+        replace(alone, adversaries=("silent_seal", "donor"), per_seller=3_000),
+        replace(ordered, orders="rogues", adversaries=("silent_seal",), per_seller=3_000),
+        replace(alone, adversaries=("silent_seal",), triggers=(Trigger("buyer", "purchase ordered", "cancel", 0.5),)),
+        replace(ordered, adversaries=("bad_payer",), sellers=1, jobs=()),
+        replace(ordered, per_seller=3_000, jobs=jobs),
+        replace(ordered, adversaries=("thief",), per_seller=3_000),
+        replace(ordered, per_seller=7_000, jobs=jobs),
+        replace(ordered, triggers=(Trigger("buyer", locking, "refusing", 3.0),)),
+        replace(ordered, triggers=(Trigger("buyer", locking, "rotate"),)),
+        replace(ordered, prices=(7, 8), triggers=(Trigger("buyer", locking, "flaky", 4.0),)),
+    )  # fmt: skip
+
+
+SPECIALS = (*_about_money(), *_about_offers(), *_about_faults(), *_about_seals(), *_about_orders())
 DIRECTED = len(SPECIALS) + len(CRASHES) + len(ADVERSARIES)  # so many seeds meet everything that must be met
 
 
@@ -222,6 +284,10 @@ def _with_crash(script: Script, number: int, chance: random.Random) -> Script:
     others = tuple(style for style in script.adversaries if style not in ("thief", "generous", "twoface", "changer"))
     if needs == "nobody":
         script = replace(script, prices=(90, 99))
+    elif needs in ("atomic", "hides", "keeper"):
+        plain = tuple(style for style in others if style in ("fair", "junk", "flood"))
+        found = ("keeper", *plain) if needs == "keeper" else plain
+        script = replace(script, atomic=True, hides=needs == "hides", adversaries=found)
     elif needs == "faults":
         before = "purchase paying/locking" if node == "buyer" else "sale delivered"
         script = replace(script, triggers=(Trigger(node, before, "answer_lost"),))
@@ -264,6 +330,13 @@ class _Ears(logging.Handler):
             self._world.oddities.append(f"an error was logged: {record.getMessage()} {error!r}")
 
 
+def _enlist_sealed(world: World, underworld: Underworld) -> None:
+    for style in world.script.adversaries:
+        if style in SEAL_ADVERSARIES:
+            maker = SealStranger if style in SEAL_STRANGERS else SealRogue
+            world.actors.append(maker(underworld, style))
+
+
 def play(script: Script, coverage: Coverage | None = None) -> Watch:
     """Run a script to its end, watched."""
     world = World(script)
@@ -272,6 +345,7 @@ def play(script: Script, coverage: Coverage | None = None) -> Watch:
     async def story() -> None:
         world.build()
         underworld = enlist(world)
+        _enlist_sealed(world, underworld)
         watch = Watch(world, underworld)
         watches.append(watch)
         if script.adversaries:

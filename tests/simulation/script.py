@@ -76,4 +76,7 @@ class Script:
     triggers: tuple[Trigger, ...] = ()
     spare: bool = False  # a second built-in provider
     latency: float = 0.05  # seconds, at most, that a question after coins takes to the mint; and as many back
+    atomic: bool = False  # results are sold sealed (ADR 25)
+    orders: str = ""  # who takes orders without money (mode A): "", "rogues", or "all"
+    hides: bool = False  # the mint does not show with what a coin was spent
     storm: float = 3.0  # seconds from the last job's end until the weather clears

@@ -15,10 +15,13 @@ from core.unit import Update, Write
 from dvm.job import FINAL, Purchase
 from dvm.record import decode
 from dvm.request import ComputeRequest
+from dvm.seal import SEAL_KEY, Pair, hash_of, open_sealed
 from dvm.seller import Sale
-from relays.error import MalformedEvent
+from dvm.trust import MOST_CREDIT
+from relays.error import MalformedEvent, NotForUs
 from relays.event import Event
 from relays.kind import GIFT_WRAP, JOB_FEEDBACK, is_request, is_result
+from relays.nip17 import unwrap
 from relays.nip90 import Quote, read_answer, read_request
 from tests.simulation.adversary import Underworld
 from tests.simulation.fact import Paid, coin_of, fee, read_payment, taken_by
@@ -42,6 +45,7 @@ class Watch:
         self.quotes: dict[tuple[str, str], Quote] = {}
         self.answers: dict[tuple[str, str, str], set[str]] = defaultdict(set)
         self.texts: dict[tuple[int, str], list[Event]] = defaultdict(list)
+        self.orders: dict[str, set[tuple[str, str]]] = defaultdict(set)
         self.works: Counter[tuple[str, str]] = Counter()
         self.limits: dict[str, Any] = {}
         world.relay.on_stored.append(self.stored)
@@ -86,11 +90,20 @@ class Watch:
     def _wrapped(self, event: Event, seller: Node) -> None:
         paid = read_payment(self.world, event, seller)
         if paid is None:
-            return
+            return self._ordered(event, seller)
         self.paid[event.id] = paid
         if paid.sender == self.world.buyer.key.pubkey:
             self._m1_one_payment(paid)
             self._m2_payment(paid)
+
+    def _ordered(self, event: Event, seller: Node) -> None:
+        """A customer accepts a quote, and pays when the sealed work is there (mode A)."""
+        try:
+            rumor = unwrap(seller.key, event)
+        except NotForUs:
+            return
+        if rumor.value("order") == "A":
+            self.orders[seller.name].add((rumor.sender, rumor.value("e") or ""))
 
     def _m1_one_payment(self, paid: Paid) -> None:
         same = [
@@ -277,7 +290,7 @@ class Watch:
         )
         if purchase.result_id:
             event = events.get(purchase.result_id)
-            genuine = event is not None and event.pubkey == purchase.seller and event.content == purchase.result
+            genuine = event is not None and event.pubkey == purchase.seller and self._says(event, purchase)
             self.hold("M6", genuine, f"{job}: a result that is not the chosen seller's")
         if purchase.payment is not None:
             chosen = events.get(purchase.payment.offer_id)
@@ -285,6 +298,16 @@ class Watch:
             self.hold("M6", named, f"{job}: a choice that nobody quoted")
         text = orjson.dumps([purchase.result, purchase.error, [note.detail for note in purchase.notes]]).decode()
         self.hold("M6", " forged" not in text, f"{job}: a forged word was taken")
+
+    def _says(self, event: Event, purchase: Purchase) -> bool:
+        """Whether that is what the event says, or what the key opened for which the money went."""
+        if not event.all("seal") or purchase.payment is None:
+            return event.content == purchase.result
+        tag, key = event.all("seal")[0], self.world.buyer.keyring.key(SEAL_KEY, purchase.job_id)
+        right = hash_of(bytes.fromhex(purchase.preimage)) == tag[1] == purchase.payment.hash
+        pair = Pair(key, purchase.payment.seal_key, purchase.request_id)
+        opened = open_sealed(event.content, tag[4], bytes.fromhex(purchase.preimage), pair)
+        return right and opened == purchase.result
 
     def _m8_purchase(self, node: Node, purchase: Purchase, job: str) -> None:
         limit = purchase.limit
@@ -343,13 +366,18 @@ class Watch:
         return [decode(Sale, row["body"]) for row in node.rows("sale")]
 
     def _m7_open(self, node: Node) -> None:
-        """A key that does not pay takes no more than its share of quotes."""
+        """A key that does not pay takes no more than its share of quotes; one that has paid may have more, bounded."""
         waiting: Counter[str] = Counter()
+        paid: set[str] = set()
         for row in node.rows("sale"):
             if row["state"] == "quoted":
                 waiting[row["customer"]] += 1
-        most = max(waiting.values(), default=0)
-        self.hold("M7", most <= node.selling._limits.open_per_customer, f"{node.name}: {most} quotes for one key")
+            elif row["state"] == "done" and row["quote_id"]:
+                paid.add(row["customer"])
+        share = node.selling._limits.open_per_customer
+        for customer, most in waiting.items():
+            allowed = MOST_CREDIT * share if customer in paid else share
+            self.hold("M7", most <= allowed, f"{node.name}: {most} quotes for one key")
 
     def works_on(self, node: Node, request: ComputeRequest) -> None:
         """A provider begins: for a priced job its money must be there, and ours."""
@@ -369,7 +397,17 @@ class Watch:
             return
         paying = [paid for paid in self.paid.values() if paid.seller == node.key.pubkey]
         covered = any(self._covers(node, paid, event, price) for paid in paying for event in events)
+        covered = covered or self._is_ordered(node, events, price)
         self.hold("M7", covered, f"{node.name}: works on {text!r} unpaid")
+
+    def _is_ordered(self, node: Node, events: Sequence[Event], price: int) -> bool:
+        """Work for an order is done unpaid within bounds: cheap, one at a time for a customer, few in all."""
+        policy = node.selling._settlement
+        open_ = [sale for sale in self._sales(node) if sale.state in ("working", "sealed")]
+        unpaid = [sale.customer for sale in open_ if sale.paid_by == "A" and not sale.paid]
+        few = len(unpaid) <= policy.orders and all(unpaid.count(one) <= policy.orders_per_customer for one in unpaid)
+        ordered = any((event.pubkey, event.id) in self.orders[node.name] for event in events)
+        return ordered and few and Msat.of_sat(price) <= policy.order_max
 
     def _covers(self, node: Node, paid: Paid, event: Event, price: int) -> bool:
         if paid.request_id != event.id or paid.sender != event.pubkey:

@@ -161,10 +161,11 @@ class SimPool:
         *,
         backdated: bool = False,
         remember: bool = True,
+        repeated: Callable[[str], None] | None = None,
     ) -> None:
         self.unsubscribe(name)
         spec = Spec(name, tuple(filters), backdated)
-        delivery = Delivery(spec, handler, self._clock)
+        delivery = Delivery(spec, handler, self._clock, repeated=repeated)
         task = asyncio.get_running_loop().create_task(delivery.run(_Inline()), name=f"delivery {name}")
         self._subs[name] = _Sub(spec.filters, delivery, Stream(spec, None), task)
         for event in list(self._relay.events.values()):

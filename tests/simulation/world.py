@@ -24,6 +24,7 @@ from dvm.provider.provider import Answer, only_text
 from dvm.request import ComputeRequest, Datum
 from dvm.sale import Service
 from dvm.selling import Selling
+from dvm.settlement import Settlement
 from node.gate.gate import NodeGate
 from node.gate.limits import Limits
 from node.storage.memory import MemoryDatabase
@@ -152,11 +153,13 @@ class Node:
         services = [Service(kind, Msat.of_sat(price), bench, 2, 4, 20) for kind, price in self.prices.items()]
         policy = replace(POLICY, order=world.script.order, default_max=self.limits.per_job)
         self.selling = Selling(
-            disk, self.gate, pool, self.outbox, self.wallet, self.keyring, clock, services, quote_ttl_s=QUOTE_TTL_S
-        )
+            disk, self.gate, pool, self.outbox, self.wallet, self.keyring, clock, services, quote_ttl_s=QUOTE_TTL_S,
+            proven=lambda mint: world.script.atomic,
+            settlement=Settlement(order_max=Msat.of_sat(1_000 if world.script.orders == "all" else 0)),
+        )  # fmt: skip
         self.buying = Buying(
             disk, self.gate, pool, self.outbox, self.wallet, world.fx, self.keyring, clock, policy,
-            builtin, lambda kind: world.known(kind),
+            builtin, lambda kind: world.known(kind), proven=lambda mint: world.script.atomic,
         )  # fmt: skip
         for part in (self.gate.days, self.outbox, self.wallet, self.selling, self.buying):
             ready = asyncio.Event()
@@ -302,6 +305,7 @@ class World:
         script = self.script
         self.relay = SimRelay(script.seed, replace(script.weather))
         self.mint = ModelMint(clock=self.clock)
+        self.mint.shows_witness = not script.hides
         sells: dict[str, dict[int, int]] = {"buyer": {}, "cheap": {PAID: script.prices[0]}}
         if script.sellers > 1:
             sells["dear"] = {PAID: script.prices[1], FREE: 0}
@@ -339,7 +343,7 @@ class World:
             return self._met(name, self.next_fault)
         if self.clock.monotonic() < self.outage:
             return self._dead(name)
-        if self.calm or name in ("keysets", "keys", "quote", "request_quote"):
+        if self.calm or name in ("info", "keysets", "keys", "quote", "request_quote"):
             return Fault.NONE
         if self.random.random() >= self.script.faults:
             return Fault.NONE

@@ -286,8 +286,11 @@ def _namespace(unit: MemoryDatabase, feed: Feed, engine: Engine, messages: Messa
     async def nothing() -> Any:
         return {}
 
+    async def unknown(seller: str, look: bool) -> Any:
+        return {}
+
     clock = SystemClock()
-    market = Market(dict, nothing, nothing)
+    market = Market(dict, nothing, nothing, unknown)
     inbox = AgentInbox(NAME, unit, clock, engine.notify)
     return Namespace(
         [

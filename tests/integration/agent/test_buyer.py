@@ -140,7 +140,7 @@ async def test_a_reply_that_was_committed_before_a_crash_goes_out_after_it(relay
     async with town(relay) as here:
         job_id = await _bought(here, "ask: how are you")
         dead = here.unit
-        here.messages._outbound._outbox.kick = lambda rows: None  # type: ignore[method-assign,assignment]  # it dies before it sends
+        here.messages._outbound._outbox.kick = lambda rows: None  # it dies before it sends
         await here.jobs.finish(job_id, **DONE)
         await here.until(lambda: _queued(here))
         assert await here.heard(OWNER) == []

@@ -220,7 +220,7 @@ async def test_values_are_kept_beside_the_state_and_listed_by_their_beginning(un
     async with bench.running("a"):
         for name in ("m1", "m2", "m3"):
             await bench.put("a", name, name)
-            await bench.until("a", lambda rows, name=name: rows[name]["state"] != "new")  # type: ignore[misc]  # a default
+            await bench.until("a", lambda rows, name=name: rows[name]["state"] != "new")
     assert found[0] == [None, {"key": "a/2"}, ["a/2", "a/3"]]
     assert found[-1] == [["a/1", "a/2", "a0", "b/1", "ä/1"], ["ä/1"], None]
     rows = {row["key"]: row["value"] for row in await unit.select("item", {"agent": "a"})}
@@ -274,7 +274,7 @@ async def test_alarms_and_interests_are_set_with_the_tick_and_not_without_it(uni
             both: dict[str, Any] = {"at_ms": 1, "after_ms": 1}
             for wrong in ({}, both, {"cron": "x"}, {"cron": "0 7 * * *", "at_ms": 5}, {"every_ms": 5}):
                 with pytest.raises(InvalidInput):
-                    ctx.set_alarm("wrong", **wrong)  # type: ignore[arg-type]  # that is what it is about
+                    ctx.set_alarm("wrong", **wrong)  # that is what it is about
             with pytest.raises(InvalidInput):
                 ctx.watch("wrong", "not a type!")
 
@@ -383,7 +383,7 @@ async def test_one_success_in_between_and_nobody_is_set_aside(unit: Base) -> Non
         await bench.idle("a")
         for number in range(4):
             await bench.put("a", f"poison{number}", "eve")
-            await bench.until("a", lambda rows, number=number: rows[f"poison{number}"]["state"] == "dead")  # type: ignore[misc]  # a default
+            await bench.until("a", lambda rows, number=number: rows[f"poison{number}"]["state"] == "dead")
             await bench.put("a", f"good{number}", "bob")
             await bench.idle("a")
     assert (await bench.row("a"))["status"] == "active"

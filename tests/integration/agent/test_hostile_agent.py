@@ -126,7 +126,7 @@ async def test_huge_states_and_states_that_are_none() -> None:
         ctx.state.x = inner
 
     async def gone(ctx: Here, trigger: Trigger) -> None:
-        ctx.state = None  # type: ignore[assignment]  # that is what it is about
+        ctx.state = None  # that is what it is about
 
     await failed(huge, "agent.state_too_large")
     await failed(many, "agent.state_too_large")
@@ -273,7 +273,7 @@ async def test_a_context_is_of_no_use_when_its_tick_is_over() -> None:
         ctx.hibernate,
     ):
         with pytest.raises(TickOver):
-            refused()  # type: ignore[no-untyped-call]  # lambdas have no types
+            refused()  # lambdas have no types
     for later in (
         ctx.fs.read("/do/README"), ctx.fs.list("/"), ctx.fs.write("/do/new", b""), ctx.fs.call("/do/new", b""),
         ctx.seen("late"), ctx.memory.get("late"), ctx.memory.list(),
@@ -355,7 +355,7 @@ async def test_edits_of_a_failed_tick_are_nowhere_in_memory_either() -> None:
             raise ValueError("no")
 
     bench = Bench(programs={"scripted": Scripted(act)}, limits=LIMITS)
-    await bench.engine.create("a", "scripted", "ab" * 32)  # type: ignore[arg-type]  # a key like any
+    await bench.engine.create("a", "scripted", "ab" * 32)  # a key like any
     for number in range(6):
         await bench.put("a", f"m{number}", "eve" if number % 2 else "bob")
     async with bench.running():

@@ -48,7 +48,9 @@ class Beside:
 
 def _beside(at: Place, http: aiohttp.ClientSession, programs: tuple[str, ...] = ("buyer",)) -> Beside:
     here, others = at.here, Others()
-    keys = Identities(here.unit, CLOCK, Keyring(BUYER_WORDS), Wire(http, CLOCK, here.gate.check, lambda: None))  # type: ignore[arg-type,return-value]  # no signer is far away
+    keys = Identities(
+        here.unit, CLOCK, Keyring(BUYER_WORDS), Wire(http, CLOCK, here.gate.check, lambda: None)
+    )  # no signer is far away
     operator = FixedVoices({OPERATOR: KeySigner(OPERATOR_KEY)})
     outbox = here.messages._outbound._outbox
     messages = Messages(

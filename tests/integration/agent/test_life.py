@@ -145,7 +145,7 @@ async def test_nobody_is_changed_who_is_not_there() -> None:
 async def test_the_operators_files_change_what_an_agent_is() -> None:
     bench = Bench()
     async with bench.running("a") as engine:
-        tree = ctl_service(None, None, engine, "a")  # type: ignore[arg-type]  # no switch is used here
+        tree = ctl_service(None, None, engine, "a")  # no switch is used here
         session = Session("operator", Role.OPERATOR, unit=bench.unit)
         found = []
         for name in ("stop", "start", "hibernate", "wake"):

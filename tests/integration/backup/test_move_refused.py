@@ -78,7 +78,7 @@ async def test_services_that_are_not_here(made):
 async def test_a_state_that_is_newer_than_the_program(made):
     _, target, folder = made
     older = Scripted(busy)
-    older.version = 1  # type: ignore[misc]  # of this object alone
+    older.version = 1  # of this object alone
     target.bench.programs["scripted"] = older
     await refused(target, folder / "good", StateRefused, match="version 2", accept_code=True)
 
@@ -86,7 +86,7 @@ async def test_a_state_that_is_newer_than_the_program(made):
 async def test_a_state_that_is_older_goes_through_the_programs_own_migration(made):
     _, target, folder = made
     newer = Scripted(busy)
-    newer.version = 3  # type: ignore[misc]  # of this object alone
+    newer.version = 3  # of this object alone
     target.bench.programs["scripted"] = newer
     await target.bring(folder / "good")
     row = (await target.rows("agent"))[0]

@@ -86,12 +86,15 @@ class Batches:
         return self
 
     async def __anext__(self) -> Record:
-        raise NotImplementedError
+        return (await self._next(1)).records[0]
 
     async def batch(self) -> Batch:
+        return await self._next(self._log.page)
+
+    async def _next(self, most: int) -> Batch:
         while True:
             count = self._log._feed.count("log")
-            if found := self._log.records[self._at : self._at + self._log.page]:
+            if found := self._log.records[self._at : self._at + most]:
                 after, self._at = self._at, found[-1].id
                 self._log.pulled += len(found)
                 return Batch(found, after, self._at)

@@ -153,7 +153,7 @@ async def test_what_was_held_when_the_node_stopped_is_fetched_after_it(
 ) -> None:
     reach = _reach(tmp_path, server.url)
     async with town(relay, reach=reach) as here:
-        here.messages._courier._later = lambda job: True  # type: ignore[union-attr,method-assign]  # it dies before it fetches
+        here.messages._courier._later = lambda job: True  # it dies before it fetches
         await _send(here, OWNER, _draft(server))
         await here.until(lambda: _ended(here, "held"))
         kept = here.unit
@@ -242,7 +242,7 @@ async def test_a_file_that_was_begun_before_a_crash_goes_out_after_it(
 ) -> None:
     reach = _reach(tmp_path, server.url)
     async with town(relay, reach=reach) as here:
-        here.messages._courier._later = lambda job: True  # type: ignore[union-attr,method-assign]  # it dies before the upload
+        here.messages._courier._later = lambda job: True  # it dies before the upload
         first = await _stage(here)
         assert server.blobs == {}
         kept = here.unit

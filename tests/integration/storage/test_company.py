@@ -29,7 +29,7 @@ async def _joined(stack: AsyncExitStack, url: str, home: Path, node: str = NODE)
     lock = stack.enter_context(Lock(home))
     database = await open_database(url, seal=unsigned_seal, clock=SystemClock())
     stack.push_async_callback(database.aclose)
-    made = await join(database, url, CONFIG, home, lock, node, stack)  # type: ignore[arg-type]  # a public key
+    made = await join(database, url, CONFIG, home, lock, node, stack)  # a public key
     assert made is not None
     return made
 

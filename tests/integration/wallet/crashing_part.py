@@ -30,7 +30,7 @@ def die() -> None:
 
 
 class DyingMint(MintClient):
-    """Dies right before or right after a swap."""
+    """Dies right before or right after a swap or a melt."""
 
     when = ""
 
@@ -38,6 +38,14 @@ class DyingMint(MintClient):
         if self.when == "before_request":
             die()
         answer = await super().swap(inputs, outputs, permit)
+        if self.when == "after_answer":
+            die()
+        return answer
+
+    async def melt(self, quote_id, inputs, outputs, permit):
+        if self.when == "before_request":
+            die()
+        answer = await super().melt(quote_id, inputs, outputs, permit)
         if self.when == "after_answer":
             die()
         return answer
@@ -78,6 +86,8 @@ async def main() -> None:
         if action == "lock":
             terms = LockTerms(url, Msat(10_000), argument, clock.now() + 600, quote_id="quote")
             await wallet.lock("lock", terms, Msat(20_000), "effect", permit)
+        elif action == "pay":
+            await wallet.pay("pay", url, argument, Msat(300_000), "effect", permit)
         else:
             await wallet.claim("claim", orjson.loads(Path(argument).read_bytes()), "effect", permit)
     await database.aclose()

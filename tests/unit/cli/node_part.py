@@ -107,7 +107,7 @@ async def serving(home: Path, tree: Tree, names: Sequence[str] = ()) -> AsyncIte
         for name in names:
             yield {"name": name, "status": "active"}
 
-    unit: UnitOfWork = None  # type: ignore[assignment]  # no file of this tree commits
+    unit: UnitOfWork = None  # no file of this tree commits
     plane = ControlPlane(lambda _: spaces, agents, Tokens.for_operator(SECRET), unit)
     ready, stop = asyncio.Event(), asyncio.Event()
     task = asyncio.create_task(plane.run(ready, stop))

@@ -9,6 +9,7 @@ from cli.output import ExitCode
 from cli.qr import invoice_uri, qr
 from core.error import BudgetExceeded, KeyReused, Paused
 from tests.unit.cli.node_part import Steps, running
+from wallet.error import InvoiceUnfit, PaymentUnknown
 
 JOB = {"job_id": "j1", "kind": 5001, "state": "working", "seller": "ab" * 32, "provider": "market"}
 DONE = JOB | {"state": "delivered", "closed": True, "paid_msat": 21_000, "cost_msat": 23_000, "cost_uusd": 14_950}
@@ -115,10 +116,13 @@ async def test_jobs_are_listed_with_what_was_paid(tmp_path, capsys):
 
 
 async def test_what_is_for_sale_is_listed(tmp_path, capsys):
-    service = {"kind": 5001, "price_msat": 21_000, "provider": "summarizer"}
-    async with running(tmp_path, {"market/services": [service], "market/sales": []}) as node:
+    service = {
+        "kind": 5001, "price_msat": 21_000, "provider": "summarizer", "unit": "msat", "price": 21_000, "per": "job",
+        "minimum": None, "maximum": None, "state": "selling",
+    }  # fmt: skip
+    async with running(tmp_path, {"sell": [service], "market/sales": []}) as node:
         assert await node.vendo("sell") == 0
-        assert capsys.readouterr().out.splitlines()[1].split() == ["5001", "21", "sat", "summarizer"]
+        assert capsys.readouterr().out.splitlines()[1].split() == ["5001", "21", "sat", "summarizer", "selling"]
         assert await node.vendo("sell", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"services": [service], "sales": []}
 
@@ -203,6 +207,20 @@ async def test_a_deposit_shows_the_invoice_as_a_code_where_it_is_wanted(tmp_path
         assert "\u2588" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("state", "by_hand"),
+    [("done", False), ("unknown", False), ("wallet.unknown", False), ("nwc.unreachable", False),
+     ("lightning.limit", False), ("lightning.failed", True)],
+)  # fmt: skip
+async def test_only_a_deposit_whose_payment_failed_is_to_be_paid_by_hand(tmp_path, capsys, state, by_hand):
+    made = {"op_id": "o1", "invoice": "lnbc1x", "state": "waiting", "payment": "p", "payment_state": state}
+    async with running(tmp_path, {"wallet/deposit": made}) as node:
+        assert await node.vendo("wallet", "deposit", "100", "--from-lightning", "--qr") == 0
+    said = capsys.readouterr()
+    assert ("by hand" in said.err, "Pay this invoice" in said.err, "█" in said.err or "▀" in said.err) == (by_hand,) * 3
+    assert ("lnbc1x" in said.out) is by_hand
+
+
 async def test_a_deposit_can_be_waited_for(tmp_path, capsys):
     made = {"op_id": "o1", "invoice": "lnbc1x", "state": "waiting", "mint": "http://m"}
     states = Steps([made, made | {"state": "done"}])
@@ -226,6 +244,60 @@ async def test_a_token_that_is_sent_is_printed_alone_and_its_key_is_told(tmp_pat
         node.answers["wallet/send"] = {"op_id": "o", "state": "unknown"}
         assert await node.vendo("wallet", "send", "5", "--key", "k") == ExitCode.TEMPORARY
     assert "Ask again with --key k." in capsys.readouterr().err
+
+
+WITHDRAWN = {"op_id": "o", "state": "done", "amount_sat": 100, "fee_sat": 2, "preimage": "ab" * 32, "mint": "http://m"}
+PLAN = {"mint": "http://m", "amount_sat": 100, "max_fee_sat": 4, "total_sat": 104}
+
+
+async def test_a_withdrawal_shows_its_amount_and_largest_fee_and_asks(tmp_path, capsys, monkeypatch):
+    import io
+
+    answers = {"wallet/prepare": PLAN, "wallet/withdraw": WITHDRAWN}
+    async with running(tmp_path, answers) as node:
+        monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+        assert await node.vendo("wallet", "withdraw", "lnbc1x", "--max-fee", "4", "--mint", "http://m") == 0
+        shown = capsys.readouterr()
+        assert "Pay 100 sat and 4 sat of fees at most, from http://m?" in shown.err
+        assert shown.out.strip() == f"100 sat paid, 2 sat of fees. Receipt: {'ab' * 32}"
+        body = {"invoice": "lnbc1x", "max_fee_sat": 4, "mint": "http://m"}
+        assert [(path, asked) for path, asked, _ in node.asked] == [("wallet/prepare", body), ("wallet/withdraw", body)]
+        for no in ("n\n", ""):
+            monkeypatch.setattr("sys.stdin", io.StringIO(no))
+            assert await node.vendo("wallet", "withdraw", "lnbc1x") != 0
+        assert [path for path, _, _ in node.asked].count("wallet/withdraw") == 1
+        assert await node.vendo("wallet", "withdraw", "lnbc1x", "--yes") == 0
+        assert await node.vendo("wallet", "withdraw", "lnbc1x", "--json") == 0
+        assert [path for path, _, _ in node.asked][-2:] == ["wallet/withdraw"] * 2
+
+
+async def test_an_invoice_can_come_from_standard_input(tmp_path, monkeypatch):
+    import io
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("lnbc1x\n"))
+    async with running(tmp_path, {"wallet/withdraw": WITHDRAWN}) as node:
+        assert await node.vendo("wallet", "withdraw", "-", "--yes") == 0
+    assert node.asked[0][1] == {"invoice": "lnbc1x"}
+
+
+async def test_a_withdrawal_that_is_not_known_is_called_unknown_with_what_to_do(tmp_path, capsys):
+    async with running(tmp_path, {"wallet/withdraw": PaymentUnknown()}) as node:
+        assert await node.vendo("wallet", "withdraw", "lnbc1x", "--yes", "--key", "k") == ExitCode.TEMPORARY
+        shown = capsys.readouterr().err
+        assert "Pay it in no other way until this is known. Ask again with --key k" in shown
+        assert "[wallet.unknown]" in shown
+        node.answers["wallet/withdraw"] = Steps([PaymentUnknown(), {"op_id": "o", "state": "unknown"}, WITHDRAWN])
+        words = ("wallet", "withdraw", "lnbc1x", "--yes", "--key", "k", "--wait", "30", "--json")
+        assert await node.vendo(*words) == 0
+        assert json.loads(capsys.readouterr().out)["preimage"] == "ab" * 32
+    assert {key for _, _, key in node.asked} == {"k"}
+
+
+async def test_with_a_key_of_then_a_withdrawal_is_asked_for_again_though_its_invoice_has_expired(tmp_path, capsys):
+    async with running(tmp_path, {"wallet/prepare": InvoiceUnfit(), "wallet/withdraw": WITHDRAWN}) as node:
+        assert await node.vendo("wallet", "withdraw", "lnbc1x", "--key", "k") == 0
+        assert await node.vendo("wallet", "withdraw", "lnbc1x") == ExitCode.USAGE
+    assert "[wallet.invoice_unfit]" in capsys.readouterr().err
 
 
 async def test_a_token_can_come_from_standard_input(tmp_path, monkeypatch, capsys):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from core.effect import EffectClass, Intent, Staged
 from core.money import Msat, Rate
+from dvm.admission import Limits as Strangers
 from dvm.buying import Buying
 from dvm.discovery import Discovery
 from dvm.policy import Policy
@@ -13,6 +14,7 @@ from dvm.provider.echo import Echo
 from dvm.provider.provider import Provider
 from dvm.sale import Service
 from dvm.selling import Selling
+from dvm.settlement import Settlement
 from node.gate.gate import NodeGate
 from node.gate.limits import Limits
 from node.storage.memory import MemoryDatabase
@@ -60,11 +62,14 @@ class Node:
     providers: Sequence[Provider] = ()
     policy: Policy = POLICY
     limits: Limits = LIMITS
+    strangers: Strangers = field(default_factory=Strangers)
     price: Price = field(default_factory=Price)
     indexers: Sequence[str] = ()
     db: MemoryDatabase = field(default_factory=MemoryDatabase)
     tasks: list[asyncio.Task] = field(default_factory=list)
     attach: Callable[["Node"], None] = lambda node: None
+    proven: Callable[[str], bool] = lambda mint: False
+    settlement: Settlement | None = None
 
     async def up(self, *, copied: bool = False) -> "Node":
         """`copied`: as after a restore from an old copy of the database."""
@@ -99,10 +104,12 @@ class Node:
             self.providers,
             self.discovery.known_sellers,
             self.directory,
+            settlement=self.settlement,
+            proven=self.proven,
         )
         self.selling = Selling(
             self.db, self.gate, self.pool, self.outbox, self.wallet, self.keyring, self.clock, services,
-            directory=self.directory,
+            limits=self.strangers, directory=self.directory, settlement=self.settlement, proven=self.proven,
         )  # fmt: skip
         if copied:
             await self.buying.adopt_copy()

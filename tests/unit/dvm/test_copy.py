@@ -24,7 +24,7 @@ JOB = Purchase(
 
 
 def test_what_had_certainly_left_is_followed_as_always():
-    for money in (Funds.LOCKED, Funds.REFUNDING):
+    for money in (Funds.LOCKED, Funds.REFUNDING, Funds.CLAIMED):
         for state in State:
             assert set_aside(replace(JOB, state=state, money=money), 1, begun=True) is None
 

@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 from core.money import Msat
-from dvm.discovery import AGAIN_S
+from dvm.discovery import AGAIN_S, BURST, MAX_SELLERS
 from relays.event import parse_json
 from relays.key import Key
 from relays.kind import HEARTBEAT
@@ -100,3 +100,23 @@ async def test_profile_and_relay_lists_go_to_the_indexers_too_and_nothing_else_d
     lists = {event.kind: event for event in node.discovery.identity()}
     assert read_relay_list(lists[10002]).read == read_dm_relays(lists[10050]) == (URL,)
     assert read_profile(lists[0]).name == "vendo"
+
+
+@story
+async def test_an_announcement_from_the_future_is_not_kept_for_it_would_outlive_the_others(world: World) -> None:
+    node = await world.node().up()
+    honest = Key.generate()
+    world.relay.store(announcement(honest, world.clock.now()))
+    for ahead in (61, 900):
+        world.relay.store(announcement(Key.generate(), world.clock.now() + ahead + 5))
+    await world.clock.sleep(2)
+    assert node.discovery.known_sellers(5050) == {honest.pubkey}
+
+
+@story
+async def test_a_flood_of_fresh_keys_takes_a_small_part_of_the_index(world: World) -> None:
+    node = await world.node().up()
+    for _ in range(BURST + 100):
+        world.relay.store(announcement(Key.generate(), world.clock.now()))
+    await world.clock.sleep(5)
+    assert BURST <= len(node.discovery.list_sellers()) <= BURST + 5 * 10 <= MAX_SELLERS // 5

@@ -3,12 +3,14 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from core.error import BudgetExceeded, KeyReused, Paused, VendoError
 from core.money import MicroUsd, Msat
 from dvm.policy import Policy
+from dvm.preference import Prefer
 from dvm.provider.echo import Echo
 from dvm.provider.provider import Answer
 from dvm.request import ComputeRequest, Datum
@@ -40,7 +42,7 @@ class World:
         self.nodes.append(node)
         return node
 
-    def run(self, story: Callable[["World"], Awaitable[None]]) -> None:
+    def run(self, story: Callable[["World"], Awaitable[None]], seconds: float = 5_000) -> None:
         async def whole() -> None:
             self.relay = SimRelay(1, self.weather)
             self.mint = ModelMint(clock=self.clock)
@@ -49,7 +51,7 @@ class World:
                 if node.tasks:
                     await node.down()
 
-        run(asyncio.wait_for(whole(), 5_000), self.loop)
+        run(asyncio.wait_for(whole(), seconds), self.loop)
 
 
 def story(make):
@@ -498,6 +500,34 @@ async def test_a_request_that_comes_again_gets_the_same_quote_and_the_same_resul
 
 
 @story
+async def test_a_result_is_sent_again_for_a_request_that_comes_again_after_the_sale_and_a_restart(world: World) -> None:
+    seller = await world.node(services=echo()).up()
+    request = Key.generate().sign(Draft(5050, "", (("i", "again", "text"),), world.clock.now()))
+    world.relay.store(request)
+    await until(world.clock, lambda: bool(words(seller, 6050)))
+    (result,) = words(seller, 6050)
+
+    def lost() -> None:
+        """The relay has forgotten it."""
+        del world.relay.events[result.id]
+
+    lost()
+    seller.selling._on_repeat(request.id)
+    await world.clock.sleep(3)
+    assert words(seller, 6050) == [], "a copy from another relay, at once"
+    await world.clock.sleep(60)
+    seller.selling._on_repeat(request.id)
+    await until(world.clock, lambda: words(seller, 6050) == [result])
+    seller.services = lambda: ()
+    await seller.crash()
+    lost()
+    await seller.up()
+    await world.clock.sleep(3_600)
+    await seller.selling._on_request(request, "wss://relay.sim")  # far older than a new request may be
+    await until(world.clock, lambda: words(seller, 6050) == [result])
+
+
+@story
 async def test_without_a_fresh_rate_a_budget_in_dollars_authorises_nothing(world: World) -> None:
     buyer = await world.node(providers=[Echo()]).up()
     buyer.price.known = False
@@ -580,3 +610,55 @@ async def test_the_rate_at_which_a_job_counts_is_kept(world: World) -> None:
     buyer = await world.node().up()
     await buyer.buying.buy("operator", "k", ComputeRequest.parse({"kind": 5050, "input": "x", "max_usd": "0.01"}))
     assert len(await buyer.db.select("rate")) == 1
+
+
+@story
+async def test_who_was_paid_before_wins_by_reputation_also_after_a_restart(world: World) -> None:
+    """The first job goes to the cheaper one; when that has worked for money, a cheaper newcomer loses to it."""
+    policy = Policy(quote_window_ms=1_500, timeout_s=30, lock_margin_s=300, prefer=Prefer.REPUTATION)
+    buyer, known = world.node(policy=policy), world.node(services=echo(9_000))
+    for node in (buyer, known):
+        await node.up()
+    await buyer.fund(200)
+    await world.clock.sleep(1)
+    first = (await bought(buyer)).to_dict()
+    assert (first["seller"], first["verdict"]) == (known.key.pubkey, "delivered")
+    newcomer = await world.node(services=echo(8_000)).up()
+    await world.clock.sleep(1)
+    await buyer.down()
+    await buyer.up()
+    second = (await bought(buyer, key="second")).to_dict()
+    assert second["seller"] == known.key.pubkey, second["why"]
+    offers = {one["seller"]: one for one in second["quotes"]}
+    assert offers[known.key.pubkey]["reputation"] > offers[newcomer.key.pubkey]["reputation"]
+    assert offers[known.key.pubkey]["measured_ms"] == first["took_ms"]
+    third = (await bought(buyer, replace(ASK, prefer=Prefer.COST), key="third")).to_dict()
+    assert third["seller"] == newcomer.key.pubkey, "a job's own preference counts more than the policy"
+
+
+@story
+async def test_a_free_result_does_not_win_over_quotes_where_quality_is_wanted(world: World) -> None:
+    buyer, free, paid = world.node(), world.node(services=echo()), world.node(services=echo(9_000))
+    for node in (buyer, free, paid):
+        await node.up()
+    await buyer.fund(200)
+    await world.clock.sleep(1)
+    assert (await bought(buyer)).to_dict()["seller"] == free.key.pubkey
+    wish = replace(ASK, prefer=Prefer.QUALITY)
+    assert (await bought(buyer, wish, key="second")).to_dict()["seller"] == paid.key.pubkey
+
+
+@story
+async def test_with_luck_passed_in_another_of_the_best_is_taken(world: World) -> None:
+    """Luck 7 of 9 is the second of two; without it the cheapest would be."""
+    policy = Policy(quote_window_ms=1_500, timeout_s=30, lock_margin_s=300, spread=True)
+    buyer, cheap, dear = world.node(policy=policy), world.node(services=echo(9_000)), world.node(services=echo(10_000))
+    for node in (buyer, cheap, dear):
+        await node.up()
+    await buyer.fund(200)
+    await world.clock.sleep(1)
+    for luck, winner in ((7, dear), (3, cheap)):
+        buyer.buying._random = lambda below, luck=luck: luck
+        shown = (await bought(buyer, key=str(luck))).to_dict()
+        assert shown["seller"] == winner.key.pubkey
+        assert "drawn among the best by cost" in shown["why"][0]

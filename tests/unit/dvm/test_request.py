@@ -3,7 +3,9 @@ import pytest
 from core.error import InvalidInput
 from core.money import MicroUsd, Msat
 from dvm.error import InputTooLarge, UnknownKind
+from dvm.preference import Prefer
 from dvm.request import ComputeRequest, Datum
+from relays.key import Key
 
 
 def test_a_whole_request_is_read() -> None:
@@ -72,3 +74,32 @@ def test_a_field_that_is_not_right_is_refused(change: dict) -> None:
 def test_what_is_no_object_is_refused(value: object) -> None:
     with pytest.raises(InvalidInput):
         ComputeRequest.parse(value)
+
+
+def test_preference_seller_and_privacy_are_read_and_checked() -> None:
+    key = Key.generate()
+    wish = {"kind": 5050, "input": "x", "prefer": "balanced", "to": key.npub, "private": True}
+    request = ComputeRequest.parse(wish)
+    assert (request.prefer, request.to, request.private) == (Prefer.BALANCED, key.pubkey, "nip44")
+    assert ComputeRequest.parse(wish | {"private": "wrap", "to": key.pubkey}).private == "wrap"
+    assert ComputeRequest.parse(wish | {"private": False, "prefer": None}).private == ""
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"prefer": "cheap"}, {"prefer": 1}, {"to": "npub1nobody"}, {"to": 7}, {"private": "rot13"}, {"private": 1},
+        {"private": "nip44"}, {"private": True},
+    ],
+)  # fmt: skip
+def test_what_is_no_preference_seller_or_privacy_is_refused(more: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput):
+        ComputeRequest.parse({"kind": 5050, "input": "x"} | more)
+
+
+def test_a_key_given_before_there_were_preferences_stands_for_the_same_wish() -> None:
+    """The bytes that an idempotency key is bound to, as they were."""
+    assert ComputeRequest.parse({"kind": 5050, "input": "x"}).canonical() == (
+        b'{"inputs":[["x","text"]],"kind":5050,"maximum":null,"output":"","params":[],"timeout_s":null}'
+    )
+    assert b"prefer" in ComputeRequest.parse({"kind": 5050, "input": "x", "prefer": "latency"}).canonical()

@@ -2,6 +2,7 @@ import pytest
 
 from core.money import Msat
 from dvm.selection import Nature, Offer, Terms, answered, in_hand, judge, payable, reasons
+from dvm.settlement import Method
 
 NOW = 1_000
 CEILING = Msat(30_000)
@@ -31,6 +32,38 @@ def test_the_cheapest_of_several_mints_is_used() -> None:
     best = judged(quote("a", 10_000, terms=terms)).best
     assert best is not None
     assert best.mint == "http://cheap"
+
+
+def invoiced(name: str, gross: int, nature: Nature = Nature.IMPLICIT, method: Method = Method.INVOICE_BEFORE) -> Offer:
+    terms = (Terms("http://mint", "", Msat(gross), method),)
+    content = "x" if nature is Nature.DELIVERED else ""
+    return Offer(name, f"seller-{name}", nature, 0, Msat(gross - 2_000), "", NOW + 60, 0, terms, content)
+
+
+def test_of_equal_cost_what_is_in_hand_comes_first_then_what_is_locked_then_the_firm_quote() -> None:
+    locked = judged(quote("d", 10_000))
+    firm, bare = judged(invoiced("c", 12_000, Nature.QUOTE)), judged(invoiced("b", 12_000))
+    came = judged(invoiced("a", 12_000, Nature.DELIVERED, Method.INVOICE_AFTER))
+    found = payable([bare, firm, locked, came], NOW)
+    assert [one.event_id for one in found] == ["a", "d", "c", "b"]
+
+
+def test_a_cheaper_invoice_beats_a_dearer_locked_quote() -> None:
+    assert payable([judged(quote("a", 10_000)), judged(invoiced("b", 11_000))], NOW)[0].event_id == "b"
+
+
+def test_who_takes_locked_ecash_is_not_paid_by_its_invoice() -> None:
+    both = (Terms("http://mint", "", Msat(11_000), Method.INVOICE_BEFORE), Terms("http://mint", "02aa", Msat(12_000)))
+    best = judged(quote("a", 10_000, terms=both)).best
+    assert best is not None
+    assert best.method is Method.LOCKED
+
+
+def test_a_result_that_asks_for_money_is_never_taken_for_a_free_one() -> None:
+    came = judged(invoiced("a", 12_000, Nature.DELIVERED, Method.INVOICE_AFTER))
+    assert in_hand([came], stated_free=False) is None
+    dear = judged(invoiced("a", 40_000, Nature.DELIVERED, Method.INVOICE_AFTER))
+    assert "above the reserved maximum" in dear.refusal
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_who_fills_the_index_is_not_the_only_one_who_is_waited_for(monkeypatch: 
         await world.clock.sleep(2)
         assert node.discovery.known_sellers(5050) == {honest.pubkey, liar.pubkey}
         for _ in range(20):
-            world.relay.store(announcement(Key.generate(), now + 300, kinds=(5_999,)))
+            world.relay.store(announcement(Key.generate(), now + 30, kinds=(5_999,)))
         await world.clock.sleep(2)
         assert len(node.discovery.list_sellers()) == 10
         assert node.discovery.known_sellers(5050) == frozenset(), "quotes are then collected for the whole window"

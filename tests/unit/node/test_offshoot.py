@@ -39,7 +39,11 @@ def test_it_has_the_same_keys_and_settings_and_its_own_port_and_token(tmp_path: 
 def test_files_that_are_named_in_the_settings_are_found_from_there(tmp_path: Path) -> None:
     first = _home(
         tmp_path / "first",
-        more={'passphrase_file = ""': 'passphrase_file = "secret"', 'password_file = ""': 'password_file = "password"'},
+        more={
+            'passphrase_file = ""': 'passphrase_file = "secret"',
+            'password_file = ""': 'password_file = "password"',
+            'nwc_file = ""': 'nwc_file = "wallet.nwc"',
+        },
     )
     (first / "password").write_text("hush\n")
     (first / "password").chmod(0o600)
@@ -47,6 +51,7 @@ def test_files_that_are_named_in_the_settings_are_found_from_there(tmp_path: Pat
     assert config.load(made.home).node.port == 9_000
     assert "hush" in str(database_of(made.home, config.load(made.home).storage))
     assert passphrase_sources(made.home).file == first / "secret"
+    assert config.load(made.home).lightning.nwc_file == str(first / "wallet.nwc")
 
 
 def test_the_relay_stays_where_it_is_and_programs_come_along(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ async def bench(*, leads: bool = False, broken: str = "", error: type[Exception]
     if leads:
         company.member.leading.set()
     steward = Steward(
-        company, clock, prepare=task("prepare"),  # type: ignore[arg-type]  # as much of a company as is needed
+        company, clock, prepare=task("prepare"),  # as much of a company as is needed
         parts=lambda: [(name, Part(name, told)) for name in ("outbox", "wallet")],
         adopt=[task("adopt"), task("adopt too")], bury=[task("bury")], follow=task("follow"),
     )  # fmt: skip

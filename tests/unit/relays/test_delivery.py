@@ -165,3 +165,26 @@ async def test_stopping_in_the_middle_finishes_what_was_begun_and_begins_nothing
         begun = list(post.begun)
 
     assert sorted(post.ended) == sorted(begun)
+
+
+async def test_an_event_that_comes_once_more_is_told_by_its_id_but_not_while_what_is_stored_is_read():
+    post, again = _Post(1), []
+    post.delivery.repeated = again.append
+    event = post._author.sign(Draft(KIND, "x", (("p", post.keys[0]),), 1_700_000_000))
+
+    def come():
+        post.delivery.offer(post._relay, post._stream, "sub", orjson.loads(event.to_json()), 500)
+
+    come()
+    come()
+    async with post.running():
+        await post.until(lambda: post.ended == ["x"])
+        while post._relay.health.duplicates < 1:
+            await asyncio.sleep(0.01)
+        assert again == []
+        post._stream.whole = True
+        come()
+        while post._relay.health.duplicates < 2:
+            await asyncio.sleep(0.01)
+    assert again == [event.id]
+    assert post.ended == ["x"]

@@ -7,7 +7,7 @@ from core.money import Msat
 from relays.error import MalformedEvent
 from relays.event import Draft, Event
 from relays.key import Key
-from relays.nip89 import Announcement, announcement_draft, read_announcement
+from relays.nip89 import Announcement, Price, announcement_draft, read_announcement
 
 KEY = Key.generate()
 
@@ -57,3 +57,30 @@ def test_unreadable_content_costs_only_the_texts(content: str) -> None:
 def test_what_announces_nothing_is_malformed(bad: Event) -> None:
     with pytest.raises(MalformedEvent):
         read_announcement(bad)
+
+
+def test_prices_for_a_unit_and_in_dollars_read_as_they_were_written() -> None:
+    tariffs = {5050: Price("msat", "1k_tokens", 20_000, 1_000), 5001: Price("uusd", "job", 5_000, None, 9_000)}
+    made = Announcement(KEY.pubkey, "d", (5050, 5001), {}, (), "", "", 5, tariffs=tariffs)
+    draft = announcement_draft(made)
+    assert ("price", "5050", "msat", "per_1k_tokens", "20000", "min", "1000") in draft.tags
+    assert orjson.loads(draft.content)["amount"] == "flexible"
+    assert read_announcement(KEY.sign(draft)) == made
+
+
+@pytest.mark.parametrize(
+    ("tag", "prices", "tariffs"),
+    [
+        (("price", "5050", "sat", "per_job", "21"), {5050: Msat(21_000)}, {}),
+        (("price", "5050", "msat", "job", "5", "min", "7"), {5050: Msat(7)}, {}),
+        (("price", "5050", "msat", "1k_chars", "5", "max"), {}, {5050: Price("msat", "1k_chars", 5)}),
+        (("price", "5050", "usd", "job", "5"), {}, {}),
+        (("price", "5050", "msat", "per mile", "5"), {}, {}),
+        (("price", "5050", "msat", "job", "-5"), {}, {}),
+        (("price", "5051", "msat", "job", "5"), {}, {}),
+        (("price", "5050", "msat"), {}, {}),
+    ],
+)
+def test_others_prices_are_read_as_far_as_they_can_be_understood(tag, prices, tariffs) -> None:
+    read = read_announcement(event(("d", "x"), ("k", "5050"), tag))
+    assert (read.prices, read.tariffs) == (prices, tariffs)

@@ -274,7 +274,7 @@ def test_decrypted_tags_are_read_as_if_they_had_been_outside() -> None:
 
 
 def test_a_cancellation_names_the_request_and_its_kind() -> None:
-    assert cancel_draft(request(), NOW).tags == (("e", request().event_id), ("k", "5050"))
+    assert cancel_draft(request().event_id, 5050, NOW).tags == (("e", request().event_id), ("k", "5050"))
 
 
 def test_only_the_first_relays_of_a_request_are_read_and_none_in_other_letters(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,3 +291,22 @@ def test_only_the_first_relays_of_a_request_are_read_and_none_in_other_letters(m
     found = read_request(event).relays
     assert found[:2] == ("wss://one.example", "wss://n0.example")
     assert len(found) == len(asked) == MAX_RELAYS - 1
+
+
+def test_a_request_says_how_it_can_be_paid_for_and_an_old_one_pays_invoices() -> None:
+    assert not request().pays_invoices
+    assert request(mints=()).pays_invoices
+    assert request(invoices=True).pays_invoices
+    assert request(invoices=True, mints=()).raw.all("pay") == [("pay", "bolt11")]
+    assert request(invoices=True).mints == request().mints
+
+
+def test_a_firm_quote_with_an_invoice_reads_as_it_was_written() -> None:
+    text = "lnbc210n1" + "q" * 40
+    draft = nip90.quote_draft(
+        request=request(), quote_id="q", amount=Msat(21_000), expires_at=NOW + 60, eta_s=2, methods=(), created_at=NOW,
+        invoice=text,
+    )  # fmt: skip
+    quote = nip90.read_answer(SELLER.sign(draft))
+    assert isinstance(quote, nip90.Quote)
+    assert (quote.invoice, quote.amount, quote.implicit, quote.methods) == (text, Msat(21_000), False, ())

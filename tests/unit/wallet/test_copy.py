@@ -346,3 +346,20 @@ async def test_finding_coins_from_the_seed_does_not_hide_that_money_moved(stage)
     assert await stage.buyer.copied() == {stage.mint.url: "moved"}
     assert await stage.live() == 255 + 64
     await clean(stage)
+
+
+async def test_a_coin_newer_than_the_copy_that_is_pending_at_the_mint_is_found_once_it_is_given_back(stage):
+    old = stage.copy()
+    await stage.fund(64, "more")
+    newer = {row["y"] for row in await stage.db.select("proof", {"state": "live"})}
+    newer -= {row["y"] for row in await old.select("proof", {"state": "live"})}
+    assert newer
+    await stage.restored(old)
+    stage.mint.pending |= newer  # a payment over Lightning was under way with them
+    await stage.buyer.recover()
+    assert (await stage.buyer.copied())[stage.mint.url].startswith("pending")
+    stage.mint.pending.clear()
+    await stage.buyer.recover()
+    assert await stage.buyer.copied() == {stage.mint.url: "moved"}
+    assert await stage.live() == 255 + 64
+    await clean(stage)

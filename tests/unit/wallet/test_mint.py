@@ -12,14 +12,19 @@ from aiohttp import web
 from core.error import InvalidInput, Unpermitted
 from tests.wallet_part import PERMIT, allow
 from wallet.cashu import mint as module
+from wallet.cashu.address import canonical_url
 from wallet.cashu.keyset import KeysetInfo
-from wallet.cashu.mint import MAX_ANSWER, MintClient, canonical_url, connect
+from wallet.cashu.limit import Limit
+from wallet.cashu.mint import MAX_ANSWER, MintClient, connect
+from wallet.cashu.port import MeltState
 from wallet.cashu.proof import Output
 from wallet.error import MintBusy, MintLied, MintRejected, MintSilent, MintUnreachable
 
 KEYSET = "01" + "ab" * 32
 POINT = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
 OUTPUT = Output(KEYSET, 1, "secret", "11" * 32, POINT)
+MELTED = {"quote": "a", "amount": 5, "fee_reserve": 2, "state": "PAID", "payment_preimage": "ab", "unit": "sat"}
+SIGNED = {"id": KEYSET, "amount": 1, "C_": POINT}
 
 
 class Server:
@@ -125,6 +130,8 @@ async def test_nothing_is_sent_without_a_permit(server, http):
         mint.swap([], [OUTPUT], PERMIT),
         mint.mint("quote", [OUTPUT], "", PERMIT),
         mint.request_quote(1, "sat", POINT, PERMIT),
+        mint.request_melt("lnbc1x", "sat", PERMIT),
+        mint.melt("quote", [], [OUTPUT], PERMIT),
     ):
         with pytest.raises(Unpermitted):
             await attempt
@@ -142,6 +149,11 @@ async def test_answers_to_other_questions_are_lies(server, http):
     server.body = b'{"quote":"b","request":"lnbc","state":"PAID"}'
     with pytest.raises(MintLied):
         await mint.quote("a")
+    server.body = orjson.dumps({**MELTED, "quote": "b"})
+    with pytest.raises(MintLied):
+        await mint.melt_quote("a")
+    with pytest.raises(MintLied):
+        await mint.melt("a", [], [OUTPUT], PERMIT)
     server.body = orjson.dumps({"keysets": [{"id": KEYSET, "unit": "sat", "active": True, "keys": {"1": POINT}}]})
     with pytest.raises(MintLied):
         await mint.keys(KeysetInfo(KEYSET, "sat", True, 0))
@@ -198,3 +210,59 @@ def test_other_addresses_are_refused(url):
 
 async def test_a_mint_that_is_configured_twice_is_one(http):
     assert [mint.url for mint in connect(["https://a.test/", "https://A.test"], http, allow)] == ["https://a.test"]
+
+
+async def test_a_melt_quote_is_read_with_its_receipt_and_change(server, http):
+    mint = MintClient(server.url, http, allow)
+    server.body = orjson.dumps({**MELTED, "change": [SIGNED], "expiry": 9, "paid": True, "fee_paid": 1})
+    found = await mint.melt_quote("a")
+    assert (found.amount, found.fee_reserve, found.state, found.expiry) == (5, 2, MeltState.PAID, 9)
+    assert (found.preimage, [signature.amount for signature in found.change]) == ("ab", [1])
+    server.body = orjson.dumps({**MELTED, "payment_preimage": "", "change": None, "state": "PENDING"})
+    found = await mint.melt("a", [], [], PERMIT)
+    assert (found.preimage, found.change, found.state) == (None, (), MeltState.PENDING)
+    assert server.requests == ["/v1/melt/quote/bolt11/a", "/v1/melt/bolt11"]
+
+
+@pytest.mark.parametrize(
+    "bent",
+    [
+        {"amount": 0},
+        {"amount": "5"},
+        {"fee_reserve": -1},
+        {"fee_reserve": None},
+        {"state": "SPENT"},
+        {"state": None},
+        {"quote": "../x"},
+        {"payment_preimage": "a" * 300},
+        {"change": [SIGNED] * 100},
+        {"change": [{**SIGNED, "amount": -1}]},
+    ],
+)
+async def test_a_melt_quote_that_is_none_is_no_answer(server, http, bent):
+    server.body = orjson.dumps({**MELTED, **bent})
+    mint = MintClient(server.url, http, allow)
+    for asked in (mint.melt_quote("a"), mint.melt("a", [], [], PERMIT), mint.request_melt("lnbc1x", "sat", PERMIT)):
+        with pytest.raises(MintSilent):
+            await asked
+
+
+async def test_limits_are_read_and_what_is_not_understood_is_no_limit(server, http):
+    mint = MintClient(server.url, http, allow)
+    one = {"method": "bolt11", "unit": "sat", "min_amount": 5, "max_amount": 50}
+    server.body = orjson.dumps(
+        {
+            "name": "m",
+            "nuts": {
+                "4": {"methods": [{"method": "bolt12", "unit": "sat", "max_amount": 1}, one, {"unit": 3}]},
+                "5": {"methods": [{"method": "bolt11", "unit": "sat"}], "disabled": True},
+            },
+        }
+    )
+    limits = await mint.limits()
+    assert limits.deposit("sat") == Limit(5, 50)
+    assert limits.withdrawal("sat") == Limit(disabled=True)
+    assert limits.deposit("usd") == Limit()
+    for nuts in ({}, {"4": [], "5": 7}, {"4": {"methods": {}}}):
+        server.body = orjson.dumps({"nuts": nuts})
+        assert (await mint.limits()).deposit("sat") == Limit()

@@ -7,6 +7,7 @@ from wallet.payment import (
     Answered,
     Coins,
     Effect,
+    InFlight,
     Kind,
     LookedUp,
     LookUpFailed,
@@ -102,6 +103,7 @@ def test_a_deposit_waits_for_its_payment():
 @pytest.mark.parametrize("state", [State.DONE, State.REFUSED])
 def test_what_has_ended_stays_ended(state):
     events = [Silent(), Restarted(), Rejected(1), NeverSent(), Answered(), LookUpFailed(), QuotePaid(), QuoteExpired()]
+    events += [InFlight()]
     events += [LookedUp(signed, coins) for signed in Signed for coins in Coins]
     for event in events:
         assert step(op(state), event) == (op(state), None, "")
@@ -117,3 +119,102 @@ def test_no_open_state_is_without_an_answer_to_any_look_up():
 
 def test_transition_names_are_unique():
     assert len({row.name for row in TRANSITIONS}) == len(TRANSITIONS)
+
+
+# ---------------------------------------------------------------------- one copy is refused, another is on its way
+
+
+@pytest.mark.parametrize("kind", [Kind.LOCK, Kind.SEND])
+@pytest.mark.parametrize(
+    ("events", "state", "name"),
+    [
+        ([Silent(), ABSENT, Rejected(0), ABSENT], State.UNKNOWN, "may_arrive"),
+        ([Silent(), ABSENT, Rejected(0), ABSENT, Restarted(), ABSENT], State.UNKNOWN, "not_arrived"),
+        ([Restarted(), ABSENT, Rejected(0), ABSENT], State.UNKNOWN, "may_arrive"),
+        ([Silent(), ABSENT, Rejected(0), LookedUp(Signed.NONE, Coins.UNSPENT, late=True)], State.REFUSED, ""),
+        ([Silent(), ABSENT, Rejected(11000), ABSENT], State.REFUSED, ""),
+        ([Rejected(0), ABSENT], State.REFUSED, ""),
+        ([Silent(), ABSENT, Rejected(0), LookedUp(Signed.NONE, Coins.UNSPENT, stale=True)], State.PREPARED, "outdated"),
+    ],
+)
+def test_a_refusal_for_now_ends_no_payment_while_another_copy_may_arrive(kind, events, state, name):
+    operation = Operation(OperationId("op"), kind, State.PREPARED)
+    found, _, taken = moves(operation, *events)
+    assert (found, taken) == (state, name or "never_happened")
+
+
+# ---------------------------------------------------------------------- paying an invoice
+
+
+def melt(state: State, **facts) -> Operation:
+    return Operation(OperationId("op"), Kind.MELT, state, **facts)
+
+
+def moves(operation: Operation, *events) -> tuple[State, Effect | None, str]:
+    effect, name = None, ""
+    for event in events:
+        operation, effect, name = step(operation, event)
+    return operation.state, effect, name
+
+
+UNPAID = LookedUp(Signed.NONE, Coins.UNSPENT)
+PAID = LookedUp(Signed.ALL, Coins.SPENT)
+PAYING = LookedUp(Signed.NONE, Coins.PENDING)
+LATE = LookedUp(Signed.NONE, Coins.UNSPENT, late=True)
+GONE = LookedUp(Signed.NONE, Coins.SPENT)
+
+
+@pytest.mark.parametrize(
+    ("events", "state", "effect", "name"),
+    [
+        ([Answered()], State.DONE, Effect.BOOK, "answered"),
+        ([NeverSent()], State.REFUSED, Effect.RELEASE, "never_sent"),
+        ([InFlight()], State.UNKNOWN, Effect.WAIT, "in_flight"),
+        ([InFlight(), Restarted()], State.UNKNOWN, Effect.LOOK_UP, "restarted"),
+        ([InFlight(), Restarted(), PAYING], State.UNKNOWN, Effect.WAIT, "in_progress"),
+        ([InFlight(), Restarted(), PAID], State.DONE, Effect.BOOK, "found"),
+        ([InFlight(), Restarted(), UNPAID], State.REFUSED, Effect.RELEASE, "never_happened"),
+        ([Rejected(20004)], State.UNKNOWN, Effect.LOOK_UP, "rejected"),
+        ([Rejected(20004), UNPAID], State.REFUSED, Effect.RELEASE, "never_happened"),
+        ([Rejected(20004), PAID], State.DONE, Effect.BOOK, "found"),
+        ([Rejected(20004), PAYING], State.UNKNOWN, Effect.WAIT, "in_progress"),
+        ([Silent(), UNPAID], State.UNKNOWN, Effect.SUBMIT, "not_arrived"),
+        ([Silent(), PAYING, Restarted(), UNPAID], State.UNKNOWN, Effect.SUBMIT, "not_arrived"),
+        ([Silent(), UNPAID, Rejected(20004), UNPAID], State.UNKNOWN, Effect.WAIT, "may_arrive"),
+        ([Silent(), UNPAID, NeverSent()], State.UNKNOWN, Effect.WAIT, "still_unreachable"),
+        ([Silent(), UNPAID, Answered()], State.DONE, Effect.BOOK, "answered"),
+        ([Silent(), LATE], State.REFUSED, Effect.RELEASE, "expired_unpaid"),
+        ([Restarted(), UNPAID], State.UNKNOWN, Effect.SUBMIT, "not_arrived"),
+        ([Restarted(), PAID], State.DONE, Effect.BOOK, "found"),
+        ([Restarted(), LookUpFailed()], State.UNKNOWN, Effect.WAIT, "look_up_failed"),
+        ([Silent(), GONE], State.UNKNOWN, Effect.WAIT, "disputed"),
+        ([Silent(), LookedUp(Signed.ALL, Coins.PENDING)], State.UNKNOWN, Effect.WAIT, "not_ours"),
+        ([Silent(), LookedUp(Signed.ALL, Coins.UNSPENT)], State.UNKNOWN, Effect.WAIT, "not_ours"),
+    ],
+)
+def test_a_payment_of_an_invoice_ends_only_by_what_is_known_of_it(events, state, effect, name):
+    assert moves(melt(State.PREPARED), *events) == (state, effect, name)
+
+
+def test_a_melt_makes_no_second_plan_whatever_the_mint_refuses():
+    for code in (11003, 12001, 12002):
+        for inputs in Coins:
+            found = LookedUp(Signed.NONE, inputs, stale=True)
+            assert moves(melt(State.PREPARED), Rejected(code), found)[1] is not Effect.REPLAN
+
+
+def test_what_was_under_way_is_not_loose_after_a_restart_and_what_was_prepared_is():
+    assert not step(melt(State.UNKNOWN), Restarted())[0].loose
+    assert step(melt(State.PREPARED), Restarted())[0].loose
+    assert step(melt(State.UNKNOWN, loose=True), Restarted())[0].loose
+
+
+@pytest.mark.parametrize(
+    ("found", "name"), [(UNPAID, "never_happened"), (PAID, "found"), (PAYING, "in_progress"), (GONE, "lost_race")]
+)
+def test_an_old_copy_never_has_an_invoice_paid(found, name):
+    copied = melt(State.UNKNOWN, copied=True, loose=True)
+    _, effect, taken = step(copied, found)
+    assert taken == name
+    assert effect is not Effect.SUBMIT
+    assert step(copied, LookedUp(Signed.ALL, Coins.PENDING))[1] is Effect.WAIT

@@ -201,7 +201,7 @@ async def test_a_partly_restored_operation_stays_unknown(stage):
     stage.mint.restore = partly
     with pytest.raises(PaymentUnknown):
         await stage.lock()
-    assert (await stage.buyer.find("lock")).reason == "silent"
+    assert (await stage.buyer.find("lock")).reason == "partly_signed"
     stage.mint.restore = real
     assert await stage.buyer.recover() == 0
     await clean(stage.buyer)

@@ -81,6 +81,15 @@ class StandIn:
         self.views[job_id].state = "cancelled"
 
 
+async def nothing() -> Any:
+    return []
+
+
+async def unknown(seller: str, look: bool) -> Any:
+    """Of a seller only what was asked for."""
+    return {"seller": seller, "asked": look}
+
+
 @dataclass
 class Desk:
     unit: MemoryDatabase
@@ -88,10 +97,7 @@ class Desk:
     feed: Feed = field(default_factory=Feed)
 
     def __post_init__(self) -> None:
-        async def nothing() -> Any:
-            return []
-
-        self.tree = compute_service(self.jobs, Market(lambda: {"order": ["dvm"]}, nothing, nothing), self.feed)
+        self.tree = compute_service(self.jobs, Market(lambda: {"order": ["dvm"]}, nothing, nothing, unknown), self.feed)
 
     def operator(self, key: str = "k") -> Session:
         return Session("operator", Role.OPERATOR, key, unit=self.unit)
@@ -230,7 +236,7 @@ async def test_without_a_buyer_or_a_container_provider_new_says_the_fix() -> Non
         return []
 
     session = Session("operator", Role.OPERATOR, "k")
-    compute = compute_service(None, Market(dict, nothing, nothing), Feed())
+    compute = compute_service(None, Market(dict, nothing, nothing, unknown), Feed())
     for tree, error in ((compute, NoComputeProvider), (containers_service(), NoContainerProvider)):
         with pytest.raises(error) as caught:
             await tree.call(("new",), b"{}", session)

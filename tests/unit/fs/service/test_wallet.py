@@ -1,7 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -12,22 +12,28 @@ from core.clock import SystemClock
 from core.effect import EffectClass, Intent, Permit
 from core.error import Conflict, InvalidInput, KeyReused, Paused, VendoError
 from core.identifier import EffectId, OperationId, derived_id
-from core.money import Rate
+from core.money import Msat, Rate
 from fs.error import KeyRequired, NoSuchFile, Unsupported
 from fs.service.treasury import OperationEnded, Treasurer
 from fs.service.wallet import wallet_service
 from fs.session import Batch, Role, Session
 from fs.tree import Tree
 from node.gate.gate import NodeGate
+from node.spreading import Spreading
 from node.storage.memory import MemoryDatabase
 from tests.gate_part import LIMITS, intent, memory, open_gate
-from wallet.error import InsufficientFunds, PaymentUnknown
+from tests.model_mint import payable
+from wallet.error import InsufficientFunds, InvoiceUnfit, MintFull, PaymentUnknown
 from wallet.fx import history, used
-from wallet.model import Audit, Balance, Deposit, OperationView, Received
+from wallet.invoice import Invoice, payable_invoice, plain_invoice
+from wallet.model import Audit, Balance, Deposit, OperationView, Paid, Received
 from wallet.payment import Kind, State
+from wallet.spread import Rules
 
-MINT = "https://mint.example"
+MINT, OTHER = "https://mint.example", "https://other.example"
 INSIDE = "cashuBsecret"
+BILL = payable(20_500, 1_800_000_000, "a bill")
+RECEIPT = "ab" * 32
 
 
 @dataclass
@@ -40,9 +46,13 @@ class StandIn:
     leaves: State | None = State.DONE
     operations: dict[str, OperationView] = field(default_factory=dict)
     acted: list[str] = field(default_factory=list)
+    at: list[str] = field(default_factory=list)
+    held: dict[str, int] = field(default_factory=lambda: {MINT: 10})
+    ceilings: list[int] = field(default_factory=list)
+    now: int = 1_800_000_000
 
     async def balance(self) -> list[Balance]:
-        return [Balance(MINT, "sat", 10, 2, 1)]
+        return [Balance(mint, "sat", sat, 2, 1) for mint, sat in self.held.items()]
 
     async def rate(self) -> Rate:
         return Rate.of_btc_price(100_000, 1, "test")
@@ -65,8 +75,11 @@ class StandIn:
         if self.fail is not None:
             raise self.fail
 
-    async def deposit(self, op_id: OperationId, mint: str, sat: int, effect_id: EffectId, permit: Permit) -> Deposit:
+    async def deposit(
+        self, op_id: OperationId, mint: str, sat: int, effect_id: EffectId, permit: Permit, *, lightning: bool = False
+    ) -> Deposit:
         self.leaves = State.WAITING
+        self.at.append(mint)
         self._do(op_id, Kind.DEPOSIT, effect_id, permit, None)
         return Deposit(op_id, "lnbc1", State.WAITING, sat, 99)
 
@@ -77,6 +90,21 @@ class StandIn:
     async def send(self, op_id: OperationId, mint: str, sat: int, effect_id: EffectId, permit: Permit) -> str:
         self._do(op_id, Kind.SEND, effect_id, permit, INSIDE)
         return INSIDE
+
+    def payable(self, invoice: str) -> Invoice:
+        return payable_invoice(plain_invoice(invoice), self.now)
+
+    def pay_cost(self, mint: str, amount: Msat) -> Msat:
+        return Msat.of_sat(amount.sat_up() + 3)
+
+    async def pay(
+        self, op_id: OperationId, mint: str, invoice: str, ceiling: Msat, effect_id: EffectId, permit: Permit
+    ) -> Paid:
+        assert invoice == BILL
+        paid = Paid(op_id, RECEIPT, Msat(23_000), Msat(20_500), Msat(2_500))
+        self.ceilings.append(ceiling.value)
+        self._do(op_id, Kind.MELT, effect_id, permit, paid)
+        return paid
 
 
 @dataclass
@@ -102,12 +130,18 @@ class Desk:
 
 @pytest.fixture
 async def desk() -> Desk:
+    return await a_desk()
+
+
+async def a_desk(rules: Rules | None = None) -> Desk:
     clock = SystemClock()
     unit = memory(clock)
     gate = await open_gate(unit, clock, LIMITS)
     wallet = StandIn(gate)
     treasurer = Treasurer(wallet, gate, unit, clock)
-    return Desk(unit, gate, wallet, treasurer, wallet_service(wallet, wallet, _usage, partial(used, unit), treasurer))
+    places = Spreading(wallet, treasurer, unit, clock, rules or Rules())
+    tree = wallet_service(wallet, wallet, _usage, partial(used, unit), treasurer, places)
+    return Desk(unit, gate, wallet, treasurer, tree)
 
 
 async def _usage() -> dict[str, int]:
@@ -143,7 +177,7 @@ async def test_the_rates_that_were_used_are_kept_and_shown_oldest_first(desk: De
 async def test_an_agents_wallet_has_no_files_that_move_money(desk: Desk) -> None:
     plain = wallet_service(desk.wallet, desk.wallet, _usage, partial(used, desk.unit))
     session = Session("agent:a", Role.AGENT, "k", unit=desk.unit)
-    for name in ("send", "receive", "deposit", "operations", "audit"):
+    for name in ("send", "receive", "deposit", "withdraw", "prepare", "operations", "audit"):
         with pytest.raises(NoSuchFile):
             await plain.call((name,), b"{}", session)
 
@@ -158,6 +192,49 @@ async def test_a_payment_is_one_effect_and_its_key_pays_once(desk: Desk) -> None
     with pytest.raises(KeyReused):
         await desk.call("send", {"sat": 6})
     assert (await desk.read("operations", first["op_id"]))["token"] == INSIDE
+
+
+async def test_an_invoice_is_paid_as_one_effect_and_its_key_pays_once(desk: Desk) -> None:
+    first = await desk.call("withdraw", {"invoice": BILL})
+    assert (first["state"], first["amount_sat"], first["fee_sat"]) == ("done", 21, 2)
+    assert first["preimage"] == RECEIPT
+    desk.wallet.now += 90_000  # it has expired since
+    again = await desk.call("withdraw", {"invoice": f"LIGHTNING:{BILL.upper()}"})
+    assert {name: again[name] for name in ("op_id", "state", "amount_sat", "fee_sat", "preimage")} == {
+        name: first[name] for name in ("op_id", "state", "amount_sat", "fee_sat", "preimage")
+    }
+    assert len(desk.wallet.acted) == 1
+    assert await desk.states() == [("/wallet/withdraw", "commit")]
+    with pytest.raises(KeyReused):
+        await desk.call("withdraw", {"invoice": BILL, "max_fee_sat": 9})
+    entries = str(await desk.unit.select("entry"))
+    assert BILL not in entries
+    assert RECEIPT not in entries
+
+
+async def test_what_a_payment_may_cost_is_said_before_and_kept_to(desk: Desk) -> None:
+    plan = await desk.call("prepare", {"invoice": f"lightning:{BILL}"})
+    assert (plan["amount_sat"], plan["max_fee_sat"], plan["total_sat"], plan["mint"]) == (21, 3, 24, MINT)
+    assert not await desk.states()
+    await desk.call("withdraw", {"invoice": BILL}, "one")
+    await desk.call("withdraw", {"invoice": BILL, "max_fee_sat": 0}, "two")
+    assert desk.wallet.ceilings == [24_000, 21_000]
+    desk.wallet.now += 90_000
+    with pytest.raises(InvoiceUnfit):
+        await desk.call("prepare", {"invoice": BILL})
+
+
+async def test_a_withdrawal_in_doubt_is_parked_and_shown_as_under_way(desk: Desk) -> None:
+    desk.wallet.fail, desk.wallet.leaves = PaymentUnknown(), State.UNKNOWN
+    with pytest.raises(PaymentUnknown):
+        await desk.call("withdraw", {"invoice": BILL})
+    assert await desk.states() == [("/wallet/withdraw", "unknown")]
+    (op_id,) = desk.wallet.acted
+    view = desk.wallet.operations[op_id]
+    desk.wallet.operations[op_id] = replace(view, pending=True)
+    again = await desk.call("withdraw", {"invoice": BILL})
+    assert (again["state"], again["pending"]) == ("unknown", True)
+    assert len(desk.wallet.acted) == 1
 
 
 async def test_calls_that_race_for_one_key_pay_once(desk: Desk) -> None:
@@ -235,11 +312,24 @@ async def test_a_deposit_stays_open_until_its_coins_are_there(desk: Desk) -> Non
         ("receive", b""),
         ("receive", {"token": ""}),
         ("receive", {"token": 5}),
+        ("withdraw", b""),
+        ("withdraw", {"invoice": ""}),
+        ("withdraw", {"invoice": BILL, "max_fee_sat": -1}),
+        ("withdraw", {"invoice": BILL, "max_fee_sat": "5"}),
+        ("withdraw", {"invoice": BILL, "mint": 7}),
     ],
 )
 async def test_a_request_that_is_none_begins_nothing(desk: Desk, name: str, body: Any) -> None:
     with pytest.raises(InvalidInput):
         await desk.call(name, body)
+    assert not await desk.states()
+
+
+@pytest.mark.parametrize("text", ["x", "lnbc1x", "x" * 4_200, payable(None, 1_800_000_000, "no amount")])
+async def test_what_is_no_invoice_begins_nothing(desk: Desk, text: str) -> None:
+    for name in ("withdraw", "prepare"):
+        with pytest.raises(InvoiceUnfit):
+            await desk.call(name, {"invoice": text})
     assert not await desk.states()
 
 
@@ -255,11 +345,13 @@ async def test_without_a_key_in_a_tick_or_in_a_pause_nothing_begins(desk: Desk) 
     assert not desk.wallet.acted
 
 
-async def test_with_two_mints_one_must_be_named(desk: Desk) -> None:
-    desk.wallet.mints = (MINT, "https://other.example")
-    with pytest.raises(InvalidInput):
-        await desk.call("send", {"sat": 5})
-    assert (await desk.call("send", {"sat": 5, "mint": MINT}))["mint"] == MINT
+async def test_with_two_mints_a_deposit_goes_where_less_is_and_the_fuller_one_pays(desk: Desk) -> None:
+    desk.wallet.mints, desk.wallet.held = (MINT, OTHER), {MINT: 10, OTHER: 4}
+    await desk.call("deposit", {"sat": 5})
+    await desk.call("deposit", {"sat": 5, "mint": MINT}, key="named")
+    assert desk.wallet.at == [OTHER, MINT]
+    desk.wallet.leaves = State.DONE
+    assert (await desk.call("send", {"sat": 5}, key="out"))["mint"] == MINT
 
 
 async def _begun(desk: Desk, key: str) -> OperationId:
@@ -285,3 +377,45 @@ async def test_where_no_money_moved_since_the_copy_such_a_payment_has_failed(des
     await desk.treasurer.adopt_copy()
     assert await desk.treasurer.nothing_was_paid() == 1
     assert await desk.states() == [("/wallet/send", "fail")]
+
+
+@pytest.mark.parametrize(
+    ("name", "effect", "ends"),
+    [
+        ("lightning/pay", EffectClass.IRREVERSIBLE, "unknown"),
+        ("deposit", EffectClass.IRREVERSIBLE, "unknown"),  # from the Lightning wallet
+        ("deposit", EffectClass.EXTERNAL, "fail"),  # by hand
+        ("withdraw", EffectClass.IRREVERSIBLE, "fail"),
+    ],
+)
+async def test_no_mint_s_word_ends_what_may_have_been_paid_over_lightning(
+    desk: Desk, name: str, effect: EffectClass, ends: str
+) -> None:
+    op_id = OperationId(derived_id("operator", f"/wallet/{name}", "k1"))
+    await desk.gate.begin(Intent("operator", f"/wallet/{name}", "k1", b"{}", effect, op_id))
+    assert await desk.treasurer.adopt_copy() == 1
+    assert await desk.treasurer.nothing_was_paid() == (ends == "fail")
+    assert await desk.states() == [(f"/wallet/{name}", ends)]
+
+
+async def test_a_deposit_beyond_the_caps_is_refused_and_asks_no_mint() -> None:
+    desk = await a_desk(Rules(cap_sat=20))
+    for body in ({"sat": 8}, {"sat": 8, "mint": MINT}):
+        with pytest.raises(MintFull):
+            await desk.call("deposit", body, key=f"{len(body)}")
+    assert (await desk.states(), desk.wallet.acted) == ([], [])
+    assert (await desk.call("deposit", {"sat": 7}))["invoice"] == "lnbc1"
+
+
+async def test_a_repeated_deposit_is_answered_when_it_has_filled_the_mint_itself() -> None:
+    desk = await a_desk(Rules(cap_sat=20))
+    first = await desk.call("deposit", {"sat": 7})
+    desk.wallet.held[MINT] += 7
+    again = await desk.call("deposit", {"sat": 7})
+    assert (again["op_id"], len(desk.wallet.acted)) == (first["op_id"], 1)
+
+
+async def test_money_is_not_moved_from_a_mint_to_itself(desk: Desk) -> None:
+    with pytest.raises(InvalidInput, match="same mint"):
+        await desk.call("move", {"sat": 5, "source": MINT, "target": MINT})
+    assert desk.wallet.acted == []

@@ -101,7 +101,7 @@ async def test_alarms_that_were_due_are_counted_as_missed_and_those_that_come_on
         "hourly": {"every_ms": 3_600_000, "at_ms": now - 3 * 3_600_000}, "passed": {"at_ms": now - 1},
         "coming": {"at_ms": now + 60_000}, "cron": {"cron": "* * * * *"},
     }.items():  # fmt: skip
-        await unit.commit(set_alarm("a", alarm, now, **wish))  # type: ignore[arg-type]  # as the wishes are
+        await unit.commit(set_alarm("a", alarm, now, **wish))  # as the wishes are
     await homecoming(unit, clock, world).adopt()
     rows = {row["id"]: row for row in await unit.select("alarm")}
     assert set(rows) == {"hourly", "coming", "cron"}

@@ -222,12 +222,12 @@ async def test_an_entry_that_comes_after_later_ones_is_not_missed(base: MemoryDa
         rows = await held(table, *args, **more)
         return [row for row in rows if table != "entry" or row["effect_id"] != late]
 
-    one._unit.select = without  # type: ignore[method-assign]  # its transaction is still under way
+    one._unit.select = without  # its transaction is still under way
     await one.adopt()
     one.permit(soon)
     with pytest.raises(Unpermitted):
         one.permit(late)
-    one._unit.select = held  # type: ignore[method-assign]  # now it is committed
+    one._unit.select = held  # now it is committed
     await one.adopt()
     one.permit(late)
     clock.at += 61

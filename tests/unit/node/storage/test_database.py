@@ -115,7 +115,7 @@ async def test_a_group_with_one_that_conflicts_is_applied_again_without_it_and_t
 
     async def group(first: int) -> list[BaseException | None]:
         rows = [Insert("seen", {"event_id": f"{first + number % 9}", "at": 0}) for number in range(10)]
-        units = [base.commit([row, Append("r", "begin", row.row["event_id"], "{}")]) for row in rows]  # type: ignore[arg-type]  # texts
+        units = [base.commit([row, Append("r", "begin", row.row["event_id"], "{}")]) for row in rows]  # texts
         return await asyncio.gather(*units, return_exceptions=True)
 
     assert base._writer._careful == 0

@@ -45,7 +45,7 @@ WRITES = (
 
 def _said(make: object, *args: object) -> object:
     try:
-        return make(*args)  # type: ignore[operator]  # one of the functions below
+        return make(*args)  # one of the functions below
     except BadWrite as error:
         return error.message
 

@@ -1,0 +1,403 @@
+"""M1 to M8 (DESIGN §6) from facts: what was published and by whom it was really signed, and what the mints did.
+
+Every check is made when its fact comes to be, so that each event is judged and none costs more than a look or two.
+The nodes' own values are only what is judged.
+"""
+
+from typing import Any
+
+from core.money import Msat
+from dvm.job import ENDED, FINAL, Funds, Purchase
+from dvm.sale import CLAIM_MARGIN_S
+from dvm.seller import Claimed, Sale, State
+from tests.simulation.pure.mint import Mint, Output
+from tests.simulation.pure.purse import Purse, Stored
+from tests.simulation.pure.seller import ALLOWED, ETA_S
+from tests.simulation.pure.world import Msg, World
+from wallet.payment import Kind
+from wallet.payment import State as Op
+
+RULES = ("M1", "M2", "M3", "M4", "M5", "M6", "M7", "M8")
+
+
+class Truth:
+    """What really became of one job's money."""
+
+    __slots__ = (
+        "back",
+        "chosen_at",
+        "gave_up",
+        "gross",
+        "limit",
+        "locks",
+        "price",
+        "request",
+        "result",
+        "taker",
+        "wraps",
+    )
+
+    def __init__(self, limit: Any) -> None:
+        self.limit = limit
+        self.locks = self.gross = self.back = 0  # sat
+        self.taker = ""
+        self.wraps: list[Msg] = []
+        self.gave_up: set[str] = set()
+        self.chosen_at = 0
+
+
+class Judge:
+    """Watches one world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.breaches: list[tuple[str, str]] = []
+        self.jobs: dict[str, Truth] = {}
+        self.quotes: dict[tuple[str, str], Msg] = {}
+        self.refunds: dict[str, str] = {}  # refund key: job
+        self.wraps: dict[str, list[Msg]] = {}  # by request
+        self.results: set[tuple[str, str]] = set()
+        self.payers: dict[str, str] = {}  # coin: the request that a seller worked for it
+        self.claims: dict[str, tuple[str, str]] = {}  # coin: seller and request that it pays
+        self.waiting: dict[tuple[str, str], int] = {}  # quotes open for a key at a seller
+        self.worked: dict[tuple[str, str], list[int]] = {}
+        self.count = 0
+
+    def breach(self, rule: str, text: str) -> None:
+        self.breaches.append((rule, text))
+        if self.world.story is not None:
+            self.world.tell(f"*** {rule} is broken: {text}")
+
+    # ---- published
+
+    def stored(self, msg: Msg) -> None:
+        self.count += 1
+        kind = msg.kind
+        if kind == "quote":
+            if msg.signer == msg.author:
+                self.quotes[msg.author, msg.body["id"]] = msg
+        elif kind == "wrap":
+            self.wraps.setdefault(msg.ref, []).append(msg)
+        elif kind == "result":
+            seller = self.world.by_key.get(msg.author)
+            if seller is not None and seller.role == "seller" and msg.signer == msg.author:
+                if (msg.author, msg.ref) in self.results:
+                    self.breach("M6", f"{seller.name} said two results to {msg.ref}")
+                self.results.add((msg.author, msg.ref))
+
+    # ---- the mints
+
+    def minted(self, mint: Mint, node: Any, outputs: tuple[Output, ...]) -> None:
+        self._mint_adds_up(mint)
+
+    def _mint_adds_up(self, mint: Mint) -> None:
+        if mint.circulating + mint.taken != mint.issued:
+            self.breach("M3", f"{mint.url} owes {mint.circulating} of {mint.issued} issued, took {mint.taken}")
+
+    def swapped(
+        self, mint: Mint, who: Any, coins: tuple[Output, ...], outputs: tuple[Output, ...], key: str, op: str
+    ) -> None:
+        self.count += 1
+        self._mint_adds_up(mint)
+        for coin in coins:
+            lock = coin.lock
+            if lock is None:
+                continue
+            job = self.refunds.get(lock.refund)
+            if job is not None:
+                truth = self.jobs[job]
+                truth.taker = "refund" if key == lock.refund else "seller"
+                if key == lock.refund:
+                    truth.back += sum(output.amount for output in outputs)
+            if who.role == "seller" and key == who.wallet_key:
+                self._claims(who, coin)
+        if who.role == "buyer":
+            for output in outputs:
+                if output.lock is not None:
+                    self._locks(mint, who, coins, outputs, output, op)
+
+    def _claims(self, seller: Any, coin: Output) -> None:
+        """An honest seller takes money: its result must be out or on its way, under the same bytes."""
+        request = self.payers.get(coin.name)
+        sale = seller.disk.get(request) if request is not None else None
+        result = f"result {seller.name} {request}"
+        if sale is None or not (result in seller.outbox or result in self.world.log):
+            self.breach("M6", f"{seller.name} takes money before its result is on the way")
+
+    def _locks(
+        self, mint: Mint, buyer: Any, coins: tuple[Output, ...], outputs: tuple[Output, ...], locked: Output, op: str
+    ) -> None:
+        stored = buyer.purse.ops[op]
+        purchase: Purchase = buyer.disk[stored.subject]
+        job = purchase.job_id
+        truth = self.jobs[job]
+        lock = locked.lock
+        assert lock is not None
+        self.refunds[lock.refund] = job
+        gross = sum(coin.amount for coin in coins) - sum(output.amount for output in outputs if output.lock is None)
+        truth.locks += 1
+        truth.gross += gross
+        if truth.locks > 1:
+            self.breach("M1", f"{job} is paid {truth.locks} times")
+        if truth.gross * 1000 > truth.limit.ceiling.value:
+            self.breach("M1", f"{job}: {truth.gross} sat of {truth.limit.ceiling.value} msat reserved")
+        if op in truth.gave_up:
+            self.breach("M5", f"{job}: a payment that was given up happened")
+        payment = purchase.payment
+        if payment is None:
+            return self.breach("M2", f"{job}: money is locked that nobody chose")
+        self._against_quote(mint, buyer, purchase, locked)
+
+    def _against_quote(self, mint: Mint, buyer: Any, purchase: Purchase, locked: Output) -> None:
+        payment, lock, job = purchase.payment, locked.lock, purchase.job_id
+        assert payment is not None
+        assert lock is not None
+        quote = self.quotes.get((payment.seller, payment.quote_id))
+        if quote is None or quote.ref != purchase.request_id:
+            return self.breach("M2", f"{job}: money is locked for somebody who has not quoted")
+        body = quote.body
+        if quote.to and quote.to != buyer.key:
+            self.breach("M6", f"{job}: a quote that was for somebody else is paid")
+        if lock.key != body["key"]:
+            self.breach("M2", f"{job}: locked to a key that the quote does not name")
+        if mint.url not in body["mints"] or mint.url not in purchase.mints:
+            self.breach("M2", f"{job}: paid at a mint that was not agreed")
+        if locked.amount - mint.fee(1) != body["price"].sat_up():
+            self.breach("M2", f"{job}: {locked.amount} sat for a price of {body['price'].value} msat")
+        if lock.refund != buyer.refund_key(payment.op_id):
+            self.breach("M2", f"{job}: refundable to another key than ours")
+        if lock.locktime <= purchase.deadline:
+            self.breach("M2", f"{job}: the lock ends before the seller's time")
+        offers = [one for one in purchase.offers if one.best is not None and not one.refusal]
+        cheapest = min((one.best.gross.value for one in offers if one.best is not None), default=0)
+        mine = next((one.best.gross.value for one in offers if one.event_id == payment.offer_id and one.best), None)
+        if (
+            mine is not None
+            and mine > cheapest
+            and not any(
+                one.best is not None and one.best.gross.value < mine and one.expires_at <= self._chosen_at(purchase) + 5
+                for one in offers
+            )
+        ):
+            self.breach("M2", f"{job}: a cheaper admissible quote was passed over")
+
+    def _chosen_at(self, purchase: Purchase) -> int:
+        return self.jobs[purchase.job_id].chosen_at // 1000
+
+    # ---- wallets
+
+    def booked(self, node: Any, purse: Purse, stored: Stored) -> None:
+        self.count += 1
+        mint = stored.mint
+        if not all(output.name in mint.signed for output in stored.outputs):
+            self.breach("M5", f"{node.name}: a {stored.kind} was booked, and did not happen")
+        self._conserved(node, purse, mint)
+
+    def released(self, node: Any, purse: Purse, stored: Stored) -> None:
+        self.count += 1
+        mint = stored.mint
+        if stored.op.state is Op.REFUSED:
+            for group in (stored.outputs, *stored.past):
+                if group and all(output.name in mint.signed for output in group):
+                    self.breach("M5", f"{node.name}: a {stored.kind} was given up, and had happened")
+            if stored.kind is Kind.LOCK:
+                truth = self.jobs.get(stored.subject)
+                if truth is not None:
+                    truth.gave_up.add(stored.id)
+        self._conserved(node, purse, mint)
+
+    def _conserved(self, node: Any, purse: Purse, mint: Mint) -> None:
+        """With nothing else under way, what a wallet counts is what the mint owes it."""
+        for stored in purse.ops.values():
+            if stored.mint is mint and stored.op.state in (Op.PREPARED, Op.UNKNOWN):
+                return
+        held, owed = purse.held(mint), mint.balance.get(node.name, 0)
+        if held != owed:
+            self.breach("M3", f"{node.name} counts {held} sat at {mint.url}, which owes it {owed}")
+
+    # ---- purchases
+
+    def staged(self, buyer: Any, purchase: Purchase) -> None:
+        limit = purchase.limit
+        self.jobs[purchase.job_id] = Truth(limit)
+        if limit.cost(limit.ceiling).value > limit.value:
+            self.breach("M8", f"{purchase.job_id}: its ceiling is above its reservation")
+        if limit.unit != buyer.unit:
+            self.breach("M8", f"{purchase.job_id}: reserved in {limit.unit}")
+
+    def paying(self, buyer: Any, purchase: Purchase, msg: Msg) -> None:
+        """The token is about to be handed out."""
+        truth, job, payment = self.jobs[purchase.job_id], purchase.job_id, purchase.payment
+        assert payment is not None
+        if any(one.id != msg.id or one.body != msg.body for one in truth.wraps):
+            self.breach("M1", f"{job}: two payments are handed out")
+        if truth.wraps:
+            self.breach("M6", f"{job}: its payment is handed out twice")
+        truth.wraps.append(msg)
+        quote = self.quotes.get((msg.to, msg.body["quote"]))
+        if quote is None:
+            return self.breach("M2", f"{job}: a token goes to somebody who has not quoted")
+        if self.world.now >= quote.body["expires"] * 1000:
+            self.breach("M2", f"{job}: a token goes out after the quote has expired")
+        coins = msg.body["coins"]
+        if not coins or any(coin.name not in buyer._mint(payment.mint).signed for coin in coins):
+            self.breach("M2", f"{job}: a token that the mint did not sign")
+
+    def purchase(self, buyer: Any, before: Purchase, after: Purchase) -> None:
+        self.count += 1
+        job = after.job_id
+        truth = self.jobs[job]
+        if before.closed or (before.state in ENDED and after.state is not before.state):
+            self.breach("M4", f"{job} goes on after its end")
+        if after.limit is not truth.limit and after.limit != truth.limit:
+            self.breach("M8", f"{job}: its rate or its limit changed")
+        if after.payment is not before.payment and after.chosen != before.chosen:
+            truth.chosen_at = self.world.now
+        if after.money is not before.money:
+            self._money(job, truth, after)
+        if after.closed:
+            self._closed(job, truth, after)
+        if after.result_id and after.result_id != before.result_id:
+            msg = self.world.log.get(after.result_id)
+            if msg is None or msg.author != after.seller or msg.signer != msg.author or msg.content != after.result:
+                self.breach("M6", f"{job}: a result that is not the chosen seller's")
+        elif after.offers is not before.offers and len(after.offers) > len(before.offers):
+            self._offer(buyer, job, after)
+
+    def _offer(self, buyer: Any, job: str, after: Purchase) -> None:
+        offer = after.offers[-1]
+        msg = self.world.log.get(offer.event_id)
+        if msg is None or msg.author != offer.seller or msg.signer != msg.author:
+            self.breach("M6", f"{job}: an offer that nobody made")
+        elif (msg.to and msg.to != buyer.key) or msg.ref != after.request_id:
+            self.breach("M6", f"{job}: an offer that was for somebody else")
+        if any(one.event_id == offer.event_id for one in after.offers[:-1]):
+            self.breach("M6", f"{job}: an offer twice")
+
+    def _money(self, job: str, truth: Truth, after: Purchase) -> None:
+        money = after.money
+        if money is Funds.NONE and truth.locks:
+            self.breach("M5", f"{job}: its payment was called off, and had happened")
+        elif money is Funds.NONE and after.payment is not None:
+            truth.gave_up.add(after.payment.op_id)
+        elif money is Funds.CLAIMED and truth.taker != "seller":
+            self.breach("M4", f"{job}: called claimed, and taken by {truth.taker or 'nobody'}")
+        elif money is Funds.REFUNDED and truth.taker != "refund":
+            self.breach("M4", f"{job}: called refunded, and taken by {truth.taker or 'nobody'}")
+
+    def _closed(self, job: str, truth: Truth, after: Purchase) -> None:
+        if after.state not in ENDED or after.money not in FINAL:
+            self.breach("M4", f"{job} closes in {after.state} while its money is {after.money}")
+        if truth.locks and not truth.taker:
+            self.breach("M4", f"{job} closes while money is out")
+        method = after.payment.method if after.money is not Funds.NONE and after.payment is not None else None
+        if method is None and after.provider == "dvm":
+            self.world.coverage.methods["free"] += 1
+        elif method is not None:
+            self.world.coverage.methods[method.value] += 1
+
+    def finished(self, buyer: Any, after: Purchase, cost: Msat) -> None:
+        truth = self.jobs[after.job_id]
+        spent = truth.gross - truth.back
+        if cost.value != spent * 1000:
+            self.breach("M4", f"{after.job_id}: {cost.value} msat are booked, and it cost {spent} sat")
+        if after.limit.cost(cost).value > after.limit.value:
+            self.breach("M8", f"{after.job_id}: it cost more than was reserved")
+        if buyer.held < 0:
+            self.breach("M4", f"{after.job_id}: its reservation was given back twice")
+        if buyer.held + buyer.spent > buyer.limits.per_day.value:
+            self.breach("M8", f"{buyer.name} is over its day's limit")
+
+    # ---- sales
+
+    def sale(self, seller: Any, before: Sale, after: Sale, event: type) -> None:
+        self.count += 1
+        world, request_id = self.world, after.request_id
+        if before.state is not after.state:
+            self._places(seller, before, after)
+        if event is Claimed:
+            self._earned(seller, after)
+        if after.state is State.CANCELLED:
+            own = any(
+                msg.kind == "cancel" and msg.ref == request_id and msg.author == msg.signer == after.customer
+                for msg in world.log.values()
+            )
+            if not own:
+                self.breach("M6", f"{seller.name}: a request was cancelled by somebody else")
+        if after.payment and not before.payment:
+            self._paid(seller, after)
+
+    def _places(self, seller: Any, before: Sale, after: Sale) -> None:
+        place = seller.name, after.customer
+        if after.state is State.QUOTED:
+            self.waiting[place] = self.waiting.get(place, 0) + 1
+            if self.waiting[place] > ALLOWED.open_per_customer:
+                self.breach("M7", f"{seller.name}: {self.waiting[place]} quotes for one key")
+        elif before.state is State.QUOTED:
+            self.waiting[place] -= 1
+
+    def _earned(self, seller: Any, after: Sale) -> None:
+        stored = seller.purse.ops[f"claim {seller.name} {after.request_id}"]
+        got = sum(output.amount for output in stored.outputs if output.name in stored.mint.signed)
+        if after.claimed.value != got * 1000:
+            self.breach("M3", f"{seller.name} books {after.claimed.value} msat, and got {got} sat")
+
+    def _paid(self, seller: Any, after: Sale) -> None:
+        """A payment is taken for good: it must be the customer's, for this request, in time, and enough."""
+        msg = self.world.log.get(after.payment_id)
+        if msg is None or msg.signer != msg.author or msg.author != after.customer or msg.to != seller.key:
+            return self.breach("M6", f"{seller.name}: a payment that is not the customer's")
+        if msg.ref != after.request_id or msg.body["quote"] != after.quote_id:
+            self.breach("M2", f"{seller.name}: a payment for another quote is taken")
+        if msg.at >= after.expires_at * 1000:
+            self.breach("M2", f"{seller.name}: a payment for an expired quote is taken")
+        least = msg.at // 1000 + ETA_S + CLAIM_MARGIN_S
+        if any(coin.lock is not None and coin.lock.locktime < least for coin in msg.body["coins"]):
+            self.breach("M7", f"{seller.name}: takes money that can be taken back before it is claimed")
+        for name in after.ys:
+            if self.payers.setdefault(name, after.request_id) != after.request_id:
+                self.breach("M7", f"{seller.name}: one coin pays for two jobs")
+
+    def works(self, seller: Any, sale: Sale) -> None:
+        """A provider begins: for a priced job its money must be there, and the seller's to take."""
+        self.count += 1
+        times = self.worked.setdefault((seller.name, sale.request_id), [0, -1])
+        if times[1] == seller.life:
+            self.breach("M7", f"{seller.name}: works again and again for {sale.request_id}")
+        times[0], times[1] = times[0] + 1, seller.life
+        if not sale.price:
+            return
+        mint = next((mint for mint in self.world.mints if mint.url == sale.mint), None)
+        if mint is None:
+            return self.breach("M7", f"{seller.name}: works unpaid")
+        coins = [mint.signed.get(name) for name in sale.ys]
+        worth = 0
+        for coin in coins:
+            if coin is None or coin.lock is None or coin.lock.key != seller.wallet_key:
+                return self.breach("M7", f"{seller.name}: works for coins that are not its own to take")
+            worth += coin.amount
+        if not coins or (worth - mint.fee(len(coins))) * 1000 < sale.price.value:
+            self.breach("M7", f"{seller.name}: works for {worth} sat at a price of {sale.price.value} msat")
+
+    # ---- the end
+
+    def finish(self) -> None:
+        """All is over: nothing is open, and all money is where the wallets say."""
+        world = self.world
+        self.count += 1
+        for node in world.nodes:
+            if node.role == "buyer":
+                for job_id, purchase in node.disk.items():
+                    if purchase is not None and not purchase.closed:
+                        self.breach("M4", f"{job_id} never closed: {purchase.state}, {purchase.money}")
+                if node.held:
+                    self.breach("M4", f"{node.name} still holds {node.held} {node.unit}")
+            else:
+                for sale in node.disk.values():
+                    if sale.state in (State.QUOTED, State.WORKING, State.DELIVERED):
+                        self.breach("M4", f"{node.name}: a sale never ended: {sale.state}")
+            for stored in node.purse.ops.values():
+                if stored.op.state in (Op.PREPARED, Op.UNKNOWN):
+                    self.breach("M4", f"{node.name}: a {stored.kind} never ended")
+            for mint in world.mints:
+                self._conserved(node, node.purse, mint)

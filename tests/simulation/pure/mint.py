@@ -1,0 +1,148 @@
+"""A mint and its Lightning, as books without curves: a coin is a name, and only outputs that it signed are coins.
+
+The books are facts: the judge reads them, no node does. `owner` of a coin is who knows its secret; the mint itself
+never asks for it.
+"""
+
+from typing import Any, NamedTuple
+
+SPENT, PENDING_CODE, SIGNED, FUNDS, CONDITION, KEYSET, REFUSED, UNPAID = (
+    11001,
+    11002,
+    10002,
+    11005,
+    11000,
+    12002,
+    12001,
+    20001,
+)
+UNPAID_QUOTE, PAID_QUOTE, ISSUED_QUOTE = "unpaid", "paid", "issued"
+
+
+class Lock(NamedTuple):
+    """NUT-11: spendable by `key`, from `locktime` (Unix seconds) on by `refund` as well."""
+
+    key: str
+    locktime: int
+    refund: str
+
+
+class Output(NamedTuple):
+    """What is asked of the mint; with its signature it is a coin of the same name."""
+
+    name: str
+    amount: int
+    owner: str
+    keyset: int
+    lock: Lock | None = None
+    gives: bool = False
+
+
+class Swap(NamedTuple):
+    """One swap that happened."""
+
+    at: int
+    by: str
+    op: str
+    inputs: tuple[Output, ...]
+    outputs: tuple[Output, ...]
+    key: str
+
+
+class Mint:
+    """`url`, and a fee of `ppk` thousandths of a sat per input."""
+
+    __slots__ = (
+        "balance",
+        "circulating",
+        "issued",
+        "keyset",
+        "pending",
+        "ppk",
+        "quotes",
+        "signed",
+        "spent",
+        "stalled",
+        "taken",
+        "url",
+    )
+
+    def __init__(self, url: str, ppk: int) -> None:
+        self.url, self.ppk = url, ppk
+        self.keyset = 0
+        self.signed: dict[str, Output] = {}
+        self.spent: dict[str, str] = {}  # name of a coin, and the key that spent it
+        self.pending: set[str] = set()
+        self.balance: dict[str, int] = {}
+        self.circulating = 0
+        self.issued = 0
+        self.taken = 0  # fees
+        self.stalled = False
+        self.quotes: dict[str, list[Any]] = {}
+
+    def fee(self, inputs: int) -> int:
+        return -(-inputs * self.ppk // 1000)
+
+    def give(self, output: Output) -> None:
+        """Coins from nowhere, at the beginning of a history."""
+        self.signed[output.name] = output
+        self.balance[output.owner] = self.balance.get(output.owner, 0) + output.amount
+        self.circulating += output.amount
+        self.issued += output.amount
+
+    def refusal(self, now: int, inputs: tuple[str, ...], key: str, outputs: tuple[Output, ...]) -> int:
+        """The code with which a swap is refused; 0 if it is not."""
+        worth = 0
+        for name in inputs:
+            coin = self.signed.get(name)
+            if coin is None:
+                return CONDITION
+            if name in self.spent:
+                return SPENT
+            if name in self.pending:
+                return PENDING_CODE
+            lock = coin.lock
+            if lock is not None and key != lock.key and not (key == lock.refund and now >= lock.locktime * 1000):
+                return CONDITION
+            worth += coin.amount
+        if len(set(inputs)) != len(inputs):
+            return SPENT
+        for output in outputs:
+            if output.name in self.signed:
+                return SIGNED
+            if output.keyset != self.keyset:
+                return KEYSET
+            worth -= output.amount
+        return 0 if worth == self.fee(len(inputs)) else FUNDS
+
+    def swap(self, inputs: tuple[str, ...], key: str, outputs: tuple[Output, ...]) -> tuple[Output, ...]:
+        """Do a swap that `refusal` does not refuse; the coins that went into it."""
+        coins = tuple([self.signed[name] for name in inputs])
+        balance = self.balance
+        for coin in coins:
+            self.spent[coin.name] = key
+            balance[coin.owner] -= coin.amount
+        for output in outputs:
+            self.signed[output.name] = output
+            balance[output.owner] = balance.get(output.owner, 0) + output.amount
+        fee = self.fee(len(inputs))
+        self.circulating -= fee
+        self.taken += fee
+        return coins
+
+    def mint(self, quote: str, outputs: tuple[Output, ...]) -> int:
+        """Issue the coins of a paid quote; the code of the refusal, or 0."""
+        state = self.quotes[quote]
+        if state[0] == ISSUED_QUOTE:
+            return SIGNED
+        if state[0] != PAID_QUOTE:
+            return UNPAID
+        for output in outputs:
+            if output.name in self.signed:
+                return SIGNED
+            if output.keyset != self.keyset:
+                return KEYSET
+        state[0] = ISSUED_QUOTE
+        for output in outputs:
+            self.give(output)
+        return 0

@@ -1,0 +1,299 @@
+"""Faults planted in the pure machines: the judge of the fast tier must catch each within some hundred histories.
+
+Those that `tests/property/planted_part.py` has for the drivers' simulation, and that lie in these machines, are planted
+here as they stand there. `area` is what would be lost or doubled for a user.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from _pytest.monkeypatch import MonkeyPatch
+
+from core.money import Msat
+from dvm import admission, buyer, buyer_rule, selection, seller
+from dvm.buyer import F, Rule, S
+from dvm.job import Funds, Purchase
+from tests.property.planted_part import PLANTED as IN_DRIVERS
+from tests.simulation.pure import buyer as buyers
+from tests.simulation.pure.plot import Plot, plot
+from wallet import payment, verification
+from wallet.payment import Coins, Effect, LookedUp, NeverSent, Signed, State
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A fault, the rule that it breaks, and what else must go wrong in a history for it to show soon."""
+
+    rule: str
+    name: str
+    plant: Callable[[MonkeyPatch], None]
+    faults: tuple[str, ...] = ()
+    strangers: tuple[str, ...] = ()
+
+    def plot(self, seed: int) -> Plot:
+        script = plot(seed)
+        return replace(script, faults=self.faults or script.faults, strangers=self.strangers or script.strangers)
+
+
+def _rows(patch: MonkeyPatch, table: Any, where: Any, change: Callable[[Any], Any]) -> None:
+    patch.setitem(table, where, tuple(change(rule) for rule in table[where]))
+
+
+def _saga(patch: MonkeyPatch, name: str, **changes: Any) -> None:
+    rows = tuple(replace(row, **changes) if row.name == name else row for row in payment.TRANSITIONS)
+    patch.setattr(payment, "TRANSITIONS", rows)
+
+
+# -- the buyer
+
+
+def _expired_quote(patch: MonkeyPatch) -> None:
+    """A quote is accepted, and its money handed out, though it has expired."""
+    patch.setattr(selection, "_stands", lambda offer, now: True)
+    _rows(patch, buyer.TRANSITIONS, (S.PAYING, buyer.LockDone), lambda rule: replace(rule, when=buyer_rule.locked))
+
+
+def _above_quote(patch: MonkeyPatch) -> None:
+    """The seller gets more than it quoted."""
+
+    def begin(job: Any, event: Any) -> Any:
+        after, effects = buyer_rule.begin_lock(job, event)
+        paying = replace(after.payment, price=after.payment.price + Msat(1_000))
+        return replace(after, payment=paying), [
+            replace(one, payment=paying) if isinstance(one, buyer.Lock) else one for one in effects
+        ]
+
+    patch.setitem(buyer.TRANSITIONS, (F.NONE, buyer.Chosen), (Rule(F.LOCKING, begin),))
+
+
+def _above_reservation(patch: MonkeyPatch) -> None:
+    """Nobody compares a quote with what is reserved."""
+    old = selection._refusal
+    patch.setattr(selection, "_refusal", lambda offer, ceiling, now, deadline: old(offer, Msat(1 << 50), now, deadline))
+
+    def begin(job: Any, event: Any) -> Any:
+        wide = replace(job, limit=replace(job.limit, ceiling=Msat(1 << 50)))
+        after, effects = buyer_rule.begin_lock(wide, event)
+        return replace(after, limit=job.limit), effects
+
+    patch.setitem(buyer.TRANSITIONS, (F.NONE, buyer.Chosen), (Rule(F.LOCKING, begin),))
+
+
+def _no_refund(patch: MonkeyPatch) -> None:
+    """Nobody takes money back."""
+    patch.setitem(buyer.TRANSITIONS, (F.LOCKED, buyer.LocktimePassed), ())
+
+
+def _forgets(kind: type) -> Callable[[MonkeyPatch], None]:
+    """After a restart one thing that was under way is not taken up again."""
+
+    def plant(patch: MonkeyPatch) -> None:
+        old = buyer.resumed
+        patch.setattr(buyer, "resumed", lambda job, now: [one for one in old(job, now) if not isinstance(one, kind)])
+
+    return plant
+
+
+def _refund_forgotten(patch: MonkeyPatch) -> None:
+    """A refund that was under way is not taken up again, neither by the job nor by the wallet's background work."""
+    _forgets(buyer.Refund)(patch)
+    patch.setattr(
+        buyers.Buyer, "op_ended", lambda self, stored: None if stored.kind == "refund" else _op_ended(self, stored)
+    )
+
+
+_op_ended = buyers.Buyer.op_ended
+
+
+def _free_claim(patch: MonkeyPatch) -> None:
+    """What a seller took is booked as if it had cost nothing."""
+    old = Purchase.cost
+    assert old.fget is not None
+    cost = old.fget
+    patch.setattr(Purchase, "cost", property(lambda job: Msat(0) if job.money is Funds.CLAIMED else cost(job)))
+
+
+def _refund_at_no_gain(patch: MonkeyPatch) -> None:
+    """What came back is not counted."""
+    _rows(
+        patch,
+        buyer.TRANSITIONS,
+        (F.REFUNDING, buyer.RefundDone),
+        lambda rule: replace(rule, do=lambda job, event: (job, [])),
+    )
+
+
+def _refund_is_claim(patch: MonkeyPatch) -> None:
+    """Our own refund passes for the seller's claim."""
+    _rows(patch, buyer.TRANSITIONS, (F.REFUNDING, buyer.RefundDone), lambda rule: replace(rule, to=F.CLAIMED))
+
+
+def _offer_twice(patch: MonkeyPatch) -> None:
+    """An answer that comes again counts again."""
+    patch.setattr(Purchase, "offer", lambda self, event_id: None)
+
+
+# -- the seller
+
+
+def _claim_first(patch: MonkeyPatch) -> None:
+    """The money is taken before there is a result."""
+
+    def take(sale: Any, event: Any) -> Any:
+        after, effects = seller._take_payment(sale, event)
+        return after, [*effects, seller.Claim()]
+
+    rule = seller.Rule(seller.State.DELIVERED, take, seller._in_time)
+    patch.setitem(seller.TRANSITIONS, (seller.State.QUOTED, seller.PaymentVerified), (rule,))
+
+
+def _anybody_cancels(patch: MonkeyPatch) -> None:
+    """A deletion counts whoever signed it."""
+    where = (seller.State.QUOTED, seller.Cancelled)
+
+    def open_to_all(rule: Any) -> Any:
+        return replace(rule, when=lambda sale, event: True) if rule.when is seller._is_customer else rule
+
+    _rows(patch, seller.TRANSITIONS, where, open_to_all)
+
+
+def _late_payment(patch: MonkeyPatch) -> None:
+    """A payment is taken though the quote has expired."""
+    where = (seller.State.QUOTED, seller.PaymentVerified)
+    _rows(patch, seller.TRANSITIONS, where, lambda rule: replace(rule, when=lambda sale, event: True))
+
+
+def _works_again(patch: MonkeyPatch) -> None:
+    """A request that comes again is worked again."""
+    for state in (seller.State.QUOTED, seller.State.WORKING, seller.State.DONE):
+        rule = seller.Rule(state, lambda sale, event: (sale, [seller.Work()]))
+        patch.setitem(seller.TRANSITIONS, (state, seller.AskedAgain), (rule,))
+
+
+def _claim_forgotten(patch: MonkeyPatch) -> None:
+    """A delivered job's money is not asked for after a restart."""
+    old = seller.resumed
+    patch.setattr(seller, "resumed", lambda sale: [one for one in old(sale) if not isinstance(one, seller.Claim)])
+
+
+def _unlimited(patch: MonkeyPatch) -> None:
+    """A key may have any number of open quotes."""
+    patch.setattr(admission, "most_open", lambda *_: 1 << 30)
+
+
+# -- what a payment is worth
+
+
+def _first_coin_only(patch: MonkeyPatch) -> None:
+    """A coin that carries no proof of the mint's signature ends the check, and passes (as in nutshell 0.20.2)."""
+    old = verification.check_coins
+
+    async def check(paid: Any, book: Any, *, needs_dleq: bool = True) -> Any:
+        shown = tuple(proof for proof in paid.proofs if proof.dleq is not None)
+        await old(replace(paid, proofs=shown), book)
+        return paid.proofs
+
+    patch.setattr(verification, "check_coins", check)
+
+
+def _any_lock(patch: MonkeyPatch) -> None:
+    """Nobody looks to whom coins are locked."""
+    old = verification.check_locks
+
+    def check(paid: Any, terms: Any) -> int:
+        key = verification.read_lock(paid.proofs[0].secret).pubkey
+        return old(paid, replace(terms, wallet_pubkey=key))
+
+    patch.setattr(verification, "check_locks", check)
+
+
+def _short_lock(patch: MonkeyPatch) -> None:
+    """Nobody looks for how long coins are locked."""
+    old = verification.check_locks
+    patch.setattr(verification, "check_locks", lambda paid, terms: old(paid, replace(terms, min_locktime=0)))
+
+
+def _uncounted(patch: MonkeyPatch) -> None:
+    """Nobody counts the coins."""
+    old = verification.check_locks
+    patch.setattr(verification, "check_locks", lambda paid, terms: old(paid, replace(terms, price=Msat(1))))
+    patch.setattr(verification, "check_worth", lambda coins, book, terms, locktime: terms.price)
+
+
+# -- the wallet
+
+
+def _absent_is_no(patch: MonkeyPatch) -> None:
+    """What the mint does not know of yet is given up, though the request may still be on its way."""
+
+    def absent(operation: Any, event: Any) -> bool:
+        return isinstance(event, LookedUp) and event.outputs is Signed.NONE and event.inputs is Coins.UNSPENT
+
+    _saga(patch, "never_happened", when=absent)
+
+
+def _pending_is_no(patch: MonkeyPatch) -> None:
+    """Coins that the mint is working on are called free."""
+    _saga(patch, "in_progress", to=State.REFUSED, effect=Effect.RELEASE)
+
+
+def _unreachable_is_no(patch: MonkeyPatch) -> None:
+    """A mint that cannot be reached now is taken for one that was never asked."""
+    rows = tuple(
+        replace(row, to=State.REFUSED, effect=Effect.RELEASE)
+        if row.event is NeverSent and row.name == "still_unreachable"
+        else row
+        for row in payment.TRANSITIONS
+    )
+    patch.setattr(payment, "TRANSITIONS", rows)
+
+
+def _lost_is_won(patch: MonkeyPatch) -> None:
+    """Coins that somebody else was first to spend are booked as ours."""
+    _saga(patch, "lost_race", to=State.DONE, effect=Effect.BOOK)
+
+
+def _unsent_is_booked(patch: MonkeyPatch) -> None:
+    """Coins are counted that nobody was asked for."""
+    _saga(patch, "never_sent", to=State.DONE, effect=Effect.BOOK)
+
+
+_SHARED = (
+    "pays the next seller too", "locks to the identity key", "takes the dearest", "closes while money is locked",
+    "silence is taken for a no", "doubt is taken for a failure", "anybody's result counts", "ceilings are rounded up",
+    "the rate of a job moves", "costs are booked in another unit",
+)  # fmt: skip
+_MORE = {"anybody's result counts": ("impostor",)}
+_THERE = {one.name: Planted(one.rule, one.name, one.plant, (), _MORE.get(one.name, ())) for one in IN_DRIVERS}
+
+PLANTED = (
+    *(_THERE[name] for name in _SHARED),
+    Planted("M2", "an expired quote is accepted", _expired_quote, faults=("mint: stalls",)),
+    Planted("M2", "more is paid than was quoted", _above_quote),
+    Planted("M1", "the reservation is not looked at", _above_reservation),
+    Planted("M4", "refunds are dropped", _no_refund),
+    Planted("M4", "a lock under way is forgotten over a restart", _forgets(buyer.Lock), faults=("mint: away",)),
+    Planted("M4", "a refund under way is forgotten over a restart", _refund_forgotten),
+    Planted("M4", "a claim costs nothing", _free_claim),
+    Planted("M4", "what came back is not counted", _refund_at_no_gain),
+    Planted("M4", "our refund is called the seller's claim", _refund_is_claim),
+    Planted("M6", "a repeated answer counts again", _offer_twice),
+    Planted("M6", "claimed before it is delivered", _claim_first),
+    Planted("M6", "anybody may cancel", _anybody_cancels),
+    Planted("M2", "a payment after the quote's end is taken", _late_payment),
+    Planted("M7", "a repeated request is worked again", _works_again),
+    Planted("M4", "a claim is forgotten over a restart", _claim_forgotten),
+    Planted("M7", "any number of quotes for one key", _unlimited),
+    Planted(
+        "M7", "a forged coin behind one that proves nothing passes", _first_coin_only, strangers=("forged second coin",)
+    ),
+    Planted("M7", "a lock to another key passes", _any_lock, strangers=("lock to another key",)),
+    Planted("M7", "a lock that ends too soon passes", _short_lock),
+    Planted("M7", "too small a payment passes", _uncounted),
+    Planted("M5", "what has not arrived is given up", _absent_is_no, faults=("mint: late request",)),
+    Planted("M5", "what is pending is given up", _pending_is_no),
+    Planted("M5", "what cannot be asked is given up", _unreachable_is_no, faults=("mint: late request", "mint: away")),
+    Planted("M5", "a lost race is booked", _lost_is_won),
+    Planted("M3", "what was never sent is booked", _unsent_is_booked, faults=("mint: away",)),
+)

@@ -1,0 +1,256 @@
+"""From a seed to a plot: who is there, what they want, and what goes wrong. Plain values, so that a plot can shrink."""
+
+import random
+from dataclasses import dataclass, replace
+
+HONEST = "honest"
+# Sellers that are no nodes of ours.
+ROGUES = (
+    "sleeper", "thief", "quitter", "tardy", "junk", "late claim", "promiser", "donor", "giver", "wrong key", "changer",
+    "dear", "foreign", "expired", "slow", "implicit", "decliner", "usurer", "double", "mute",
+)  # fmt: skip
+# Customers and bystanders that are none.
+STRANGERS = (
+    "spam from fresh keys", "flood of one key", "forged receipts", "impostor", "deleter", "token for two quotes",
+    "replayed token", "short lock", "lock to another key", "small token", "forged token", "forged second coin",
+    "token for another quote", "foreign mint", "early refund", "late payment", "fetch", "bystander",
+)  # fmt: skip
+FAULTS = (
+    "drop", "repeat", "reorder", "delay", "partition", "lost OK", "forge",
+    "mint: request lost", "mint: answer lost", "mint: late request", "mint: false answer", "mint: away",
+    "mint: refuses", "mint: busy", "mint: stalls", "mint: stalls long", "mint: blind", "mint: keyset rotates",
+    "mint: signs a part", "clumsy provider", "no room in the budget", "no funds", "no funds at one mint",
+    "clock stands still",
+)  # fmt: skip
+# Where nodes die: the label of what was persisted last.
+BUYER_POINTS = (
+    "staged/none", "quoting/none", "paying/locking", "working/locked", "working/claimed", "delivered/locked",
+    "delivered/claimed", "delivered/refunding", "delivered/refunded", "delivered/none", "fallback/none",
+    "fallback/locked", "fallback/claimed", "fallback/locking", "fallback/refunding", "failed/none", "failed/locking",
+    "failed/locked", "failed/claimed", "failed/refunding", "failed/refunded", "cancelled/none", "cancelled/locking",
+    "cancelled/locked", "cancelled/claimed", "cancelled/refunding", "cancelled/refunded",
+)  # fmt: skip
+SELLER_POINTS = ("quoted", "working", "delivered", "done", "expired", "failed", "lost", "cancelled", "incoming coins")
+WALLET_POINTS = {
+    "buyer": (
+        "lock prepared", "lock unknown", "lock done", "lock refused", "refund prepared", "refund unknown",
+        "refund done", "refund refused", "deposit waiting", "deposit prepared", "deposit unknown", "deposit done",
+        "deposit refused",
+    ),
+    "seller": ("claim prepared", "claim unknown", "claim done", "claim refused"),
+}  # fmt: skip
+POINTS = (
+    *(f"buyer {name}" for name in (*BUYER_POINTS, *WALLET_POINTS["buyer"])),
+    *(f"seller {name}" for name in (*SELLER_POINTS, *WALLET_POINTS["seller"])),
+)
+
+
+# Not together: what is refused for good is taken to be refused in every copy (docs/explanation/simulation.md).
+DOUBTFUL = {"mint: late request", "mint: refuses"}
+
+
+@dataclass(frozen=True)
+class Stall:
+    """One seller: what it asks (msat), at which mints (a mask), and of what sort it is."""
+
+    price: int
+    mints: int = 3
+    style: str = HONEST
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the buyer wants, and when (ms)."""
+
+    at: int = 0
+    maximum: int = 20_000  # µUSD, or msat where the budget is in msat
+    cancel_at: int | None = None
+    free: bool = False
+    route: tuple[str, ...] = ("dvm", "builtin")
+
+
+@dataclass(frozen=True)
+class Crash:
+    """The first node that persists something under this label dies, before or after, and is away for `down` ms."""
+
+    point: str
+    before: bool = False
+    down: int = 200
+    number: int = 1
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One history. Everything in it follows from this."""
+
+    seed: int
+    stalls: tuple[Stall, ...]
+    jobs: tuple[Job, ...] = (Job(),)
+    faults: tuple[str, ...] = ()
+    strangers: tuple[str, ...] = ()
+    crashes: tuple[Crash, ...] = ()
+    unit: str = "uusd"
+    buyers: int = 1
+    deposit: bool = False
+    margin_s: int = 300
+    groups: int = 1  # a request goes to the sellers of one group; many in a large history
+
+    @property
+    def nodes(self) -> int:
+        return self.buyers + len(self.stalls)
+
+
+def plot(seed: int) -> Plot:
+    """The plot of a seed: 3 to 8 sellers, at least one fault and one adversary."""
+    chance = random.Random(seed)
+    if seed % 23 == 0:
+        return _special(seed, chance)
+    count = chance.randrange(3, 9)
+    turn = chance.random
+    stalls = [
+        Stall(chance.randrange(4, 13) * 1000 - 500 * (turn() < 0.2), (3, 3, 1, 2)[seed + n & 3]) for n in range(count)
+    ]
+    rogues: list[str] = []
+    strangers: list[str] = []
+    for _ in range(1 + (turn() < 0.4)):
+        if turn() < 0.6:
+            rogues.append(chance.choice(ROGUES))
+        else:
+            strangers.append(chance.choice(STRANGERS))
+    for place, style in enumerate(rogues):
+        # Cheap, so that it comes to what it is for; half of them are among honest ones that are cheaper.
+        price = 3_000 if turn() < 0.8 else 9_000
+        stalls[place] = Stall({"dear": 900_000, "usurer": 25_000}.get(style, price), 3, style)
+    faults = [chance.choice(FAULTS)]
+    while turn() < 0.4:
+        faults.append(chance.choice(FAULTS))
+    if set(faults) >= DOUBTFUL:
+        faults = [fault for fault in faults if fault != "mint: refuses"]
+    if turn() < 0.04:  # nobody honest is in the way of a fallback, a wait, or an end without a result
+        stalls = [stall if stall.style != HONEST else replace(stall, price=900_000, style="dear") for stall in stalls]
+    crashes: tuple[Crash, ...] = ()
+    if turn() < 0.55:
+        crashes = (
+            Crash(chance.choice(POINTS), turn() < 0.4, chance.choice((50, 200, 3_000, 90_000)), 1 + (turn() < 0.1)),
+        )
+        if turn() < 0.2:
+            crashes += (Crash(chance.choice(POINTS), turn() < 0.4, 200),)
+    unit = "uusd" if turn() < 0.8 else "msat"
+    jobs = [_job(chance, number, unit) for number in range(1 if turn() < 0.8 else 2)]
+    deposit = turn() < 0.06 or any("deposit" in crash.point for crash in crashes)
+    script = Plot(
+        seed, tuple(stalls), tuple(jobs), tuple(dict.fromkeys(faults)), tuple(dict.fromkeys(strangers)), crashes, unit,
+        deposit=deposit,
+    )  # fmt: skip
+    return _lead_to(script, crashes[0].point, chance) if crashes else script
+
+
+def _special(seed: int, chance: random.Random) -> Plot:
+    """What chance alone brings about too seldom."""
+    dear, cheap = Stall(900_000, 3, "dear"), Stall(5_000)
+    market = Job(route=("dvm",))
+    route = chance.choice((("dvm",), ("dvm", "builtin")))
+    giver = (Stall(3_000, 3, "giver"), dear, dear)
+    before = chance.random() < 0.5
+    away = Crash("buyer quoting/none", False, 90_000, chance.choice((2, 3, 4)))
+    in_doubt = Crash("buyer fallback/locking", before)
+    return (
+        Plot(seed, (cheap, Stall(9_000), dear), (Job(route=route),), ("no room in the budget",)),
+        Plot(seed, (*giver, Stall(11_000)), (Job(route=route),), ("no room in the budget",)),
+        Plot(seed | 3, (cheap, cheap, dear), (Job(route=route),), ("mint: stalls long",)),
+        Plot(seed, (*giver, cheap), (market,), ("mint: refuses", "no funds")),
+        Plot(seed, (Stall(3_000, 3, "promiser"), cheap, dear), (market,), ("drop",)),
+        Plot(seed, giver, (market,), ("delay",), crashes=(away,)),
+        Plot(seed | 3, (cheap, cheap, dear), (Job(),), ("mint: stalls long",), crashes=(in_doubt,)),
+        Plot(
+            seed, (Stall(3_000, 3, "mute"), dear, dear), (Job(),), ("delay",),
+            crashes=(Crash("buyer fallback/locked", False, 500_000), Crash("buyer fallback/refunding", before)),
+        ),
+    )[seed // 23 % 8]  # fmt: skip
+
+
+def _lead_to(script: Plot, point: str, chance: random.Random) -> Plot:
+    """Circumstances in which somebody comes to that point; else only the usual ones would be met."""
+    role, _, name = point.partition(" ")
+    state, _, money = name.partition("/")
+    style, fault, job = "", "", script.jobs[0]
+    if money == "none" and state in ("fallback", "failed"):
+        route = ("dvm",) if state == "failed" else ("dvm", "builtin")
+        stalls = tuple(replace(one, price=900_000, style="dear") for one in script.stalls)
+        return replace(script, stalls=stalls, jobs=(replace(job, free=False, cancel_at=None, route=route),))
+    if state in ("failed", "fallback", "cancelled", "delivered") and money not in ("none", ""):
+        style = {"refunding": "sleeper", "refunded": "sleeper", "claimed": "thief", "locked": "mute"}.get(money, "")
+        if money == "locking":
+            style, fault = HONEST, chance.choice(("mint: answer lost", "mint: request lost", "mint: late request"))
+        if state in ("failed", "fallback") and style == "sleeper":
+            style = "mute"
+        job = replace(job, free=False, cancel_at=None, route=("dvm",) if state == "failed" else ("dvm", "builtin"))
+    if state == "cancelled":
+        job = replace(job, cancel_at={"none": 300, "locking": 1_560}.get(money, 1_900), route=("dvm", "builtin"))
+        style = {"claimed": "thief", "locked": "mute", "none": ""}.get(money, "mute")
+        style = HONEST if money == "locking" else style
+    if state == "working" and money == "claimed":
+        style = "thief"
+    if name.endswith(" unknown"):
+        fault = chance.choice(("mint: answer lost", "mint: late request", "mint: request lost", "mint: false answer"))
+    if name.startswith("refund "):
+        style = "late claim" if name == "refund refused" else "mute"
+        script = replace(script, seed=script.seed & ~3 if fault else script.seed)
+    if name == "lock refused":
+        fault = "mint: refuses"
+    if name in ("lost", "claim refused"):
+        return _a_lost_claim(replace(script, jobs=(job, *script.jobs[1:])))
+    if name == "cancelled" and role == "seller":
+        job = replace(job, cancel_at=400, free=False, route=("dvm",))
+    if name == "failed" and role == "seller":
+        style, fault = HONEST, "clumsy provider"
+    script = replace(script, jobs=(job, *script.jobs[1:]))
+    if style:
+        script = replace(script, stalls=(Stall(3_000, 3, style), *script.stalls[1:]))
+    if fault:
+        script = replace(
+            script,
+            faults=(
+                fault,
+                *(one for one in script.faults if one.startswith("mint") and one != fault and {one, fault} != DOUBTFUL),
+            ),
+        )
+    return script
+
+
+def _a_lost_claim(script: Plot) -> Plot:
+    """A seller that dies once it has delivered, and is away until its customer has taken the money back."""
+    return replace(
+        script, faults=("delay",), strangers=("early refund",),
+        crashes=(Crash("seller delivered", False, 500_000), *script.crashes),
+    )  # fmt: skip
+
+
+def _job(chance: random.Random, number: int, unit: str) -> Job:
+    turn = chance.random
+    maximum = 20_000 if turn() < 0.9 else 3_000
+    cancel = chance.choice((0, 100, 1_000, 1_700, 2_500, 5_000, 400_000)) if turn() < 0.15 else None
+    route = (
+        ("dvm", "builtin")
+        if turn() < 0.6
+        else chance.choice((("dvm",), ("builtin", "dvm"), ("dvm", "builtin", "spare"), ("builtin",)))
+    )
+    return Job(
+        number * chance.randrange(4_000), maximum if unit == "uusd" else maximum * 2, cancel, turn() < 0.05, route
+    )
+
+
+def large(seed: int, nodes: int = 2_000) -> Plot:
+    """One history with many buyers and sellers; each request goes to the sellers of one kind."""
+    chance = random.Random(f"large {seed}")
+    buyers = nodes // 10
+    groups = max(1, nodes // 25)
+    stalls = []
+    for _ in range(nodes - buyers):
+        style = chance.choice(ROGUES) if chance.random() < 0.15 else HONEST
+        stalls.append(Stall(chance.randrange(3, 13) * 1000, 3, style))
+    faults = tuple(fault for fault in chance.sample(FAULTS, 4) if fault != "mint: refuses")
+    crashes = tuple(Crash(point, chance.random() < 0.5, 500) for point in POINTS)
+    jobs = tuple(_job(chance, chance.randrange(8), "uusd") for _ in range(2))
+    strangers = tuple(chance.sample(STRANGERS, 6))
+    return Plot(seed, tuple(stalls), jobs, faults, strangers, crashes, buyers=buyers, groups=groups)

@@ -1,0 +1,358 @@
+"""A seller's thin driver over `dvm.seller` and `dvm.admission`; `wallet.verification` itself judges payments."""
+
+from collections import Counter
+from typing import Any
+
+from core.effect import EffectClass, Intent
+from core.identifier import PubKey
+from core.money import Msat
+from dvm import admission
+from dvm import seller as machine
+from dvm.record import decode, encode
+from dvm.sale import CLAIM_MARGIN_S, GIVE_UP_S, MAX_PAYMENTS
+from dvm.seller import ENDED, Sale, State
+from node.gate import compile as gate
+from tests.simulation.pure.buyer import LIMITS, WRIT
+from tests.simulation.pure.mint import Mint
+from tests.simulation.pure.paper import Book, key_of, paper
+from tests.simulation.pure.plot import Stall
+from tests.simulation.pure.purse import Purse, Stored
+from tests.simulation.pure.world import FREE, Msg, World
+from wallet import verification
+from wallet.error import TokenRejected
+from wallet.model import VerifyTerms
+from wallet.payment import Kind
+from wallet.payment import State as Op
+
+LABELS = {state: f"seller {state}" for state in State}
+ETA_S = 10
+ALLOWED = admission.Limits(open_per_customer=4, free_per_customer=4, burst=16, per_second=2.0, pow_bits_full=0)
+ROOM = 32
+TAKEN = frozenset({admission.MakeQuote, admission.Serve})
+NOTHING, UNTAKEN = Msat(0), admission.Load()
+
+
+class Seller:
+    """One node that sells."""
+
+    role = "seller"
+
+    def __init__(self, world: World, name: str, key: str, stall: Stall) -> None:
+        self.world, self.name, self.key, self.stall = world, name, key, stall
+        self.life = 0
+        self.disk: dict[str, Sale] = {}
+        self.known = self.disk
+        self.made: dict[str, Msg] = {}  # the bytes that a sale's `answer` names
+        self.incoming: dict[str, str] = {}  # a coin, and the one quote that it pays
+        self.outbox: dict[str, Msg] = {}
+        self.quotes: dict[str, str] = {}
+        self.open: Counter[str] = Counter()
+        self.places = 0
+        self.wallet_key = key_of(name)
+        self.price = Msat(stall.price)
+        self.mints = tuple(mint for place, mint in enumerate(world.mints) if stall.mints >> place & 1)
+        self.urls = tuple(mint.url for mint in self.mints)
+        self.purse = Purse(world, self, "seller", self.op_ended)
+        self.meter = admission.Meter(ALLOWED.burst, ALLOWED.per_second)
+        self.declines = admission.Meter(10, 5.0)
+        self.looked_at: dict[str, set[str]] = {}
+        self.clumsy = "clumsy provider" in world.faults
+
+    # ---- life
+
+    def forget(self) -> None:
+        """The process died."""
+        self.looked_at, self.open, self.quotes, self.places = {}, Counter(), {}, 0
+        self.meter = admission.Meter(ALLOWED.burst, ALLOWED.per_second)
+        self.purse.forget()
+
+    def restart(self) -> None:
+        world = self.world
+        for request_id, kept in self.disk.items():
+            if kept.state in ENDED:
+                continue
+            sale = decode(Sale, encode(kept))
+            if sale != kept:
+                world.judge.breach("M4", f"a sale of {self.name} did not survive its way through the database")
+            self._take_place(sale)
+            self.act(request_id, machine.resumed(sale))
+            if sale.state is State.QUOTED:
+                self._watch_expiry(sale)
+        for msg in list(self.outbox.values()):
+            world.send(self, msg)
+        self.purse.recover()
+
+    def _take_place(self, sale: Sale) -> None:
+        self.open[sale.customer] += 1
+        self.places += 1
+        if sale.quote_id:
+            self.quotes[sale.quote_id] = sale.request_id
+
+    # ---- what comes in
+
+    def hear(self, msg: Msg) -> None:
+        if msg.signer != msg.author:
+            return
+        if msg.kind == "request":
+            self._requested(msg)
+        elif msg.kind == "wrap":
+            self._paid(msg)
+        elif msg.kind == "cancel" and msg.ref in self.disk:
+            self.tell(msg.ref, machine.Cancelled(msg.author))
+
+    def _requested(self, msg: Msg) -> None:
+        world = self.world
+        if not self.meter.take(msg.author, world.now / 1000):
+            world.coverage.actors["a request above the rate of one key"] += 1
+            return
+        if msg.id in self.disk:
+            return self.tell(msg.id, machine.AskedAgain(world.now // 1000))
+        request = msg.body
+        kind = request.kind % 100_000
+        free = kind == FREE
+        offering = admission.Offering(NOTHING if free else self.price, () if free else self.urls, ROOM - self.places)
+        taken = self.open.get(request.customer, 0)
+        now, kinds = world.now // 1000, (request.kind,)
+        expired = request.deadline is not None and request.deadline <= now
+        if expired or admission.screen(request.raw, ourselves=PubKey(self.key), now=now, kinds=kinds, limits=ALLOWED):
+            return
+        load = admission.Load(taken, taken) if taken else UNTAKEN
+        decision = admission.judge(request, offering, load, ALLOWED, now=now)
+        if type(decision) in TAKEN and any(item.type != "text" for item in request.inputs):
+            world.coverage.actors["a reference that is not fetched"] += 1
+            decision = admission.Decline("references are not served")
+        if type(decision) is admission.Decline:
+            if self.declines.take("", world.now / 1000):
+                self._say("word", request, f"declined {msg.id}", "error")
+            return
+        if type(decision) is admission.Ignore:
+            return
+        self._begin(msg, offering.price, decision)
+
+    def _begin(self, msg: Msg, price: Msat, decision: Any) -> None:
+        world, request = self.world, msg.body
+        intent = Intent(f"customer:{request.customer}", "/serve/5050", msg.id, b"", EffectClass.EXTERNAL, msg.id)
+        if type(gate.judge(intent, WRIT, LIMITS["uusd"], gate.Facts(world.now // 1000, False))) is not gate.Allow:
+            return
+        mints = decision.mints if price else ()
+        sale = Sale(msg.id, msg.id, request.customer, request.kind, msg.id, price, mints=mints)
+        if not price:
+            self.step(sale, machine.Admitted())
+            return
+        quote_id = f"q {self.name} {msg.id}"
+        expires = world.now // 1000 + (20 if world.plot.seed & 4 else 60)
+        body = {
+            "id": quote_id,
+            "price": price,
+            "expires": expires,
+            "eta": ETA_S,
+            "mints": mints,
+            "key": self.wallet_key,
+        }
+        quote = Msg(f"quote {self.name} {msg.id}", "quote", self.key, msg.id, request.customer, body)
+        self.made[quote.id] = quote
+        self.step(sale, machine.Quoted(quote_id, expires, quote.id))
+        self._watch_expiry(self.disk[msg.id])
+
+    def _say(self, kind: str, request: Any, id_: str, content: str) -> None:
+        """An answer of a sort that nothing is remembered of but the outbox."""
+        msg = Msg(f"{id_} {self.name}", kind, self.key, request.event_id, request.customer, None, content)
+        self.outbox[msg.id] = msg
+        self.world.send(self, msg)
+
+    # ---- the machine
+
+    def tell(self, request_id: str, event: Any) -> None:
+        self.step(self.disk[request_id], event)
+
+    def step(self, sale: Sale, event: Any) -> None:
+        """Step, persist, act."""
+        after, effects = machine.step(sale, event)
+        if after is sale and not effects:
+            return
+        world = self.world
+        request_id = after.request_id
+        new = request_id not in self.disk
+        label = LABELS[after.state]
+        if after is not sale:
+            world.before(self, label)
+            self.disk[request_id] = after
+            world.judge.sale(self, sale, after, type(event))
+        posts = [self._written(after, effect) for effect in effects]
+        if new:
+            self._take_place(after)
+        elif after.state in ENDED and sale.state not in ENDED:
+            self.open[after.customer] -= 1
+            self.places -= 1
+            self.quotes.pop(after.quote_id, None)
+        if after is not sale:
+            world.after(self, label)
+        for msg in posts:
+            if msg is not None:
+                world.send(self, msg)
+        self.act(request_id, effects)
+
+    def _written(self, after: Sale, effect: Any) -> Msg | None:
+        kind = type(effect)
+        if kind is machine.Send:
+            msg = self.made[after.answer]
+        elif kind is machine.SendWord or kind is machine.SendReceipt:
+            status = effect.status if kind is machine.SendWord else "success"
+            id_ = f"{status} {self.name} {after.request_id}"
+            msg = Msg(id_, "word", self.key, after.request_id, after.customer, None, status)
+        else:
+            return None
+        self.outbox[msg.id] = msg
+        return msg
+
+    def act(self, request_id: str, effects: list[Any]) -> None:
+        for effect in effects:
+            kind = type(effect)
+            if kind is machine.Work:
+                sale = self.disk[request_id]
+                if sale.paid and sale.locktime - CLAIM_MARGIN_S <= self.world.now // 1000:
+                    self.world.soon(self, 1, self.tell, request_id, machine.WorkFailed("the time is over"))
+                    continue
+                self.world.judge.works(self, sale)
+                self.world.soon(self, 300 + int(self.world.turn() * 2_000), self._worked, request_id)
+            elif kind is machine.Claim:
+                self._claim(request_id)
+
+    def _worked(self, request_id: str) -> None:
+        sale = self.disk[request_id]
+        if self.clumsy and self.world.turn() < 0.5:
+            self.world.coverage.faults["clumsy provider"] += 1
+            return self.tell(request_id, machine.WorkFailed("no"))
+        result = Msg(
+            f"result {self.name} {request_id}", "result", self.key, request_id, sale.customer, None, f"by {self.name}"
+        )
+        if not sale.price:
+            result.body = Msat(0)
+        self.made[result.id] = result
+        self.tell(request_id, machine.WorkDone(result.id))
+
+    def _watch_expiry(self, sale: Sale) -> None:
+        self.world.at(max(self.world.now, sale.expires_at * 1000) + 500, self, self._lapse, sale.request_id)
+
+    def _lapse(self, request_id: str) -> None:
+        sale = self.disk[request_id]
+        if sale.state is not State.QUOTED:
+            self.world.events -= 1
+        elif self.looked_at.get(request_id, set()) - {""}:
+            self.world.soon(
+                self, 1_000, self._lapse, request_id
+            )  # a payment that came in time is still being looked at
+        else:
+            self.tell(request_id, machine.QuoteLapsed(self.world.now // 1000))
+
+    # ---- payments
+
+    def _paid(self, msg: Msg) -> None:
+        body = msg.body
+        request_id = self.quotes.get(body["quote"])
+        if request_id is None or msg.ref != request_id:
+            return
+        sale = self.disk[request_id]
+        if msg.author != sale.customer or sale.state is not State.QUOTED:
+            return
+        tried = self.looked_at.setdefault(request_id, set())
+        if msg.id in tried or len(tried) >= MAX_PAYMENTS:
+            return
+        tried.add(msg.id)
+        self._verify(request_id, msg, self.world.now // 1000, 500)
+
+    def _verify(self, request_id: str, msg: Msg, came_at: int, pause: int) -> None:
+        """What `Wallet.verify` does, with the product's own checks."""
+        sale = self.disk[request_id]
+        if sale.state is not State.QUOTED:
+            return
+        body = msg.body
+        try:
+            mint = next((mint for mint in self.mints if mint.url == body["mint"]), None)
+            if mint is None or mint.url not in sale.mints:
+                raise verification.TokenQuote
+            terms = VerifyTerms(
+                sale.quote_id, sale.price, sale.mints, self.wallet_key, came_at + ETA_S + CLAIM_MARGIN_S
+            )
+            payment = paper(body)
+            locktime = verification.check_locks(payment, terms)
+            book = Book(mint)
+            coins = _now(verification.check_coins(payment, book))
+            net = verification.check_worth(coins, book, terms, locktime)
+            names = tuple([coin.name for coin in body["coins"]])
+            if any(self.incoming.get(name, sale.quote_id) != sale.quote_id for name in names):
+                raise verification.TokenSpent
+        except TokenRejected as error:
+            self.world.coverage.checks[f"payment refused: {error.code}"] += 1
+            return self._refuse(request_id, msg, error.code)
+
+        def heard(word: str, unspent: bool) -> None:
+            if word != "ok":
+                self.world.soon(self, pause, self._verify, request_id, msg, came_at, min(pause * 2, 30_000))
+            elif not unspent:
+                self._refuse(request_id, msg, "spent")
+            else:
+                self._accept(request_id, msg, came_at, mint, names, net, locktime)
+
+        self.world.ask(self, lambda: not any(name in mint.spent or name in mint.pending for name in names), heard)
+
+    def _refuse(self, request_id: str, msg: Msg, code: str) -> None:
+        self.looked_at.get(request_id, set()).discard(msg.id)
+        self.looked_at.setdefault(request_id, set()).add("")
+        self.tell(request_id, machine.PaymentRefused(msg.author, code))
+
+    def _accept(
+        self, request_id: str, msg: Msg, came_at: int, mint: Mint, names: tuple[str, ...], net: Msat, locktime: int
+    ) -> None:
+        sale = self.disk[request_id]
+        if any(self.incoming.get(name, sale.quote_id) != sale.quote_id for name in names):
+            return self._refuse(request_id, msg, "reused")
+        self.world.before(self, "seller incoming coins")
+        for name in names:
+            self.incoming[name] = sale.quote_id
+        self.world.after(self, "seller incoming coins")
+        verified = machine.PaymentVerified(came_at, msg.id, msg.id, msg.author, mint.url, names, net, locktime)
+        self.tell(request_id, verified)
+        self.looked_at.pop(request_id, None)
+
+    # ---- claiming
+
+    def _claim(self, request_id: str) -> None:
+        sale = self.disk[request_id]
+        if sale.state is not State.DELIVERED:
+            return
+        id_ = f"claim {self.name} {request_id}"
+        stored = self.purse.ops.get(id_)
+        if stored is not None and stored.op.state is not Op.REFUSED:
+            if stored.op.state is Op.DONE:
+                self.op_ended(stored)
+            else:
+                self.purse.resume(stored)
+            return
+        mint = next(mint for mint in self.mints if mint.url == sale.mint)
+        worth = sum(mint.signed[name].amount for name in sale.ys)
+        self.purse.begin(id_, Kind.CLAIM, mint, sale.ys, worth, self.wallet_key, request_id, None)
+
+    def op_ended(self, stored: Stored) -> None:
+        request_id = stored.subject
+        if stored.op.state is Op.DONE:
+            net = sum(output.amount for output in stored.outputs)
+            return self.tell(request_id, machine.Claimed(Msat.of_sat(net)))
+        sale = self.disk[request_id]
+        late = self.world.now // 1000 >= sale.locktime + GIVE_UP_S
+        if stored.reason == "lost_race" or late:
+            self.tell(request_id, machine.ClaimRefused(stored.reason))
+        else:
+            self.world.soon(self, 2_000, self._claim, request_id)
+
+    def waits(self, stored: Stored) -> None:
+        """Nobody needs to know."""
+
+
+def _now(work: Any) -> Any:
+    """The result of a coroutine that never waits."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("it waited")
