@@ -64,7 +64,7 @@ lint: install-dev ## style, types, import contracts, known vulnerabilities
 audit: install-dev ## known vulnerabilities of what is installed, and those accepted, with reasons
 	@$(BIN)/python scripts/audit.py --verbose $(ARGS)
 
-bench: install-dev ## ratios to what is measured in the same run: make bench ARGS="relay pool agents flood spam query tick postgres http sse listing market"
+bench: install-dev ## ratios to what is measured in the same run: make bench ARGS="relay pool agents flood spam paid strain query tick postgres http sse listing market"
 	@$(BIN)/python -m bench $(ARGS)
 
 torture: install-dev ## the full counts of the property and crash tests, and 150,000 histories (about an hour)

@@ -1,4 +1,4 @@
-"""The bench: `python -m bench [market|relay|pool|agents|flood|query|tick|postgres|…]`; all of them if none is named.
+"""The bench: `python -m bench [market|relay|pool|agents|flood|paid|query|tick|…]`; all of them if none is named.
 
 Every number is a ratio to something measured in the same run, beside its durability. Exit code 1 if something could
 not be run at all, 2 with `--strict` if a promise is not kept.
@@ -16,7 +16,23 @@ import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
-from bench import agent, durability, flood, hibernate, http, market, paper, pool, query, relay, spam, table, tick
+from bench import (
+    agent,
+    durability,
+    flood,
+    hibernate,
+    http,
+    market,
+    paid,
+    paper,
+    pool,
+    query,
+    relay,
+    spam,
+    strain,
+    table,
+    tick,
+)
 from bench.process import ChildFailed
 from bench.target import Section
 
@@ -29,6 +45,8 @@ PARTS: dict[str, Part] = {
     "agents": agent.run,
     "flood": flood.run,
     "spam": spam.run,
+    "paid": paid.run,
+    "strain": strain.run,
     "query": query.run,
     "tick": tick.run,
     "long": tick.run_long,

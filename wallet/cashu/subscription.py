@@ -20,8 +20,9 @@ class Topic(StrEnum):
     WITHDRAWAL = "bolt11_melt_quote"
 
 
-# States in which nothing has happened yet; a mint tells them right after a subscription.
-_QUIET = frozenset({"UNSPENT", "UNPAID"})
+# States in which nothing is final; a mint tells the first two right after a subscription, and the third of every coin
+# while it swaps, when a look-up would only take time from that.
+_QUIET = frozenset({"UNSPENT", "UNPAID", "PENDING"})
 
 
 def subscribe(number: int, topic: Topic, name: str, filters: Sequence[str]) -> str:
