@@ -57,6 +57,7 @@ def rail_of(node: "Node", address: Address | None) -> Rail:
     """The Lightning parts of a node whose gate and wallet of coins are there."""
     database, clock, gate = node.database, node.clock, node.gate
     book = LightningBook(database, Vault(node.keyring.derive("seal")), clock)
+    node.wallet.debts.add(book.pays)  # what was begun at a wallet counts also when none is connected any more
     if address is None:
         return Rail(Funding(database, node.wallet, book, clock, None, gate.permit))
     auth = Credentials(KeySigner(address.key, frozenset({CLIENT_AUTH})), tuple, lambda _, key: True, clock)
@@ -68,6 +69,6 @@ def rail_of(node: "Node", address: Address | None) -> Rail:
         standing=lambda: gate.standing("lightning"),
         limits=node.config.lightning.limits(),
         currencies=node.config.node.currencies,
-        coins_pay=node.wallet.pays,
+        debts=node.wallet.debts,
     )  # fmt: skip
     return Rail(Funding(database, node.wallet, book, clock, lightning, gate.permit), lightning, Line(pool, client))

@@ -23,6 +23,7 @@ from wallet.cashu.subscription import Topic
 from wallet.cashu.token import Payment
 from wallet.cashu.watcher import Watcher
 from wallet.copy import OldCopy
+from wallet.debt import Debts
 from wallet.engine import Engine
 from wallet.error import (
     MintUnlisted,
@@ -102,7 +103,8 @@ class Holding:
             self._purse, self._planner, self._engine, self._books, clock, check, self._guard,
             lambda book: self._keeper.look_up(book),
         )  # fmt: skip
-        self._withdrawal = Withdrawal(self._teller, self._planner, self._purse, clock, currencies)
+        self.debts = Debts()
+        self._withdrawal = Withdrawal(self._teller, self._planner, self._purse, clock, currencies, self.debts)
         self._auditor = Auditor(self._purse, self._books, clock)
         self._keeper = Keeper(self._purse, self._teller, self._engine, self._auditor, self._books, clock, permit_for)
 

@@ -34,7 +34,7 @@ class InvoiceKnown(VendoError):
 
     code = "lightning.known"
     status = 409
-    remedy = "See what became of it: vendo wallet lightning. Ask for a new invoice if it failed."
+    remedy = "See what became of it: vendo wallet lightning, or /wallet/operations. Ask for a new invoice if it failed."
 
 
 class LightningLimit(BudgetExceeded):

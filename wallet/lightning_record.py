@@ -135,6 +135,13 @@ class LightningBook:
         """A row by its payment hash."""
         return await self._one({"payment_hash": payment_hash})
 
+    async def pays(self, payment_hash: str) -> OperationId | None:
+        """The operation that pays an invoice, has paid it, or may have; one of which nothing left us has not."""
+        order = await self.of_hash(payment_hash)
+        if order is None or order.payment.direction is not Direction.PAY or order.payment.stage is Stage.FAILED:
+            return None
+        return order.id
+
     async def _one(self, where: Mapping[str, Condition]) -> Order | None:
         rows = await self._unit.select(TABLE, where)
         return self._order(rows[0]) if rows else None

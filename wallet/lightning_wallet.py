@@ -5,7 +5,7 @@ limit counts everything that may have left in the last day, all of what is in do
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from core.clock import Clock
@@ -14,6 +14,7 @@ from core.error import Conflict, InvalidInput
 from core.identifier import EffectId, OperationId
 from core.unit import UnitOfWork
 from relays.nip47 import Method
+from wallet.debt import Debts
 from wallet.error import InvoiceRejected, OperationReused, PaymentUnknown
 from wallet.invoice import MAINNET, Invoice, read_invoice
 from wallet.lightning import (
@@ -46,10 +47,6 @@ _MOST_BLOCKS = 144
 _MAX_NOTE = 200
 
 
-async def _no_coins(_: str) -> OperationId | None:
-    return None
-
-
 class Lightning:
     """One per node, if a wallet is connected. A service: `run` looks up what is in doubt, and what waits to be paid.
 
@@ -63,7 +60,7 @@ class Lightning:
         standing: the gate's leave for look-ups that belong to no effect.
         limits: what may be paid.
         currencies: networks whose invoices are paid (`bc` is the Bitcoin main network).
-        coins_pay: the operation that pays an invoice of this hash with coins, or may have.
+        debts: keeps all ways to pay from paying the same invoice.
     """
 
     def __init__(
@@ -78,11 +75,11 @@ class Lightning:
         standing: Callable[[], Permit],
         limits: LightningLimits,
         currencies: frozenset[str] = frozenset({MAINNET}),
-        coins_pay: Callable[[str], Awaitable[OperationId | None]] = _no_coins,
+        debts: Debts | None = None,
     ) -> None:
         self._unit, self._book, self._clock, self._client = unit, book, clock, client
         self._check, self.limits, self._currencies = check, limits, currencies
-        self._coins_pay = coins_pay
+        self._debts = debts or Debts()
         self._choosing = asyncio.Lock()
         self._engine = LightningEngine(unit, book, clock, client, standing)
         self._keeper = LightningKeeper(book, self._engine, clock, permit_for)
@@ -155,7 +152,8 @@ class Lightning:
             order = await self._book.find(op_id)
             if order is None:
                 self._check(permit)
-                order = await self._begin(op_id, text, read, effect_id, purpose, until or read.expires_at)
+                async with self._debts.alone(read.payment_hash, op_id):
+                    order = await self._begin(op_id, text, read, effect_id, purpose, until or read.expires_at)
                 order = await self._engine.drive(order, Begun(self._clock.now()), permit)
             elif order.payment_hash != read.payment_hash:
                 raise OperationReused
@@ -178,8 +176,6 @@ class Lightning:
             raise LightningLimit(f"{amount} msat is more than the {most} of [lightning] max_payment_sat.")
         if (known := await self._book.of_hash(read.payment_hash)) is not None:
             raise InvoiceKnown(operation=known.id)
-        if (other := await self._coins_pay(read.payment_hash)) is not None:
-            raise InvoiceKnown("This invoice is paid with coins, or may have been.", operation=other)
         await self._client.ready(Method.PAY_INVOICE, Method.LOOKUP_INVOICE)
         request = await self._client.request(Method.PAY_INVOICE, {"invoice": text}, until)
         payment = Payment(

@@ -1,9 +1,7 @@
 """Pays Lightning invoices with coins: checks the invoice, then the mint's quote, and hands a plan to the teller."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from weakref import WeakValueDictionary
 
 from core.clock import Clock
 from core.effect import Permit
@@ -13,9 +11,9 @@ from core.money import Msat
 from core.unit import Write
 from wallet.cashu.book import KeysetBook
 from wallet.cashu.port import MeltQuote
+from wallet.debt import Debts
 from wallet.error import MintLied, MintRefused, MintRejected
 from wallet.invoice import Invoice, payable_invoice
-from wallet.lightning_error import InvoiceKnown
 from wallet.melt import check_quote, invoice_sat
 from wallet.model import Paid
 from wallet.payment import Kind, State
@@ -42,17 +40,19 @@ class Withdrawal:
         purse: the rows.
         clock: says what has expired.
         currencies: networks whose invoices are paid.
+        debts: keeps all ways to pay from paying the same invoice.
     """
 
     def __init__(
-        self, teller: Teller, planner: Planner, purse: Purse, clock: Clock, currencies: frozenset[str]
+        self, teller: Teller, planner: Planner, purse: Purse, clock: Clock, currencies: frozenset[str], debts: Debts
     ) -> None:
         self._teller = teller
         self._planner = planner
         self._purse = purse
         self._clock = clock
         self._currencies = currencies
-        self._hashes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # only one begins to pay
+        self._debts = debts
+        debts.add(self.pays)
 
     async def pay(
         self, wanted: Request, text: str, ceiling: Msat, permit: Permit, then: Callable[[Paid], Sequence[Write]]
@@ -63,9 +63,7 @@ class Withdrawal:
             # Whatever the time is now: what was begun is looked up, and what has ended is answered.
             return _paid(settled(await self._teller.perform(wanted, permit, _gone, lambda done: then(_paid(done)))))
         invoice = payable_invoice(text, self._clock.now(), currencies=self._currencies)
-        await self._alone(wanted, invoice)
-        async with self._hashes.setdefault(invoice.payment_hash, asyncio.Lock()):
-            await self._alone(wanted, invoice)
+        async with self._debts.alone(invoice.payment_hash, wanted.op_id):
             return await self._begin(wanted, text, invoice, ceiling, permit, then)
 
     async def pays(self, payment_hash: str) -> OperationId | None:
@@ -74,16 +72,6 @@ class Withdrawal:
             if stored.op.state is not State.REFUSED and stored.plan.terms.get("hash") == payment_hash:
                 return stored.op.id
         return None
-
-    async def _alone(self, wanted: Request, invoice: Invoice) -> None:
-        """One invoice may be paid once at each mint, so that no other operation may have it.
-
-        Raises:
-            InvoiceKnown: one has.
-        """
-        other = await self.pays(invoice.payment_hash)
-        if other not in (None, wanted.op_id):
-            raise InvoiceKnown(f"Another operation pays this invoice, or has paid it: {other}.", operation=other or "")
 
     async def _begin(
         self,

@@ -8,7 +8,7 @@ import pytest
 from core.clock import SystemClock
 from core.effect import Permit
 from core.error import InvalidInput
-from core.identifier import EffectId
+from core.identifier import EffectId, OperationId
 from core.unit import Insert, Update
 from node.config import parse
 from node.error import ConfigInvalid
@@ -19,6 +19,11 @@ from node.storage.memory import MemoryDatabase
 from relays.key import Key, Keyring
 from relays.nip47 import parse_address
 from tests.wallet_part import BUYER_WORDS, allow
+from wallet.debt import Debts
+from wallet.lightning import Direction, Payment, Stage
+from wallet.lightning_error import InvoiceKnown
+from wallet.lightning_record import LightningBook, Order
+from wallet.record import Vault
 
 WALLET, OURS = Key(b"\x05" * 32), Key(b"\x06" * 32)
 SECRET = OURS.secret.hex()
@@ -98,19 +103,45 @@ async def test_an_effect_that_paid_over_lightning_is_kept_as_long_as_one_that_mo
         assert one.closed is closed
 
 
-def test_the_driver_pays_on_the_node_s_own_networks_and_asks_what_coins_pay() -> None:
-    async def pays(_: str) -> None:
-        return None
+async def test_the_driver_pays_on_the_node_s_own_networks_and_asks_what_coins_pay() -> None:
+    async def pays(payment_hash: str) -> OperationId | None:
+        return OperationId("melt") if payment_hash == "ab" * 32 else None
 
+    debts = Debts()
+    debts.add(pays)
     node = SimpleNamespace(
         database=MemoryDatabase(),
         clock=SystemClock(),
         keyring=Keyring(BUYER_WORDS),
         gate=SimpleNamespace(check=allow, permit=Permit, standing=lambda _: Permit(EffectId("day"))),
-        wallet=SimpleNamespace(pays=pays),
+        wallet=SimpleNamespace(debts=debts),
         config=SimpleNamespace(lightning=LightningSection(), node=SimpleNamespace(currencies=frozenset({"bcrt"}))),
     )
     lightning = rail_of(node, parse_address(URI)).lightning
     assert lightning is not None
     assert lightning._currencies == frozenset({"bcrt"})
-    assert lightning._coins_pay is pays
+    await debts.check("cd" * 32, "ours")
+    with pytest.raises(InvoiceKnown):
+        await lightning._debts.check("ab" * 32, "ours")
+
+
+async def test_what_a_wallet_pays_or_may_have_paid_is_known_when_none_is_connected_any_more() -> None:
+    unit, vault = MemoryDatabase(), Vault(Keyring(BUYER_WORDS).derive("seal"))
+    payment = Payment(OperationId("over there"), Direction.PAY, Stage.PREPARED, 2_000, 1_900)
+    book = LightningBook(unit, vault, SystemClock())
+    insert, _ = book.begin(Order(payment, "wallet", "ab" * 32, EffectId("e"), 1_000, 10, "lnbc", "{}"))
+    await unit.commit([insert])
+    debts = Debts()
+    node = SimpleNamespace(
+        database=unit,
+        clock=SystemClock(),
+        keyring=Keyring(BUYER_WORDS),
+        gate=SimpleNamespace(check=allow, permit=Permit),
+        wallet=SimpleNamespace(debts=debts),
+    )
+    assert rail_of(node, None).lightning is None
+    with pytest.raises(InvoiceKnown, match="over there"):
+        await debts.check("ab" * 32, "ours")
+    for state, free in (("unknown", False), ("sent", False), ("paid", False), ("failed", True)):
+        await unit.commit([Update("lightning", {"id": "over there"}, {"state": state})])
+        assert (await book.pays("ab" * 32) is None) == free

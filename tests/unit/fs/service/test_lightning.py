@@ -242,7 +242,7 @@ async def test_an_invoice_that_coins_pay_is_not_paid_over_lightning_too(desk: De
     async def pays(payment_hash: str) -> OperationId | None:
         return OperationId("melt") if payment_hash == decode(invoice).payment_hash else None
 
-    desk.lightning._coins_pay = pays
+    desk.lightning._debts.add(pays)
     with pytest.raises(InvoiceKnown):
         await desk.call("pay", invoice)
     assert desk.ledger.tried.total() == 0
