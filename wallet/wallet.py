@@ -18,7 +18,7 @@ from core.unit import Write
 from wallet.cashu.address import canonical_url
 from wallet.cashu.book import KeysetBook
 from wallet.cashu.curve import is_point
-from wallet.cashu.lock import condition, read_lock
+from wallet.cashu.lock import condition, read_key_lock
 from wallet.cashu.proof import Proof, total
 from wallet.cashu.token import Payment, decode, from_payload
 from wallet.error import (
@@ -183,25 +183,36 @@ class Wallet(Holding):
         locked = [condition(coin.secret) is not None for coin in coins]
         if not any(locked):
             return ()
-        if not all(locked) or any(read_lock(coin.secret).pubkey != self.key.compressed for coin in coins):
+        if not all(locked):
+            raise TokenLock("Some of the coins are locked and others are not.")
+        if not all(read_key_lock(coin.secret).opens_to(self.key.compressed) for coin in coins):
             raise TokenLock("A coin is locked to another key.")
         return ("wallet",)
 
     # ------------------------------------------------------------------ money out
 
-    async def send(self, op_id: str, mint: str, sat: int, effect_id: EffectId, permit: Permit) -> str:
-        """A bearer token of exactly `sat`. It stays readable under its operation id until it is known to be taken.
+    async def send(
+        self, op_id: str, mint: str, sat: int, effect_id: EffectId, permit: Permit, *, pubkey: str = ""
+    ) -> str:
+        """A token of exactly `sat`. It stays readable under its operation id until it is known to be taken.
+
+        Whoever has it has the money; with `pubkey` (compressed hex) only the holder of that key does (NUT-11), and
+        nothing brings it back.
 
         Raises:
             InsufficientFunds, MintRefused, PaymentUnknown: as in `lock`.
+            InvalidInput: no such amount, or `pubkey` is no key.
         """
         book = self._book(mint)
         if not 0 < sat < 1 << 40:
             raise InvalidInput("A token is a positive number of sat.")
-        wanted = self._request(op_id, Kind.SEND, book, effect_id, str(sat))
+        if pubkey and not is_point(pubkey):
+            raise InvalidInput("A token is locked to a public key: 66 hex digits that begin with 02 or 03, or 64.")
+        wanted = self._request(op_id, Kind.SEND, book, effect_id, f"{sat} {pubkey}".rstrip())
+        terms: dict[str, str | int] = {"amount": sat} | ({"pubkey": pubkey} if pubkey else {})
 
         async def make() -> Planned:
-            return await self._planner.send(Plan(wanted.digest, terms={"amount": sat}), book)
+            return await self._planner.send(op_id, Plan(wanted.digest, terms=terms), book)
 
         return str(result_of(settled(await self._teller.perform(wanted, permit, make))))
 
