@@ -18,6 +18,7 @@ class SettlementSection(Section):
     max_unsecured_msat: int = Field(1_000_000, ge=0)
     order_max_msat: int = Field(0, ge=0)
     orders: int = Field(8, ge=1, le=10_000)
+    nutzaps: Literal["selling", "always", "never"] = "selling"
 
     def settlement(self) -> Settlement:
         """For the market's parts."""
@@ -39,5 +40,6 @@ max_fee_share = 10             # percent of the price: the safest way to pay wit
 max_unsecured_msat = 1000000   # out to one seller at once that could keep it and deliver nothing
 order_max_msat = 0             # sold: jobs up to this price are worked on before the money is locked (mode "A")
 orders = 8                     # so many of them at once; a customer that did not pay gets no more for a day
+nutzaps = "selling"            # say where ecash may be given to us (NIP-61): "selling", "always"; "never" takes none
 
 """

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dvm.buying import Buying
 from dvm.discovery import Discovery
+from dvm.nutzap import Nutzaps
 from dvm.provider.echo import Echo
 from dvm.provider.pow import ProofOfWork
 from dvm.provider.provider import Provider
@@ -29,6 +30,7 @@ class Trade:
     selling: Selling
     buying: Buying
     reviewing: Reviewing
+    nutzaps: Nutzaps
 
 
 def trade_of(node: "Node", executor: Executor) -> Trade:
@@ -98,4 +100,17 @@ def trade_of(node: "Node", executor: Executor) -> Trade:
         publish=config.policy.publish_receipts,
     )
     buying.on_closing(reviewing.closing)
-    return Trade(providers, offerings, discovery, selling, buying, reviewing)
+    return Trade(providers, offerings, discovery, selling, buying, reviewing, _nutzaps(node, selling))
+
+
+def _nutzaps(node: "Node", selling: Selling) -> Nutzaps:
+    how = node.config.settlement.nutzaps
+
+    def offered() -> bool:
+        sold = any(not one.is_free and not one.paused for one in selling.services.values())
+        return how == "always" or (how == "selling" and sold)
+
+    return Nutzaps(
+        node.database, node.gate, node.pool, node.outbox, node.wallet, node.keyring.node, node.clock, selling, offered,
+        taken=how != "never",
+    )  # fmt: skip

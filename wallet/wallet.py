@@ -30,6 +30,7 @@ from wallet.error import (
     TokenLock,
     TokenMint,
     TokenReused,
+    TokenTooSmall,
 )
 from wallet.holding import UNIT, Holding
 from wallet.invoice import Invoice, check_invoice, plain_invoice
@@ -49,7 +50,7 @@ from wallet.planner import Planned, lock_of
 from wallet.purse import Coin, Stored
 from wallet.record import Plan
 from wallet.teller import Request, result_of, settled
-from wallet.verification import check_coins, check_locks, check_unspent, check_worth, unlocked
+from wallet.verification import check_coins, check_given, check_locks, check_unspent, check_worth, net_worth, unlocked
 
 
 def _pay_until(invoice: Invoice, quote_expiry: int | None) -> int:
@@ -363,6 +364,37 @@ class Wallet(Holding):
         await self._remember(coins, book, owner)
         ys = tuple(coin.y for coin in coins)
         return VerifiedPayment(book.mint.url, UNIT, Msat.of_sat(total(coins)), ys, net, locktime)
+
+    async def appraise(self, owner: str, payload: Mapping[str, Any], pubkey: str, not_before: int) -> int:
+        """What claiming coins would leave, in sat, that somebody gave to us in public (NIP-61).
+
+        No mint is asked whether they are spent: the claim finds out. A coin that passed counts for `owner` alone from
+        then on. No mint but a trusted one is asked for anything, and that for its keysets alone.
+
+        Args:
+            owner: what they are taken for; one coin counts once.
+            payload: in NUT-18's form.
+            pubkey: the key of ours that they must be locked to, as it was announced, compressed hex.
+            not_before: Unix seconds before which nobody else may be able to take them.
+
+        Raises:
+            TokenRejected: with the reason as its type.
+            Unavailable: the mint's keysets cannot be had now; nothing is known.
+        """
+        payment = from_payload(payload)
+        book = self._accepted(payment)
+        if book.retired or book.mint.url != payment.mint:
+            raise TokenMint
+        check_given(payment, pubkey, not_before)
+        await self._check_unused(payment.proofs, owner)
+        try:
+            coins = await check_coins(payment, book)
+        except (MintLied, MintRejected) as error:
+            raise MintSilent("The mint gave no usable answer about its keysets.") from error
+        if (net := net_worth(coins, book)) <= 0:
+            raise TokenTooSmall
+        await self._remember(coins, book, owner)
+        return net
 
     async def _check_unused(self, coins: Sequence[Proof], owner: str) -> dict[str, Coin]:
         known = await self._purse.known([coin.y for coin in coins])

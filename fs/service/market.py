@@ -1,21 +1,42 @@
 """/market: what this node sells, and to whom it sold."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import RootModel
 
-from fs.service.model.job import Offered, Sale
+from fs.service.model.job import NutzapStatus, Offered, Sale
 from fs.tree import File, Folder, Tree, json_reader
 
 
+class Gifts(Protocol):
+    """Ecash that came in public (NIP-61): `dvm.nutzap.Nutzaps`."""
+
+    async def listed(self) -> Sequence[Mapping[str, Any]]:
+        """The latest."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """To which key it is to be locked, and what was refused."""
+
+
 def market_service(
-    services: Callable[[], Sequence[Mapping[str, Any]]], sales: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]
+    services: Callable[[], Sequence[Mapping[str, Any]]],
+    sales: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]],
+    nutzaps: Gifts,
 ) -> Tree:
-    """The service at `/market`; `services` looks up the price list, `sales` looks up the latest sales."""
+    """The service at `/market`.
+
+    Args:
+        services: looks up the price list.
+        sales: looks up the latest sales.
+        nutzaps: ecash that came in public.
+    """
 
     async def price_list() -> list[Mapping[str, Any]]:
         return list(services())
+
+    async def facts() -> Mapping[str, Any]:
+        return {**nutzaps.facts(), "latest": [dict(one) for one in await nutzaps.listed()]}
 
     return Tree(
         Folder(
@@ -30,6 +51,11 @@ def market_service(
                     "jobs that were sold, newest first, as a JSON list",
                     read=json_reader(sales),
                     gives=RootModel[list[Sale]],
+                ),
+                "nutzaps": File(
+                    "ecash that was given to us in public (NIP-61): the latest, and what was refused, by reason",
+                    read=json_reader(facts),
+                    gives=NutzapStatus,
                 ),
             },
         )

@@ -256,7 +256,7 @@ def _moving(
             token = await wallet.send(op_id, mint, sat, effect_id, permit, pubkey=asked.pubkey)
             return {"state": "done", "token": token, "mint": mint}
 
-        wish: dict[str, str | int] = {"mint": mint, "sat": sat} | ({"lock": asked.pubkey} if asked.lock else {})
+        wish: dict[str, str | int] = {"mint": mint, "sat": sat, **({"lock": asked.pubkey} if asked.lock else {})}
         return json_bytes(await treasurer.move(session, "send", said, wish, EffectClass.IRREVERSIBLE, act))
 
     async def move(body: bytes, session: Session) -> bytes:
