@@ -13,6 +13,8 @@ MAX_SECRET = 1024
 MAX_WITNESS = 1024  # mints refuse longer ones
 _MAX_REFUNDS = 8
 _KNOWN_TAGS = {"sigflag", "locktime", "refund", "n_sigs", "n_sigs_refund", "pubkeys"}
+_LETTER = re.compile(r"[A-Za-z]")
+_NONE = re.compile(r"(?!)")
 _HEX32 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -160,7 +162,8 @@ def read_key_lock(secret: str) -> KeyLock:
         TokenLock: any other condition, or none: SIG_ALL, several keys or signatures, unknown tags, and refund keys
             without a locktime, of which readers may think differently.
     """
-    data, tags = _single(secret)
+    # Nostr clients write there what the coin is for, as in `["e", …]`: it conditions nothing.
+    data, tags = _single(secret, more=_LETTER)
     locktime, refund = _number(tags, "locktime"), tags.get("refund", [])
     if locktime is None and "refund" in tags:
         raise TokenLock("A lock names a refund key and no locktime.")
@@ -172,8 +175,8 @@ def read_key_lock(secret: str) -> KeyLock:
     return KeyLock(data, locktime, len(refund))
 
 
-def _single(secret: str) -> tuple[str, dict[str, list[str]]]:
-    """Key and tags of a P2PK condition that one signature of one key meets.
+def _single(secret: str, more: re.Pattern[str] = _NONE) -> tuple[str, dict[str, list[str]]]:
+    """Key and tags of a P2PK condition that one signature of one key meets. `more`: other tags that it may have.
 
     Raises:
         TokenLock: any other condition, or none.
@@ -184,7 +187,8 @@ def _single(secret: str) -> tuple[str, dict[str, list[str]]]:
     kind, tags, data = found
     if kind != "P2PK":
         raise TokenLock("A coin is locked in another way than to a public key.")
-    if not set(tags) <= _KNOWN_TAGS or "pubkeys" in tags:
+    unknown = [name for name in tags if name not in _KNOWN_TAGS and not more.fullmatch(name)]
+    if unknown or "pubkeys" in tags:
         raise TokenLock("A lock has further keys or unknown tags.")
     if tags.get("sigflag", ["SIG_INPUTS"]) != ["SIG_INPUTS"]:
         raise TokenLock("A lock asks for another kind of signature.")
