@@ -71,8 +71,27 @@ class Market(Protocol):
 class Paid(Protocol):
     """An open sale: `dvm.sale.OpenSale`."""
 
+    @property
+    def invoiced(self) -> str:
+        """The payment hash of its invoice; empty if it has none."""
+
+    async def look(self) -> None:
+        """Ask now whether its invoice was paid."""
+
     async def take_credit(self) -> bool:
         """Have it paid by what its customer is owed."""
+
+
+async def sale_of(unit: UnitOfWork, named: Sequence[str]) -> str:
+    """The request of ours that is named, by itself or by an answer to it; empty if none is."""
+    for one in named:
+        if await unit.select("sale", {"id": one}, columns=("id",)):
+            return one
+        sent = await unit.select(OUTBOX, {"event_id": one}, columns=("effect_id",), limit=1)
+        found = await unit.select("sale", {"effect_id": sent[0]["effect_id"]}, columns=("id",)) if sent else []
+        if found:
+            return str(found[0]["id"])
+    return ""
 
 
 class Nutzaps:
@@ -194,7 +213,14 @@ class Nutzaps:
         if await self._unit.select(TABLE, {"id": event.id}, columns=("id",)):
             return
         zap = read_nutzap(event, self._key.pubkey)
-        tip = Tip(event.id, zap.sender, zap.mint, self._clock.now(), sale=await self._sale(zap), raw=event.to_json())
+        tip = Tip(
+            event.id,
+            zap.sender,
+            zap.mint,
+            self._clock.now(),
+            sale=await sale_of(self._unit, zap.named),
+            raw=event.to_json(),
+        )
         taken = await self._taken(tip, zap, new=True)
         if taken is not None:
             self._begin(taken)
@@ -210,19 +236,6 @@ class Nutzaps:
         if zap.sender == self._key.pubkey:
             return "ours"
         return "" if zap.mint in self._wallet.mints else "token.mint"
-
-    async def _sale(self, zap: Nutzap) -> str:
-        """The request of ours that it names, by itself or by an answer to it; empty if it names none."""
-        for named in zap.named:
-            if await self._unit.select("sale", {"id": named}, columns=("id",)):
-                return named
-            sent = await self._unit.select(OUTBOX, {"event_id": named}, columns=("effect_id",), limit=1)
-            found = (
-                await self._unit.select("sale", {"effect_id": sent[0]["effect_id"]}, columns=("id",)) if sent else []
-            )
-            if found:
-                return str(found[0]["id"])
-        return ""
 
     async def _taken(self, tip: Tip, zap: Nutzap, *, new: bool = False) -> Tip | None:
         """Its next state if its coins are good, durably; None if nothing more is to be done with it now.

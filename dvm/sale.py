@@ -69,6 +69,7 @@ from relays.pool import Pool
 from relays.private_job import open_request, sealed_answer
 from wallet.cashu.signature import is_signed
 from wallet.error import MintRefused, TokenRejected, TokenSpent
+from wallet.invoice import read_invoice
 from wallet.model import Unlock, VerifyTerms
 from wallet.wallet import Wallet
 
@@ -438,6 +439,16 @@ class OpenSale:
         return float(max(0, min(self.service.timeout_s, left)))
 
     # ---- money
+
+    @property
+    def invoiced(self) -> str:
+        """The payment hash of its invoice; empty if it has none."""
+        return read_invoice(self.sale.invoice).payment_hash if self.sale.invoice else ""
+
+    async def look(self) -> None:
+        """Somebody says that the invoice was paid: the mint is asked now."""
+        if self.sale.invoice:
+            await self._bill.look()
 
     async def take_credit(self) -> bool:
         """Have the work paid by what its customer is owed, if that covers it; whether it was.

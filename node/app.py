@@ -255,7 +255,7 @@ class Node:
         trade = trade_of(self, executor)
         self.providers, self.offerings = trade.providers, trade.offerings
         self.discovery, self.selling, self.buying = trade.discovery, trade.selling, trade.buying
-        self.reviewing, self.nutzaps = trade.reviewing, trade.nutzaps
+        self.reviewing, self.nutzaps, self.zaps = trade.reviewing, trade.nutzaps, trade.zaps
 
     def _build_agents(self, outside: Outside) -> None:
         self.library = Library(
@@ -419,7 +419,7 @@ class Node:
             facts=self._facts,
             offerings=self.offerings,
             sales=self.selling.list_sales,
-            nutzaps=self.nutzaps,
+            tips=self.nutzaps,
             person=self._person,
             desk=lambda name: AgentDesk(self.signing, name, self.clock),
             keys=KeyView(
@@ -534,6 +534,7 @@ class Node:
             ("discovery", self.discovery),
             ("selling", self.selling),
             ("nutzaps", self.nutzaps),
+            *([("zaps", self.zaps)] if self.zaps is not None else []),
             ("buying", self.buying),
             ("webhooks", self.library.webhook),
             ("agents", self.engine),

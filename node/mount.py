@@ -84,7 +84,7 @@ class Parts:
     facts: Callable[[], Awaitable[Mapping[str, Any]]]
     offerings: Offerings
     sales: Callable[[], Awaitable[Sequence[dict[str, Any]]]]
-    nutzaps: Gifts
+    tips: Gifts
     person: Callable[[str], Person]
     desk: Callable[[str], Desk]
     keys: Keys
@@ -152,7 +152,7 @@ def operator_namespace(parts: Parts, messages: Messages, roster: Roster) -> Name
             Mount("/programs", programs_service(parts.library), Access.ADMIN, "what agents can be"),
             Mount(
                 "/market",
-                market_service(parts.offerings.rows, parts.sales, parts.nutzaps),
+                market_service(parts.offerings.rows, parts.sales, parts.tips),
                 Access.ADMIN,
                 "what is sold",
             ),

@@ -13,6 +13,7 @@ from dvm.provider.provider import Provider
 from dvm.provider.summarizer import Summarizer
 from dvm.reviewing import Reviewing
 from dvm.selling import Selling
+from dvm.zap import Zaps
 from node.meaning import policy_of, strangers_of
 from node.offering import Offerings
 
@@ -31,6 +32,7 @@ class Trade:
     buying: Buying
     reviewing: Reviewing
     nutzaps: Nutzaps
+    zaps: Zaps | None
 
 
 def trade_of(node: "Node", executor: Executor) -> Trade:
@@ -72,6 +74,7 @@ def trade_of(node: "Node", executor: Executor) -> Trade:
         nip05=f"_@{config.keys.nip05_domain}" if config.keys.nip05_domain else "",
         indexers=config.node.indexers,
         load=lambda: selling.load,
+        lud16=config.settlement.lud16 if node.rail.lightning is not None else "",
     )
     offerings.attach(selling, discovery)
     buying = Buying(
@@ -100,7 +103,8 @@ def trade_of(node: "Node", executor: Executor) -> Trade:
         publish=config.policy.publish_receipts,
     )
     buying.on_closing(reviewing.closing)
-    return Trade(providers, offerings, discovery, selling, buying, reviewing, _nutzaps(node, selling))
+    nutzaps = _nutzaps(node, selling)
+    return Trade(providers, offerings, discovery, selling, buying, reviewing, nutzaps, _zaps(node, nutzaps, selling))
 
 
 def _nutzaps(node: "Node", selling: Selling) -> Nutzaps:
@@ -114,3 +118,12 @@ def _nutzaps(node: "Node", selling: Selling) -> Nutzaps:
         node.database, node.gate, node.pool, node.outbox, node.wallet, node.keyring.node, node.clock, selling, offered,
         taken=how != "never",
     )  # fmt: skip
+
+
+def _zaps(node: "Node", nutzaps: Nutzaps, selling: Selling) -> Zaps | None:
+    """Only where our own wallet can say what came in."""
+    account, purse = node.config.settlement.account(), node.rail.lightning
+    if account is None or purse is None:
+        return None
+    key = node.keyring.node.pubkey
+    return Zaps(node.database, node.pool, node.clock, key, account, purse, selling, nutzaps.refused)

@@ -5,12 +5,12 @@ from typing import Any, Protocol
 
 from pydantic import RootModel
 
-from fs.service.model.job import NutzapStatus, Offered, Sale
+from fs.service.model.job import TipStatus, Offered, Sale
 from fs.tree import File, Folder, Tree, json_reader
 
 
 class Gifts(Protocol):
-    """Ecash that came in public (NIP-61): `dvm.nutzap.Nutzaps`."""
+    """Money that came in public: `dvm.nutzap.Nutzaps`."""
 
     async def listed(self) -> Sequence[Mapping[str, Any]]:
         """The latest."""
@@ -22,21 +22,21 @@ class Gifts(Protocol):
 def market_service(
     services: Callable[[], Sequence[Mapping[str, Any]]],
     sales: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]],
-    nutzaps: Gifts,
+    tips: Gifts,
 ) -> Tree:
     """The service at `/market`.
 
     Args:
         services: looks up the price list.
         sales: looks up the latest sales.
-        nutzaps: ecash that came in public.
+        tips: money that came in public.
     """
 
     async def price_list() -> list[Mapping[str, Any]]:
         return list(services())
 
     async def facts() -> Mapping[str, Any]:
-        return {**nutzaps.facts(), "latest": [dict(one) for one in await nutzaps.listed()]}
+        return {**tips.facts(), "latest": [dict(one) for one in await tips.listed()]}
 
     return Tree(
         Folder(
@@ -52,10 +52,10 @@ def market_service(
                     read=json_reader(sales),
                     gives=RootModel[list[Sale]],
                 ),
-                "nutzaps": File(
-                    "ecash that was given to us in public (NIP-61): the latest, and what was refused, by reason",
+                "tips": File(
+                    "money that was given to us in public (NIP-61, NIP-57): the latest, and what was refused, by reason",
                     read=json_reader(facts),
-                    gives=NutzapStatus,
+                    gives=TipStatus,
                 ),
             },
         )

@@ -42,7 +42,7 @@ async def _theirs(town: Market, sat: int, **lock: object) -> dict[str, Any]:
 
 
 async def _wallet_key(town: Market) -> str:
-    return str((await town.get("seller", "node/market/nutzaps"))["pubkey"])
+    return str((await town.get("seller", "node/market/tips"))["pubkey"])
 
 
 @pytest.mark.parametrize("lock", ["none", "for good", "until later", "until later with a refund"])
@@ -91,7 +91,7 @@ async def test_a_nutzap_of_ndk_and_cashu_ts_pays_for_its_senders_job(town: Marke
     )
     assert said["ok"], said
     assert (said["result"], said["redeemed"], said["valid"]) == ("hello nutzap", True, True)
-    found = await town.get("seller", "node/market/nutzaps")
+    found = await town.get("seller", "node/market/tips")
     tip = next(one for one in found["latest"] if one["id"] == said["nutzap"])
     assert (tip["sender"], tip["request_id"], tip["state"]) == (said["customer"], said["request"], "owed")
     assert tip["owed_msat"] == tip["net_msat"] - 21_000 > 0

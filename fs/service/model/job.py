@@ -231,8 +231,8 @@ class Sale(Fact):
     owed_msat: int
 
 
-class Nutzap(Fact):
-    """Ecash that somebody gave to us in public. `owed_msat` still pays for its sender's jobs."""
+class Tip(Fact):
+    """Money that somebody gave to us in public. `owed_msat` still pays for its sender's jobs."""
 
     id: str
     sender: str
@@ -245,10 +245,10 @@ class Nutzap(Fact):
     created_at: int
 
 
-class NutzapStatus(Fact):
+class TipStatus(Fact):
     """The key to which nutzaps are locked, whether that is said in public, and what came."""
 
     pubkey: str
     offered: bool
     refused: dict[str, int]
-    latest: list[Nutzap]
+    latest: list[Tip]
