@@ -2,8 +2,8 @@
 
 A receipt is looked at only if it fits together in every way that NIP-57 names (`relays/nip57.py`) and so does its
 invoice. If that is the invoice of a quote of ours, its mint is asked at once instead of a little later. Else it is an
-invoice of our LNURL provider for our own Lightning wallet: what that wallet says has come in for it is credit of whoever
-signed the zap request, and pays for the job that it names. A payment hash counts once.
+invoice of our LNURL provider for our own Lightning wallet: what that wallet says has come in for it is credit of
+whoever signed the zap request, and pays for the job that it names. A payment hash counts once.
 """
 
 import asyncio
@@ -49,11 +49,17 @@ class Purse(Protocol):
         """What came in for an invoice that our provider made, in msat; None if nothing did."""
 
 
-def mismatch(receipt: Receipt, invoice: Invoice) -> str:
-    """In which way a receipt and its invoice do not belong together; empty if they do (NIP-57, appendices E and F)."""
+def mismatch(receipt: Receipt, invoice: Invoice, *, ours: bool) -> str:
+    """In which way a receipt and its invoice do not belong together; empty if they do (NIP-57, appendices E and F).
+
+    Args:
+        receipt: that of our provider.
+        invoice: in it.
+        ours: it is the invoice of a quote of ours, which was made for no zap request and holds no hash of one.
+    """
     if not invoice.amount_msat or receipt.amount not in (None, invoice.amount_msat):
         return "amount"
-    if invoice.description_hash != sha256(receipt.request.encode()).hexdigest():
+    if not ours and invoice.description_hash != sha256(receipt.request.encode()).hexdigest():
         return "description_hash"
     return ""
 
@@ -119,10 +125,11 @@ class Zaps:
         sale = await sale_of(self._unit, (receipt.named,)) if receipt.named else ""
         if not sale:  # a gift to the owner: it is not ours to count
             return None
-        if wrong := mismatch(receipt, invoice):
-            return self._refuse(f"zap.{wrong}")
         open_ = self._market.find(sale)
-        if open_ is not None and open_.invoiced == invoice.payment_hash:
+        ours = open_ is not None and open_.invoiced == invoice.payment_hash
+        if wrong := mismatch(receipt, invoice, ours=ours):
+            return self._refuse(f"zap.{wrong}")
+        if open_ is not None and ours:
             return await open_.look()
         await self._count(receipt, invoice, sale)
         if (open_ := self._market.find(sale)) is not None:

@@ -56,7 +56,7 @@ max_unsecured_msat = 1000000   # out to one seller at once that could keep it an
 order_max_msat = 0             # sold: jobs up to this price are worked on before the money is locked (mode "A")
 orders = 8                     # so many of them at once; a customer that did not pay gets no more for a day
 nutzaps = "selling"            # say where ecash may be given to us (NIP-61): "selling", "always"; "never" takes none
-lud16 = ""                     # a lightning address whose money arrives in the wallet of [lightning]: shown, and zaps count
+lud16 = ""                     # a lightning address that pays into the wallet of [lightning]: shown, and zaps count
 zapper = ""                    # the key that signs its zap receipts: nostrPubkey at its address, npub or hex
 
 """

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from pydantic import RootModel
 
-from fs.service.model.job import TipStatus, Offered, Sale
+from fs.service.model.job import Offered, Sale, TipStatus
 from fs.tree import File, Folder, Tree, json_reader
 
 
@@ -53,7 +53,7 @@ def market_service(
                     gives=RootModel[list[Sale]],
                 ),
                 "tips": File(
-                    "money that was given to us in public (NIP-61, NIP-57): the latest, and what was refused, by reason",
+                    "money that came in public (NIP-61, NIP-57): the latest, and what was refused, by reason",
                     read=json_reader(facts),
                     gives=TipStatus,
                 ),
