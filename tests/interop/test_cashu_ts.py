@@ -1,5 +1,6 @@
 """cashu-ts at the same mint as we: tokens and locks (NUT-11) both ways, and a nutzap (NIP-61) that NDK and it make."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from tests.market_part import Market, Spec, market, run, until
 
 pytestmark = [pytest.mark.needs("node"), pytest.mark.asyncio(loop_scope="module")]
 SCRIPTS = Path(__file__).parent / "node"
+# No invoice in the quote: the test mint pays its invoices itself, and would be first.
 # No invoice in the quote: the test mint pays its invoices itself, and would be first.
 ECHO_PAID = '\n[[sell]]\nkind = 5050\nprice_msat = 21000\nprovider = "echo"\ninvoice = "none"\n'
 HANGS_S = 180.0
@@ -35,32 +37,41 @@ async def _script(name: str, **options: object) -> dict[str, Any]:
     return report
 
 
-async def _theirs(town: Market, sat: int, **lock: object) -> dict[str, Any]:
-    said = await _script("cashu_wallet.mjs", mint=town.mint, do="send", sat=sat, **lock)
-    assert said["ok"], said
-    return said
-
-
 async def _wallet_key(town: Market) -> str:
     return str((await town.get("seller", "node/market/tips"))["pubkey"])
 
 
-@pytest.mark.parametrize("lock", ["none", "for good", "until later", "until later with a refund"])
-async def test_we_take_what_cashu_ts_makes(town: Market, lock: str) -> None:
-    later: dict[str, object] = {"locktime": int(time.time()) + 3_600} if "later" in lock else {}
-    refund: dict[str, object] = {"refund": Key.generate().compressed} if "refund" in lock else {}
-    ours: dict[str, object] = {} if lock == "none" else {"pubkey": await _wallet_key(town)}
-    said = await _theirs(town, 32, **ours, **later, **refund)
-    assert all(secret.startswith('["P2PK"') for secret in said["secrets"]) == (lock != "none")
-    ran = await town.vendo("seller", "wallet", "receive", said["token"])
-    assert ran.code == 0, (ran.out, ran.err)
-    assert ran.json["amount_sat"] + ran.json["fee_sat"] == 32
+async def _theirs(town: Market, *locks: dict[str, object]) -> list[dict[str, Any]]:
+    """Tokens of 32 sat that cashu-ts makes, locked so."""
+    asked = json.dumps([{"sat": 32, **({"lock": lock} if lock else {})} for lock in locks])
+    said = await _script("cashu_wallet.mjs", mint=town.mint, do="send", asked=asked)
+    assert said["ok"], said
+    made: list[dict[str, Any]] = said["made"]
+    assert [one["secrets"][0].startswith('["P2PK"') for one in made] == [bool(lock) for lock in locks]
+    return made
 
 
-async def test_what_cashu_ts_locks_to_somebody_else_is_refused_with_the_reason(town: Market) -> None:
-    said = await _theirs(town, 8, pubkey=Key.generate().compressed)
-    ran = await town.vendo("seller", "wallet", "receive", said["token"])
-    assert (ran.code != 0, ran.error_code) == (True, "token.lock")
+async def test_we_take_what_cashu_ts_makes_plain_locked_for_good_and_until_later(town: Market) -> None:
+    ours, later = await _wallet_key(town), int(time.time()) + 3_600
+    refund = {"refundKeys": [Key.generate().compressed]}
+    locks: tuple[dict[str, object], ...] = (
+        {},
+        {"pubkey": ours},
+        {"pubkey": ours, "locktime": later},
+        {"pubkey": ours, "locktime": later, **refund},
+    )
+    for made, lock in zip(await _theirs(town, *locks), locks, strict=True):
+        ran = await town.vendo("seller", "wallet", "receive", made["token"])
+        assert ran.code == 0, (lock, ran.out, ran.err)
+        assert ran.json["amount_sat"] + ran.json["fee_sat"] == 32
+
+
+async def test_what_cashu_ts_locks_to_others_is_refused_with_the_reason(town: Market) -> None:
+    ours, other = await _wallet_key(town), Key.generate().compressed
+    locks: tuple[dict[str, object], ...] = ({"pubkey": other}, {"pubkey": [ours, other], "requiredSignatures": 2})
+    for made in await _theirs(town, *locks):
+        ran = await town.vendo("seller", "wallet", "receive", made["token"])
+        assert (ran.code != 0, ran.error_code) == (True, "token.lock")
 
 
 @pytest.mark.parametrize("locked", [False, True])
@@ -79,18 +90,21 @@ async def test_cashu_ts_takes_what_we_make(town: Market, locked: bool) -> None:
     assert 0 < said["sat"] <= 20
 
 
-async def test_a_nutzap_of_ndk_and_cashu_ts_pays_for_its_senders_job(town: Market) -> None:
+async def _offered(town: Market) -> str:
+    """The seller's key, once it has said where nutzaps are taken."""
     seller = town.rings["seller"].node.pubkey
 
-    async def offered() -> bool:
+    async def said() -> bool:
         return any(one.kind == 10_019 and one.pubkey == seller for one in await town.events())
 
-    await until(offered, "where nutzaps are taken")
-    said = await _script(
-        "nutzap_customer.mjs", relay=town.relay, provider=seller, mint=town.mint, text="hello nutzap", sat=24
-    )
+    await until(said, "where nutzaps are taken")
+    return seller
+
+
+async def _is_paid_by(town: Market, said: dict[str, Any]) -> None:
+    """The facts after a customer's nutzap of 24 sat for a job of 21."""
     assert said["ok"], said
-    assert (said["result"], said["redeemed"], said["valid"]) == ("hello nutzap", True, True)
+    assert (said["redeemed"], said["valid"]) == (True, True)
     found = await town.get("seller", "node/market/tips")
     tip = next(one for one in found["latest"] if one["id"] == said["nutzap"])
     assert (tip["sender"], tip["request_id"], tip["state"]) == (said["customer"], said["request"], "owed")
@@ -100,3 +114,31 @@ async def test_a_nutzap_of_ndk_and_cashu_ts_pays_for_its_senders_job(town: Marke
     assert (sale["state"], sale["paid_by"], sale["earned_msat"]) == ("done", "credit", 21_000)
     audit = await town.vendo("seller", "wallet", "audit")
     assert audit.code == 0, audit.out
+
+
+async def test_a_nutzap_of_ndk_and_cashu_ts_pays_for_its_senders_job(town: Market) -> None:
+    said = await _script(
+        "nutzap_customer.mjs", relay=town.relay, provider=await _offered(town), mint=town.mint, text="hello", sat=24
+    )
+    await _is_paid_by(town, said)
+    assert said["result"] == "hello"
+
+
+async def test_a_nutzap_that_came_while_our_node_was_killed_is_taken_when_it_is_up_again(town: Market) -> None:
+    given: dict[str, object] = {"relay": town.relay, "provider": await _offered(town), "mint": town.mint}
+    before = {one.id for one in await town.events()}
+    customer = asyncio.ensure_future(_script("nutzap_customer.mjs", **given, text="meanwhile", sat=24, delay=3))
+
+    async def there(kind: int) -> bool:
+        assert not customer.done(), customer.result()
+        return any(one.kind == kind and one.id not in before for one in await town.events())
+
+    await until(lambda: there(7_000), "the quote")
+    town.nodes["seller"].process.kill()
+    await town.nodes["seller"].process.wait()
+    town.children.remove(town.nodes.pop("seller"))
+    await until(lambda: there(9_321), "the nutzap")
+    await town.up("seller")
+    said = await customer
+    await _is_paid_by(town, said)
+    assert said["result"] == "meanwhile"

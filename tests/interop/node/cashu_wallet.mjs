@@ -1,5 +1,5 @@
 // A wallet made of cashu-ts: makes tokens, plain or locked (NUT-11), and takes them.
-// node cashu_wallet.mjs --mint=http://… --do=send --sat=… [--pubkey=02…] [--locktime=…] [--refund=02…]
+// node cashu_wallet.mjs --mint=http://… --do=send '--asked=[{"sat": 8, "lock": {"pubkey": "02…", "locktime": …}}]'
 // node cashu_wallet.mjs --mint=http://… --do=receive --token=cashuB… [--secret=<hex>]
 import { end, options, within } from './peer.mjs'
 import { given as coinsFor, opened } from './cashu_part.mjs'
@@ -9,11 +9,13 @@ const given = options('mint', 'do')
 within(Number(given.wait ?? 50), () => ({}))
 
 async function send(wallet) {
-  const lock = given.pubkey ? { pubkey: given.pubkey } : undefined
-  if (given.locktime) lock.locktime = Number(given.locktime)
-  if (given.refund) lock.refundKeys = [given.refund]
-  const proofs = await coinsFor(wallet, Number(given.sat), lock)
-  return { token: getEncodedTokenV4({ mint: given.mint, proofs, unit: 'sat' }), secrets: proofs.map((one) => one.secret) }
+  const made = []
+  for (const { sat, lock } of JSON.parse(given.asked)) {
+    const proofs = await coinsFor(wallet, sat, lock)
+    const token = getEncodedTokenV4({ mint: given.mint, proofs, unit: 'sat' })
+    made.push({ token, secrets: proofs.map((one) => one.secret) })
+  }
+  return { made }
 }
 
 async function receive(wallet) {

@@ -1,5 +1,5 @@
 // A NIP-90 customer that pays by a nutzap (NIP-61): NDK reads where they are taken and makes the event, cashu-ts the coins.
-// node nutzap_customer.mjs --relay=ws://… --provider=<hex> --mint=http://… --text=… --sat=… [--kind=5050]
+// node nutzap_customer.mjs --relay=ws://… --provider=<hex> --mint=http://… --text=… --sat=… [--kind=5050] [--delay=0]
 import { end, options, within } from './peer.mjs'
 import { given as coinsFor, opened } from './cashu_part.mjs'
 import NDK, { NDKCashuMintList, NDKDVMRequest, NDKNutzap, NDKPrivateKeySigner } from '@nostr-dev-kit/ndk'
@@ -33,6 +33,7 @@ async function zap(quote) {
     report.redeemed = event.pubkey === given.provider
     ended()
   })
+  await new Promise((resolve) => setTimeout(resolve, Number(given.delay ?? 0) * 1000))
   await nutzap.publish()
 }
 
