@@ -316,7 +316,9 @@ def _by_invoice(shop: Shop, chance: random.Random, sender: str) -> Acts:
         lambda: shop.make_invoice(ok=chance.random() < 0.9),
         lambda: shop.pay_invoice(chance.choice((0, 0, 100))),
         lambda: shop.give_up_invoice() if chance.random() < 0.3 else None,
-        lambda: shop.credit(chance.choice((PRICE, PRICE - 1))) if chance.random() < 0.2 else None,
+        lambda: (
+            shop.credit(chance.choice((PRICE, PRICE - 1)), chance.choice((0, 100))) if chance.random() < 0.2 else None
+        ),
         lambda: shop.spend(chance.choice((PRICE, 1_000, 1_000))),
     )
 
