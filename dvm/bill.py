@@ -125,5 +125,9 @@ class Bill:
         return False
 
     def _until(self) -> int:
-        ends = (self._owner.request.deadline, self._owner.request.expiration)
-        return min((end for end in ends if end), default=0)
+        return wanted_until(self._owner.request)
+
+
+def wanted_until(request: JobRequest) -> int:
+    """From when on no result is wanted (Unix seconds); 0 if the request does not say."""
+    return min((end for end in (request.deadline, request.expiration) if end), default=0)

@@ -62,6 +62,7 @@ class Discovery:
         about: shown to others.
         nip05: our address in a domain's names (NIP-05), or nothing.
         indexers: relays besides our own that shall have our profile and relay lists, because others look there.
+        lud16: a lightning address at which zaps for jobs count, or nothing.
         load: how many jobs are open, and how many may be, for the heartbeat.
     """
 
@@ -79,6 +80,7 @@ class Discovery:
         about: str = "",
         nip05: str = "",
         indexers: Sequence[str] = (),
+        lud16: str = "",
         load: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
         self._unit, self._pool, self._outbox, self._clock = unit, pool, outbox, clock
@@ -86,7 +88,7 @@ class Discovery:
         self._mints = tuple(mints)
         self._services = tuple(one for one in services if not one.paused)
         self._name, self._about, self._nip05 = name, about, nip05
-        self._indexers, self._load = tuple(indexers), load
+        self._indexers, self._load, self._lud16 = tuple(indexers), load, lud16
         self._announced_at: float | None = None
         self._changed, self._stale = asyncio.Event(), False
         self._stamp = 0
@@ -161,7 +163,7 @@ class Discovery:
     def identity(self) -> list[Event]:
         """Profile and relay lists, signed now."""
         now = self._clock.now()
-        profile = Profile(name=self._name, about=self._about, nip05=self._nip05)
+        profile = Profile(name=self._name, about=self._about, nip05=self._nip05, lud16=self._lud16)
         return [self._key.sign(draft) for draft in (profile_draft(profile, now), *relay_drafts(self._pool.urls, now))]
 
     def presence(self, *, whole: bool = True) -> list[Event]:

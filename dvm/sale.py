@@ -15,8 +15,9 @@ from core.guard import attempted, caught
 from core.identifier import EffectId, PubKey, derived_id
 from core.money import Msat
 from core.unit import Insert, UnitOfWork, Update, Write
-from dvm.bill import Bill, Invoice
+from dvm.bill import Bill, Invoice, wanted_until
 from dvm.chain import as_compute
+from dvm.credit import credit_of
 from dvm.destination import answer_relays
 from dvm.line import Line
 from dvm.material import Material
@@ -33,6 +34,7 @@ from dvm.seller_event import (
     Claimed,
     ClaimRefused,
     Cosigned,
+    CreditTaken,
     Effect,
     Event,
     InvoiceFailed,
@@ -67,6 +69,7 @@ from relays.pool import Pool
 from relays.private_job import open_request, sealed_answer
 from wallet.cashu.signature import is_signed
 from wallet.error import MintRefused, TokenRejected, TokenSpent
+from wallet.invoice import read_invoice
 from wallet.model import Unlock, VerifyTerms
 from wallet.wallet import Wallet
 
@@ -436,6 +439,31 @@ class OpenSale:
         return float(max(0, min(self.service.timeout_s, left)))
 
     # ---- money
+
+    @property
+    def invoiced(self) -> str:
+        """The payment hash of its invoice; empty if it has none."""
+        return read_invoice(self.sale.invoice).payment_hash if self.sale.invoice else ""
+
+    async def look(self) -> None:
+        """Somebody says that the invoice was paid: the mint is asked now."""
+        if self.sale.invoice:
+            await self._bill.look()
+
+    async def take_credit(self) -> bool:
+        """Have the work paid by what its customer is owed, if that covers it; whether it was.
+
+        Raises:
+            Conflict, StoreUncertain, Unavailable: not written, or nobody knows; it may be asked for again.
+        """
+        now = self._counter.clock.now()
+        if self.sale.state not in (State.QUOTED, State.LAPSED):
+            return False
+        credit = await credit_of(self._counter.unit, self.sale, now)
+        if credit is not None:
+            taken = CreditTaken(self.sale.price, credit.fresh, now, wanted_until(self.request))
+            await self.tell(taken, first=credit.writes)
+        return self.sale.by_credit
 
     async def hear(self, event: NostrEvent, rumor: Rumor) -> None:
         """A message about this sale's quote: an order, signatures, or a payment."""

@@ -107,6 +107,7 @@ class Sale:
     invoice: str = ""
     invoice_id: str = ""
     by_invoice: bool = False  # its money is ours already: a paid invoice, or what was owed to the customer
+    by_credit: bool = False  # of these the latter
     cancelled: bool = False  # by the customer, while its invoice may still be paid
     owed: Msat = ZERO
     mode: str = ""  # in which a sealed result is offered
@@ -156,7 +157,8 @@ def _take_invoice(sale: Sale, event: InvoicePaid) -> Move:
 
 
 def _take_credit(sale: Sale, event: CreditTaken) -> Move:
-    return replace(sale, by_invoice=True), [SendWord("processing"), Work()]
+    sale = replace(sale, by_invoice=True, by_credit=True, claimed=event.fresh, answer="")
+    return sale, [SendWord("processing"), Work()]
 
 
 def _keep(sale: Sale, event: InvoicePaid) -> Move:
@@ -331,6 +333,11 @@ def _covers(sale: Sale, event: CreditTaken) -> bool:
     return event.amount >= sale.price > ZERO
 
 
+def _covers_in_time(sale: Sale, event: CreditTaken) -> bool:
+    in_time = not event.until or event.at < event.until
+    return in_time and not sale.cancelled and _covers(sale, event)
+
+
 def _wanted(sale: Sale, event: InvoicePaid) -> bool:
     in_time = not event.until or event.at < event.until
     return in_time and event.amount >= sale.price and not sale.cancelled
@@ -366,6 +373,8 @@ TRANSITIONS: dict[tuple[State, type[Any]], tuple[Rule, ...]] = {
     (S.INVOICING, InvoiceFailed): (Rule(S.FAILED, _refuse_invoice),),
     (S.INVOICING, Cancelled): (Rule(S.CANCELLED, _end, _is_customer),),
     (S.QUOTED, InvoicePaid): (Rule(S.WORKING, _take_invoice, _wanted), Rule(S.OWED, _keep)),
+    (S.QUOTED, CreditTaken): (Rule(S.WORKING, _take_credit, _covers_in_time),),
+    (S.LAPSED, CreditTaken): (Rule(S.WORKING, _take_credit, _covers_in_time),),
     (S.LAPSED, InvoicePaid): (Rule(S.WORKING, _take_invoice, _wanted), Rule(S.OWED, _keep)),
     (S.LAPSED, InvoiceLapsed): (Rule(S.CANCELLED, _end, _was_cancelled), Rule(S.EXPIRED, _end)),
     (S.LAPSED, Cancelled): (Rule(S.LAPSED, _lapse, _is_customer),),

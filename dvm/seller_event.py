@@ -1,6 +1,6 @@
 """What can happen to a job that we sell, and what its driver must do about it. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from core.money import Msat
@@ -49,9 +49,16 @@ class InvoiceLapsed:
 
 @dataclass(frozen=True, slots=True)
 class CreditTaken:
-    """The customer's request is served for money that was owed to it."""
+    """The customer's request is served for money that was owed to it.
+
+    `fresh` of it came by nutzaps and was counted for no sale before. `until`: no result is wanted from then on, 0 if
+    unsaid; with `at` in Unix seconds.
+    """
 
     amount: Msat
+    fresh: Msat = field(default_factory=lambda: Msat(0))
+    at: int = 0
+    until: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -311,7 +311,7 @@ class Selling:
 
     async def _on_asked(self, event: Event, read: Callable[[Event], JobRequest]) -> None:
         """Cheap checks here, the cheapest first; what passes goes on in a task of its own."""
-        known = self._known(event.id)
+        known = self.find(event.id)
         if known is not None:
             if self._meter.take(event.pubkey, self._clock.monotonic()):
                 self._crew.spawn(known.tell(AskedAgain(self._clock.now())), "asked again")
@@ -349,13 +349,13 @@ class Selling:
         if at - self._answered.get(event_id, -QUIET_S) < QUIET_S or not self._late.take("", at):
             return
         self._note(event_id)
-        known = self._known(event_id)
+        known = self.find(event_id)
         if known is not None:
             self._crew.spawn(known.tell(AskedAgain(self._clock.now())), "asked again")
         else:
             self._crew.spawn(self._again(event_id), "asked again")
 
-    def _known(self, request_id: str) -> OpenSale | None:
+    def find(self, request_id: str) -> OpenSale | None:
         """The sale of a request, if it has not ended."""
         return self._open.get(request_id) or self._waiting.get(request_id)
 
@@ -454,7 +454,7 @@ class Selling:
     def _begin(self, request: JobRequest, decision: MakeQuote | Serve) -> None:
         """Take the place at once, so that the limits hold, and go on in a task."""
         service = self.services.get(request.kind)
-        if service is None or self._known(request.event_id) is not None:  # while it was judged
+        if service is None or self.find(request.event_id) is not None:  # while it was judged
             return
         if isinstance(decision, Serve) and not service.is_free:
             self._clients.served(request.customer)
@@ -508,9 +508,9 @@ class Selling:
     async def _first_step(self, place: OpenSale, invoice: bool, writes: Sequence[Write]) -> None:
         if not place.sale.price:
             return await place.tell(Admitted(), first=writes)
-        spent = await credit_of(self._unit, place.sale, self._clock.now()) if place.service.invoices else None
-        if spent is not None:
-            return await place.tell(CreditTaken(place.sale.price), first=[*writes, spent])
+        credit = await credit_of(self._unit, place.sale, self._clock.now())
+        if credit is not None:
+            return await place.tell(CreditTaken(place.sale.price, credit.fresh), first=[*writes, *credit.writes])
         if invoice:
             return await place.tell(InvoiceWanted(), first=writes)
         trusted = await self._quoting.may_order(place.request, place.sale.price)
@@ -529,7 +529,7 @@ class Selling:
     async def _again(self, request_id: str) -> None:
         """A request that was dealt with before: what was answered is sent again, in the same bytes."""
         rows = await self._unit.select(TABLE, {"id": request_id})
-        if not rows or self._known(request_id) is not None:
+        if not rows or self.find(request_id) is not None:
             return
         sale = decode(Sale, rows[0]["body"])
         if not sale.request:  # nobody paid in time: nothing is kept of it
@@ -544,7 +544,7 @@ class Selling:
 
     async def _cancel(self, named: Iterable[str], sender: str) -> None:
         for request_id in named:
-            if (sale := self._known(request_id)) is not None:
+            if (sale := self.find(request_id)) is not None:
                 await sale.tell(Cancelled(sender))
 
     # ---- payments

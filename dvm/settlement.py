@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
+from core.identifier import PubKey
 from core.money import Msat
+from relays.nip57 import lnurl_of
 
 COSIGN_MARGIN_S = 60  # a buyer co-signs, and locks after the work, only so long before the locktime
 CLAIM_NEED_S = 10  # what a seller needs after that to claim
@@ -111,3 +113,21 @@ def choose(ways: Sequence[W], price: Msat, policy: Settlement, unsecured: Msat) 
         method = min(allowed, key=lambda way: (way.gross.value, _SAFETY[way.method])).method
         reason = f"{method.value}, the one with the least fees, though they are above {policy.max_fee_share} %"
     return tuple(way for way in allowed if way.method is method), reason
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Where zaps reach us.
+
+    Attributes:
+        address: our lightning address (LUD-16).
+        provider: the key with which its server signs receipts (`nostrPubkey`).
+    """
+
+    address: str
+    provider: PubKey
+
+    @property
+    def lnurl(self) -> str:
+        """The address as an LNURL."""
+        return lnurl_of(self.address)

@@ -240,6 +240,7 @@ class Node:
             self.gate.check,
             mints,
             permit_for=self.gate.permit,
+            collection=self.gate.collection,
             retired=connect(outside.retired, outside.http, self.gate.check),
             watchers=watchers(self.config.node.mints, outside.http, self.clock),
             currencies=self.config.node.currencies,
@@ -254,7 +255,7 @@ class Node:
         trade = trade_of(self, executor)
         self.providers, self.offerings = trade.providers, trade.offerings
         self.discovery, self.selling, self.buying = trade.discovery, trade.selling, trade.buying
-        self.reviewing = trade.reviewing
+        self.reviewing, self.nutzaps, self.zaps = trade.reviewing, trade.nutzaps, trade.zaps
 
     def _build_agents(self, outside: Outside) -> None:
         self.library = Library(
@@ -418,6 +419,7 @@ class Node:
             facts=self._facts,
             offerings=self.offerings,
             sales=self.selling.list_sales,
+            tips=self.nutzaps,
             person=self._person,
             desk=lambda name: AgentDesk(self.signing, name, self.clock),
             keys=KeyView(
@@ -531,6 +533,8 @@ class Node:
             *([("mint probe", self.probe)] if self.config.settlement.atomic else []),
             ("discovery", self.discovery),
             ("selling", self.selling),
+            ("nutzaps", self.nutzaps),
+            *([("zaps", self.zaps)] if self.zaps is not None else []),
             ("buying", self.buying),
             ("webhooks", self.library.webhook),
             ("agents", self.engine),

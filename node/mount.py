@@ -22,7 +22,7 @@ from fs.service.inbox import inbox_service
 from fs.service.interests import interests_service
 from fs.service.ledger import Ledger, ledger_service
 from fs.service.logs import logs_service
-from fs.service.market import market_service
+from fs.service.market import Gifts, market_service
 from fs.service.memory import memory_service
 from fs.service.metrics import metrics_service, node_metrics_service
 from fs.service.model.node import AgentStatus, NodeStatus
@@ -84,6 +84,7 @@ class Parts:
     facts: Callable[[], Awaitable[Mapping[str, Any]]]
     offerings: Offerings
     sales: Callable[[], Awaitable[Sequence[dict[str, Any]]]]
+    tips: Gifts
     person: Callable[[str], Person]
     desk: Callable[[str], Desk]
     keys: Keys
@@ -149,7 +150,12 @@ def operator_namespace(parts: Parts, messages: Messages, roster: Roster) -> Name
             ),
             Mount("/transfer", transfer_service(parts.depot), Access.ADMIN, "archives of agents, on their way"),
             Mount("/programs", programs_service(parts.library), Access.ADMIN, "what agents can be"),
-            Mount("/market", market_service(parts.offerings.rows, parts.sales), Access.ADMIN, "what is sold"),
+            Mount(
+                "/market",
+                market_service(parts.offerings.rows, parts.sales, parts.tips),
+                Access.ADMIN,
+                "what is sold",
+            ),
             Mount("/sell", sell_service(parts.offerings), Access.ADMIN, "put up for sale, prices, earnings"),
             Mount("/ledger", ledger_service(parts.ledger), Access.ADMIN, "every effect, signed"),
             Mount("/tokens", tokens_service(parts.tokens, roster.visit), Access.ADMIN, "who else may ask over HTTP"),

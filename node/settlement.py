@@ -1,12 +1,13 @@
 """`[settlement]`: how jobs are paid. Pure."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from core.money import Msat
-from dvm.settlement import Settlement
+from dvm.settlement import Account, Settlement
 from node.section import Section
+from relays.key import parse_pubkey
 
 
 class SettlementSection(Section):
@@ -18,6 +19,21 @@ class SettlementSection(Section):
     max_unsecured_msat: int = Field(1_000_000, ge=0)
     order_max_msat: int = Field(0, ge=0)
     orders: int = Field(8, ge=1, le=10_000)
+    nutzaps: Literal["selling", "always", "never"] = "selling"
+    lud16: str = Field("", max_length=320, pattern=r"^([a-z0-9._+-]+@[A-Za-z0-9.-]+(:[0-9]+)?)?$")
+    zapper: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if bool(self.lud16) != bool(self.zapper):
+            raise ValueError("lud16 and zapper go together: an address is only shown if zaps to it can be checked")
+        if self.zapper:
+            parse_pubkey(self.zapper)
+        return self
+
+    def account(self) -> Account | None:
+        """Where zaps reach us; None if nowhere."""
+        return Account(self.lud16, parse_pubkey(self.zapper)) if self.lud16 else None
 
     def settlement(self) -> Settlement:
         """For the market's parts."""
@@ -39,5 +55,8 @@ max_fee_share = 10             # percent of the price: the safest way to pay wit
 max_unsecured_msat = 1000000   # out to one seller at once that could keep it and deliver nothing
 order_max_msat = 0             # sold: jobs up to this price are worked on before the money is locked (mode "A")
 orders = 8                     # so many of them at once; a customer that did not pay gets no more for a day
+nutzaps = "selling"            # say where ecash may be given to us (NIP-61): "selling", "always"; "never" takes none
+lud16 = ""                     # a lightning address that pays into the wallet of [lightning]: shown, and zaps count
+zapper = ""                    # the key that signs its zap receipts: nostrPubkey at its address, npub or hex
 
 """

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from dvm.buying import Buying
 from dvm.discovery import Discovery
+from dvm.nutzap import Nutzaps
 from dvm.provider.echo import Echo
 from dvm.provider.pow import ProofOfWork
 from dvm.provider.provider import Provider
 from dvm.provider.summarizer import Summarizer
 from dvm.reviewing import Reviewing
 from dvm.selling import Selling
+from dvm.zap import Zaps
 from node.meaning import policy_of, strangers_of
 from node.offering import Offerings
 
@@ -29,6 +31,8 @@ class Trade:
     selling: Selling
     buying: Buying
     reviewing: Reviewing
+    nutzaps: Nutzaps
+    zaps: Zaps | None
 
 
 def trade_of(node: "Node", executor: Executor) -> Trade:
@@ -70,6 +74,7 @@ def trade_of(node: "Node", executor: Executor) -> Trade:
         nip05=f"_@{config.keys.nip05_domain}" if config.keys.nip05_domain else "",
         indexers=config.node.indexers,
         load=lambda: selling.load,
+        lud16=config.settlement.lud16 if node.rail.lightning is not None else "",
     )
     offerings.attach(selling, discovery)
     buying = Buying(
@@ -98,4 +103,27 @@ def trade_of(node: "Node", executor: Executor) -> Trade:
         publish=config.policy.publish_receipts,
     )
     buying.on_closing(reviewing.closing)
-    return Trade(providers, offerings, discovery, selling, buying, reviewing)
+    nutzaps = _nutzaps(node, selling)
+    return Trade(providers, offerings, discovery, selling, buying, reviewing, nutzaps, _zaps(node, nutzaps, selling))
+
+
+def _nutzaps(node: "Node", selling: Selling) -> Nutzaps:
+    how = node.config.settlement.nutzaps
+
+    def offered() -> bool:
+        sold = any(not one.is_free and not one.paused for one in selling.services.values())
+        return how == "always" or (how == "selling" and sold)
+
+    return Nutzaps(
+        node.database, node.gate, node.pool, node.outbox, node.wallet, node.keyring.node, node.clock, selling, offered,
+        taken=how != "never",
+    )  # fmt: skip
+
+
+def _zaps(node: "Node", nutzaps: Nutzaps, selling: Selling) -> Zaps | None:
+    """Only where our own wallet can say what came in."""
+    account, purse = node.config.settlement.account(), node.rail.lightning
+    if account is None or purse is None:
+        return None
+    key = node.keyring.node.pubkey
+    return Zaps(node.database, node.pool, node.clock, key, account, purse, selling, nutzaps.refused)

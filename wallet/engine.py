@@ -99,6 +99,7 @@ class Engine:
         make_way: raises counters past what the mint has signed, and finds the coins of those outputs that are not ours
             to plan with any more.
         conclude: an operation's result, from what was kept and what is for others.
+        collection: the same permit for deposits, also of an effect that has ended; `permit_for` if there is none.
     """
 
     def __init__(
@@ -111,12 +112,13 @@ class Engine:
         replan: Replan,
         make_way: MakeWay,
         conclude: Conclude,
+        collection: Callable[[EffectId], Permit] | None = None,
     ) -> None:
         self._purse = purse
         self._keyring = keyring
         self._clock = clock
         self._books = books
-        self._permit_for = permit_for
+        self._permit_for, self._collection = permit_for, collection or permit_for
         self._replan = replan
         self._make_way = make_way
         self._conclude = conclude
@@ -177,7 +179,8 @@ class Engine:
 
     async def resume(self, stored: Stored, event: Event) -> Stored:
         """Take up an operation that nobody drives."""
-        return await self.run(stored, event, self._permit_for(stored.effect_id))
+        permit_for = self._collection if stored.op.kind is Kind.DEPOSIT else self._permit_for
+        return await self.run(stored, event, permit_for(stored.effect_id))
 
     async def _move(self, drive: _Drive, event: Event) -> Effect | None:
         old = drive.stored

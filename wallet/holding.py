@@ -66,6 +66,7 @@ class Holding:
         retired: clients of mints that are trusted no more and hold money of ours (`wallet.leftover`): it is fetched,
             what is open there is finished, and nothing new is begun. No other mint is ever asked for anything.
         permit_for: the gate's permit for an effect that has begun; used after a restart.
+        collection: the gate's permit for deposits, also of an effect that has ended; `permit_for` if there is none.
         watchers: mints' websockets (NUT-17), by canonical address; without one a mint is just asked again and again.
         currencies: networks whose invoices are paid and may be given for deposits (`bc` is the Bitcoin main network).
     """
@@ -82,6 +83,7 @@ class Holding:
         retired: Sequence[Mint] = (),
         currencies: frozenset[str] = frozenset({MAINNET}),
         watchers: Mapping[str, Watcher] | None = None,
+        collection: Callable[[EffectId], Permit] | None = None,
     ) -> None:
         self._keyring = keyring
         self._clock = clock
@@ -95,7 +97,7 @@ class Holding:
         self._purse = Purse(unit, Vault(keyring.derive("seal")), derive, clock)
         self._planner = Planner(self._purse, derive, self._book)
         self._engine = Engine(
-            self._purse, keyring, clock, self._books, permit_for, self._renew, self._make_way, conclude
+            self._purse, keyring, clock, self._books, permit_for, self._renew, self._make_way, conclude, collection
         )
         self._restorer = Restorer(self._purse, derive, clock)
         self._copy = OldCopy(self._purse, derive, unit, clock)
@@ -106,7 +108,9 @@ class Holding:
         self.debts = Debts()
         self._withdrawal = Withdrawal(self._teller, self._planner, self._purse, clock, currencies, self.debts)
         self._auditor = Auditor(self._purse, self._books, clock)
-        self._keeper = Keeper(self._purse, self._teller, self._engine, self._auditor, self._books, clock, permit_for)
+        self._keeper = Keeper(
+            self._purse, self._teller, self._engine, self._auditor, self._books, clock, collection or permit_for
+        )
 
     async def _guard(self, book: KeysetBook) -> None:
         await (self._copy.settle(book) if book.copied else self._restorer.guard(book))

@@ -18,7 +18,8 @@ MOST_S = 8 * 86_400
 class Invoice:
     """An invoice, decoded. `amount_msat` None lets the payer choose; `expires_at` in Unix seconds.
 
-    `description` is what its maker says it is for; `min_final_cltv` is how many blocks the payee may hold it.
+    `description` is what its maker says it is for, `description_hash` the SHA-256 (hex) of a longer text in its place;
+    `min_final_cltv` is how many blocks the payee may hold it.
     """
 
     amount_msat: int | None
@@ -27,6 +28,7 @@ class Invoice:
     expires_at: int
     description: str = ""
     min_final_cltv: int = 18
+    description_hash: str = ""
 
 
 def read_invoice(text: str) -> Invoice:
@@ -58,6 +60,7 @@ def read_invoice(text: str) -> Invoice:
         expires_at,
         "".join(one for one in found.description or "" if one.isprintable()),
         18 if found.min_final_cltv_expiry is None else int(found.min_final_cltv_expiry),
+        found.description_hash or "",
     )
 
 

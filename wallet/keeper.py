@@ -55,7 +55,7 @@ class Keeper:
         auditor: books taken payments.
         books: the mints.
         clock: the pace.
-        permit_for: the gate's permit for an effect that has begun.
+        permit_for: the gate's permit for deposits, also of an effect that has ended.
     """
 
     def __init__(

@@ -21,10 +21,12 @@ from wallet.lightning import (
     ENDED,
     Begun,
     Direction,
+    Found,
     LightningLimits,
     Payment,
     Restarted,
     Stage,
+    paid_in,
 )
 from wallet.lightning_audit import LightningAudit, audit
 from wallet.lightning_engine import Client, LightningEngine
@@ -112,6 +114,21 @@ class Lightning:
             WalletUnreachable, WalletLacks, WalletSilent, WalletRejected: it does not say.
         """
         return await self._engine.balance()
+
+    async def received(self, payment_hash: str) -> int | None:
+        """What came in, in msat, for an invoice that somebody else made for this wallet, an LNURL server say.
+
+        None if nothing did, or if the invoice is one of ours: that was made for something, and counts for that.
+
+        Raises:
+            WalletUnreachable, WalletLacks, WalletSilent, WalletRejected: the wallet does not say.
+        """
+        if await self._book.of_hash(payment_hash) is not None:
+            return None
+        found = await self._engine.transaction(payment_hash)
+        if found is None or paid_in(found, payment_hash) is not Found.SETTLED:
+            return None
+        return found.amount
 
     async def audit(self) -> LightningAudit:
         """Whether rows, journal and wallet agree."""

@@ -8,7 +8,7 @@ from core.unit import Write
 from wallet.cashu.book import KeysetBook
 from wallet.cashu.derive import Derivation, lock_name
 from wallet.cashu.keyset import fee
-from wallet.cashu.lock import HashLock, Lock
+from wallet.cashu.lock import HashLock, KeyLock, Lock
 from wallet.cashu.port import MeltQuote
 from wallet.cashu.proof import Output, Proof, total
 from wallet.cashu.select import select, split, with_fee
@@ -109,17 +109,22 @@ class Planner:
         due, change = self._spare(book, inputs, token)
         if Msat.of_sat(token + due).value > int(plan.terms["ceiling"]):
             raise TooDear(f"Locking takes {token + due} sat with fees, above the ceiling.")
-        lock = lock_of(plan)
-        given = []
-        for place, amount in enumerate(split(token)):
-            name = lock_name(op_id, keyset.id, place, plan.attempt)
-            secret = lock.secret(self._derive.lock_nonce(name))
-            given.append(self._derive.lock_output(name, keyset.id, amount, secret))
+        given = self._locked(op_id, lock_of(plan), keyset.id, split(token), plan.attempt)
         kept, writes = await self._purse.outputs(keyset.id, split(change))
         return Planned(replace(plan, inputs=inputs, outputs=_sorted([*given, *kept]), fee=due), tuple(writes), token)
 
-    async def send(self, plan: Plan, book: KeysetBook) -> Planned:
-        """Coins for a bearer token of exactly `plan.terms["amount"]`.
+    def _locked(
+        self, op_id: str, lock: Lock | HashLock | KeyLock, keyset: str, amounts: Sequence[int], attempt: int
+    ) -> list[Output]:
+        """Outputs under a lock, named after the operation."""
+        given = []
+        for place, amount in enumerate(amounts):
+            name = lock_name(op_id, keyset, place, attempt)
+            given.append(self._derive.lock_output(name, keyset, amount, lock.secret(self._derive.lock_nonce(name))))
+        return given
+
+    async def send(self, op_id: str, plan: Plan, book: KeysetBook) -> Planned:
+        """Coins for a token of exactly `plan.terms["amount"]`, locked to `plan.terms["pubkey"]` if there is one.
 
         Raises:
             InsufficientFunds: too few free coins.
@@ -130,6 +135,11 @@ class Planner:
         inputs = plan.inputs or await self._affordable(book, amount)
         due, change = self._spare(book, inputs, amount)
         given = split(amount)
+        if pubkey := str(plan.terms.get("pubkey", "")):
+            locked = self._locked(op_id, KeyLock(pubkey), keyset.id, given, plan.attempt)
+            kept, writes = await self._purse.outputs(keyset.id, split(change))
+            outputs = _sorted([*locked, *kept])
+            return Planned(replace(plan, inputs=inputs, outputs=outputs, fee=due), tuple(writes), amount)
         made, writes = await self._purse.outputs(keyset.id, [*given, *split(change)], gives=len(given))
         return Planned(replace(plan, inputs=inputs, outputs=_sorted(made), fee=due), tuple(writes), amount)
 
@@ -183,7 +193,7 @@ class Planner:
         if stored.op.kind is Kind.LOCK:
             return await self.lock(stored.op.id, plan, book)
         if stored.op.kind is Kind.SEND:
-            return await self.send(plan, book)
+            return await self.send(stored.op.id, plan, book)
         if stored.op.kind is Kind.DEPOSIT:
             return await self.deposit(plan, book)
         return await self.take(replace(plan, inputs=await self.left(stored) or plan.inputs), book)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from core.money import Msat
 from wallet.cashu.book import KeysetBook
 from wallet.cashu.keyset import fee
-from wallet.cashu.lock import HashLock, Lock, read_hash_lock, read_lock, revealed
+from wallet.cashu.lock import HashLock, Lock, read_hash_lock, read_key_lock, read_lock, revealed
 from wallet.cashu.port import CoinState
 from wallet.cashu.proof import Proof, total
 from wallet.cashu.signature import is_signed, was_signed
@@ -52,6 +52,30 @@ def _lock(secret: str, terms: VerifyTerms) -> Lock | HashLock:
     if (sealed.hash, sealed.seller, sealed.cosigner) != (terms.hash, terms.wallet_pubkey, terms.cosigner):
         raise TokenLock("A coin is locked to another hash or other keys.")
     return sealed
+
+
+def check_given(payment: Payment, pubkey: str, not_before: int) -> None:
+    """Whether each coin was given to us alone (NIP-61): locked to `pubkey`, written just so, and to nobody else soon.
+
+    Args:
+        payment: the coins, as their sender says.
+        pubkey: compressed hex, with the sign that was announced.
+        not_before: Unix seconds before which no lock may open to others.
+
+    Raises:
+        TokenUnit: not in sat.
+        TokenLock: no lock, another condition, another key, or one that opens to others too early.
+    """
+    if payment.unit != "sat":
+        raise TokenUnit
+    if len(payment.proofs) > MAX_COINS:
+        raise TokenLock("The payment has too many coins to be worth claiming.")
+    for proof in payment.proofs:
+        lock = read_key_lock(proof.secret)
+        if lock.pubkey != pubkey:
+            raise TokenLock("A coin is locked to another key.")
+        if lock.locktime is not None and lock.locktime < not_before:
+            raise TokenLock("A coin can be taken by others too early.")
 
 
 async def check_coins(payment: Payment, book: KeysetBook, *, needs_dleq: bool = True) -> tuple[Proof, ...]:

@@ -18,7 +18,7 @@ from core.unit import Write
 from wallet.cashu.address import canonical_url
 from wallet.cashu.book import KeysetBook
 from wallet.cashu.curve import is_point
-from wallet.cashu.lock import condition, read_lock
+from wallet.cashu.lock import condition, read_key_lock
 from wallet.cashu.proof import Proof, total
 from wallet.cashu.token import Payment, decode, from_payload
 from wallet.error import (
@@ -30,6 +30,7 @@ from wallet.error import (
     TokenLock,
     TokenMint,
     TokenReused,
+    TokenTooSmall,
 )
 from wallet.holding import UNIT, Holding
 from wallet.invoice import Invoice, check_invoice, plain_invoice
@@ -49,7 +50,7 @@ from wallet.planner import Planned, lock_of
 from wallet.purse import Coin, Stored
 from wallet.record import Plan
 from wallet.teller import Request, result_of, settled
-from wallet.verification import check_coins, check_locks, check_unspent, check_worth, unlocked
+from wallet.verification import check_coins, check_given, check_locks, check_unspent, check_worth, net_worth, unlocked
 
 
 def _pay_until(invoice: Invoice, quote_expiry: int | None) -> int:
@@ -183,25 +184,36 @@ class Wallet(Holding):
         locked = [condition(coin.secret) is not None for coin in coins]
         if not any(locked):
             return ()
-        if not all(locked) or any(read_lock(coin.secret).pubkey != self.key.compressed for coin in coins):
+        if not all(locked):
+            raise TokenLock("Some of the coins are locked and others are not.")
+        if not all(read_key_lock(coin.secret).opens_to(self.key.compressed) for coin in coins):
             raise TokenLock("A coin is locked to another key.")
         return ("wallet",)
 
     # ------------------------------------------------------------------ money out
 
-    async def send(self, op_id: str, mint: str, sat: int, effect_id: EffectId, permit: Permit) -> str:
-        """A bearer token of exactly `sat`. It stays readable under its operation id until it is known to be taken.
+    async def send(
+        self, op_id: str, mint: str, sat: int, effect_id: EffectId, permit: Permit, *, pubkey: str = ""
+    ) -> str:
+        """A token of exactly `sat`. It stays readable under its operation id until it is known to be taken.
+
+        Whoever has it has the money; with `pubkey` (compressed hex) only the holder of that key does (NUT-11), and
+        nothing brings it back.
 
         Raises:
             InsufficientFunds, MintRefused, PaymentUnknown: as in `lock`.
+            InvalidInput: no such amount, or `pubkey` is no key.
         """
         book = self._book(mint)
         if not 0 < sat < 1 << 40:
             raise InvalidInput("A token is a positive number of sat.")
-        wanted = self._request(op_id, Kind.SEND, book, effect_id, str(sat))
+        if pubkey and not is_point(pubkey):
+            raise InvalidInput("A token is locked to a public key: 66 hex digits that begin with 02 or 03, or 64.")
+        wanted = self._request(op_id, Kind.SEND, book, effect_id, f"{sat} {pubkey}".rstrip())
+        terms: dict[str, str | int] = {"amount": sat} | ({"pubkey": pubkey} if pubkey else {})
 
         async def make() -> Planned:
-            return await self._planner.send(Plan(wanted.digest, terms={"amount": sat}), book)
+            return await self._planner.send(op_id, Plan(wanted.digest, terms=terms), book)
 
         return str(result_of(settled(await self._teller.perform(wanted, permit, make))))
 
@@ -352,6 +364,37 @@ class Wallet(Holding):
         await self._remember(coins, book, owner)
         ys = tuple(coin.y for coin in coins)
         return VerifiedPayment(book.mint.url, UNIT, Msat.of_sat(total(coins)), ys, net, locktime)
+
+    async def appraise(self, owner: str, payload: Mapping[str, Any], pubkey: str, not_before: int) -> int:
+        """What claiming coins would leave, in sat, that somebody gave to us in public (NIP-61).
+
+        No mint is asked whether they are spent: the claim finds out. A coin that passed counts for `owner` alone from
+        then on. No mint but a trusted one is asked for anything, and that for its keysets alone.
+
+        Args:
+            owner: what they are taken for; one coin counts once.
+            payload: in NUT-18's form.
+            pubkey: the key of ours that they must be locked to, as it was announced, compressed hex.
+            not_before: Unix seconds before which nobody else may be able to take them.
+
+        Raises:
+            TokenRejected: with the reason as its type.
+            Unavailable: the mint's keysets cannot be had now; nothing is known.
+        """
+        payment = from_payload(payload)
+        book = self._accepted(payment)
+        if book.retired or book.mint.url != payment.mint:
+            raise TokenMint
+        check_given(payment, pubkey, not_before)
+        await self._check_unused(payment.proofs, owner)
+        try:
+            coins = await check_coins(payment, book)
+        except (MintLied, MintRejected) as error:
+            raise MintSilent("The mint gave no usable answer about its keysets.") from error
+        if (net := net_worth(coins, book)) <= 0:
+            raise TokenTooSmall
+        await self._remember(coins, book, owner)
+        return net
 
     async def _check_unused(self, coins: Sequence[Proof], owner: str) -> dict[str, Coin]:
         known = await self._purse.known([coin.y for coin in coins])

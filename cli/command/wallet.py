@@ -202,13 +202,17 @@ def send(
     amount: SatArgument,
     home: HomeOption,
     mint: MintOption = None,
+    lock: Annotated[
+        str | None, typer.Option("--lock", metavar="PUBKEY", help="Only the holder of this key can take it, for good.")
+    ] = None,
     key: KeyOption = None,
     json_mode: JsonOption = False,
 ) -> int:
-    """Make a token. Whoever has it has the money; the same --key shows the same token again."""
+    """Make a token. Whoever has it has the money, unless it is locked; the same --key shows the same token again."""
     out, client = Output(json_mode=json_mode), Client.open(home)
     used = out.key(key)
-    answer = client.call(f"{_WALLET}/send", _with_mint({"sat": amount}, mint), key=used)
+    body = _with_mint({"sat": amount}, mint) | ({"lock": lock} if lock else {})
+    answer = client.call(f"{_WALLET}/send", body, key=used)
     if "token" not in answer:
         why = f"The payment is {answer['state']}: the mint has not answered yet."
         return out.fail(Problem("wallet.unknown", why, "", f"Ask again with --key {used}.", 503))

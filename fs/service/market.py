@@ -1,21 +1,42 @@
 """/market: what this node sells, and to whom it sold."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import RootModel
 
-from fs.service.model.job import Offered, Sale
+from fs.service.model.job import Offered, Sale, TipStatus
 from fs.tree import File, Folder, Tree, json_reader
 
 
+class Gifts(Protocol):
+    """Money that came in public: `dvm.nutzap.Nutzaps`."""
+
+    async def listed(self) -> Sequence[Mapping[str, Any]]:
+        """The latest."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """To which key it is to be locked, and what was refused."""
+
+
 def market_service(
-    services: Callable[[], Sequence[Mapping[str, Any]]], sales: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]
+    services: Callable[[], Sequence[Mapping[str, Any]]],
+    sales: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]],
+    tips: Gifts,
 ) -> Tree:
-    """The service at `/market`; `services` looks up the price list, `sales` looks up the latest sales."""
+    """The service at `/market`.
+
+    Args:
+        services: looks up the price list.
+        sales: looks up the latest sales.
+        tips: money that came in public.
+    """
 
     async def price_list() -> list[Mapping[str, Any]]:
         return list(services())
+
+    async def facts() -> Mapping[str, Any]:
+        return {**tips.facts(), "latest": [dict(one) for one in await tips.listed()]}
 
     return Tree(
         Folder(
@@ -30,6 +51,11 @@ def market_service(
                     "jobs that were sold, newest first, as a JSON list",
                     read=json_reader(sales),
                     gives=RootModel[list[Sale]],
+                ),
+                "tips": File(
+                    "money that came in public (NIP-61, NIP-57): the latest, and what was refused, by reason",
+                    read=json_reader(facts),
+                    gives=TipStatus,
                 ),
             },
         )

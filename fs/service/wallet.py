@@ -48,7 +48,9 @@ class Purse(Protocol):
     async def receive(self, op_id: OperationId, token: str, effect_id: EffectId, permit: Permit) -> Received:
         """Swap a token for coins of our own."""
 
-    async def send(self, op_id: OperationId, mint: str, sat: int, effect_id: EffectId, permit: Permit) -> str:
+    async def send(
+        self, op_id: OperationId, mint: str, sat: int, effect_id: EffectId, permit: Permit, *, pubkey: str = ""
+    ) -> str:
         """A token for someone else."""
 
     def payable(self, invoice: str) -> Invoice:
@@ -245,14 +247,16 @@ def _moving(
         return json_bytes(await treasurer.move(session, "receive", token.encode(), {}, EffectClass.EXTERNAL, act))
 
     async def send(body: bytes, session: Session) -> bytes:
-        asked = parsed(model.Sum, body)
-        sat, said = asked.sat, canonical(asked.model_dump())
+        asked = parsed(model.SentSum, body)
+        # Keys of requests from before there were locks stand for the same request still.
+        sat, said = asked.sat, canonical(asked.model_dump(exclude=None if asked.lock else {"lock"}))
         mint = await places.out_of(asked.sat, asked.mint)
 
         async def act(op_id: OperationId, effect_id: EffectId, permit: Permit) -> dict[str, Any]:
-            return {"state": "done", "token": await wallet.send(op_id, mint, sat, effect_id, permit), "mint": mint}
+            token = await wallet.send(op_id, mint, sat, effect_id, permit, pubkey=asked.pubkey)
+            return {"state": "done", "token": token, "mint": mint}
 
-        wish: dict[str, str | int] = {"mint": mint, "sat": sat}
+        wish: dict[str, str | int] = {"mint": mint, "sat": sat, **({"lock": asked.pubkey} if asked.lock else {})}
         return json_bytes(await treasurer.move(session, "send", said, wish, EffectClass.IRREVERSIBLE, act))
 
     async def move(body: bytes, session: Session) -> bytes:
@@ -266,7 +270,7 @@ def _moving(
             found["lightning"] = more
         return json_bytes({**found, "clean": not found["differences"]})
 
-    moves: dict[str, Any] = {"takes": model.Sum, "gives": model.Operation}
+    moves: dict[str, Any] = {"takes": model.SentSum, "gives": model.Operation}
     swapped = "a Cashu token: swapped at once for coins of our own"
     searched = "look for coins of these seed words at every mint (NUT-09); takes a while"
     return {
@@ -277,7 +281,11 @@ def _moving(
             gives=model.Operation,
         ),
         "receive": File(swapped, call=receive, max_bytes=MAX_TOKEN, takes=model.Token, gives=model.Operation),
-        "send": File("{sat, mint?}: a token for someone else; whoever has it has the money", call=send, **moves),
+        "send": File(
+            "{sat, mint?, lock?}: a token; who has it has the money, or only the holder of the key in `lock`",
+            call=send,
+            **moves,
+        ),
         "move": File(
             "{sat, target, source?, max_fee_sat?}: so much arrives at one mint, paid by another",
             call=move,

@@ -402,6 +402,16 @@ class NodeGate:
         """
         return self.permit(EffectId(effect)) if effect in self._open else self.days.permit("outbox")
 
+    def collection(self, effect: EffectId) -> Permit:
+        """Leave to take in what was paid to us under an effect: the effect's own while it is open.
+
+        Whoever pays an invoice of ours after its effect has ended has paid all the same, and the coins are fetched.
+
+        Raises:
+            Unpermitted: the gate has not been loaded.
+        """
+        return self.permit(effect) if effect in self._open else self.days.permit("collection")
+
     def check(self, permit: Permit) -> None:
         """As `core.effect.Gate.check`.
 

@@ -14,6 +14,8 @@ from core.unit import Among, Condition, Delete, Insert, Row, UnitOfWork, Update,
 from dvm.job import ENDED as JOB_ENDED
 from dvm.job import FINAL
 from dvm.seller import ENDED as SALE_ENDED
+from dvm.tip import ENDED as TIP_ENDED
+from dvm.tip import owner_of
 from wallet.lightning import ENDED as LIGHTNING_ENDED
 from wallet.payment import State
 
@@ -24,6 +26,7 @@ _JOB_FINAL = Among(tuple(funds.value for funds in FINAL))
 _SALE_ENDED = Among(tuple(state.value for state in SALE_ENDED))
 _OPERATION_ENDED = Among((str(State.DONE), str(State.REFUSED)))
 _LIGHTNING_ENDED = Among(tuple(str(stage) for stage in LIGHTNING_ENDED))
+_TIP_ENDED = Among(tuple(state.value for state in TIP_ENDED))
 _TIED = Among(("reserved", "locked"))
 
 
@@ -38,6 +41,7 @@ class Members:
     holds: int = 0
     tied: int = 0
     lightning: list[Row] = field(default_factory=list)
+    tips: list[Row] = field(default_factory=list)
 
     @property
     def closed(self) -> bool:
@@ -50,6 +54,7 @@ class Members:
             and all(row["state"] in _SALE_ENDED.values for row in self.sales)
             and all(row["state"] in _OPERATION_ENDED.values for row in self.operations)
             and all(row["state"] in _LIGHTNING_ENDED.values for row in self.lightning)
+            and all(row["state"] in _TIP_ENDED.values and not row["beside"] for row in self.tips)
         )
 
     @property
@@ -60,7 +65,7 @@ class Members:
     @property
     def rows(self) -> int:
         """How many rows go with it, the postings aside."""
-        return 1 + len(self.purchases) + len(self.sales) + len(self.operations)
+        return 1 + len(self.purchases) + len(self.sales) + len(self.operations) + len(self.tips)
 
 
 async def gather(unit: UnitOfWork, effects: Sequence[Row]) -> list[Members]:
@@ -75,6 +80,8 @@ async def gather(unit: UnitOfWork, effects: Sequence[Row]) -> list[Members]:
         found[row["effect_id"]].sales.append(row)
     for row in await unit.select("lightning", mine, columns=("effect_id", "state")):
         found[row["effect_id"]].lightning.append(row)
+    for row in await unit.select("tip", mine, columns=("id", "effect_id", "state", "beside")):
+        found[row["effect_id"]].tips.append(row)
     owner = {}
     for row in await unit.select("operation", mine, columns=("id", "effect_id", "state")):
         found[row["effect_id"]].operations.append(row)
@@ -95,6 +102,7 @@ async def removal(unit: UnitOfWork, members: Sequence[Members], now: int) -> lis
         spent: dict[str, Condition] = {"operation": Among(operations), "state": "spent"}
         writes.append(Delete("proof", spent))
     quotes = tuple(f"quote:{row['quote_id']}" for one in members for row in one.sales if row["quote_id"])
+    quotes += tuple(owner_of(row["id"]) for one in members for row in one.tips)
     if quotes:  # coins that were shown to us, and are the mint's business now
         shown: dict[str, Condition] = {"operation": Among(quotes), "state": Among(("incoming", "spent"))}
         writes.append(Delete("proof", shown))
@@ -107,6 +115,8 @@ async def removal(unit: UnitOfWork, members: Sequence[Members], now: int) -> lis
             writes.append(Delete("purchase", {**mine, **ended}, len(one.purchases)))
         if one.sales:
             writes.append(Delete("sale", {**mine, "state": _SALE_ENDED}, len(one.sales)))
+        if one.tips:
+            writes.append(Delete("tip", {**mine, "state": _TIP_ENDED}, len(one.tips)))
         writes.append(Delete("effect", {"id": one.effect["id"], "state": EFFECT_ENDED}, 1))
     return writes
 

@@ -134,7 +134,7 @@ RULES: tuple[Rule, ...] = (
     Walked("receipt", ("y",), "receipt", "receipt_days"),
 )  # fmt: skip
 
-FAMILY = ("effect", "purchase", "sale", "operation", "posting", "proof")
+FAMILY = ("effect", "purchase", "sale", "tip", "operation", "posting", "proof")
 """Tables whose rows go with their effect."""
 
 KEPT: Mapping[str, str] = {

@@ -263,6 +263,27 @@ class LightningRow(_Table, table=True):
     version: int = 0
 
 
+class TipRow(_Table, table=True):
+    """A nutzap (NIP-61); the id is the event's. `state` and the other columns as in `dvm/tip.py`; amounts in msat."""
+
+    __tablename__ = "tip"
+    __table_args__ = (Index("tip_sender", "sender", "state"), Index("tip_created", "created_at"))
+    id: str = Field(primary_key=True)
+    sender: str
+    mint: str
+    state: str = Field(index=True)
+    net_msat: int = Field(default=0, sa_column=_big(0))
+    owed_msat: int = Field(default=0, sa_column=_big(0))
+    sale: str
+    beside: str = Field(index=True)
+    effect_id: str = Field(index=True)
+    raw: str
+    reason: str = ""
+    created_at: int = Field(sa_column=_big())
+    updated_at: int = Field(sa_column=_big())
+    version: int = 0
+
+
 class RateRow(_Table, table=True):
     """A rate that was used, kept as history."""
 

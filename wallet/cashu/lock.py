@@ -11,7 +11,10 @@ from wallet.error import TokenLock
 
 MAX_SECRET = 1024
 MAX_WITNESS = 1024  # mints refuse longer ones
+_MAX_REFUNDS = 8
 _KNOWN_TAGS = {"sigflag", "locktime", "refund", "n_sigs", "n_sigs_refund", "pubkeys"}
+_LETTER = re.compile(r"[A-Za-z]")
+_NONE = re.compile(r"(?!)")
 _HEX32 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -33,6 +36,33 @@ class Lock:
             raise TokenLock("A lock needs two compressed public keys.")
         tags = [["sigflag", "SIG_INPUTS"], ["locktime", str(self.locktime)], ["refund", self.refund]]
         return json.dumps(["P2PK", {"nonce": nonce, "data": self.pubkey, "tags": tags}], separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLock:
+    """Spendable by `pubkey`; if there is a `locktime` (Unix seconds, the mint's clock), after it by others as well.
+
+    `refunds` says how many keys may take it then; with none of them anybody may.
+    """
+
+    pubkey: str
+    locktime: int | None = None
+    refunds: int = 0
+
+    def secret(self, nonce: str) -> str:
+        """The secret of one coin that is the holder's of `pubkey` for good; nothing brings it back.
+
+        Raises:
+            TokenLock: the key is no key; mints accept such locks and the money is gone.
+        """
+        if not is_point(self.pubkey) or self.locktime is not None:
+            raise TokenLock("A lock for good needs one compressed public key, and no locktime.")
+        body = {"nonce": nonce, "data": self.pubkey, "tags": [["sigflag", "SIG_INPUTS"]]}
+        return json.dumps(["P2PK", body], separators=(",", ":"))
+
+    def opens_to(self, pubkey: str) -> bool:
+        """Whether the holder of this key (compressed hex) can spend it. Signatures know no sign (BIP-340)."""
+        return self.pubkey[2:] == pubkey[2:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +155,31 @@ def _number(tags: dict[str, list[str]], name: str) -> int | None:
     return int(values[0])
 
 
-def read_lock(secret: str) -> Lock:
-    """The lock of a coin that is spendable by one key, with a refund to one key (NUT-11).
+def read_key_lock(secret: str) -> KeyLock:
+    """The lock of a coin that one key can spend by itself (NUT-11), for good or until a locktime.
 
     Raises:
-        TokenLock: any other condition, or none: SIG_ALL, several keys or signatures, unknown tags, no refund.
+        TokenLock: any other condition, or none: SIG_ALL, several keys or signatures, unknown tags, and refund keys
+            without a locktime, of which readers may think differently.
+    """
+    # Nostr clients write there what the coin is for, as in `["e", …]`: it conditions nothing.
+    data, tags = _single(secret, more=_LETTER)
+    locktime, refund = _number(tags, "locktime"), tags.get("refund", [])
+    if locktime is None and "refund" in tags:
+        raise TokenLock("A lock names a refund key and no locktime.")
+    if len(refund) > _MAX_REFUNDS or not all(is_point(key) for key in (data, *refund)):
+        raise TokenLock("A lock names a key that is none, or too many.")
+    # A locktime of 0 is none for some and long past for others.
+    if locktime == 0:
+        raise TokenLock("A lock's locktime is 0.")
+    return KeyLock(data, locktime, len(refund))
+
+
+def _single(secret: str, more: re.Pattern[str] = _NONE) -> tuple[str, dict[str, list[str]]]:
+    """Key and tags of a P2PK condition that one signature of one key meets. `more`: other tags that it may have.
+
+    Raises:
+        TokenLock: any other condition, or none.
     """
     found = condition(secret)
     if found is None:
@@ -137,12 +187,23 @@ def read_lock(secret: str) -> Lock:
     kind, tags, data = found
     if kind != "P2PK":
         raise TokenLock("A coin is locked in another way than to a public key.")
-    if not set(tags) <= _KNOWN_TAGS or "pubkeys" in tags:
+    unknown = [name for name in tags if name not in _KNOWN_TAGS and not more.fullmatch(name)]
+    if unknown or "pubkeys" in tags:
         raise TokenLock("A lock has further keys or unknown tags.")
     if tags.get("sigflag", ["SIG_INPUTS"]) != ["SIG_INPUTS"]:
         raise TokenLock("A lock asks for another kind of signature.")
     if (_number(tags, "n_sigs") or 1) != 1 or (_number(tags, "n_sigs_refund") or 1) != 1:
         raise TokenLock("A lock asks for several signatures.")
+    return data, tags
+
+
+def read_lock(secret: str) -> Lock:
+    """The lock of a coin that is spendable by one key, with a refund to one key (NUT-11).
+
+    Raises:
+        TokenLock: any other condition, or none: SIG_ALL, several keys or signatures, unknown tags, no refund.
+    """
+    data, tags = _single(secret)
     locktime, refund = _number(tags, "locktime"), tags.get("refund", [])
     # Without a refund key anyone may spend the coin after the locktime.
     if locktime is None or len(refund) != 1:

@@ -229,3 +229,26 @@ class Sale(Fact):
     updated_at: int
     paid_by: Literal["ecash", "invoice", "credit"] | None
     owed_msat: int
+
+
+class Tip(Fact):
+    """Money that somebody gave to us in public. `owed_msat` still pays for its sender's jobs."""
+
+    id: str
+    sender: str
+    mint: str
+    state: Literal["seen", "taken", "kept", "owed", "repaid", "refused"]
+    net_msat: int
+    owed_msat: int
+    request_id: str | None
+    reason: str | None
+    created_at: int
+
+
+class TipStatus(Fact):
+    """The key to which nutzaps are locked, whether that is said in public, and what came."""
+
+    pubkey: str
+    offered: bool
+    refused: dict[str, int]
+    latest: list[Tip]

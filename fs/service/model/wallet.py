@@ -82,11 +82,26 @@ class Probed(Fact):
     reason: str
 
 
+_X_ONLY = 64
+
+
 class Sum(Body):
     """How much, and at which mint. Without one a deposit goes where there is room, and the fullest mint pays."""
 
     sat: int = Field(ge=1, le=MAX_SAT)
     mint: str | None = None
+
+
+class SentSum(Sum):
+    """How much, and at which mint; and the key that alone may take it (NUT-11): 66 hex digits, or 64 as in Nostr."""
+
+    lock: str | None = Field(None, pattern=r"^(0[23])?[0-9a-f]{64}$")
+
+    @property
+    def pubkey(self) -> str:
+        """The key, compressed; a Nostr key stands for the point with an even y (BIP-340). Empty if there is none."""
+        lock = self.lock or ""
+        return lock if len(lock) != _X_ONLY else f"02{lock}"
 
 
 class DepositSum(Sum):

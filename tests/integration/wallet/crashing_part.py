@@ -86,6 +86,8 @@ async def main() -> None:
         if action == "lock":
             terms = LockTerms(url, Msat(10_000), argument, clock.now() + 600, quote_id="quote")
             await wallet.lock("lock", terms, Msat(20_000), "effect", permit)
+        elif action == "send":
+            await wallet.send("send", url, 20, "effect", permit, pubkey=argument)
         elif action == "pay":
             await wallet.pay("pay", url, argument, Msat(300_000), "effect", permit)
         else:

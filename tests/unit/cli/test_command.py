@@ -246,6 +246,12 @@ async def test_a_token_that_is_sent_is_printed_alone_and_its_key_is_told(tmp_pat
     assert "Ask again with --key k." in capsys.readouterr().err
 
 
+async def test_a_token_may_be_locked_to_a_key(tmp_path):
+    async with running(tmp_path, {"wallet/send": {"op_id": "o", "state": "done", "token": "cashuBx"}}) as node:
+        assert await node.vendo("wallet", "send", "5", "--lock", "ab" * 32) == 0
+        assert node.asked[0][1] == {"sat": 5, "lock": "ab" * 32}
+
+
 WITHDRAWN = {"op_id": "o", "state": "done", "amount_sat": 100, "fee_sat": 2, "preimage": "ab" * 32, "mint": "http://m"}
 PLAN = {"mint": "http://m", "amount_sat": 100, "max_fee_sat": 4, "total_sat": 104}
 

@@ -9,6 +9,7 @@ from core.money import Msat, Rate
 from dvm.admission import Limits as Strangers
 from dvm.buying import Buying
 from dvm.discovery import Discovery
+from dvm.nutzap import Nutzaps
 from dvm.policy import Policy
 from dvm.provider.echo import Echo
 from dvm.provider.provider import Provider
@@ -70,6 +71,8 @@ class Node:
     attach: Callable[["Node"], None] = lambda node: None
     proven: Callable[[str], bool] = lambda mint: False
     settlement: Settlement | None = None
+    offered: bool = False
+    gifts: bool = False  # whether the part that takes nutzaps runs
 
     async def up(self, *, copied: bool = False) -> "Node":
         """`copied`: as after a restore from an old copy of the database."""
@@ -80,8 +83,9 @@ class Node:
         self.pool = SimPool(self.relay, self.gate.check)
         self.outbox = Outbox(self.pool, self.db, self.clock, self.gate.delivery)
         self.wallet = Wallet(
-            self.db, self.keyring, self.clock, self.gate.check, [self.mint], permit_for=self.gate.permit
-        )
+            self.db, self.keyring, self.clock, self.gate.check, [self.mint], permit_for=self.gate.permit,
+            collection=self.gate.collection,
+        )  # fmt: skip
         if copied:
             await self.wallet.mark_copied()
         await self.wallet.recover()
@@ -111,11 +115,16 @@ class Node:
             self.db, self.gate, self.pool, self.outbox, self.wallet, self.keyring, self.clock, services,
             limits=self.strangers, directory=self.directory, settlement=self.settlement, proven=self.proven,
         )  # fmt: skip
+        self.nutzaps = Nutzaps(
+            self.db, self.gate, self.pool, self.outbox, self.wallet, self.key, self.clock, self.selling,
+            lambda: self.offered,
+        )  # fmt: skip
         if copied:
             await self.buying.adopt_copy()
         self.attach(self)
         self.stop = asyncio.Event()
-        for part in (self.outbox, self.wallet, self.discovery, self.buying, self.selling):
+        gifts = (self.nutzaps,) if self.gifts else ()
+        for part in (self.outbox, self.wallet, self.discovery, self.buying, self.selling, *gifts):
             ready = asyncio.Event()
             self.tasks.append(asyncio.create_task(part.run(ready, self.stop)))
             await ready.wait()
@@ -134,6 +143,7 @@ class Node:
             task.cancel()
         self.buying._crew.dismiss()
         self.selling._crew.dismiss()
+        self.nutzaps._crew.dismiss()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         self.tasks.clear()
 

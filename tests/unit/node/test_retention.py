@@ -284,13 +284,18 @@ async def test_zero_days_keep_everything():
 DONE = {"state": "commit", "ended_at": OLD}
 
 
-async def family(shop: Shop, name: str, *, effect=None, purchase=None, sale=None, operation=None, proof=None, hold=0):
+async def family(
+    shop: Shop, name: str, *, effect=None, purchase=None, sale=None, operation=None, proof=None, tip=None, hold=0
+):
     await shop.put("effect", id=name, **{**DONE, **(effect or {})})
     if purchase is not None:
         await shop.put("purchase", id=f"job {name}", effect_id=name, **purchase)
     if sale is not None:
         await shop.put("sale", id=f"sale {name}", effect_id=name, quote_id=f"q {name}", **sale)
         await shop.put("proof", y=f"shown {name}", operation=f"quote:q {name}", state="incoming")
+    if tip is not None:
+        await shop.put("tip", id=f"tip {name}", effect_id=name, **tip)
+        await shop.put("proof", y=f"given {name}", operation=f"nutzap:tip {name}", state="incoming")
     if operation is not None:
         await shop.put("operation", id=f"op {name}", effect_id=name, **operation)
         for account, amount in (("wallet", -10), ("payments", 9), ("fees", 1)):
@@ -306,6 +311,7 @@ CLOSED = {
     "sale": {"state": "done"},
     "operation": {"state": "done"},
     "proof": {"state": "spent"},
+    "tip": {"state": "repaid"},
 }
 OPEN = [
     {"effect": {"state": "begun", "ended_at": None}},
@@ -318,6 +324,8 @@ OPEN = [
     ),
     *({"purchase": {"state": "delivered", "money": money}} for money in ("locking", "locked", "refunding")),
     *({"sale": {"state": state}} for state in ("quoted", "working", "delivered")),
+    *({"tip": {"state": state}} for state in ("taken", "owed")),
+    {"tip": {"state": "repaid", "beside": "an invoice"}},
     *({"operation": {"state": state}} for state in ("waiting", "prepared", "unknown")),
     *({"proof": {"state": state}} for state in ("reserved", "locked")),
 ]
@@ -328,7 +336,7 @@ async def test_a_closed_effect_goes_with_everything_that_names_it_and_the_books_
     for number in range(250):
         await family(shop, f"e{number}", **CLOSED)
     await shop.sweep()
-    for table in ("effect", "purchase", "sale", "operation", "proof"):
+    for table in ("effect", "purchase", "sale", "tip", "operation", "proof"):
         assert await shop.db.select(table) == [], table
     rows = await shop.db.select("posting")
     assert {row["operation"] for row in rows} == {"carried"}
@@ -340,7 +348,7 @@ async def test_nothing_of_an_effect_goes_as_long_as_some_of_its_money_is_open(ch
     shop = Shop()
     await family(shop, "open", **{**CLOSED, **change})
     await family(shop, "closed", **CLOSED)
-    tables = ("effect", "purchase", "sale", "operation", "posting", "proof", "hold")
+    tables = ("effect", "purchase", "sale", "tip", "operation", "posting", "proof", "hold")
     before = {table: [row for row in await shop.db.select(table) if "open" in orjson.dumps(
         {k: v for k, v in row.items() if not isinstance(v, bytes)}).decode()] for table in tables}  # fmt: skip
     await shop.sweep()

@@ -47,6 +47,7 @@ class StandIn:
     operations: dict[str, OperationView] = field(default_factory=dict)
     acted: list[str] = field(default_factory=list)
     at: list[str] = field(default_factory=list)
+    locked: list[str] = field(default_factory=list)
     held: dict[str, int] = field(default_factory=lambda: {MINT: 10})
     ceilings: list[int] = field(default_factory=list)
     now: int = 1_800_000_000
@@ -87,7 +88,10 @@ class StandIn:
         self._do(op_id, Kind.RECEIVE, effect_id, permit, Received(5, 1))
         return Received(5, 1)
 
-    async def send(self, op_id: OperationId, mint: str, sat: int, effect_id: EffectId, permit: Permit) -> str:
+    async def send(
+        self, op_id: OperationId, mint: str, sat: int, effect_id: EffectId, permit: Permit, *, pubkey: str = ""
+    ) -> str:
+        self.locked.append(pubkey)
         self._do(op_id, Kind.SEND, effect_id, permit, INSIDE)
         return INSIDE
 
@@ -192,6 +196,21 @@ async def test_a_payment_is_one_effect_and_its_key_pays_once(desk: Desk) -> None
     with pytest.raises(KeyReused):
         await desk.call("send", {"sat": 6})
     assert (await desk.read("operations", first["op_id"]))["token"] == INSIDE
+
+
+@pytest.mark.parametrize("lock", ["ab" * 32, "02" + "ab" * 32, "03" + "ab" * 32])
+async def test_a_token_is_locked_to_a_key_with_or_without_its_sign(desk: Desk, lock: str) -> None:
+    await desk.call("send", {"sat": 5, "lock": lock})
+    assert desk.wallet.locked == [lock if len(lock) == 66 else "02" + lock]
+    with pytest.raises(KeyReused):
+        await desk.call("send", {"sat": 5})
+
+
+@pytest.mark.parametrize("lock", ["", "AB" * 32, "04" + "ab" * 32, "ab" * 31, "npub1x"])
+async def test_a_token_is_not_locked_to_what_is_no_key(desk: Desk, lock: str) -> None:
+    with pytest.raises(InvalidInput):
+        await desk.call("send", {"sat": 5, "lock": lock})
+    assert not desk.wallet.locked
 
 
 async def test_an_invoice_is_paid_as_one_effect_and_its_key_pays_once(desk: Desk) -> None:
