@@ -107,6 +107,8 @@ class WalletMemo:
                 chunks.append(open_event(event, self._key))
             except MemoInvalid:
                 log.warning("an event is no memo that can be read", extra={"action": "memo_invalid", "event": event.id})
+        if unread := sum(one.unread for one in chunks):
+            log.error("entries of a memo cannot be read", extra={"action": "memo_unread", "count": unread})
         return chunks
 
     # ---- publishing

@@ -16,12 +16,12 @@ from core.clock import Clock
 from core.effect import EffectClass, Permit
 from core.error import InvalidInput, StoreUncertain, VendoError
 from core.identifier import EffectId, OperationId, derived_id
-from fs.service.treasury import OperationEnded
+from fs.service.treasury import BASE, OperationEnded
 from fs.session import Role, Session
 from wallet.cashu.port import Mint
 from wallet.error import TokenSpent
 from wallet.memo import Memo
-from wallet.model import Received, Restored
+from wallet.model import OperationView, Received, Restored
 from wallet.payment import Kind, State
 from wallet.pending import Pending
 from wallet.recollection import Lookup, Recollection
@@ -34,6 +34,7 @@ LOOK_S = 1.0
 LONGEST_WAIT_S = 600.0
 MARGIN_S = 2  # the mint's clock decides whether a locktime has passed
 TRIES = 10_000  # of a refund; each is its own effect, and one that failed moved nothing
+_ONCE = frozenset({Kind.DEPOSIT, Kind.MELT})
 _ENDED = frozenset({"done", "gone", "begun", "absent"})
 
 Act = Callable[[OperationId, EffectId, Permit], Awaitable[Mapping[str, Any]]]
@@ -69,6 +70,9 @@ class Coins(Protocol):
 
     def fetch_from(self, mint: Mint) -> None:
         """Ask one more mint, for what is ours there."""
+
+    async def find(self, op_id: str) -> OperationView | None:
+        """One of its operations."""
 
     async def restore(self, mint: str) -> Restored:
         """Find coins of this seed."""
@@ -275,12 +279,17 @@ class Recovery:
             answer = await self._move(one, act)
         except TokenSpent:
             return Standing.GONE
+        if await self._wallet.find(answer["op_id"]) is None:
+            return Standing.WAITING  # a crash came between its effect and its row; the treasurer ends that effect
         return Standing.DONE if answer.get("state") == State.DONE else Standing.BEGUN
 
     async def _move(self, one: Pending, act: Act) -> dict[str, Any]:
         """One effect; if an earlier one for this entry has ended without success, another one.
 
+        Not where the wallet has looked it up: a payment that was not made, or a deposit that was minted before.
+
         Raises:
+            TokenSpent: it was, and there is nothing more to do.
             OperationEnded: it was tried too often.
             VendoError: what the gate, the wallet or the database raised.
         """
@@ -291,6 +300,8 @@ class Recovery:
             self._places[one.op_id] = place
             try:
                 return await self._mover.move(session, NAME, body, note, EffectClass.EXTERNAL, act)
-            except OperationEnded:
-                continue
+            except OperationEnded as error:
+                op_id = derived_id(session.caller, BASE + NAME, session.effect_key())
+                if one.kind in _ONCE and await self._wallet.find(op_id) is not None:
+                    raise TokenSpent from error
         raise InvalidInput("This was tried too often.")

@@ -51,12 +51,13 @@ class Memo:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What one event says. `seq` rises with each writing of a life."""
+    """What one event says. `seq` rises with each writing of a life; `unread` entries are of no form that is known."""
 
     life: str
     seq: int
     part: int
     memo: Memo = field(repr=False)
+    unread: int = 0
 
 
 # ---------------------------------------------------------------------- writing
@@ -128,7 +129,7 @@ def open_event(event: Event, key: Key) -> Chunk:
 
 
 def read(text: str) -> Chunk:
-    """An event's plain text.
+    """An event's plain text. An entry that cannot be read spoils none of the others.
 
     Raises:
         MemoInvalid: it is not of this form, of a later version, or too large.
@@ -146,11 +147,20 @@ def read(text: str) -> Chunk:
         raise MemoInvalid
     if any(type(body[name]) is not list for name in ("mints", "counters", "pending")):
         raise MemoInvalid
-    pending = tuple(map(read_pending, body["pending"]))
-    for one in pending:
-        _address(one.mint)
-    memo = Memo(frozenset(map(_mint, body["mints"])), dict(map(_counter, body["counters"])), pending)
-    return Chunk(life, _number(body["seq"], MAX_COUNTER), _number(body["part"], MAX_PARTS - 1), memo)
+    pending, unread = [], 0
+    for one in body["pending"]:
+        try:
+            pending.append(_entry(one))
+        except MemoInvalid:
+            unread += 1
+    memo = Memo(frozenset(map(_mint, body["mints"])), dict(map(_counter, body["counters"])), tuple(pending))
+    return Chunk(life, _number(body["seq"], MAX_COUNTER), _number(body["part"], MAX_PARTS - 1), memo, unread)
+
+
+def _entry(value: Any) -> Pending:
+    found = read_pending(value)
+    _address(found.mint)
+    return found
 
 
 def _number(value: Any, most: int) -> int:

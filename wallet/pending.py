@@ -94,7 +94,8 @@ def _lock_body(plan: Plan, amount: int) -> dict[str, Any]:
         if one and one not in tries:
             tries.append(one)
     terms = {name: plan.terms[name] for name in names if name in plan.terms}
-    return {"terms": terms, "tries": tries[-MAX_TRIES:], "attempts": min(max(plan.attempt, len(plan.past) + 1), 8)}
+    attempts = min(max(plan.attempt, len(plan.past) + 1), MAX_ATTEMPTS)
+    return {"terms": terms, "tries": tries[-MAX_TRIES:], "attempts": attempts}
 
 
 def _takes(op_id: str, kind: Kind, mint: str, unit: str, plan: Plan) -> Iterable[Pending]:
