@@ -250,7 +250,7 @@ class Node:
         self.treasurer = Treasurer(self.rail.funding, self.gate, self.database, self.clock)
         self.spreading = Spreading(self.wallet, self.treasurer, self.database, self.clock, self.config.wallet.rules())
         self.collector = Collector(self.wallet, self.treasurer)
-        self.recall = recall_of(self, outside.http)
+        self.recall = recall_of(self, lambda mint: connect([mint], outside.http, self.gate.check)[0])
 
     def _build_market(self, executor: Executor) -> None:
         trade = trade_of(self, executor)

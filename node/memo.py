@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
+from typing import Protocol
 
 import orjson
 
@@ -22,7 +23,6 @@ from relays.filter import Filter
 from relays.key import Key
 from relays.kind import APP_DATA
 from relays.outbox import Outbox
-from relays.pool import Pool
 from wallet.copy import LIFE
 from wallet.error import MemoInvalid
 from wallet.memo import Chunk, Memo, bodies, drafts, is_memo, merged, open_event
@@ -35,6 +35,19 @@ PURPOSE = "wallet.memo"  # the standing purpose
 SOON_S, REST_S, RETRY_S = 1.0, 5.0, 30.0
 FETCH_S = 15.0
 MAX_EVENTS = 1_000  # that are looked at in one reading
+
+
+class Relays(Protocol):
+    """Reads relays: `relays.pool.Pool`."""
+
+    @property
+    def urls(self) -> Sequence[str]:
+        """Our own."""
+
+    async def fetch(
+        self, filters: Sequence[Filter], timeout: float, relays: Sequence[str] | None = None
+    ) -> Sequence[Event]:
+        """What they have stored, verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +78,7 @@ class WalletMemo:
     def __init__(
         self,
         unit: UnitOfWork,
-        pool: Pool,
+        pool: Relays,
         outbox: Outbox,
         recollection: Recollection,
         key: Key,

@@ -1,14 +1,12 @@
 """`vendo wallet restore`: reads the memos of this node, keeps what they name, and searches every mint."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
-
 from node.memo import WalletMemo
 from node.recovery import Looked, Recovery, Searched
-from wallet.cashu.mint import connect
+from wallet.cashu.port import Mint
 
 if TYPE_CHECKING:
     from node.app import Node
@@ -56,8 +54,8 @@ def _entry(one: Looked) -> dict[str, Any]:
     }
 
 
-def recall_of(node: "Node", http: aiohttp.ClientSession) -> Recall:
-    """Both parts of a node whose relays, gate and wallet are there."""
+def recall_of(node: "Node", connect: Callable[[str], Mint]) -> Recall:
+    """Both parts of a node whose relays, gate and wallet are there; `connect` makes a client for a mint's address."""
     memo = WalletMemo(
         node.database,
         node.pool,
@@ -68,5 +66,5 @@ def recall_of(node: "Node", http: aiohttp.ClientSession) -> Recall:
         enabled=node.config.wallet.memo,
     )
     node.wallet.on_change(memo.changed)
-    recovery = Recovery(node.wallet, node.treasurer, node.clock, lambda mint: connect([mint], http, node.gate.check)[0])
+    recovery = Recovery(node.wallet, node.treasurer, node.clock, connect)
     return Recall(memo, recovery)

@@ -107,7 +107,8 @@ class Node:
         )  # fmt: skip
         self.treasurer = Treasurer(self.wallet, gate, db, world.clock)
         self.outbox = Outbox(world.relay, db, world.clock, gate.delivery)
-        memo = WalletMemo(db, world.relay, self.outbox, self.wallet.recollection, Keyring(BUYER_WORDS).node, world.clock)
+        key = Keyring(BUYER_WORDS).node
+        memo = WalletMemo(db, world.relay, self.outbox, self.wallet.recollection, key, world.clock)
         recovery = Recovery(self.wallet, self.treasurer, world.clock, lambda url: world.mints[url])
         self.recall = Recall(memo, recovery)
 
