@@ -183,12 +183,9 @@ class WalletMemo:
             await self._unit.commit([Delete("meta", {"key": LIFE})])
 
     async def _send(self, said: Said, now: Said, events: Sequence[Event]) -> None:
-        """The counter and the events are one unit; what a relay has not had of the last writing it need not get."""
+        """The counter and the events are one unit. The last writing is replaced everywhere: nobody needs its rows."""
         rows = [row for event in events for row in self._outbox.rows(event, PURPOSE)]
-        stale = {"state": "refused", "reason": "a newer memo replaces it"}
-        writes: list[Write] = [
-            Update("outbox", {"event_id": one, "state": "pending"}, stale, rows=None) for one in said.events
-        ]
+        writes: list[Write] = [Delete("outbox", {"event_id": one}) for one in said.events]
         value = orjson.dumps(asdict(now)).decode()
         writes.append(Update("meta", {"key": LIFE}, {"value": value}))
         await self._unit.commit([*writes, *rows])

@@ -129,6 +129,7 @@ class Recovery:
         self._mind = wallet.recollection
         self._paces: dict[str, _Pace] = {}
         self._places: dict[str, int] = {}
+        self._next = 0.0  # when a round finds something to do
         self._kept = asyncio.Event()
         self._turn = asyncio.Lock()
 
@@ -144,6 +145,7 @@ class Recovery:
         for mint in sorted(mints):
             self._wallet.fetch_from(self._connect(mint))
         if mints:
+            self._next = 0.0
             self._kept.set()
 
     async def take_in(self, memo: Memo) -> list[Pending]:
@@ -193,7 +195,8 @@ class Recovery:
         """Go on with what is left until `stop`."""
         ready.set()
         while not stop.is_set():
-            if self._kept.is_set():
+            if self._kept.is_set() and self._clock.monotonic() >= self._next:
+                self._next = self._clock.monotonic() + LOOK_S
                 try:
                     await self._round(stop)
                 except VendoError as error:
@@ -217,6 +220,8 @@ class Recovery:
             if self._is_due(mint):
                 async with self._turn:
                     await self._search(mint)
+        listed = {one.op_id for one in entries} | {mint for mint, _ in unsearched}
+        self._next = min(self._paces[name].due if name in self._paces else 0.0 for name in listed)
 
     def _is_due(self, name: str) -> bool:
         now = self._clock.monotonic()

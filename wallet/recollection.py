@@ -8,6 +8,7 @@ wallet, and what is found is booked like coins that a restore finds.
 import base64
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from enum import StrEnum
 
 import orjson
@@ -44,8 +45,10 @@ from wallet.record import Plan, Vault
 from wallet.teller import Request, Teller, conclude, result_of, settled
 
 FOUND = "found/"  # in table `meta`: an entry of a memo that is not finished
+OWED = "owed/"  # a payment to us that is to be claimed, at a mint that is away
 SCANNED = "unscanned/"  # a mint that a memo named, and that was not searched for coins yet
 _HELD = Among(("live", "reserved", "locked", "incoming"))
+_FORGET_S = 7 * 86_400  # after its locktime the customer has taken a payment back, or nobody ever will
 _LIVE = Among((str(State.WAITING), *OPEN.values))
 _log = logging.getLogger(__name__)
 
@@ -93,7 +96,7 @@ class Recollection:
         names = tuple(sorted({str(row["operation"]) for row in rows} - {stored.op.id for stored in operations}))
         for start in range(0, len(names), 200):
             operations += await self._purse.operations(id=Among(names[start : start + 200]), kind=str(Kind.LOCK))
-        told = {one.op_id: one for one in await self.kept()}
+        told = {one.op_id: one for one in (*await self.kept(), *await self._owed())}
         for stored in operations:
             for one in pending_of(stored.op.id, stored.op.kind, stored.mint, stored.unit, stored.amount, stored.plan):
                 told[one.op_id] = one
@@ -103,6 +106,23 @@ class Recollection:
         mints |= {(stored.mint, stored.unit) for stored in operations} | await self.unscanned()
         counters = {str(row["keyset"]): rounded(int(row["next"])) for row in await self._unit.select("counter")}
         return Memo(frozenset(mints), counters, tuple(told.values()))
+
+    async def owe(self, op_id: str, mint: str, unit: str, plan: Plan) -> None:
+        """A claim cannot begin now. Whoever claims tries again; a restore from the words is to know of it."""
+        entries = pending_of(op_id, Kind.CLAIM, mint, unit, total(plan.inputs), plan)
+        await self._purse.commit([self._sealed(OWED, one) for one in entries])
+
+    async def _owed(self) -> list[Pending]:
+        """Claims that have not begun; what has, or what is long over, is forgotten."""
+        owed: list[Pending] = []
+        over: list[Pending] = []
+        for one in await self._opened(OWED):
+            begun = await self._purse.find(one.op_id.partition("/")[0]) is not None
+            late = one.due and self._clock.now() > one.due + _FORGET_S
+            (over if begun or late else owed).append(one)
+        if over:
+            await self._unit.commit([Delete("meta", {"key": OWED + one.op_id}) for one in over])
+        return owed
 
     # ------------------------------------------------------------------ what was read
 
@@ -120,15 +140,20 @@ class Recollection:
                 writes.append(Insert("meta", {"key": f"{SCANNED}{unit} {mint}", "value": ""}, or_ignore=True))
         fresh = [one for one in memo.pending if one.unit in known and await self._purse.find(one.op_id) is None]
         for one in fresh:
-            row = {"key": FOUND + one.op_id, "value": self._sealed(one)}
-            writes.append(Insert("meta", row, or_ignore=True))
+            writes.append(self._sealed(FOUND, one))
         if writes:
             await self._unit.commit(writes)
         return fresh
 
-    def _sealed(self, one: Pending) -> str:
-        raw = self._vault.seal(orjson.dumps(one.to_dict()), FOUND + one.op_id)
-        return base64.b64encode(raw).decode()
+    def _sealed(self, prefix: str, one: Pending) -> Insert:
+        raw = self._vault.seal(orjson.dumps(one.to_dict()), prefix + one.op_id)
+        row = {"key": prefix + one.op_id, "value": base64.b64encode(raw).decode()}
+        return Insert("meta", row, or_ignore=True)
+
+    async def _opened(self, prefix: str) -> list[Pending]:
+        rows = await self._unit.select("meta", {"key": Within(prefix, prefix[:-1] + "0")})
+        opened = [self._vault.open(base64.b64decode(row["value"]), row["key"]) for row in rows]
+        return [read_pending(orjson.loads(raw)) for raw in opened]
 
     async def kept(self) -> list[Pending]:
         """Entries that are not finished, what is due first first.
@@ -136,10 +161,7 @@ class Recollection:
         Raises:
             SealBroken: a row was changed.
         """
-        rows = await self._unit.select("meta", {"key": Within(FOUND, FOUND[:-1] + "0")})
-        opened = [self._vault.open(base64.b64decode(row["value"]), row["key"]) for row in rows]
-        found = [read_pending(orjson.loads(raw)) for raw in opened]
-        return sorted(found, key=lambda one: (one.due, one.op_id))
+        return sorted(await self._opened(FOUND), key=lambda one: (one.due, one.op_id))
 
     async def drop(self, one: Pending) -> None:
         """An entry is finished, or an ordinary operation of the wallet from now on."""
@@ -289,7 +311,7 @@ class Recollection:
         wanted = Request(op_id, Kind.CLAIM, found.mint, found.unit, effect_id, digest)
 
         async def make() -> Planned:
-            coins = coins_of(found)
+            coins = [replace(coin, keyset=await book.expand(coin.keyset)) for coin in coins_of(found)]
             reports = await book.mint.states([coin.y for coin in coins])
             there = [coin for coin in coins if reports[coin.y].state is CoinState.UNSPENT]
             if any(report.state is CoinState.PENDING for report in reports.values()):

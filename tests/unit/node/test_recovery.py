@@ -24,7 +24,7 @@ from tests.gate_part import KEY, LIMITS, open_gate
 from tests.model_mint import Fault, ModelMint, Payment, payable
 from tests.wallet_part import BUYER_WORDS, EFFECT, PERMIT, SELLER_WORDS, HandClock, allow, make_wallet
 from wallet import restorer
-from wallet.error import MintRefused, PaymentUnknown
+from wallet.error import MintRefused, PaymentUnknown, TokenSpent
 from wallet.leftover import leftover
 from wallet.memo import Memo
 from wallet.model import LockTerms
@@ -254,6 +254,29 @@ async def test_a_payment_that_was_being_claimed_is_claimed_once(world, lost):
     assert one["standing"] == Standing.DONE
     assert await again.live() == 164 + 20
     assert await again.clean()
+
+
+async def test_a_payment_whose_mint_is_away_when_it_is_to_be_claimed_is_claimed_after_the_loss(world, lost):
+    terms = replace(world.terms(), seller_pubkey=lost.wallet.key.compressed, price=Msat.of_sat(20))
+    payer = make_wallet(SELLER_WORDS, [world.mints[FIRST]], world.clock)
+    await payer.deposit("d", FIRST, 64, EFFECT, PERMIT)
+    await payer.poll("d")
+    paid = await payer.lock("pay", terms, Msat.of_sat(40), EFFECT, PERMIT)
+    away = await node(world, [FIRST, SECOND], db=lost.db)
+    world.mints[FIRST].script = lambda _: Fault.UNREACHABLE
+    for _ in range(2):
+        with pytest.raises(MintRefused):
+            await away.wallet.claim("claim", paid.payload, EFFECT, PERMIT)
+    await away.publish()
+    world.mints[FIRST].script = lambda _: Fault.NONE
+    again = await node(world)
+    (one,) = (await again.recall.restore(()))["pending"]
+    assert (one["kind"], one["due"], one["standing"]) == ("claim", terms.locktime, Standing.DONE)
+    assert await again.live() == 164 + 20
+    assert await again.clean()
+    assert (await away.wallet.recollection.memo()).pending
+    with pytest.raises(TokenSpent):
+        await away.wallet.claim("claim", paid.payload, EFFECT, PERMIT)
 
 
 @pytest.mark.parametrize("ends", [Payment.SLOW, Payment.STUCK])
