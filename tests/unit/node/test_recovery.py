@@ -1,5 +1,6 @@
 """What a memo names is looked up at its mint, finished once, and gone on with after a crash at any step."""
 
+import asyncio
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -421,3 +422,27 @@ async def test_a_node_that_lost_nothing_finds_nothing(world, lost):
     found = await lost.recall.restore(())
     assert (found["pending"], found["memos"]) == ([], 0)
     assert {one["amount"] for one in found["restored"]} == {0}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+async def test_the_memo_follows_the_wallet_by_itself_unless_it_is_turned_off(world, lost, enabled):
+    memo = WalletMemo(
+        lost.db, world.relay, lost.outbox, lost.wallet.recollection, Keyring(BUYER_WORDS).node, world.clock,
+        enabled=enabled,
+    )  # fmt: skip
+    lost.wallet.on_change(memo.changed)
+    ready, stop = asyncio.Event(), asyncio.Event()
+    running = asyncio.create_task(memo.run(ready, stop))
+    await ready.wait()
+    seen: set[str] = set()
+    for place in range(3):
+        await lost.wallet.lock(f"lock {place}", world.terms(5), Msat.of_sat(30), EFFECT, PERMIT)
+        for _ in range(2_000):
+            await asyncio.sleep(0)
+            seen |= {row["event_id"] for row in await lost.db.select("outbox")}
+            if len(seen) > place:
+                break
+    stop.set()
+    await running
+    assert bool(seen) is enabled
+    assert len(seen) >= (3 if enabled else 0)
