@@ -62,6 +62,7 @@ from node.message.voice import FixedVoices, JoinedVoices
 from node.mount import Parts, agent_namespace, operator_namespace
 from node.overview import RelayOverview
 from node.rail import rail_of
+from node.recall import recall_of
 from node.relay import OwnRelay
 from node.secret.safe import Safe
 from node.service import Service as Running
@@ -250,6 +251,7 @@ class Node:
         self.treasurer = Treasurer(self.rail.funding, self.gate, self.database, self.clock)
         self.spreading = Spreading(self.wallet, self.treasurer, self.database, self.clock, self.config.wallet.rules())
         self.collector = Collector(self.wallet, self.treasurer)
+        self.recall = recall_of(self, lambda mint: connect([mint], outside.http, self.gate.check)[0])
 
     def _build_market(self, executor: Executor) -> None:
         trade = trade_of(self, executor)
@@ -412,6 +414,7 @@ class Node:
             usage=usage,
             treasurer=self.treasurer,
             spreading=self.spreading,
+            recall=self.recall,
             rail=self.rail,
             ledger=LedgerView(self.database),
             switch=Switch(self.gate),
@@ -530,6 +533,8 @@ class Node:
             *([("exchange rate", self.fx)] if isinstance(self.fx, Oracle) else []),
             ("treasury", self.treasurer),
             ("spreading", self.spreading),
+            ("wallet memo", self.recall.memo),
+            ("recovery", self.recall.recovery),
             *([("mint probe", self.probe)] if self.config.settlement.atomic else []),
             ("discovery", self.discovery),
             ("selling", self.selling),
@@ -562,6 +567,7 @@ class Node:
         await self.upkeep.homecoming.adopt()
         self.messages.not_before(self.upkeep.homecoming.heard_since)
         await self.roster.prepare()
+        await self.recall.recovery.load()
         await self.wallet.recover()
         await self.offerings.load()
         if self.toll is not None:

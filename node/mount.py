@@ -50,6 +50,7 @@ from node.config import AgentSection
 from node.message.service import OPERATOR, AgentMessenger, Messages
 from node.offering import Offerings
 from node.rail import Rail
+from node.recall import Recall
 from node.secret.reference import NODE
 from node.secret.safe import Safe
 from node.spreading import Spreading
@@ -77,6 +78,7 @@ class Parts:
     usage: Callable[[], Awaitable[Mapping[str, Any]]]
     treasurer: Treasurer
     spreading: Spreading
+    recall: Recall
     rail: Rail
     ledger: Ledger
     switch: Switch
@@ -125,6 +127,7 @@ def operator_namespace(parts: Parts, messages: Messages, roster: Roster) -> Name
                     parts.rail.lightning,
                     parts.rail.funding.fund,
                     parts.probes,
+                    parts.recall,
                 ),
                 Access.ADMIN,
                 "money, and what moves it",

@@ -1,4 +1,4 @@
-"""`[wallet]`: how much may lie at one mint, and whether money is moved to keep to it. Pure."""
+"""`[wallet]`: how much may lie at one mint, whether money is moved to keep to it, and what relays keep of it. Pure."""
 
 from pydantic import Field
 
@@ -14,6 +14,7 @@ class WalletSection(Section):
     spread: bool = True
     least_sat: int = Field(1_000, ge=1, le=2_100_000_000_000_000)
     fee_percent: int = Field(2, ge=0, le=100)
+    memo: bool = True
 
     def rules(self) -> Rules:
         """As the wallet's driver takes them."""
@@ -27,5 +28,6 @@ caps_sat = {{}}                  # the same for single mints: {{ "https://mint.e
 spread = true                  # move what is above a cap, or at a mint that is off the list, to another over Lightning
 least_sat = 1000               # less than this is not moved
 fee_percent = 2                # what a move may cost, of what arrives; 3 sat are always allowed
+memo = true                    # have our relays keep, encrypted, which money is under way: found again by the words
 
 """

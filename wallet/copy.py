@@ -31,6 +31,7 @@ from wallet.purse import OPEN, Coin, Purse
 from wallet.restorer import scan
 
 KEY = "copied/"
+LIFE = "memo"  # in table `meta`: under which name this database writes its memo, and how often it did
 _PENDING, _FOUND, _SAME, _MOVED = "pending", "pending, moved", "same", "moved"
 _PAYS = frozenset({Kind.LOCK, Kind.SEND, Kind.MELT})
 _log = logging.getLogger(__name__)
@@ -55,7 +56,11 @@ class OldCopy:
         self._purse, self._derive, self._unit, self._clock = purse, derive, unit, clock
 
     async def mark(self, books: Iterable[KeysetBook]) -> None:
-        """The rows are an old copy's. Durable when it returns; again, it asks every mint once more."""
+        """The rows are an old copy's. Durable when it returns; again, it asks every mint once more.
+
+        Its memo goes on under a new name, so that what relays hold of the life that is forgotten stays there.
+        """
+        await self._unit.commit([Delete("meta", {"key": LIFE})])
         for book in books:
             key = KEY + book.mint.url
             await self._unit.commit(

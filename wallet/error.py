@@ -17,6 +17,7 @@ VendoError
 ├── MintLied           mint.lied             502  an answer that no honest mint gives
 ├── MintFull           wallet.mint_full     409  the mint would hold more than its cap
 ├── NotProven          wallet.not_proven     409  a receipt's coins were not taken by the seller that it names
+├── MemoInvalid        wallet.memo          400  not a wallet memo of ours
 ├── FxUnpriced         fx.unpriced           503  no fresh rate
 └── TokenRejected      token.rejected        400  a payment that we do not accept; one subclass per reason
 """
@@ -132,6 +133,14 @@ class MintLied(VendoError):
     status = 502
     unchanged = ""
     remedy = "Distrust this mint."
+
+
+class MemoInvalid(InvalidInput):
+    """A wallet memo is not of the form in which it is written."""
+
+    code = "wallet.memo"
+    unchanged = "Nothing was taken from it."
+    remedy = "Restore without it: free coins are found by the words alone."
 
 
 class FxUnpriced(Unavailable):

@@ -44,6 +44,7 @@ from wallet.payment import Kind
 from wallet.planner import Planner, lock_cost, melt_cost
 from wallet.proven import check_taken
 from wallet.purse import Purse, Stored
+from wallet.recollection import Recollection
 from wallet.record import Vault
 from wallet.restorer import Restorer
 from wallet.teller import Teller, conclude, result_of, view_of
@@ -94,7 +95,8 @@ class Holding:
         for mint in retired:
             self._books.setdefault((canonical_url(mint.url), UNIT), KeysetBook(mint, UNIT, clock, retired=True))
         derive = Derivation(keyring)
-        self._purse = Purse(unit, Vault(keyring.derive("seal")), derive, clock)
+        vault = Vault(keyring.derive("seal"))
+        self._purse = Purse(unit, vault, derive, clock)
         self._planner = Planner(self._purse, derive, self._book)
         self._engine = Engine(
             self._purse, keyring, clock, self._books, permit_for, self._renew, self._make_way, conclude, collection
@@ -108,6 +110,7 @@ class Holding:
         self.debts = Debts()
         self._withdrawal = Withdrawal(self._teller, self._planner, self._purse, clock, currencies, self.debts)
         self._auditor = Auditor(self._purse, self._books, clock)
+        self.recollection = Recollection(unit, self._purse, vault, derive, self._teller, self._auditor, clock)
         self._keeper = Keeper(
             self._purse, self._teller, self._engine, self._auditor, self._books, clock, collection or permit_for
         )
@@ -165,6 +168,27 @@ class Holding:
         if stored.plan.terms.get("cosigner") != key.compressed:
             raise NotFound("The payment was not locked with this co-sign key.")
         return tuple(sign_secret(proof["secret"], key) for proof in self._locked(stored).payload["proofs"])
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The units that are handled."""
+        return (UNIT,)
+
+    def fetch_from(self, mint: Mint) -> None:
+        """Ask one more mint for what is ours there: one that is not on the list, and held money of ours (`retired`)."""
+        for unit in self.units:
+            if (canonical_url(mint.url), unit) not in self._books:
+                book = self._books[canonical_url(mint.url), unit] = KeysetBook(mint, unit, self._clock, retired=True)
+                self._teller.attend(book)
+
+    @property
+    def known_mints(self) -> tuple[str, ...]:
+        """Canonical addresses of all mints that may be asked, trusted or not."""
+        return tuple(dict.fromkeys(mint for mint, _ in self._books))
+
+    def on_change(self, watcher: Callable[[], None]) -> None:
+        """Have it called when rows of the wallet have changed."""
+        self._purse.on_commit(watcher)
 
     # ------------------------------------------------------------------ service
 

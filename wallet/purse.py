@@ -1,6 +1,6 @@
 """The wallet's rows: coins, counters and operations, read from the database and turned into writes. Calls no mint."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -64,10 +64,17 @@ class Purse:
         self._vault = vault
         self._derive = derive
         self._clock = clock
+        self._watchers: list[Callable[[], None]] = []
+
+    def on_commit(self, watcher: Callable[[], None]) -> None:
+        """Have it called after each commit of the wallet's."""
+        self._watchers.append(watcher)
 
     async def commit(self, writes: Sequence[Write]) -> None:
         """Apply as one unit. Raises Conflict or StoreUncertain, as `UnitOfWork.commit` does."""
         await self._unit.commit(writes)
+        for watcher in self._watchers:
+            watcher()
 
     # ------------------------------------------------------------------ coins
 
@@ -172,8 +179,8 @@ class Purse:
             result,
         )
 
-    def begin(self, stored: Stored) -> Insert:
-        """A new operation's row."""
+    def begin(self, stored: Stored, result: Mapping[str, Any] | None = None) -> Insert:
+        """A new operation's row; with its result if it is done, as one that was found."""
         now = self._clock.now()
         row: dict[str, Value] = {
             "id": stored.op.id,
@@ -185,7 +192,7 @@ class Purse:
             "amount": stored.amount,
             "fee": stored.fee,
             "plan": self._vault.seal(stored.plan.to_json(), f"plan/{stored.op.id}"),
-            "result": b"",
+            "result": b"" if result is None else self._vault.seal_result(result, stored.op.id),
             "reason": stored.reason,
             "created_at": now,
             "updated_at": now,

@@ -157,6 +157,15 @@ class Teller:
         self._check = check
         self._locks = {key: asyncio.Lock() for key in books}
 
+    @property
+    def planner(self) -> Planner:
+        """Makes plans."""
+        return self._planner
+
+    def attend(self, book: KeysetBook) -> None:
+        """One more mint is among the books."""
+        self._locks.setdefault((book.mint.url, book.unit), asyncio.Lock())
+
     def book(self, mint: str, unit: str) -> KeysetBook:
         """The keysets of a mint that we trust.
 

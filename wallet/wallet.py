@@ -24,6 +24,7 @@ from wallet.cashu.token import Payment, decode, from_payload
 from wallet.error import (
     InvoiceRejected,
     MintLied,
+    MintRefused,
     MintRejected,
     MintSilent,
     MintUnlisted,
@@ -437,15 +438,22 @@ class Wallet(Holding):
         names = sorted(proof.secret for proof in payment.proofs)
         wanted = self._request(op_id, Kind.CLAIM, book, effect_id, derived_id(*names))
 
-        async def make() -> Planned:
-            coins = await check_coins(payment, book)
+        def plan(coins: tuple[Proof, ...]) -> Plan:
             if unlock is not None:
-                return await self._planner.take(unlocked(wanted.digest, coins, unlock, self.key.compressed), book)
+                return unlocked(wanted.digest, coins, unlock, self.key.compressed)
             if self._spending_key(coins) != ("wallet",):
                 raise TokenLock
-            return await self._planner.take(Plan(wanted.digest, coins, ("wallet",)), book)
+            return Plan(wanted.digest, coins, ("wallet",))
 
-        stored = await self._teller.perform(wanted, permit, make, lambda done: then(self._received(done)))
+        async def make() -> Planned:
+            return await self._planner.take(plan(await check_coins(payment, book)), book)
+
+        try:
+            stored = await self._teller.perform(wanted, permit, make, lambda done: then(self._received(done)))
+        except MintRefused:
+            if await self._purse.find(op_id) is None:  # the mint is away
+                await self.recollection.owe(op_id, book.mint.url, book.unit, plan(payment.proofs))
+            raise
         return self._received(settled(stored))
 
     # ------------------------------------------------------------------ inside

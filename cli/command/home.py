@@ -97,6 +97,8 @@ def init(
         out.note(f"A passphrase was made in {chosen.file}: keep it elsewhere, or whoever reads the home has all.")
     if owner is None:
         out.note("No --owner was given: only the operator key of these words can send the agent DMs.")
+    if words is not None:
+        out.note("If a node with these words was lost: start this one, then `vendo wallet restore`, before it spends.")
     if not mint:
         out.note("No --mint was given: the node can sell for free and use built-in providers, but not pay.")
     out.note(f"Limits and everything else: {made.home / 'config.toml'}. Start it: vendo up --home {made.home}")

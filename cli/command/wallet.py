@@ -3,6 +3,7 @@
 import sys
 import time
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -296,14 +297,54 @@ def _paid(client: Client, body: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 @app.command()
-def restore(home: HomeOption, key: KeyOption = None, json_mode: JsonOption = False) -> None:
-    """Look for coins of these seed words at every mint, after a loss."""
+def restore(
+    home: HomeOption,
+    relay: Annotated[
+        list[str] | None, typer.Option("--relay", metavar="URL", help="Look for the wallet's memo there as well.")
+    ] = None,
+    key: KeyOption = None,
+    json_mode: JsonOption = False,
+) -> int:
+    """Find all money of these seed words again, after a loss, also what was under way; 75 if a mint is away."""
     out, client = Output(json_mode=json_mode), Client.open(home)
     used = out.key(key)
-    with out.waiting("Asking the mints for every coin they ever signed for these words…"):
-        answer = client.call(f"{_WALLET}/restore", {}, key=used)
-    lines = [f"{one['mint']}: {one['amount']} sat in {one['coins']} coins were found." for one in answer["restored"]]
-    out.answer(answer, "\n".join(lines) or "No mint is trusted, so none was asked.")
+    with out.waiting("Reading the relays, and asking the mints for every coin they ever signed for these words…"):
+        answer = client.call(f"{_WALLET}/restore", {"relays": list(relay or ())}, key=used)
+    out.answer(answer, "\n".join(_found(answer)))
+    away = [one for one in (*answer["restored"], *answer["pending"]) if one["problem"]]
+    return ExitCode.TEMPORARY if away else ExitCode.OK
+
+
+_STANDINGS = {
+    "waiting": "waits",
+    "begun": "is looked at from now on",
+    "done": "is back",
+    "gone": "was taken before",
+    "absent": "never happened",
+}
+
+
+def _found(answer: dict[str, Any]) -> list[str]:
+    """What was found, for people."""
+    lines = [
+        f"{one['mint']}: {one['problem']}; it is asked again."
+        if one["problem"]
+        else f"{one['mint']}: {one['amount']} sat in {one['coins']} coins were found."
+        for one in answer["restored"]
+    ]
+    for one in answer["pending"]:
+        due = f", due {datetime.fromtimestamp(one['due'], UTC):%Y-%m-%d %H:%M:%S} UTC" if one["due"] else ""
+        why = f" ({one['problem']})" if one["problem"] else ""
+        what = f"{one['kind']} of {one['amount']} {one['unit']} at {one['mint']}{due}"
+        lines.append(f"{what}: {_STANDINGS.get(one['standing'], one['standing'])}{why}.")
+    lines += [
+        f"{one['mint']} is not on your list: add it to [node] mints to spend there, or pay an invoice from it."
+        for one in answer["restored"]
+        if one["amount"] and not one["listed"]
+    ]
+    if not answer["memos"]:
+        lines.append("No relay has a memo of an earlier wallet: payments that were under way are not known.")
+    return lines or ["No mint is known, so none was asked."]
 
 
 @app.command()

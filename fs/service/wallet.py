@@ -24,7 +24,7 @@ from wallet.error import MintFull
 from wallet.invoice import Invoice, asked_invoice, plain_invoice
 from wallet.lightning_error import NotConnected
 from wallet.lightning_record import LightningView
-from wallet.model import Audit, Balance, Deposit, OperationView, Paid, Received, Restored
+from wallet.model import Audit, Balance, Deposit, OperationView, Paid, Received
 
 MAX_TOKEN = 262_144
 Fund = Callable[[Deposit, EffectId, Permit], Awaitable[LightningView]]
@@ -67,11 +67,15 @@ class Purse(Protocol):
     async def audit(self) -> Audit:
         """Whether rows, journal and mints agree."""
 
-    async def restore(self, mint: str) -> Restored:
-        """Find the coins that a mint has ever signed for these seed words and that are unspent."""
-
     async def find(self, op_id: OperationId) -> OperationView | None:
         """One operation."""
+
+
+class Recalling(Protocol):
+    """What finds everything again: `node.recall.Recall`."""
+
+    async def restore(self, relays: Sequence[str]) -> dict[str, Any]:
+        """From the words, the node's relays and these."""
 
 
 class Places(Protocol):
@@ -111,6 +115,7 @@ def wallet_service(
     lightning: LightningWallet | None = None,
     fund: Fund | None = None,
     probes: Callable[[], list[dict[str, Any]]] = list,
+    recall: Recalling | None = None,
 ) -> Tree:
     """The service at `/wallet`; only with a treasurer does it have files that move money.
 
@@ -124,6 +129,7 @@ def wallet_service(
         lightning: the Lightning wallet, if one is connected.
         fund: pays for a deposit from there.
         probes: what was found of each mint when it was tried with a coin.
+        recall: finds money again after a loss.
     """
 
     async def balance() -> dict[str, Any]:
@@ -172,6 +178,8 @@ def wallet_service(
     }
     if treasurer is not None and places is not None:
         files |= _moving(wallet, treasurer, places, lightning, fund)
+        if recall is not None:
+            files["restore"] = _restoring(recall)
         files["lightning"] = lightning_folder(lightning, treasurer)
     return Tree(Folder("The wallet.", files))
 
@@ -233,10 +241,6 @@ def _moving(
         wish: dict[str, str | int] = {"mint": mint, "sat": sat, **source}
         return json_bytes(await treasurer.move(session, "deposit", said, wish, effect, act))
 
-    async def restore(body: bytes, session: Session) -> bytes:
-        parsed(model.Nothing, body)
-        return json_bytes({"restored": [asdict(await wallet.restore(mint)) for mint in wallet.mints]})
-
     async def receive(body: bytes, session: Session) -> bytes:
         token = _token(body)
 
@@ -272,7 +276,6 @@ def _moving(
 
     moves: dict[str, Any] = {"takes": model.SentSum, "gives": model.Operation}
     swapped = "a Cashu token: swapped at once for coins of our own"
-    searched = "look for coins of these seed words at every mint (NUT-09); takes a while"
     return {
         "deposit": File(
             "{sat, mint?, from_lightning?}: an invoice; coins come once it is paid",
@@ -293,10 +296,19 @@ def _moving(
             gives=model.Transferred,
         ),
         **_paying(wallet, treasurer, places),
-        "restore": File(searched, call=restore, takes=model.Nothing, gives=model.Restored),
         "audit": File("whether rows, journal and mints agree", read=audit, gives=model.Audit),
         "operations": _operations(treasurer),
     }
+
+
+def _restoring(recall: Recalling) -> File:
+    """The file that finds money again."""
+
+    async def restore(body: bytes, session: Session) -> bytes:
+        return json_bytes(await recall.restore(parsed(model.Recall, body).relays))
+
+    about = "{relays?}: find coins of these seed words at every mint, and with the memo on relays what is under way"
+    return File(about, call=restore, takes=model.Recall, gives=model.Restored)
 
 
 def _paying(wallet: Purse, treasurer: Treasurer, places: Places) -> dict[str, Node]:

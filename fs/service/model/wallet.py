@@ -137,8 +137,10 @@ class Token(Body):
     token: str = Field(min_length=1)
 
 
-class Nothing(Body):
-    """No fields."""
+class Recall(Body):
+    """Where to look for the wallet's memo, besides the node's own relays."""
+
+    relays: list[str] = Field(default_factory=list, max_length=20)
 
 
 class Operation(Fact):
@@ -172,18 +174,38 @@ class Operation(Fact):
 
 
 class FoundCoins(Fact):
-    """What was found at a mint."""
+    """What was found at a mint, and whether it is on our list; `problem`: the error's code if it did not say all."""
 
     mint: str
     amount: int
     coins: int
     keysets: int
+    listed: bool
+    problem: str
+
+
+class FoundOperation(Fact):
+    """What a memo named, and how far it is: waiting, begun (an operation of the wallet), done, gone (taken), or absent.
+
+    `due` in Unix seconds: until then locked money stays so. `problem`: the code of the error that keeps it waiting.
+    """
+
+    operation: str
+    kind: str
+    mint: str
+    unit: str
+    amount: int
+    due: int
+    standing: str
+    problem: str
 
 
 class Restored(Fact):
-    """What was found at every mint."""
+    """What was found at every mint, and what in `memos` events on relays; what waits is gone on with by itself."""
 
     restored: list[FoundCoins]
+    pending: list[FoundOperation]
+    memos: int
 
 
 class AuditedMint(Balance):

@@ -1,0 +1,448 @@
+"""What a memo names is looked up at its mint, finished once, and gone on with after a crash at any step."""
+
+import asyncio
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+
+from core.effect import Permit
+from core.error import StoreUncertain
+from core.identifier import EffectId
+from core.money import Msat
+from fs.service.treasury import Treasurer
+from node.gate.ledger import ledger_seal
+from node.memo import WalletMemo
+from node.recall import Recall
+from node.recovery import Recovery, Standing
+from node.storage.memory import MemoryDatabase
+from relays.event import Event, parse_json
+from relays.filter import Filter
+from relays.key import Keyring
+from relays.outbox import Outbox
+from tests.gate_part import KEY, LIMITS, open_gate
+from tests.model_mint import Fault, ModelMint, Payment, payable
+from tests.wallet_part import BUYER_WORDS, EFFECT, PERMIT, SELLER_WORDS, HandClock, allow, make_wallet
+from wallet import restorer
+from wallet.error import MintRefused, PaymentUnknown, TokenSpent
+from wallet.leftover import leftover
+from wallet.memo import Memo
+from wallet.model import LockTerms
+from wallet.payment import State
+from wallet.wallet import Wallet
+
+FIRST, SECOND = "https://one.example", "https://two.example"
+RELAY = "ws://127.0.0.1:1"
+
+
+class Relay:
+    """Stored events: of each address the newest (NIP-01)."""
+
+    urls = (RELAY,)
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def on_up(self, _) -> None:
+        pass
+
+    async def fetch(self, filters: Sequence[Filter], timeout: float, relays: Sequence[str] | None = None):
+        return [one for one in self.events if any(wanted.matches(one) for wanted in filters)]
+
+    def store(self, event: Event) -> None:
+        same = [one for one in self.events if one.value("d") == event.value("d")]
+        if all(one.created_at < event.created_at for one in same):
+            self.events = [one for one in self.events if one not in same] + [event]
+
+
+class Dying(MemoryDatabase):
+    """Fails all commits after so many, as if the process had been killed there."""
+
+    left: int | None = None
+
+    async def commit(self, writes) -> None:
+        if self.left is not None:
+            if self.left <= 0:
+                raise StoreUncertain
+            self.left -= 1
+        await super().commit(writes)
+
+
+class World:
+    """Two mints, a relay, and nodes of the same words one after the other."""
+
+    def __init__(self) -> None:
+        self.clock = HandClock()
+        self.mints = {url: ModelMint(url, clock=self.clock) for url in (FIRST, SECOND)}
+        self.relay = Relay()
+        self.seller = make_wallet(SELLER_WORDS, list(self.mints.values()), self.clock)
+
+    def pay_last(self, url: str) -> None:
+        """Somebody pays the newest invoice of a mint."""
+        self.mints[url].pay(list(self.mints[url]._quotes)[-1])
+
+    def terms(self, sat: int = 10) -> LockTerms:
+        return LockTerms(FIRST, Msat.of_sat(sat), self.seller.key.compressed, self.clock.now() + 600, quote_id="quote")
+
+    async def settle(self, node: "Node") -> None:
+        """What the wallet's and the treasurer's own loops do."""
+        for stored in await node.wallet._purse.operations(state="waiting"):
+            await node.wallet._keeper.poll(stored.op.id)
+        await node.wallet._keeper.recover()
+        await node.treasurer._look()
+
+
+class Node:
+    """The parts that take part, over one database."""
+
+    def __init__(self, world: World, db: MemoryDatabase, gate, mints: Sequence[str], retired: Sequence[str]) -> None:
+        self.world, self.db, self.gate = world, db, gate
+        listed, over = ([world.mints[url] for url in urls] for urls in (mints, retired))
+
+        def leave(effect: EffectId) -> Permit:
+            return PERMIT if mints else gate.permit(effect)
+
+        self.wallet = Wallet(
+            db, Keyring(BUYER_WORDS), world.clock, allow, listed, permit_for=leave, retired=over
+        )  # fmt: skip
+        self.treasurer = Treasurer(self.wallet, gate, db, world.clock)
+        self.outbox = Outbox(world.relay, db, world.clock, gate.delivery)
+        key = Keyring(BUYER_WORDS).node
+        memo = WalletMemo(db, world.relay, self.outbox, self.wallet.recollection, key, world.clock)
+        recovery = Recovery(self.wallet, self.treasurer, world.clock, lambda url: world.mints[url])
+        self.recall = Recall(memo, recovery)
+
+    async def publish(self) -> bool:
+        """As the memo's service and the outbox do; whether there was something new to say."""
+        said = await self.recall.memo.publish()
+        for row in await self.db.select("outbox", {"state": "pending"}):
+            self.world.relay.store(parse_json(row["raw"]))
+        return said
+
+    async def live(self) -> int:
+        return sum(one.live for one in await self.wallet.balance())
+
+    async def held(self) -> tuple[int, int, int]:
+        rows = await self.wallet.balance()
+        return tuple(sum(getattr(one, name) for one in rows) for name in ("live", "reserved", "locked"))
+
+    async def fund(self, url: str, sat: int) -> None:
+        await self.wallet.deposit(f"fund {url}", url, sat, EFFECT, PERMIT)
+        assert (await self.wallet.poll(f"fund {url}")).state is State.DONE
+
+    async def clean(self) -> bool:
+        audit = await self.wallet.audit()
+        return audit.clean and audit.open_operations == 0
+
+
+async def node(world: World, mints: Sequence[str] = (), db: MemoryDatabase | None = None) -> Node:
+    held = db if db is not None else Dying(ledger_seal(KEY), world.clock)
+    made = Node(world, held, await open_gate(held, world.clock, LIMITS), mints, await leftover(held, mints))
+    await made.recall.recovery.load()
+    return made
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch):
+    """The counters have no such gaps here, and each search costs a second."""
+    monkeypatch.setattr(restorer, "GAP", 50)
+
+
+@pytest.fixture
+async def world() -> World:
+    return World()
+
+
+@pytest.fixture
+async def lost(world) -> Node:
+    made = await node(world, [FIRST, SECOND])
+    await made.fund(FIRST, 100)
+    await made.fund(SECOND, 64)
+    return made
+
+
+async def test_coins_locks_and_deposits_of_two_mints_come_back_from_words_and_a_relay(world, lost):
+    locked = await lost.wallet.lock("a lock", world.terms(), Msat.of_sat(30), EFFECT, PERMIT)
+    world.mints[SECOND].auto_pay = False
+    await lost.wallet.deposit("later", SECOND, 32, EFFECT, PERMIT)
+    await lost.publish()
+    world.pay_last(SECOND)
+
+    again = await node(world)
+    found = await again.recall.restore(())
+    assert {(one["mint"], one["amount"], one["listed"], one["problem"]) for one in found["restored"]} == {
+        (FIRST, 100 - locked.gross.sat_up(), False, ""),
+        (SECOND, 64, False, ""),
+    }
+    by_kind = {one["kind"]: one for one in found["pending"]}
+    assert by_kind["lock"]["standing"] == Standing.WAITING
+    assert by_kind["lock"]["due"] == world.clock.now() + 600
+    assert by_kind["deposit"]["standing"] == Standing.BEGUN
+    assert found["memos"] == 1
+    await world.settle(again)
+    assert await again.held() == (164 - locked.gross.sat_up() + 32, 0, locked.amount.sat_up())
+    assert await again.clean()
+    world.clock.seconds += 603
+    found = await again.recall.restore(())
+    assert {one["standing"] for one in found["pending"]} <= {Standing.DONE, Standing.GONE}
+    assert (await again.held())[1:] == (0, 0)
+    assert await again.live() == 164 - locked.gross.sat_up() + 32 + locked.amount.sat_up() - 1
+    assert await again.clean()
+    assert await again.wallet.recollection.kept() == []
+
+
+async def test_a_lock_to_a_hash_comes_back_too(world, lost):
+    terms = replace(world.terms(), hash="ab" * 32, cosigner="job")
+    locked = await lost.wallet.lock("a lock", terms, Msat.of_sat(30), EFFECT, PERMIT)
+    await lost.publish()
+    world.clock.seconds += 603
+    again = await node(world)
+    (one,) = (await again.recall.restore(()))["pending"]
+    assert one["standing"] == Standing.DONE
+    assert await again.held() == (164 - locked.gross.sat_up() + locked.amount.sat_up() - 1, 0, 0)
+    assert await again.clean()
+
+
+async def test_what_the_seller_took_before_or_after_the_restore_is_not_ours(world, lost):
+    first = await lost.wallet.lock("a lock", world.terms(), Msat.of_sat(30), EFFECT, PERMIT)
+    second = await lost.wallet.lock("b lock", world.terms(), Msat.of_sat(30), EFFECT, PERMIT)
+    await lost.publish()
+    await world.seller.claim("claim", first.payload, EFFECT, PERMIT)
+    again = await node(world)
+    found = {one["operation"]: one["standing"] for one in (await again.recall.restore(()))["pending"]}
+    assert found == {"a lock": Standing.GONE, "b lock": Standing.WAITING}
+    await world.seller.claim("claim b", second.payload, EFFECT, PERMIT)
+    world.clock.seconds += 603
+    found = {one["operation"]: one["standing"] for one in (await again.recall.restore(()))["pending"]}
+    assert found["b lock"] == Standing.GONE
+    assert (await again.held())[1:] == (0, 0)
+    assert await again.clean()
+
+
+async def test_a_lock_that_never_was_is_waited_for_until_it_is_due(world, lost):
+    world.mints[FIRST].script = lambda name: Fault.REQUEST_LOST if name == "swap" else Fault.NONE
+    with pytest.raises((PaymentUnknown, MintRefused)):
+        await lost.wallet.lock("a lock", world.terms(), Msat.of_sat(30), EFFECT, PERMIT)
+    world.mints[FIRST].script = lambda _: Fault.NONE
+    await lost.publish()
+    again = await node(world)
+    (one,) = (await again.recall.restore(()))["pending"]
+    assert one["standing"] == Standing.WAITING
+    assert await again.held() == (164, 0, 0)
+    world.clock.seconds += 603
+    (one,) = (await again.recall.restore(()))["pending"]
+    assert one["standing"] == Standing.ABSENT
+    assert await again.wallet.recollection.kept() == []
+
+
+async def test_a_payment_that_was_being_claimed_is_claimed_once(world, lost):
+    payer = make_wallet(SELLER_WORDS, [world.mints[FIRST]], world.clock)
+    await payer.deposit("d", FIRST, 64, EFFECT, PERMIT)
+    await payer.poll("d")
+    terms = LockTerms(FIRST, Msat.of_sat(20), lost.wallet.key.compressed, world.clock.now() + 600, quote_id="q")
+    paid = await payer.lock("pay", terms, Msat.of_sat(40), EFFECT, PERMIT)
+    world.mints[FIRST].script = lambda name: Fault.REQUEST_LOST if name == "swap" else Fault.NONE
+    with pytest.raises((PaymentUnknown, MintRefused)):
+        await lost.wallet.claim("claim", paid.payload, EFFECT, PERMIT)
+    world.mints[FIRST].script = lambda _: Fault.NONE
+    await lost.publish()
+    again = await node(world)
+    (one,) = (await again.recall.restore(()))["pending"]
+    assert (one["kind"], one["standing"]) == ("claim", Standing.DONE)
+    assert await again.live() == 164 + 20
+    (one,) = (await again.recall.restore(()))["pending"]
+    assert one["standing"] == Standing.DONE
+    assert await again.live() == 164 + 20
+    assert await again.clean()
+
+
+async def test_a_payment_whose_mint_is_away_when_it_is_to_be_claimed_is_claimed_after_the_loss(world, lost):
+    terms = replace(world.terms(), seller_pubkey=lost.wallet.key.compressed, price=Msat.of_sat(20))
+    payer = make_wallet(SELLER_WORDS, [world.mints[FIRST]], world.clock)
+    await payer.deposit("d", FIRST, 64, EFFECT, PERMIT)
+    await payer.poll("d")
+    paid = await payer.lock("pay", terms, Msat.of_sat(40), EFFECT, PERMIT)
+    away = await node(world, [FIRST, SECOND], db=lost.db)
+    world.mints[FIRST].script = lambda _: Fault.UNREACHABLE
+    for _ in range(2):
+        with pytest.raises(MintRefused):
+            await away.wallet.claim("claim", paid.payload, EFFECT, PERMIT)
+    await away.publish()
+    world.mints[FIRST].script = lambda _: Fault.NONE
+    again = await node(world)
+    (one,) = (await again.recall.restore(()))["pending"]
+    assert (one["kind"], one["due"], one["standing"]) == ("claim", terms.locktime, Standing.DONE)
+    assert await again.live() == 164 + 20
+    assert await again.clean()
+    assert (await away.wallet.recollection.memo()).pending
+    with pytest.raises(TokenSpent):
+        await away.wallet.claim("claim", paid.payload, EFFECT, PERMIT)
+
+
+@pytest.mark.parametrize("ends", [Payment.SLOW, Payment.STUCK])
+async def test_a_payment_over_lightning_that_was_under_way_is_followed_to_its_end(world, lost, ends):
+    world.mints[FIRST].lightning = lambda _: ends
+    bill = payable(40_000, world.clock.now(), "bill")
+    with pytest.raises(PaymentUnknown):
+        await lost.wallet.pay("pay", FIRST, bill, Msat.of_sat(60), EFFECT, PERMIT)
+    await lost.publish()
+    again = await node(world)
+    (one,) = (await again.recall.restore(()))["pending"]
+    assert (one["kind"], one["standing"]) == ("melt", Standing.BEGUN)
+    await world.settle(again)
+    before = await again.held()
+    assert before[0] + before[1] == 164
+    assert before[1] > 40
+    world.mints[FIRST].lightning_ends()
+    await world.settle(again)
+    await again.recall.restore(())
+    assert (await again.held())[1:] == (0, 0)
+    assert await again.live() == (164 if ends is Payment.STUCK else 164 - 40 - 2)
+    assert await again.clean()
+
+
+async def _lost(world: World) -> int:
+    """A node that had a lock and a deposit under way; what is due to it after all."""
+    lost = await node(world, [FIRST, SECOND])
+    await lost.fund(FIRST, 100)
+    await lost.fund(SECOND, 64)
+    locked = await lost.wallet.lock("a lock", world.terms(), Msat.of_sat(30), EFFECT, PERMIT)
+    world.mints[SECOND].auto_pay = False
+    await lost.wallet.deposit("later", SECOND, 32, EFFECT, PERMIT)
+    await lost.publish()
+    world.pay_last(SECOND)
+    world.clock.seconds += 603
+    return 164 - locked.gross.sat_up() + 32 + locked.amount.sat_up() - 1
+
+
+async def _finishes(world: World, left: int, due: int) -> bool:
+    """Whether a restore dies if so many commits succeed; what it has begun is finished by the next start."""
+    dying = await node(world)
+    dying.db.left = left
+    died = True
+    try:
+        await dying.recall.restore(())
+        died = False
+    except StoreUncertain:
+        pass
+    dying.db.left = None
+    again = await node(world, db=dying.db)
+    if not await again.db.select("counter"):  # nothing was kept: whoever restores has seen the error
+        await again.recall.restore(())
+    for _ in range(3):
+        await again.wallet.recover()
+        await again.recall.recovery.look()
+        await world.settle(again)
+    assert await again.held() == (due, 0, 0), left
+    assert await again.clean(), left
+    return died
+
+
+async def test_a_restore_that_dies_after_any_commit_is_finished_by_the_next_start():
+    left = 0
+    while True:
+        world = World()
+        due = await _lost(world)
+        if not await _finishes(world, left, due):
+            break
+        left += 1
+    assert left > 8
+
+
+async def test_counters_are_raised_and_never_lowered(world, lost):
+    await lost.publish()
+    again = await node(world)
+    await again.recall.restore(())
+    used = {row["keyset"]: row["next"] for row in await lost.db.select("counter")}
+    now = {row["keyset"]: row["next"] for row in await again.db.select("counter")}
+    assert set(used) == set(now)
+    assert all(used[keyset] <= now[keyset] for keyset in used)
+    await again.recall.recovery.take_in(Memo(counters=dict.fromkeys(now, 1)))
+    assert {row["keyset"]: row["next"] for row in await again.db.select("counter")} == now
+
+
+async def test_an_empty_node_never_writes_over_what_the_lost_one_said(world, lost):
+    await lost.wallet.lock("a lock", world.terms(), Msat.of_sat(30), EFFECT, PERMIT)
+    await lost.publish()
+    again = await node(world, [FIRST])
+    assert not await again.publish()
+    await again.fund(FIRST, 8)
+    assert await again.publish()
+    assert len(world.relay.events) == 2
+    third = await node(world)
+    kinds = {(one["kind"], one["operation"]) for one in (await third.recall.restore(()))["pending"]}
+    assert kinds == {("lock", "a lock")}
+
+
+async def test_what_is_kept_and_not_finished_is_told_on(world, lost):
+    await lost.wallet.lock("a lock", world.terms(), Msat.of_sat(30), EFFECT, PERMIT)
+    await lost.publish()
+    again = await node(world)
+    world.mints[FIRST].script = lambda _: Fault.UNREACHABLE
+    found = await again.recall.restore(())
+    assert [one["problem"] for one in found["pending"]] == ["mint.unreachable"]
+    assert {one["mint"]: one["problem"] for one in found["restored"]} == {FIRST: "mint.unreachable", SECOND: ""}
+    await again.publish()
+    world.relay.events = [one for one in world.relay.events if one is world.relay.events[-1]]
+    world.mints[FIRST].script = lambda _: Fault.NONE
+    third = await node(world)
+    assert [one["operation"] for one in (await third.recall.restore(()))["pending"]] == ["a lock"]
+    assert (await third.held())[2] > 0
+
+
+async def test_a_memo_is_written_when_something_changed_and_only_then(world, lost):
+    assert await lost.publish()
+    assert not await lost.publish()
+    await lost.wallet.lock("a lock", world.terms(), Msat.of_sat(30), EFFECT, PERMIT)
+    assert await lost.publish()
+    assert not await lost.publish()
+    assert len(world.relay.events) == 1
+    assert all("a lock" not in one.to_json() for one in world.relay.events)
+    assert [row["state"] for row in await lost.db.select("outbox")].count("pending") == 1
+
+
+async def test_a_database_that_is_older_than_its_memo_takes_another_name(world, lost):
+    await lost.publish()
+    tables = deepcopy(lost.db._tables)
+    await lost.wallet.lock("a lock", world.terms(), Msat.of_sat(30), EFFECT, PERMIT)
+    await lost.publish()
+    old = Dying(ledger_seal(KEY), world.clock)
+    old._tables = tables
+    twin = await node(world, [FIRST, SECOND], db=old)
+    await twin.publish()
+    assert len(world.relay.events) == 2
+    third = await node(world)
+    assert [one["operation"] for one in (await third.recall.restore(()))["pending"]] == ["a lock"]
+
+
+async def test_a_node_that_lost_nothing_finds_nothing(world, lost):
+    await lost.wallet.lock("a lock", world.terms(), Msat.of_sat(30), EFFECT, PERMIT)
+    await lost.publish()
+    found = await lost.recall.restore(())
+    assert (found["pending"], found["memos"]) == ([], 0)
+    assert {one["amount"] for one in found["restored"]} == {0}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+async def test_the_memo_follows_the_wallet_by_itself_unless_it_is_turned_off(world, lost, enabled):
+    memo = WalletMemo(
+        lost.db, world.relay, lost.outbox, lost.wallet.recollection, Keyring(BUYER_WORDS).node, world.clock,
+        enabled=enabled,
+    )  # fmt: skip
+    lost.wallet.on_change(memo.changed)
+    ready, stop = asyncio.Event(), asyncio.Event()
+    running = asyncio.create_task(memo.run(ready, stop))
+    await ready.wait()
+    seen: set[str] = set()
+    for place in range(3):
+        await lost.wallet.lock(f"lock {place}", world.terms(5), Msat.of_sat(30), EFFECT, PERMIT)
+        for _ in range(2_000):
+            await asyncio.sleep(0)
+            seen |= {row["event_id"] for row in await lost.db.select("outbox")}
+            if len(seen) > place:
+                break
+    stop.set()
+    await running
+    assert bool(seen) is enabled
+    assert len(seen) >= (3 if enabled else 0)
