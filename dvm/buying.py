@@ -9,7 +9,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from core.clock import Clock
 from core.effect import EffectClass, Gate, Intent, Outcome, OutcomeState, Repeated
@@ -24,6 +24,7 @@ from dvm.copy import set_aside
 from dvm.envelope import Envelope
 from dvm.error import InputTooLarge, JobFailed, NobodyServes, NoSuchJob, NotFinished, NotNow
 from dvm.exposure import Exposure
+from dvm.fraud import FRAUD, Proof, to_dict, told
 from dvm.invoice import Checkout
 from dvm.job import ENDED, Funds, Limit, Purchase, State
 from dvm.lineage import becomes, own_text
@@ -31,7 +32,7 @@ from dvm.policy import BUILTIN, MARKET, Policy
 from dvm.provider.provider import Provider
 from dvm.purchase import TABLE, Desk, Finished, OpenJob
 from dvm.record import decode, encode
-from dvm.reputation import HORIZON_S
+from dvm.reputation import HORIZON_S, MAX_SELLERS
 from dvm.request import ComputeRequest, Datum
 from dvm.settlement import Settlement
 from dvm.view import PurchaseView
@@ -189,6 +190,8 @@ class Buying:
 
     async def resume(self) -> None:
         """At start: read every job that is not closed. `run` then goes on with each."""
+        for row in await self._unit.select("receipt", {"verdict": FRAUD}, limit=MAX_SELLERS):
+            self.condemn(row["seller"], told(row["y"]))
         for row in reversed(await self._unit.select(TABLE, self._past, order=("-created_at", "id"), limit=REMEMBERED)):
             self._remember(decode(Purchase, row["body"]))
         for row in await self._open_rows():
@@ -206,6 +209,12 @@ class Buying:
     def _remember(self, purchase: Purchase) -> None:
         if (deed := deed_of(purchase)) is not None:
             self._desk.repute.learn(deed)
+        if purchase.fault == FRAUD and purchase.payment is not None:
+            self.condemn(purchase.payment.seller, told(purchase.sealed_id))
+
+    def condemn(self, seller: str, why: str) -> None:
+        """Buy from a seller no more: a fraud of it is proven."""
+        self._desk.repute.condemn(seller, why)
 
     async def _open_rows(self) -> list[Row]:
         """Jobs that have not ended, and those whose money is out."""
@@ -507,6 +516,19 @@ class Buying:
         if view.ended:
             raise JobFailed(view.purchase.error or f"The job was {view.state}.")
         raise NotFinished(f"The job is {view.state}.")
+
+    async def proof(self, job_id: str) -> dict[str, Any]:
+        """What shows to anybody that a job's seller has deceived us; it discloses our key for this one job.
+
+        Raises:
+            NoSuchJob: there is none with this id.
+            NoFraud: it did not, or it cannot be shown.
+        """
+        return to_dict(self.shown_fraud((await self.view(job_id)).purchase))
+
+    def shown_fraud(self, job: Purchase) -> Proof:
+        """The same, of a job at hand."""
+        return self._desk.envelope.proof(job)
 
     async def list_jobs(self) -> list[PurchaseView]:
         """The latest jobs, newest first."""

@@ -55,6 +55,7 @@ from dvm.envelope import Envelope
 from dvm.error import NotNow
 from dvm.exposure import Exposure
 from dvm.fallback import done_by
+from dvm.fraud import FRAUD, told
 from dvm.invoice import MAX_READ, Checkout
 from dvm.job import ENDED, Funds, Payment, Purchase, State
 from dvm.payer import Payer
@@ -231,6 +232,7 @@ class OpenJob:
             checkout=self._checkout(event),
             proven=desk.envelope.proven,
             settle=self._settle,
+            seal_key=desk.envelope.half(self.job),
         )
         try:
             await self.tell(told)
@@ -519,8 +521,11 @@ class OpenJob:
 
     def _remember(self) -> None:
         """What the committed state tells of the seller; the rows are read again at the start."""
-        if (deed := deed_of(self.job)) is not None:
-            self._desk.repute.learn(deed)
+        job, repute = self.job, self._desk.repute
+        if (deed := deed_of(job)) is not None:
+            repute.learn(deed)
+        if job.fault == FRAUD and job.payment is not None:
+            repute.condemn(job.payment.seller, told(job.sealed_id))
 
     def _act(self, effects: Iterable[Effect], rows: Sequence[Insert]) -> None:
         if rows:

@@ -129,6 +129,16 @@ class Job(Payments):
     version: int
 
 
+class Fraud(Fact):
+    """A proof that a seller's key does not open what it signed; anybody can check it. `vendo fraud verify` does."""
+
+    form: str
+    result: dict[str, Any]
+    preimage: str
+    key: str
+    sealed: str = ""
+
+
 class Policy(Fact):
     """How work is bought. The most that a job may cost is in `default_max_uusd` or in `default_max_msat`."""
 
@@ -192,6 +202,7 @@ class Standing(Fact):
     undelivered_msat: int
     buyers: int
     deals: int
+    frauds: list[str] = Field(default_factory=list)
     reasons: list[str]
     receipts: list[Reviewed] = Field(default_factory=list)
 
