@@ -331,7 +331,7 @@ def compute_service(jobs: Jobs | None, market: Market, feed: Feed) -> Tree:
         return market.policy()
 
     compute = _Compute(jobs, feed) if jobs is not None else None
-    wish = "{kind, input, params?, max_usd? | max_msat?, timeout_s?, output?, prefer?, to?, private?}"
+    wish = "{kind, input, params?, max_usd? | max_msat?, timeout_s?, output?, prefer?, to?, private?, redundancy?}"
     new = f"buy work: {wish} as JSON; answers the job's id"
     files: dict[str, Node] = {
         "new": File(new, call=compute.new if compute else refuse, max_bytes=MAX_REQUEST, takes=Wish, gives=Started),
