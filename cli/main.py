@@ -20,6 +20,7 @@ from cli.command import (
     demo,
     doctor,
     file,
+    fraud,
     goal,
     home,
     hook,
@@ -61,6 +62,7 @@ for function in (
 ):  # fmt: skip
     app.command()(function)
 app.add_typer(sell.app, name="sell")
+app.add_typer(fraud.app, name="fraud")
 app.add_typer(wallet.app, name="wallet")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(relay.app, name="relay")

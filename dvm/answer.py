@@ -61,6 +61,7 @@ def translate(
     checkout: Checkout | None = None,
     proven: Proven = _unproven,
     settle: Settle | None = None,
+    seal_key: str = "",
 ) -> Event:
     """What an event that e-tags our request means for the job. Anything that is not an answer to it is a `Refuse`.
 
@@ -74,6 +75,7 @@ def translate(
         checkout: reads invoices; without one none is read or paid.
         proven: whether a mint was found to show preimages.
         settle: chooses between ways to pay; all are kept if there is none.
+        seal_key: our half of the job's seal, compressed hex.
     """
     recipients = event.values("p")
     if recipients and ourselves not in recipients:  # ezdvm's feedback has no `p` at all
@@ -95,7 +97,7 @@ def translate(
         return Answered(at_ms, offer)
     if isinstance(answer, JobResult):
         sealed = answer.seal is not None and job.payment is not None and job.payment.atomic
-        return _sealed(answer, job, at_ms) if sealed else _result(answer, job, at_ms, checkout)
+        return _sealed(answer, job, at_ms, seal_key) if sealed else _result(answer, job, at_ms, checkout)
     return _feedback(answer, event, at_ms)
 
 
@@ -146,7 +148,7 @@ def _offer(
     )
 
 
-def _sealed(answer: JobResult, job: Purchase, at_ms: int) -> Event:
+def _sealed(answer: JobResult, job: Purchase, at_ms: int, ours: str) -> Event:
     if answer.kind != result_of(job.kind):
         return _refuse(answer.raw, at_ms, "it is a result of another kind")
     seal = answer.seal
@@ -156,6 +158,8 @@ def _sealed(answer: JobResult, job: Purchase, at_ms: int) -> Event:
         check_sealed(answer.content, seal.ct_hash)
     except BadResult as error:
         fault = error.message
+    if not fault and job.payment is not None and seal.keys != (job.payment.seal_key, ours):
+        fault = "it is not signed that it is sealed with the keys of this job, so that no fraud could be shown"
     whole = answer.raw.to_json()
     return SealedArrived(at_ms, answer.event_id, answer.seller, whole, seal.hash, seal.pt_hash, fault)
 

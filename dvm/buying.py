@@ -8,30 +8,35 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
 from core.clock import Clock
-from core.effect import EffectClass, Gate, Intent, Outcome, OutcomeState, Repeated
+from core.effect import Admission, EffectClass, Gate, Intent, Outcome, OutcomeState, Repeated
 from core.error import Conflict, VendoError
 from core.guard import Crew
 from core.identifier import EffectId, PubKey, derived_id, is_hex64
-from core.money import MicroUsd, Money, Msat, Rate
+from core.money import MicroUsd, Msat
 from core.unit import Among, Condition, Delete, Insert, Row, UnitOfWork, Update, Value, Within, Write
 from dvm.buyer_event import CancelAsked
-from dvm.conduct import deed_of
 from dvm.copy import set_aside
+from dvm.desk import Desk, Finished
 from dvm.envelope import Envelope
-from dvm.error import InputTooLarge, JobFailed, NobodyServes, NoSuchJob, NotFinished, NotNow
+from dvm.error import JobFailed, NobodyServes, NoSuchJob, NotDeterministic, NotFinished, NotNow
 from dvm.exposure import Exposure
+from dvm.fraud import FRAUD, Proof, to_dict, told
 from dvm.invoice import Checkout
 from dvm.job import ENDED, Funds, Limit, Purchase, State
 from dvm.lineage import becomes, own_text
+from dvm.opening import TABLE, Fx, StagedPurchase, Wish, check_wire, limit_of, row_of, share_of
+from dvm.parallel import Parallel
 from dvm.policy import BUILTIN, MARKET, Policy
 from dvm.provider.provider import Provider
-from dvm.purchase import TABLE, Desk, Finished, OpenJob
+from dvm.purchase import OpenJob
 from dvm.record import decode, encode
-from dvm.reputation import HORIZON_S
+from dvm.redundancy import Redundancy, Seat, panel_id, seat_id, seat_ids, seat_key
+from dvm.reputation import HORIZON_S, MAX_SELLERS
 from dvm.request import ComputeRequest, Datum
 from dvm.settlement import Settlement
 from dvm.view import PurchaseView
@@ -44,7 +49,6 @@ from relays.kind import GIFT_WRAP
 from relays.nip17 import unwrap
 from relays.outbox import Outbox
 from relays.pool import Pool
-from relays.private_job import MOST_BYTES, Scheme
 from wallet.error import FxUnpriced
 from wallet.fx import history
 from wallet.wallet import Wallet
@@ -58,33 +62,11 @@ OPERATOR = "operator"  # as the gate names who may see every job
 JOB = "job"  # the type of an input that names an earlier job
 CANCEL = "cancel/"  # keys in table `meta`
 _CANCELS = Within(CANCEL, "cancel0")
-MAX_WIRE_BYTES = 60_000  # of the request event's inputs and params, as JSON
 _OPEN_STATES = tuple(state.value for state in State if state not in ENDED)
 _PAST_MONEY = (Funds.CLAIMED.value, Funds.REFUNDED.value)
 REMEMBERED = 2_000  # paid jobs that are read at the start; each takes a fifth of a millisecond
 LUCK = 1 << 32
 _OPEN_MONEY = (Funds.LOCKING.value, Funds.LOCKED.value, Funds.REFUNDING.value)
-
-
-class Fx(Protocol):
-    """Where the price of a bitcoin comes from."""
-
-    async def rate(self) -> Rate:
-        """A fresh rate.
-
-        Raises:
-            FxUnpriced: there is none.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class StagedPurchase:
-    """A job the gate allows. Commit `writes`, then call `start`. A repeated one has no writes and is under way."""
-
-    job_id: str
-    writes: tuple[Write, ...]
-    repeated: bool
-    start: Callable[[], None]
 
 
 class Buying:
@@ -155,6 +137,7 @@ class Buying:
         )
         self._hears = False
         self._key = keyring.node
+        self._parallel = Parallel(self._desk, self.cancel)
         if policy.invoices:
             self._desk.checkout = Checkout(wallet.pay_cost, policy.max_unsecured, wallet.currencies)
             self._desk.exposure = Exposure(unit, wallet, clock, policy.max_unsecured, self._jobs)
@@ -189,11 +172,13 @@ class Buying:
 
     async def resume(self) -> None:
         """At start: read every job that is not closed. `run` then goes on with each."""
+        for row in await self._unit.select("receipt", {"verdict": FRAUD}, limit=MAX_SELLERS):
+            self.condemn(row["seller"], told(row["y"]))
         for row in reversed(await self._unit.select(TABLE, self._past, order=("-created_at", "id"), limit=REMEMBERED)):
-            self._remember(decode(Purchase, row["body"]))
+            self._desk.learn(decode(Purchase, row["body"]))
         for row in await self._open_rows():
             purchase = decode(Purchase, row["body"])
-            self._remember(purchase)
+            self._desk.learn(purchase)
             if purchase.job_id not in self._open and not purchase.closed:
                 self._open[purchase.job_id] = OpenJob(self._desk, purchase, int(row["version"]))
         self._resumed = True
@@ -203,9 +188,9 @@ class Buying:
         """Jobs that were paid for and count towards the standing of their sellers."""
         return {"money": Among(_PAST_MONEY), "created_at": Within(self._clock.now() - HORIZON_S, None)}
 
-    def _remember(self, purchase: Purchase) -> None:
-        if (deed := deed_of(purchase)) is not None:
-            self._desk.repute.learn(deed)
+    def condemn(self, seller: str, why: str) -> None:
+        """Buy from a seller no more: a fraud of it is proven."""
+        self._desk.repute.condemn(seller, why)
 
     async def _open_rows(self) -> list[Row]:
         """Jobs that have not ended, and those whose money is out."""
@@ -238,7 +223,7 @@ class Buying:
             "version": version + 1,
         }
         writes: list[Write] = [Update(TABLE, {"id": after.job_id, "version": version}, change)]
-        if before.state not in ENDED:
+        if before.state not in ENDED and after.seat is None:
             for callback in self._desk.finished:
                 writes += await callback(PurchaseView(after, version + 1))
         if after.closed:
@@ -268,6 +253,7 @@ class Buying:
         try:
             for job in list(self._open.values()):
                 job.resume()
+            await self._parallel.resume()
             ready.set()
             await stop.wait()
         finally:
@@ -312,24 +298,16 @@ class Buying:
         """
         request.check(self.policy.max_input_bytes)
         body = request.canonical()
-        _check_wire(request, len(body))
-        effect_id = derived_id(caller, path, key)
-        job_id = derived_id("job", effect_id)
+        check_wire(request, len(body))
+        if request.redundancy is not None:
+            return await self._stage_panel(Wish(caller, path, key), request, request.redundancy, tuple(pending))
+        job_id = derived_id("job", derived_id(caller, path, key))
         route = self._route(request.kind)
         if not route:
             raise NobodyServes(f"Nothing in the policy's order serves kind {request.kind}.")
         limit = await self._limit(request) if MARKET in route else Limit(self.policy.default_max.unit, 0, Msat(0))
-        intent = Intent(
-            caller=caller,
-            path=path,
-            key=key,
-            body=body,
-            effect=EffectClass.EXTERNAL,
-            subject=job_id,
-            reserve=limit.money if MARKET in route else None,
-            note={"kind": request.kind, "ceiling_msat": limit.ceiling.value},
-        )
-        admission = await self._gate.stage(intent, pending)
+        wish = Wish(caller, path, key)
+        admission = await self._admit(wish, body, job_id, request.kind, limit if MARKET in route else None, pending)
         if isinstance(admission, Repeated):
             await self._revive(admission.subject)
             return StagedPurchase(admission.subject, (), True, lambda: None)
@@ -337,8 +315,60 @@ class Buying:
         purchase = self._purchase(job_id, admission.effect_id, caller, request, limit, route)
         purchase = replace(purchase, inputs=inputs)
         used = () if limit.rate is None else (history(limit.rate),)
-        writes = (*admission.writes, _insert(purchase), *used)
+        writes = (*admission.writes, row_of(purchase), *used)
         return StagedPurchase(job_id, writes, False, lambda: self._start(purchase))
+
+    async def _admit(
+        self, wish: Wish, body: bytes, job_id: str, kind: int, limit: Limit | None, pending: Iterable[Write]
+    ) -> Admission:
+        intent = Intent(
+            caller=wish.caller,
+            path=wish.path,
+            key=wish.key,
+            body=body,
+            effect=EffectClass.EXTERNAL,
+            subject=job_id,
+            reserve=limit.money if limit is not None else None,
+            note={"kind": kind, "ceiling_msat": limit.ceiling.value if limit is not None else 0},
+        )
+        return await self._gate.stage(intent, pending)
+
+    async def _stage_panel(
+        self, wish: Wish, request: ComputeRequest, wanted: Redundancy, pending: tuple[Write, ...]
+    ) -> StagedPurchase:
+        """The same job from several sellers: as many purchases, each with an equal part of the one reservation."""
+        if request.kind not in self.policy.deterministic:
+            raise NotDeterministic(f"Results of kind {request.kind} are not said to be always the same.")
+        if MARKET not in self._route(request.kind):
+            raise NobodyServes("The market is not in the policy's order, so no sellers can be asked.")
+        body, panel = request.canonical(), panel_id(derived_id(wish.caller, wish.path, wish.key))
+        whole = await self._limit(request)
+        part = share_of(whole, wanted.of)
+        # All of it is judged at once, against the limit for one job too; what is then begun are its parts.
+        admission = await self._admit(wish, body, panel, request.kind, whole, pending)
+        if isinstance(admission, Repeated):
+            for job_id in seat_ids(panel):
+                await self._revive(job_id)
+            return StagedPurchase(panel, (), True, lambda: None)
+        inputs, jobs, writes = await self._chained(wish.caller, request), [], list[Write]()
+        sellers = self._parallel.sellers(request.kind, wanted.of, part.ceiling.value)
+        for number, seller in enumerate(sellers, 1):
+            job_id, own = seat_id(panel, number), replace(request, redundancy=None, to=seller)
+            seat = Seat(panel, number, wanted.agree, wanted.of)
+            ask = replace(wish, key=seat_key(wish.key, number))
+            admission = await self._admit(ask, body, job_id, request.kind, part, (*pending, *writes))
+            if isinstance(admission, Repeated):
+                raise Conflict("A part of this job was begun before.")
+            made = self._purchase(job_id, admission.effect_id, wish.caller, own, part, (MARKET,))
+            jobs.append(replace(made, inputs=inputs, seat=seat))
+            writes += [*admission.writes, row_of(jobs[-1])]
+        writes += [self._parallel.opened(panel)] + ([] if whole.rate is None else [history(whole.rate)])
+
+        def start() -> None:
+            for job in jobs:
+                self._start(job)
+
+        return StagedPurchase(panel, tuple(writes), False, start)
 
     async def buy(self, caller: str, key: str, request: ComputeRequest, path: str = NEW) -> StagedPurchase:
         """Stage, commit and start at once; a race for the same key ends with the same job.
@@ -389,7 +419,10 @@ class Buying:
             return None
         column = "request_id" if is_hex64(item.data) else "id"
         rows = await self._unit.select(TABLE, {column: item.data})
-        return decode(Purchase, rows[0]["body"]) if rows and caller in (rows[0]["caller"], OPERATOR) else None
+        found = decode(Purchase, rows[0]["body"]) if rows else None
+        if found is None and column == "id" and (whole := await self._parallel.view(item.data)) is not None:
+            found = whole.purchase
+        return found if found is not None and caller in (found.caller, OPERATOR) else None
 
     async def _chained(self, caller: str, request: ComputeRequest) -> tuple[Datum, ...]:
         """The inputs, with what stands for jobs of the caller's own.
@@ -408,7 +441,7 @@ class Buying:
         whole = replace(request, inputs=tuple(inputs))
         whole.check(self.policy.max_input_bytes)
         if whole.inputs != request.inputs:
-            _check_wire(whole, len(whole.canonical()))
+            check_wire(whole, len(whole.canonical()))
         return whole.inputs
 
     async def _own(self, purchase: Purchase) -> ComputeRequest:
@@ -437,7 +470,7 @@ class Buying:
             if unit == MicroUsd.unit or isinstance(wish, MicroUsd):
                 raise
             return Limit(unit, wish.value, Msat(wish.value))
-        return _limit(unit, wish, rate)
+        return limit_of(unit, wish, rate)
 
     def _bid(self, ceiling: Msat) -> Msat:
         """The highest price, net to a seller and in whole sat, whose cost with all fees stays within the ceiling."""
@@ -489,9 +522,12 @@ class Buying:
         if job is not None:
             return job.view
         rows = await self._unit.select(TABLE, {"id": job_id})
-        if not rows:
+        if rows:
+            return PurchaseView(decode(Purchase, rows[0]["body"]), int(rows[0]["version"]))
+        whole = await self._parallel.view(job_id)
+        if whole is None:
             raise NoSuchJob(f"There is no job {job_id}.")
-        return PurchaseView(decode(Purchase, rows[0]["body"]), int(rows[0]["version"]))
+        return whole
 
     async def result(self, job_id: str) -> str:
         """Its result.
@@ -508,10 +544,24 @@ class Buying:
             raise JobFailed(view.purchase.error or f"The job was {view.state}.")
         raise NotFinished(f"The job is {view.state}.")
 
+    async def proof(self, job_id: str) -> dict[str, Any]:
+        """What shows to anybody that a job's seller has deceived us; it discloses our key for this one job.
+
+        Raises:
+            NoSuchJob: there is none with this id.
+            NoFraud: it did not, or it cannot be shown.
+        """
+        return to_dict(self.shown_fraud((await self.view(job_id)).purchase))
+
+    def shown_fraud(self, job: Purchase) -> Proof:
+        """The same, of a job at hand."""
+        return self._desk.envelope.proof(job)
+
     async def list_jobs(self) -> list[PurchaseView]:
         """The latest jobs, newest first."""
         rows = await self._unit.select(TABLE, order=("-created_at", "id"), limit=LISTED)
-        return [PurchaseView(decode(Purchase, row["body"]), int(row["version"])) for row in rows]
+        views = [PurchaseView(decode(Purchase, row["body"]), int(row["version"])) for row in rows]
+        return await self._parallel.grouped(views)
 
     async def cancel(self, job_id: str) -> PurchaseView:
         """End a job early. Money that is out is still followed to its end.
@@ -521,6 +571,11 @@ class Buying:
             NotNow: it has already ended.
         """
         view = await self.view(job_id)
+        if view.attempts and not view.ended:
+            for one in view.attempts:
+                with suppress(NotNow):  # it has ended by itself
+                    await self.cancel(one.job_id)
+            return await self.view(job_id)
         job = self._open.get(job_id)
         if view.ended or (job is None and self._running):
             raise NotNow("The job has already ended.")
@@ -529,40 +584,3 @@ class Buying:
             return view
         await job.tell(CancelAsked(self._clock.millis()))
         return job.view
-
-
-def _check_wire(request: ComputeRequest, size: int) -> None:
-    """Whether a request of so many bytes fits the wire. Raises InputTooLarge."""
-    if size > MAX_WIRE_BYTES:
-        raise InputTooLarge(f"The request has {size} bytes on the wire; at most {MAX_WIRE_BYTES} fit.")
-    if request.private and size > (most := MOST_BYTES[Scheme(request.private)]):
-        raise InputTooLarge(f"The request has {size} bytes; at most {most} can be sent encrypted.")
-
-
-def _limit(unit: str, wish: Money, rate: Rate) -> Limit:
-    """A wish in either unit as a reservation in the budget's unit: the cost up, the msat that it covers down."""
-    if unit == Msat.unit:
-        msat = wish if isinstance(wish, Msat) else rate.cover(wish)
-        return Limit(unit, msat.value, msat, rate)
-    if isinstance(wish, MicroUsd):
-        return Limit(unit, wish.value, rate.cover(wish), rate)
-    return Limit(unit, rate.cost(wish).value, wish, rate)
-
-
-def _insert(purchase: Purchase) -> Insert:
-    return Insert(
-        TABLE,
-        {
-            "id": purchase.job_id,
-            "effect_id": purchase.effect_id,
-            "request_id": purchase.request_id,
-            "caller": purchase.caller,
-            "kind": purchase.kind,
-            "state": purchase.state.value,
-            "money": purchase.money.value,
-            "body": encode(purchase),
-            "created_at": purchase.created_at,
-            "updated_at": purchase.created_at,
-            "version": 0,
-        },
-    )

@@ -10,7 +10,8 @@ from core.clock import Clock
 from core.identifier import PubKey
 from dvm.acceptance import check_result
 from dvm.buyer_event import KeyShown
-from dvm.error import BadResult, BadSeal
+from dvm.error import BadResult, BadSeal, NoFraud
+from dvm.fraud import FRAUD, Proof, make
 from dvm.job import Payment, Purchase
 from dvm.seal import SEAL_KEY, Pair, open_sealed
 from dvm.settlement import Settlement
@@ -47,6 +48,11 @@ class Envelope:
         """The job's keys for the seal and for co-signing, compressed hex. Neither is its refund key."""
         return self.keyring.key(SEAL_KEY, job_id).compressed, self.wallet.cosign_pubkey(job_id)
 
+    def half(self, job: Purchase) -> str:
+        """Our public half of the job's seal, compressed hex; empty if it is not paid for a sealed result."""
+        atomic = job.payment is not None and job.payment.atomic
+        return self.keyring.key(SEAL_KEY, job.job_id).compressed if atomic else ""
+
     def paid(self, job: Purchase, payment: Payment, payload: Mapping[str, Any]) -> Event:
         """The token, a NUT-18 payload, in a gift wrap to the seller. This is also the acceptance of the quote."""
         tags: tuple[tuple[str, ...], ...] = (
@@ -69,6 +75,18 @@ class Envelope:
         signatures = await self.wallet.cosign(payment.op_id, job.job_id)
         tags = (("p", payment.seller), ("e", job.request_id), ("quote", payment.quote_id), ("cosig", *signatures))
         return wrap(self.keyring.node, PubKey(payment.seller), Draft(DM, "", tags, self.clock.now()))
+
+    def proof(self, job: Purchase) -> Proof:
+        """What shows to anybody that the seller's key does not open its sealed result.
+
+        Raises:
+            NoFraud: it does, or the job was private: its result is signed in a form that only we can read.
+        """
+        if job.fault != FRAUD or not job.sealed:
+            raise NoFraud("This job ended with no fraud that could be shown.")
+        if job.private:
+            raise NoFraud("A private job's result is signed in a form that nobody else can read.")
+        return make(parse_json(job.sealed), job.preimage, self.keyring.key(SEAL_KEY, job.job_id).secret)
 
     def opened(self, job: Purchase, preimage: str) -> KeyShown:
         """What the preimage that the mint shows opens."""

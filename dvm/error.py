@@ -12,6 +12,9 @@ VendoError
 ├── ChainBroken          dvm.chain_broken      409  a job that builds on one that ended without a result
 ├── JobFailed            dvm.job_failed        409  the result of a job that has none
 ├── NotNow               dvm.not_now           409  a machine was told something that its state rules out
+├── NoFraud              dvm.no_fraud          409  a proof of fraud was asked for where none can be shown
+├── NotDeterministic     dvm.not_deterministic 400  several sellers are to agree on what has no one right answer
+├── TooFewSellers        dvm.too_few_sellers   503  fewer sellers of a kind are known than are to do a job
 ├── Unpriced             dvm.unpriced          503  what is sold for dollars has no price without a fresh rate
 ├── KindSold             dvm.kind_sold         409  a kind is put up for sale a second time, on other terms
 ├── NotSold              dvm.not_sold          404  a kind is not for sale
@@ -91,6 +94,28 @@ class NotNow(VendoError):
 
     code = "dvm.not_now"
     status = 409
+
+
+class NoFraud(VendoError):
+    """No fraud can be shown: the job had none, or what is kept of it proves none."""
+
+    code = "dvm.no_fraud"
+    status = 409
+    remedy = "Only a sealed result that the key which was paid for does not open can be proven a fraud."
+
+
+class NotDeterministic(InvalidInput):
+    """Results of this kind differ though both are good, so that several sellers cannot agree."""
+
+    code = "dvm.not_deterministic"
+    remedy = "Leave out redundancy; or name the kind in [policy] deterministic, if its results are always the same."
+
+
+class TooFewSellers(Unavailable):
+    """Fewer sellers of this kind are known than are to do the job."""
+
+    code = "dvm.too_few_sellers"
+    remedy = "Ask for fewer, or wait until more have announced themselves: vendo cat /compute/providers"
 
 
 class Unpriced(Unavailable):

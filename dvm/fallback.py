@@ -10,7 +10,7 @@ from dvm.job import Purchase
 from dvm.provider.supervision import supervised
 
 if TYPE_CHECKING:
-    from dvm.purchase import Desk
+    from dvm.desk import Desk
 
 
 async def done_by(desk: "Desk", job: Purchase, name: str) -> FallbackDone | FallbackFailed:

@@ -8,6 +8,7 @@ from core.change import replace
 from core.identifier import OperationId, derived_id
 from core.money import MicroUsd, Money, Msat, Rate, money
 from dvm.preference import Prefer
+from dvm.redundancy import Seat
 from dvm.reputation import Verdict
 from dvm.request import ComputeRequest, Datum
 from dvm.selection import Offer
@@ -215,6 +216,7 @@ class Purchase:
     verdict: Verdict = Verdict.NONE  # how the chosen seller did
     began_ms: int = 0  # when the job was handed to it
     took_ms: int = 0
+    seat: Seat | None = None  # its place among the purchases of a job that several sellers do
     copied: bool = False  # it was under way when the copy was made from which this node was restored (dvm.copy)
 
     @property

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from core.error import InvalidInput
 from core.money import MicroUsd, Money, Msat
 from dvm.preference import Prefer
+from dvm.redundancy import DETERMINISTIC
 from dvm.request import MAX_INPUT_BYTES
 
 MARKET = "dvm"
@@ -30,6 +31,7 @@ class Policy:
         fallback_timeout_s: seconds that one built-in provider has.
         lock_margin_s: the refund of locked money opens this long after the seller's time.
         max_input_bytes: all inputs of a job together.
+        deterministic: kinds of which several sellers' results can be compared.
         invoices: whether sellers are paid over Lightning who take nothing else.
         max_unsecured: what one seller may have been paid so before it has delivered.
     """
@@ -44,6 +46,7 @@ class Policy:
     fallback_timeout_s: int = 60
     lock_margin_s: int = 300
     max_input_bytes: int = MAX_INPUT_BYTES
+    deterministic: tuple[int, ...] = DETERMINISTIC
     invoices: bool = False
     max_unsecured: Msat = MAX_UNSECURED
 
@@ -51,7 +54,7 @@ class Policy:
         if not self.order or len(set(self.order)) != len(self.order):
             raise InvalidInput("order names at least one source of work, and each only once.")
 
-    def to_dict(self) -> dict[str, str | int | bool | list[str]]:
+    def to_dict(self) -> dict[str, str | int | bool | list[str] | list[int]]:
         """As `/compute/policy` shows it."""
         return {
             "order": list(self.order),
@@ -64,6 +67,7 @@ class Policy:
             "fallback_timeout_s": self.fallback_timeout_s,
             "lock_margin_s": self.lock_margin_s,
             "max_input_bytes": self.max_input_bytes,
+            "deterministic": list(self.deterministic),
             "invoices": self.invoices,
             "max_unsecured_msat": self.max_unsecured.value,
         }

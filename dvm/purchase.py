@@ -8,16 +8,14 @@ again and what was to happen is decided again.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
-from core.clock import Clock
-from core.effect import Gate, Outcome, OutcomeState
+from core.effect import Outcome, OutcomeState
 from core.error import BudgetExceeded, Conflict, InvalidInput, StoreUncertain, Unavailable
 from core.identifier import EffectId, EventId, PubKey
 from core.money import Msat
-from core.unit import Insert, UnitOfWork, Update, Write
+from core.unit import Insert, Update, Write
 from dvm.answer import translate
 from dvm.buyer import resumed, step
 from dvm.buyer_event import (
@@ -49,77 +47,33 @@ from dvm.buyer_event import (
     WatchSpent,
     WindowClosed,
 )
-from dvm.conduct import deed_of
+from dvm.desk import Desk
 from dvm.destination import payment_relays
-from dvm.envelope import Envelope
 from dvm.error import NotNow
-from dvm.exposure import Exposure
 from dvm.fallback import done_by
 from dvm.invoice import MAX_READ, Checkout
 from dvm.job import ENDED, Funds, Payment, Purchase, State
+from dvm.opening import TABLE
 from dvm.payer import Payer
-from dvm.policy import Policy
-from dvm.provider.provider import Provider
 from dvm.record import decode, encode
-from dvm.reputation import Repute, Standing
-from dvm.request import ComputeRequest
+from dvm.reputation import Standing
 from dvm.selection import Terms, answered
 from dvm.settlement import UNSECURED, choose
 from dvm.till import Till
 from dvm.view import PurchaseView
-from relays.directory import Directory
 from relays.event import Event as NostrEvent
 from relays.event import parse_json
 from relays.filter import Filter
-from relays.key import Key
 from relays.kind import JOB_FEEDBACK, result_of
 from relays.nip17 import Rumor
 from relays.nip90 import Input, cancel_draft, request_draft
-from relays.outbox import Outbox
-from relays.pool import Pool
 from relays.private_job import Scheme, as_event, open_answer, sealed_cancel, sealed_request
 from wallet.model import Locked
-from wallet.wallet import Wallet
 
 log = logging.getLogger(__name__)
 
-TABLE = "purchase"
 MAX_RETRIES = 8
 _LATE_MS = 100  # a timer that rings later rang while this process stood still
-Finished = Callable[[PurchaseView], Awaitable[Sequence[Write]]]
-
-
-async def _asked(job: Purchase) -> ComputeRequest:
-    return job.ask
-
-
-@dataclass(slots=True)
-class Desk:
-    """What all open jobs share. `spawn` starts a task that the buying service owns."""
-
-    unit: UnitOfWork
-    gate: Gate
-    pool: Pool
-    outbox: Outbox
-    wallet: Wallet
-    clock: Clock
-    key: Key
-    policy: Policy
-    providers: Mapping[str, Provider]
-    known_sellers: Callable[[int], frozenset[PubKey]]
-    spawn: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
-    closed: Callable[[str], None]
-    envelope: Envelope
-    unsecured: Callable[[str, str], Msat]  # out to a seller, by all jobs but one
-    finished: list[Finished] = field(default_factory=list)
-    moved: list[Finished] = field(default_factory=list)
-    closing: list[Finished] = field(default_factory=list)
-    directory: Directory | None = None
-    repute: Repute = field(default_factory=Repute)
-    own: Callable[[Purchase], Awaitable[ComputeRequest]] = _asked  # with our own results in place of their jobs
-    hear: Callable[[], None] = lambda: None  # begin to read answers in gift wraps
-    checkout: Checkout | None = None  # without one no invoice is paid
-    exposure: Exposure | None = None
 
 
 class OpenJob:
@@ -166,7 +120,7 @@ class OpenJob:
         self._tell_again()
 
     def _tell_again(self) -> None:
-        if self._desk.moved and self.job.state is State.WORKING:
+        if self._desk.moved and self.job.state is State.WORKING and self.job.seat is None:
             self._run(self._announce(), "announce")
 
     def _request(self) -> tuple[NostrEvent, EventId] | None:
@@ -231,6 +185,7 @@ class OpenJob:
             checkout=self._checkout(event),
             proven=desk.envelope.proven,
             settle=self._settle,
+            seal_key=desk.envelope.half(self.job),
         )
         try:
             await self.tell(told)
@@ -305,7 +260,7 @@ class OpenJob:
                     continue  # the wallet booked a lock meanwhile: decide again
                 if await self._commit(after, [*writes, *rows]):
                     self._acted = max(self._acted, base + 1)
-                    self._remember()
+                    self._desk.learn(self.job)
                     self._act(effects, rows)
                     return
             raise Conflict("The job changes faster than it can be written.")
@@ -453,12 +408,12 @@ class OpenJob:
     async def _async_writes(self, after: Purchase, effects: Iterable[Effect]) -> list[Write]:
         """What others add to this commit: whoever asked for the job, and the gate."""
         writes: list[Write] = []
-        if after.state is not self.job.state and after.state not in ENDED:
+        if after.seat is None and after.state is not self.job.state and after.state not in ENDED:
             writes += await self._moved(PurchaseView(after, self.version + 1))
         for effect in effects:
             if isinstance(effect, Notify):
                 view = PurchaseView(after, self.version + 1)
-                for callback in self._desk.finished:
+                for callback in self._desk.finished if after.seat is None else ():  # else it is the panel that ends
                     writes += await callback(view)
             elif isinstance(effect, Finish):
                 ok = after.state is State.DELIVERED
@@ -473,7 +428,7 @@ class OpenJob:
                 if after.copied and after.money is Funds.NONE:
                     outcome = Outcome(OutcomeState.UNKNOWN, detail=detail)  # it may have been paid to another seller
                 writes += await self._desk.gate.settle(self._effect, outcome)
-                for callback in self._desk.closing:
+                for callback in self._desk.closing if after.seat is None else ():
                     writes += await callback(PurchaseView(after, self.version + 1))
                 if self._desk.exposure is not None:
                     writes += self._desk.exposure.remember(after)
@@ -517,11 +472,6 @@ class OpenJob:
 
     # ---- acting
 
-    def _remember(self) -> None:
-        """What the committed state tells of the seller; the rows are read again at the start."""
-        if (deed := deed_of(self.job)) is not None:
-            self._desk.repute.learn(deed)
-
     def _act(self, effects: Iterable[Effect], rows: Sequence[Insert]) -> None:
         if rows:
             self._desk.outbox.kick(rows)
@@ -549,6 +499,8 @@ class OpenJob:
                     self._till.hurry()
                 case Finish():
                     self._close()
+            if self.job.seat is not None and isinstance(effect, Notify | Finish):
+                self._desk.seated(self.job.seat.panel)
 
     def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
         self._stop(name)

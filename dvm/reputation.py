@@ -8,7 +8,7 @@ A key that nobody knows has the score 400 of 1000: a little worse than a coin, s
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 HORIZON_S = 90 * 86_400
@@ -45,12 +45,13 @@ class Deed:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A seller as it stands for one job. `took_ms` is 0 if nothing was measured."""
+    """A seller as it stands for one job. `took_ms` is 0 if nothing was measured. `fraud` says what is proven of it."""
 
     reputation: int = NEUTRAL
     quality: int = NEUTRAL
     took_ms: int = 0
     jobs: int = 0
+    fraud: str = ""
 
 
 FRESH = Standing()
@@ -102,6 +103,7 @@ class Repute:
 
     def __init__(self) -> None:
         self._deeds: dict[str, dict[str, Deed]] = {}
+        self._frauds: dict[str, str] = {}
 
     def learn(self, deed: Deed) -> None:
         """One more deed, or the same job's as it has become."""
@@ -116,5 +118,12 @@ class Repute:
 
     def standing(self, seller: str, kind: int, price: int, now: int) -> Standing:
         """How a seller stands for a job; see `standing`."""
-        deeds = self._deeds.get(seller)
-        return FRESH if deeds is None else standing(deeds.values(), kind, price, now)
+        deeds, fraud = self._deeds.get(seller), self._frauds.get(seller, "")
+        found = FRESH if deeds is None else standing(deeds.values(), kind, price, now)
+        return replace(found, reputation=1, fraud=fraud) if fraud else found
+
+    def condemn(self, seller: str, why: str) -> None:
+        """A fraud of this seller is proven: nothing is bought from it any more."""
+        self._frauds.setdefault(seller, why)
+        while len(self._frauds) > MAX_SELLERS:
+            del self._frauds[next(iter(self._frauds))]

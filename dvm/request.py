@@ -11,6 +11,7 @@ from core.error import InvalidInput
 from core.money import MICRO, MicroUsd, Money, Msat
 from dvm.error import InputTooLarge, UnknownKind
 from dvm.preference import Prefer
+from dvm.redundancy import Redundancy
 from relays.key import parse_pubkey
 
 FIRST_KIND = 5_000
@@ -22,7 +23,7 @@ MAX_PARAM_BYTES = 1_024
 MAX_TIMEOUT_S = 3_600
 _TYPES = ("text", "url", "event", "job")
 _FIELDS = frozenset(
-    {"kind", "input", "params", "max_usd", "max_msat", "timeout_s", "output", "prefer", "to", "private"}
+    {"kind", "input", "params", "max_usd", "max_msat", "timeout_s", "output", "prefer", "to", "private", "redundancy"}
 )
 PRIVATE = ("nip44", "nip04", "wrap")
 
@@ -49,6 +50,7 @@ class ComputeRequest:
         output: the MIME type that is wanted, if any.
         prefer: what the offer is chosen by; None takes the policy's.
         to: the one seller that is asked, a public key in hex; empty is anyone.
+        redundancy: how many sellers do it, and how many must agree; None is one.
         private: how inputs, parameters and the answers are hidden: `nip44`, `nip04`, `wrap`; empty is not at all.
     """
 
@@ -61,6 +63,7 @@ class ComputeRequest:
     prefer: Prefer | None = None
     to: str = ""
     private: str = ""
+    redundancy: Redundancy | None = None
 
     @classmethod
     def parse(cls, value: Any, *, max_input_bytes: int = MAX_INPUT_BYTES) -> Self:
@@ -86,6 +89,7 @@ class ComputeRequest:
             prefer=_prefer(value.get("prefer")),
             to=_seller(value.get("to")),
             private=_private(value.get("private")),
+            redundancy=_redundancy(value.get("redundancy")),
         )
         request.check(max_input_bytes)
         return request
@@ -98,7 +102,9 @@ class ComputeRequest:
             UnknownKind: the kind is no job request.
         """
         _kind(self.kind)
-        if self.private and not self.to:
+        if self.redundancy is not None and self.to:
+            raise InvalidInput("A job that several sellers do is not for one of them: leave out to or redundancy.")
+        if self.private and not self.to and self.redundancy is None:
             raise InvalidInput("A private job is encrypted to one seller: say which, with to.")
         size = sum(len(item.data.encode()) for item in self.inputs)
         if size > max_input_bytes:
@@ -116,6 +122,7 @@ class ComputeRequest:
         }
         # named only where they say something, so that keys given before there were such fields stand for the same wish
         later = {"prefer": self.prefer, "to": self.to, "private": self.private}
+        later["redundancy"] = str(self.redundancy) if self.redundancy is not None else ""
         return orjson.dumps(wish | {name: value for name, value in later.items() if value})
 
 
@@ -219,6 +226,10 @@ def _private(value: Any) -> str:
     if value not in PRIVATE:
         raise InvalidInput(f"private is true, or one of {', '.join(PRIVATE)}.")
     return str(value)
+
+
+def _redundancy(value: Any) -> Redundancy | None:
+    return None if value is None or value == "" else Redundancy.parse(_text("redundancy", value, 8))
 
 
 def _timeout(value: Any) -> int | None:

@@ -5,7 +5,7 @@ other mint is asked for anything on a stranger's word. What was found is kept co
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -13,9 +13,10 @@ from core.clock import Clock
 from core.error import Conflict, Unavailable, VendoError
 from core.identifier import PubKey
 from core.money import Msat
-from core.unit import Among, Insert, Row, UnitOfWork, Write
+from core.unit import Among, Insert, Row, UnitOfWork, Value, Write
 from dvm import reputation
-from dvm.job import Funds, State
+from dvm.fraud import FRAUD, Finding, Proof, examine, fraud_draft, read_fraud, told
+from dvm.job import Funds, Purchase, State
 from dvm.receipt import NAMESPACE, Receipt, Verdict, claim_text, read_receipt, receipt_draft
 from dvm.renown import MOST_AGE_S, Deal, Standing, standing
 from dvm.view import PurchaseView
@@ -53,6 +54,8 @@ class Reviewing:
         keyring: its node key signs receipts, its refund keys say that the coins were ours.
         clock: time.
         publish: whether ours are published.
+        proof: shows a fraud of a job's seller.
+        condemn: told of each seller of which a fraud is found proven, and why.
     """
 
     def __init__(
@@ -65,9 +68,12 @@ class Reviewing:
         clock: Clock,
         *,
         publish: bool = True,
+        proof: Callable[[Purchase], Proof] | None = None,
+        condemn: Callable[[str, str], None] = lambda seller, why: None,
     ) -> None:
         self._unit, self._pool, self._outbox, self._wallet = unit, pool, outbox, wallet
         self._keyring, self._clock, self._publish = keyring, clock, publish
+        self._proof, self._condemn = proof, condemn
         self._looked: dict[str, float] = {}
         self._refused: dict[str, None] = {}
 
@@ -76,6 +82,8 @@ class Reviewing:
     async def closing(self, view: PurchaseView) -> Sequence[Write]:
         """What is committed with the end of a job's money: our receipt on its way, if the seller took the money."""
         job = view.purchase
+        if job.fault == FRAUD:
+            return self._accusing(job)
         paid = job.payment
         if not self._publish or job.private or paid is None or not paid.quote or job.money is not Funds.CLAIMED:
             return ()
@@ -101,6 +109,19 @@ class Reviewing:
             return ()
         return self._outbox.rows(node.sign(draft), job.effect_id)
 
+    def _accusing(self, job: Purchase) -> Sequence[Write]:
+        """The proof of a fraud, kept and on its way to the relays, where we publish what sellers did."""
+        if self._proof is None:
+            return ()
+        try:
+            proof = self._proof(job)
+            label = self._keyring.node.sign(fraud_draft(proof, self._clock.now()))
+        except VendoError as error:
+            log.info("No fraud was shown: %s", error.code, extra={"action": "fraud_unshown"})
+            return ()
+        kept = _fraud_row(examine(proof), label)
+        return (kept, *(self._outbox.rows(label, job.effect_id) if self._publish else ()))
+
     # ---- others'
 
     async def standing(self, seller: PubKey) -> Standing:
@@ -113,12 +134,15 @@ class Reviewing:
         """The same from what was found before; nobody is asked."""
         rows = await self._unit.select(TABLE, {"seller": seller})
         deals: dict[str, Deal] = {}
+        frauds = [row["y"] for row in rows if row["verdict"] == FRAUD]
         for row in rows:
+            if row["verdict"] == FRAUD:
+                continue
             amount = int(row["amount_msat"])
             if (deal := deals.get(row["event_id"])) is not None:
                 amount += deal.amount.value
             deals[row["event_id"]] = Deal(row["buyer"], Verdict(row["verdict"]), Msat(amount), int(row["created_at"]))
-        return standing(deals.values(), self._clock.now())
+        return standing(deals.values(), self._clock.now(), frauds)
 
     async def shown(self, seller: PubKey, look: bool) -> dict[str, Any]:
         """The same as plain values, with the receipts that count; `look`: relays and mints may be asked."""
@@ -131,6 +155,7 @@ class Reviewing:
             "undelivered_msat": now.undelivered.value,
             "buyers": now.buyers,
             "deals": now.deals,
+            "frauds": list(now.frauds),
             "reasons": list(now.reasons),
             "receipts": _receipts(rows),
         }
@@ -140,11 +165,14 @@ class Reviewing:
         self._looked[seller] = self._clock.monotonic()
         while len(self._looked) > MOST_SELLERS:
             del self._looked[next(iter(self._looked))]
+        # Asked for by their word, or who deceives could bury them under labels of his own.
+        for event in await self._page(seller, self._clock.now() + AHEAD_S, FRAUD):
+            await self._weigh(event, seller)
         left, until = MOST_CHECKS, self._clock.now() + AHEAD_S
         for _ in range(MOST_PAGES):
             page = await self._page(seller, until)
             for event in page:
-                receipt = self._read(event, seller)
+                receipt = await self._weigh(event, seller)
                 if receipt is None or await self._is_known(receipt):
                     continue
                 if not left:
@@ -157,10 +185,11 @@ class Reviewing:
             oldest = page[MOST_LABELS - 1].created_at
             until = oldest if oldest < until else until - 1
 
-    async def _page(self, seller: PubKey, until: int) -> list[Event]:
+    async def _page(self, seller: PubKey, until: int, word: str = "") -> list[Event]:
+        words = {"l": frozenset({word})} if word else {}
         wanted = Filter(
             kinds=frozenset({LABEL}),
-            tags={"L": frozenset({NAMESPACE}), "p": frozenset({seller})},
+            tags={"L": frozenset({NAMESPACE}), "p": frozenset({seller}), **words},
             since=self._clock.now() - MOST_AGE_S,
             until=until,
             limit=MOST_LABELS,
@@ -181,6 +210,24 @@ class Reviewing:
         self._refused[event_id] = None
         while len(self._refused) > MOST_REFUSED:
             del self._refused[next(iter(self._refused))]
+
+    async def _weigh(self, event: Event, seller: PubKey) -> Receipt | None:
+        """A label's receipt, for the mint to judge. A proof of fraud needs nobody: it is judged here, and kept."""
+        if FRAUD not in event.values("l"):
+            return self._read(event, seller)
+        if event.id in self._refused or event.created_at > self._clock.now() + AHEAD_S:
+            return None
+        self._refuse(event.id)  # whatever comes of it, it is not looked at again
+        try:
+            finding = read_fraud(event)
+        except MalformedEvent:
+            return None
+        if finding.seller != seller or not finding.proven:
+            log.info("A proof of fraud proves nothing", extra={"action": "fraud_refused"})
+            return None
+        await self._unit.commit([_fraud_row(finding, event)])
+        self._condemn(seller, told(finding.result_id))
+        return None
 
     def _read(self, event: Event, seller: PubKey) -> Receipt | None:
         if event.id in self._refused or event.created_at > self._clock.now() + AHEAD_S:
@@ -251,6 +298,21 @@ def _delivered(view: PurchaseView) -> bool:
     """Whether the seller that took the money delivered; a built-in provider that stepped in does not count for it."""
     job = view.purchase
     return job.state is State.DELIVERED and job.payment is not None and job.seller == job.payment.seller
+
+
+def _fraud_row(finding: Finding, label: Event) -> Insert:
+    """A proven fraud, once for each result. It stands among receipts, under the result's id."""
+    row: dict[str, Value] = {
+        "y": finding.result_id,
+        "event_id": label.id,
+        "seller": finding.seller,
+        "buyer": label.pubkey,
+        "verdict": FRAUD,
+        "amount_msat": 0,
+        "mint": "",
+        "created_at": label.created_at,
+    }
+    return Insert(TABLE, row, or_ignore=True)
 
 
 def _receipts(rows: Sequence[Row]) -> list[dict[str, Any]]:

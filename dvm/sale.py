@@ -428,8 +428,9 @@ class OpenSale:
         """The result as it goes out: sealed, if its key is what was paid for."""
         if not self.sale.paid_by:
             return text, None
-        sealed = seal(text, self.preimage, self.pair)
-        return sealed.content, Seal(self.sale.hash, self.sale.paid_by, sealed.ct_hash, sealed.pt_hash)
+        pair = self.pair
+        sealed = seal(text, self.preimage, pair)
+        return sealed.content, Seal(self.sale.hash, self.sale.paid_by, sealed.ct_hash, sealed.pt_hash, pair.public)
 
     def _time_left(self) -> float:
         if not self.sale.payment:

@@ -43,6 +43,11 @@ class Pair:
     theirs: str
     request_id: str
 
+    @property
+    def public(self) -> tuple[str, str]:
+        """Our public key and the other side's, as they stand in a seal that we sign."""
+        return self.ours.compressed, self.theirs
+
     def keys(self, preimage: bytes) -> tuple[bytes, bytes]:
         """The key that seals, and the one under which the text is hashed: a plain hash would tell a short text."""
         shared = PrivateKey(self.ours.secret).ecdh(bytes.fromhex(self.theirs))

@@ -119,6 +119,8 @@ def judge(offer: Offer, ceiling: Msat, now: int, deadline: int) -> Offer:
 
 
 def _refusal(offer: Offer, ceiling: Msat, now: int, deadline: int) -> str:
+    if offer.standing.fraud:
+        return f"a fraud of this seller is proven: {offer.standing.fraud}"
     if offer.nature is Nature.PROMISE:
         return ""
     if offer.nature is Nature.DELIVERED and not offer.price:

@@ -5,6 +5,7 @@ from typing import Any
 
 from core.money import Msat
 from dvm.job import ENDED, Funds, Purchase, State
+from dvm.redundancy import canonical
 from dvm.selection import Offer
 
 _STATUS = {
@@ -28,6 +29,7 @@ class PurchaseView:
 
     purchase: Purchase
     version: int
+    attempts: tuple["PurchaseView", ...] = ()  # of a job that several sellers do
 
     @property
     def job_id(self) -> str:
@@ -101,6 +103,8 @@ class PurchaseView:
             if job.limit.rate is None
             else {"micro_usd": job.limit.rate.micro_usd, "msat": job.limit.rate.msat, "source": job.limit.rate.source},
             **self._amounts(),
+            "redundancy": _redundancy(self.attempts, job),
+            "panel": job.seat.panel if job.seat is not None else None,
             "prefer": job.prefer.value,
             "to": job.to or None,
             "private": job.private or None,
@@ -144,6 +148,30 @@ class PurchaseView:
             amounts["released"]["uusd"] = whole - usd.value
         flat = {f"{name}_{unit}": value for name, both in amounts.items() for unit, value in both.items()}
         return {**amounts, **flat}
+
+
+def _redundancy(attempts: tuple[PurchaseView, ...], whole: Purchase) -> dict[str, Any] | None:
+    seat = attempts[0].purchase.seat if attempts else None
+    if seat is None:
+        return None
+    delivered = whole.state is State.DELIVERED
+    taken = canonical(whole.kind, whole.result)
+    return {
+        "agree": seat.agree,
+        "of": seat.of,
+        "attempts": [
+            {
+                "job_id": one.job_id,
+                "seller": one.purchase.seller or one.purchase.to,
+                "state": one.state,
+                "money": one.purchase.money.value,
+                "paid_msat": one.paid.value,
+                "cost_msat": one.cost.value,
+                "agrees": canonical(whole.kind, one.result) == taken if delivered and one.result is not None else None,
+            }
+            for one in attempts
+        ],
+    }
 
 
 def _value(amount: Any) -> int | None:

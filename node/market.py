@@ -1,10 +1,11 @@
 """`[policy]`, `[strangers]` and `[[sell]]`: how work is bought and sold. Pure."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from core.money import MicroUsd, Money, Msat
+from dvm.redundancy import DETERMINISTIC
 from dvm.tariff import MAX_PRICE, Tariff
 from node.error import ConfigInvalid
 from node.section import Section, Usd
@@ -23,6 +24,7 @@ class PolicySection(Section):
     timeout_s: int = Field(60, ge=1, le=3_600)
     lock_margin_s: int = Field(300, ge=1, le=86_400)
     publish_receipts: bool = True
+    deterministic: tuple[Annotated[int, Field(ge=5_000, le=5_999)], ...] = DETERMINISTIC
     invoices: bool = True
     max_unsecured_msat: int = Field(50_000, ge=0)
 
@@ -122,6 +124,7 @@ quote_window_ms = 1500         # how long quotes are collected; shorter when eve
 timeout_s = 60                 # how long the chosen seller has
 lock_margin_s = 300            # the refund opens this long after the timeout
 publish_receipts = true        # say in public which sellers took our money, and whether they delivered; with proof
+deterministic = [5400, 5901]   # kinds with one right answer: results of several sellers can be compared (--redundancy)
 invoices = true                # pay sellers over Lightning who take nothing else, as most do: nothing comes back
 max_unsecured_msat = 50000     # what one seller may be paid so before it has delivered
 

@@ -81,6 +81,7 @@ def policy_of(config: Config) -> Policy:
         quote_window_ms=section.quote_window_ms,
         timeout_s=section.timeout_s,
         lock_margin_s=section.lock_margin_s,
+        deterministic=section.deterministic,
         invoices=section.invoices,
         max_unsecured=Msat(section.max_unsecured_msat),
     )

@@ -101,6 +101,8 @@ def trade_of(node: "Node", executor: Executor) -> Trade:
         node.keyring,
         node.clock,
         publish=config.policy.publish_receipts,
+        proof=buying.shown_fraud,
+        condemn=buying.condemn,
     )
     buying.on_closing(reviewing.closing)
     nutzaps = _nutzaps(node, selling)

@@ -71,16 +71,21 @@ class PayMethod:
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """What a sealed result says of itself (ADR 25): the hash of the preimage, the mode, and hashes of both texts."""
+    """What a sealed result says of itself (ADR 25): the hash of the preimage, the mode, and hashes of both texts.
+
+    `keys` are the seller's and the customer's halves of the seal, compressed hex: with them its author has signed which
+    cipher key follows from the preimage, so that a fraud can be shown to anybody.
+    """
 
     hash: str
     mode: str
     ct_hash: str
     pt_hash: str
+    keys: tuple[str, str]
 
     def tag(self) -> tuple[str, ...]:
         """As a `seal` tag."""
-        return ("seal", self.hash, self.mode, self.ct_hash, self.pt_hash)
+        return ("seal", self.hash, self.mode, self.ct_hash, self.pt_hash, *self.keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,9 +435,11 @@ def _sealing(event: Event) -> tuple[tuple[str, ...], str, str]:
 def _seal(event: Event) -> Seal | None:
     """The seal of a result; None if it has none that can be read."""
     tag = next(iter(event.all("seal")), ())
-    if len(tag) < 5 or tag[2] not in SEAL_MODES or not all(_HEX32.fullmatch(tag[at]) for at in (1, 3, 4)):
+    if len(tag) < 7 or tag[2] not in SEAL_MODES or not all(_HEX32.fullmatch(tag[at]) for at in (1, 3, 4)):
         return None
-    return Seal(tag[1], tag[2], tag[3], tag[4])
+    if not all(_COMPRESSED.fullmatch(key) for key in tag[5:7]):
+        return None
+    return Seal(tag[1], tag[2], tag[3], tag[4], (tag[5], tag[6]))
 
 
 def _request_id(event: Event) -> EventId:

@@ -43,6 +43,10 @@ PrivateOption = Annotated[
     str | None,
     typer.Option("--private", metavar="SCHEME", help="Hide the job from all but --to: nip44, wrap, or nip04."),
 ]
+RedundancyOption = Annotated[
+    str | None,
+    typer.Option("--redundancy", metavar="K/N", help="Buy it from N sellers; the result is what K of them agree on."),
+]
 TimeoutOption = Annotated[
     int | None, typer.Option("--timeout", min=1, max=3600, help="Seconds that a seller has for the work.")
 ]
@@ -59,6 +63,7 @@ def buy(
     prefer: PreferOption = None,
     to: ToOption = None,
     private: PrivateOption = None,
+    redundancy: RedundancyOption = None,
     timeout: TimeoutOption = None,
     key: KeyOption = None,
     json_mode: JsonOption = False,
@@ -67,7 +72,7 @@ def buy(
     out = Output(json_mode=json_mode)
     body: dict[str, Any] = {"kind": kind, "input": _inputs(text or [], input_file), "params": _params(param or [])}
     limits: dict[str, Any] = {"max_usd": max_usd, "max_msat": max_msat, "timeout_s": timeout, "prefer": prefer}
-    limits |= {"to": to, "private": private}
+    limits |= {"to": to, "private": private, "redundancy": redundancy}
     body |= {name: value for name, value in limits.items() if value is not None}
     client = Client.open(home)
     used = out.key(key)

@@ -18,7 +18,7 @@ from core.unit import Write
 from dvm.request import MAX_INPUT_BYTES, ComputeRequest
 from fs.feed import Feed
 from fs.protocol import Record
-from fs.service.model.job import CANCEL, Job, Payments, Policy, Provider, Quote, Standing, Started, Usage, Wish
+from fs.service.model.job import CANCEL, Fraud, Job, Payments, Policy, Provider, Quote, Standing, Started, Usage, Wish
 from fs.session import Batch, Role, Session
 from fs.tree import File, Folder, Node, Tree, json_bytes, json_object, json_reader, text_bytes
 from relays.key import parse_pubkey
@@ -105,6 +105,13 @@ class Jobs(Protocol):
 
         Raises:
             VendoError: it has none, or not yet.
+        """
+
+    async def proof(self, job_id: str) -> Mapping[str, Any]:
+        """What shows to anybody that its seller's key does not open the sealed result that it signed.
+
+        Raises:
+            VendoError: no fraud can be shown.
         """
 
     async def list_jobs(self) -> Sequence[JobView]:
@@ -207,6 +214,10 @@ class _Compute:
         async def result(session: Session) -> bytes:
             return text_bytes(await self._jobs.result(job_id))
 
+        async def proof(session: Session) -> bytes:
+            await self._seen(job_id, session)
+            return json_bytes(await self._jobs.proof(job_id))
+
         async def ctl(body: bytes, session: Session) -> bytes:
             if body.strip() != b"cancel":
                 raise InvalidInput("A job's ctl knows one word: cancel.")
@@ -228,6 +239,7 @@ class _Compute:
                 "payments": File(
                     "what was reserved, paid, spent on fees and released", read=part(*PAYMENT_FIELDS), gives=Payments
                 ),
+                "proof": File("what proves its seller's fraud; an error where there is none", read=proof, gives=Fraud),
                 "stream": File("its states as they change; ends with the job", watch=stream, stream=True, gives=Job),
                 "ctl": File("write `cancel` to end it early", call=ctl, takes=CANCEL, gives=Job),
             },
@@ -319,7 +331,7 @@ def compute_service(jobs: Jobs | None, market: Market, feed: Feed) -> Tree:
         return market.policy()
 
     compute = _Compute(jobs, feed) if jobs is not None else None
-    wish = "{kind, input, params?, max_usd? | max_msat?, timeout_s?, output?, prefer?, to?, private?}"
+    wish = "{kind, input, params?, max_usd? | max_msat?, timeout_s?, output?, prefer?, to?, private?, redundancy?}"
     new = f"buy work: {wish} as JSON; answers the job's id"
     files: dict[str, Node] = {
         "new": File(new, call=compute.new if compute else refuse, max_bytes=MAX_REQUEST, takes=Wish, gives=Started),
@@ -339,7 +351,7 @@ def compute_service(jobs: Jobs | None, market: Market, feed: Feed) -> Tree:
             compute.names,
             compute.find,
             "<job id>/",
-            "one job: status, result, quotes, payments, stream, ctl",
+            "one job: status, result, quotes, payments, proof, stream, ctl",
             found_are_folders=True,
             read=compute.everything,
             gives=RootModel[list[Job]],

@@ -118,7 +118,7 @@ class SealRogue(Actor):
             hash_ = "cd" * 32
         elif self.style in ("silent_seal", "quitter_seal", "giver", "blank"):
             return self._unsealed(request)
-        tag = Seal(hash_, self.mode, made.ct_hash, made.pt_hash)
+        tag = Seal(hash_, self.mode, made.ct_hash, made.pt_hash, pair.public)
         self.say(result_draft(request=request, content=made.content, created_at=self.now, seal=tag))
 
     def _unsealed(self, request: JobRequest) -> None:

@@ -33,6 +33,9 @@ class Wish(Body):
     output: str = Field("", max_length=128, description="the MIME type that is wanted")
     prefer: Literal["cost", "latency", "quality", "reputation", "balanced"] | None = None
     to: str | None = Field(None, max_length=128, description="the one seller that is asked: npub or 64 hex digits")
+    redundancy: str | None = Field(
+        None, pattern="^[1-5]/[2-5]$", description="2/3: from how many sellers it is bought, and how many must agree"
+    )
     private: bool | Literal["nip44", "nip04", "wrap"] | None = Field(None, description="needs `to`; true is nip44")
 
 
@@ -97,6 +100,26 @@ class Part(Fact):
     content: str
 
 
+class Attempt(Fact):
+    """One purchase of a job that several sellers do. `agrees` is null as long as it is not known."""
+
+    job_id: str
+    seller: str | None
+    state: str
+    money: str
+    paid_msat: int
+    cost_msat: int
+    agrees: bool | None
+
+
+class Panel(Fact):
+    """How many sellers do a job, how many must agree, and what each purchase came to."""
+
+    agree: int
+    of: int
+    attempts: list[Attempt]
+
+
 class Job(Payments):
     """All that is known of a job. Times are Unix seconds, `at_ms` Unix ms."""
 
@@ -112,6 +135,8 @@ class Job(Payments):
     result_id: str | None
     bid_msat: int
     rate: dict[str, int | str] | None
+    redundancy: Panel | None = None
+    panel: str | None = Field(None, description="the job of which this is one purchase")
     prefer: str
     to: str | None
     private: str | None
@@ -129,6 +154,16 @@ class Job(Payments):
     version: int
 
 
+class Fraud(Fact):
+    """A proof that a seller's key does not open what it signed; anybody can check it. `vendo fraud verify` does."""
+
+    form: str
+    result: dict[str, Any]
+    preimage: str
+    key: str
+    sealed: str = ""
+
+
 class Policy(Fact):
     """How work is bought. The most that a job may cost is in `default_max_uusd` or in `default_max_msat`."""
 
@@ -143,6 +178,7 @@ class Policy(Fact):
     fallback_timeout_s: int
     lock_margin_s: int
     max_input_bytes: int
+    deterministic: list[int]
     invoices: bool
     max_unsecured_msat: int
 
@@ -192,6 +228,7 @@ class Standing(Fact):
     undelivered_msat: int
     buyers: int
     deals: int
+    frauds: list[str] = Field(default_factory=list)
     reasons: list[str]
     receipts: list[Reviewed] = Field(default_factory=list)
 
