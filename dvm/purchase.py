@@ -18,11 +18,12 @@ from core.error import BudgetExceeded, Conflict, InvalidInput, StoreUncertain, U
 from core.identifier import EffectId, EventId, PubKey
 from core.money import Msat
 from core.unit import Insert, UnitOfWork, Update, Write
-from dvm.answer import translate
+from dvm.answer import translate, undrawable
 from dvm.buyer import resumed, step
 from dvm.buyer_event import (
     Allocate,
     BudgetDenied,
+    CountVoucher,
     DeadlinePassed,
     Effect,
     Event,
@@ -51,14 +52,16 @@ from dvm.buyer_event import (
 )
 from dvm.conduct import deed_of
 from dvm.destination import payment_relays
+from dvm.drawing import Drawer
 from dvm.envelope import Envelope
 from dvm.error import NotNow
 from dvm.exposure import Exposure
-from dvm.fallback import done_by
+from dvm.fallback import asked, done_by
 from dvm.invoice import MAX_READ, Checkout
 from dvm.job import ENDED, Funds, Payment, Purchase, State
 from dvm.payer import Payer
 from dvm.policy import Policy
+from dvm.prepaying import Prepaying
 from dvm.provider.provider import Provider
 from dvm.record import decode, encode
 from dvm.reputation import Repute, Standing
@@ -89,10 +92,6 @@ _LATE_MS = 100  # a timer that rings later rang while this process stood still
 Finished = Callable[[PurchaseView], Awaitable[Sequence[Write]]]
 
 
-async def _asked(job: Purchase) -> ComputeRequest:
-    return job.ask
-
-
 @dataclass(slots=True)
 class Desk:
     """What all open jobs share. `spawn` starts a task that the buying service owns."""
@@ -116,10 +115,11 @@ class Desk:
     closing: list[Finished] = field(default_factory=list)
     directory: Directory | None = None
     repute: Repute = field(default_factory=Repute)
-    own: Callable[[Purchase], Awaitable[ComputeRequest]] = _asked  # with our own results in place of their jobs
+    own: Callable[[Purchase], Awaitable[ComputeRequest]] = asked  # with our own results in place of their jobs
     hear: Callable[[], None] = lambda: None  # begin to read answers in gift wraps
     checkout: Checkout | None = None  # without one no invoice is paid
     exposure: Exposure | None = None
+    prepaying: Prepaying | None = None  # without it nothing is drawn from deposits
 
 
 class OpenJob:
@@ -136,6 +136,7 @@ class OpenJob:
         self._decided: Purchase | None = None
         self._till = Till(desk.unit, desk.gate, desk.wallet, desk.clock, self)
         self._payer = Payer(desk.gate, desk.wallet, desk.clock, self)
+        self._drawer = Drawer(desk.prepaying, desk.clock, self) if desk.prepaying is not None else None
         self._read_invoices = 0
 
     @property
@@ -231,6 +232,7 @@ class OpenJob:
             checkout=self._checkout(event),
             proven=desk.envelope.proven,
             settle=self._settle,
+            drawable=desk.prepaying.drawable if desk.prepaying is not None else undrawable,
         )
         try:
             await self.tell(told)
@@ -460,6 +462,8 @@ class OpenJob:
                 view = PurchaseView(after, self.version + 1)
                 for callback in self._desk.finished:
                     writes += await callback(view)
+            elif isinstance(effect, CountVoucher) and self._desk.prepaying is not None:
+                writes += await self._desk.prepaying.counted(effect.payment.deposit, after.job_id, ok=effect.ok)
             elif isinstance(effect, Finish):
                 ok = after.state is State.DELIVERED
                 detail: dict[str, str | int] = {
@@ -532,23 +536,28 @@ class OpenJob:
                 case StartTimer():
                     self._run(self._timer(effect), f"timer {effect.name}")
                 case Lock(payment):
-                    self._run(self._till.lock(payment), "lock")
+                    self._run(self._way(payment).lock(payment), "lock")
                     self._run(self._find_seller(payment.seller), "relays")
                 case Pay(payment):
                     self._run(self._payer.pay(payment), "pay")
                 case WatchSpent(payment):
-                    self._run(self._till.watch(payment), "watch")
+                    self._run(self._way(payment).watch(payment), "watch")
                 case Refund(payment):
                     self._run(self._till.refund(payment), "refund")
                 case SeekKey(payment):
                     self._run(self._till.seek(payment), "seek")
                 case RunFallback(name):
                     self._run(self._fallback(name), "fallback")
+                case CountVoucher(payment) if self._desk.prepaying is not None:
+                    self._desk.prepaying.recount(payment.deposit)
                 case Notify():
                     self._stop("timer window", "timer deadline", "timer reveal", "seek", "fallback")
                     self._till.hurry()
                 case Finish():
                     self._close()
+
+    def _way(self, payment: Payment) -> Till | Drawer:
+        return self._drawer if payment.deposit and self._drawer is not None else self._till
 
     def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
         self._stop(name)

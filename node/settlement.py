@@ -18,6 +18,11 @@ class SettlementSection(Section):
     max_unsecured_msat: int = Field(1_000_000, ge=0)
     order_max_msat: int = Field(0, ge=0)
     orders: int = Field(8, ge=1, le=10_000)
+    prepaid_msat: int = Field(0, ge=0, lt=1 << 40)
+    prepaid_after: int = Field(3, ge=1, le=1_000)
+    prepaid_days: int = Field(7, ge=1, le=90)
+    deposit_max_msat: int = Field(0, ge=0, lt=1 << 40)
+    deposits: int = Field(256, ge=1, le=10_000)
 
     def settlement(self) -> Settlement:
         """For the market's parts."""
@@ -28,6 +33,11 @@ class SettlementSection(Section):
             max_unsecured=Msat(self.max_unsecured_msat),
             order_max=Msat(self.order_max_msat),
             orders=self.orders,
+            prepaid_max=Msat(self.prepaid_msat),
+            prepaid_after=self.prepaid_after,
+            prepaid_s=self.prepaid_days * 86_400,
+            deposit_max=Msat(self.deposit_max_msat),
+            deposits=self.deposits,
         )
 
 
@@ -39,5 +49,10 @@ max_fee_share = 10             # percent of the price: the safest way to pay wit
 max_unsecured_msat = 1000000   # out to one seller at once that could keep it and deliver nothing
 order_max_msat = 0             # sold: jobs up to this price are worked on before the money is locked (mode "A")
 orders = 8                     # so many of them at once; a customer that did not pay gets no more for a day
+prepaid_msat = 0               # the most in one deposit at a seller, for jobs too cheap for a lock's fees; 0: none
+prepaid_after = 3              # only at a seller that has delivered so many jobs for money
+prepaid_days = 7               # after which the rest can be taken back without the seller
+deposit_max_msat = 0           # sold: the most that a customer may deposit here; 0 takes none
+deposits = 256                 # of customers, open at once
 
 """
