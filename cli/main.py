@@ -31,6 +31,7 @@ from cli.command import (
     mount,
     move,
     operation,
+    prepaid,
     relay,
     replay,
     sell,
@@ -61,6 +62,7 @@ for function in (
 ):  # fmt: skip
     app.command()(function)
 app.add_typer(sell.app, name="sell")
+app.add_typer(prepaid.app, name="prepaid")
 app.add_typer(wallet.app, name="wallet")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(relay.app, name="relay")

@@ -291,8 +291,10 @@ def our_leg(purchase: Purchase, event: Any) -> bool:
 
 
 def due(purchase: Purchase, event: Any) -> bool:
-    """The locktime has really passed."""
-    return purchase.payment is not None and event.at_ms >= purchase.payment.locktime * 1000
+    """The locktime has really passed of what was locked for this job alone."""
+    payment = purchase.payment
+    locked_alone = payment is not None and payment.method is not Method.PREPAID
+    return locked_alone and payment is not None and event.at_ms >= payment.locktime * 1000
 
 
 def both(*guards: Callable[[Purchase, Any], bool]) -> Callable[[Purchase, Any], bool]:

@@ -418,6 +418,7 @@ class Node:
             facts=self._facts,
             offerings=self.offerings,
             sales=self.selling.list_sales,
+            held=self.selling.custodian.rows,
             person=self._person,
             desk=lambda name: AgentDesk(self.signing, name, self.clock),
             keys=KeyView(

@@ -84,6 +84,7 @@ class Parts:
     facts: Callable[[], Awaitable[Mapping[str, Any]]]
     offerings: Offerings
     sales: Callable[[], Awaitable[Sequence[dict[str, Any]]]]
+    held: Callable[[], Awaitable[Sequence[dict[str, Any]]]]
     person: Callable[[str], Person]
     desk: Callable[[str], Desk]
     keys: Keys
@@ -149,7 +150,12 @@ def operator_namespace(parts: Parts, messages: Messages, roster: Roster) -> Name
             ),
             Mount("/transfer", transfer_service(parts.depot), Access.ADMIN, "archives of agents, on their way"),
             Mount("/programs", programs_service(parts.library), Access.ADMIN, "what agents can be"),
-            Mount("/market", market_service(parts.offerings.rows, parts.sales), Access.ADMIN, "what is sold"),
+            Mount(
+                "/market",
+                market_service(parts.offerings.rows, parts.sales, parts.buying.prepaying, parts.held),
+                Access.ADMIN,
+                "what is sold, and prepaid balances",
+            ),
             Mount("/sell", sell_service(parts.offerings), Access.ADMIN, "put up for sale, prices, earnings"),
             Mount("/ledger", ledger_service(parts.ledger), Access.ADMIN, "every effect, signed"),
             Mount("/tokens", tokens_service(parts.tokens, roster.visit), Access.ADMIN, "who else may ask over HTTP"),

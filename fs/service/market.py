@@ -1,4 +1,4 @@
-"""/market: what this node sells, and to whom it sold."""
+"""/market: what this node sells, to whom it sold, and deposits for cheap jobs."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -6,20 +6,31 @@ from typing import Any
 from pydantic import RootModel
 
 from fs.service.model.job import Offered, Sale
+from fs.service.prepaid import Deposits, Held, prepaid_folder
 from fs.tree import File, Folder, Tree, json_reader
 
 
 def market_service(
-    services: Callable[[], Sequence[Mapping[str, Any]]], sales: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]
+    services: Callable[[], Sequence[Mapping[str, Any]]],
+    sales: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]],
+    deposits: Deposits,
+    held: Held,
 ) -> Tree:
-    """The service at `/market`; `services` looks up the price list, `sales` looks up the latest sales."""
+    """The service at `/market`.
+
+    Args:
+        services: looks up the price list.
+        sales: looks up the latest sales.
+        deposits: ours at sellers.
+        held: looks up customers' deposits.
+    """
 
     async def price_list() -> list[Mapping[str, Any]]:
         return list(services())
 
     return Tree(
         Folder(
-            "What this node sells.",
+            "What this node sells, and deposits for cheap jobs.",
             {
                 "services": File(
                     "what is for sale at which price, as a JSON list",
@@ -31,6 +42,7 @@ def market_service(
                     read=json_reader(sales),
                     gives=RootModel[list[Sale]],
                 ),
+                "prepaid": prepaid_folder(deposits, held),
             },
         )
     )
