@@ -10,7 +10,6 @@ import pytest_asyncio
 
 from core.clock import SystemClock
 from core.money import MicroUsd, Msat
-from dvm.custodian import Custodian
 from dvm.policy import Policy
 from dvm.request import ComputeRequest, Datum
 from dvm.settlement import Settlement
@@ -121,13 +120,13 @@ async def test_five_jobs_of_a_sat_are_drawn_and_the_rest_comes_back(street: Stre
 
 @pytest.mark.parametrize(
     ("who", "moment"),
-    [("buyer", "locking"), ("buyer", "sent"), ("buyer", "taking"), ("seller", "claiming"), ("seller", "returning")],
+    [("buyer", "locking"), ("buyer", "taking"), ("seller", "claiming")],
 )
 async def test_a_node_that_is_killed_anywhere_forgets_nothing_and_pays_nothing_twice(
     street: Street, who: str, moment: str
 ) -> None:
     before = await street.buyer.sat()
-    opening = moment in ("locking", "sent")
+    opening = moment == "locking"
     node = street.buyer if who == "buyer" else street.seller
     if not opening:
         await street.open()
@@ -160,21 +159,3 @@ async def test_a_deposit_whose_seller_is_gone_is_taken_back(street: Street) -> N
     assert row["returned_msat"] >= 28 * SAT
     assert await street.buyer.sat() >= before - 5
     assert (await street.buyer.wallet.audit()).differences == ()
-
-
-@pytest.mark.parametrize("street", [replace(RULES, prepaid_s=8, deposit_margin_s=2)], indirect=True)
-async def test_a_deposit_that_was_taken_back_is_not_claimed_as_well(street: Street) -> None:
-    await street.open()
-    await street.bought("one")
-    custodian: Custodian = street.seller.selling.custodian
-    await street.seller.crash()
-    row = await street.becomes("refunded")
-    assert row["drawn_msat"] == SAT
-    await street.seller.up()
-
-    async def lost() -> bool:
-        return (await street.theirs())["state"] == "lost"
-
-    await until(lost, "the seller to find out")
-    assert custodian is not street.seller.selling.custodian
-    assert (await street.seller.wallet.audit()).differences == ()

@@ -26,7 +26,7 @@ from tests.unit.dvm.market_part import Node, echo
 from tests.unit.dvm.test_market import World, bought, freeze, story, words
 
 RULES = Settlement(
-    prepaid_max=Msat(100_000), prepaid_after=1, prepaid_s=600, deposit_max=Msat(200_000), deposit_margin_s=60
+    prepaid_max=Msat(100_000), prepaid_after=1, prepaid_s=300, deposit_max=Msat(200_000), deposit_margin_s=60
 )
 CHEAP = 1_000  # msat: a lock would cost several times as much
 
@@ -303,10 +303,23 @@ async def test_a_seller_claims_what_was_earned_before_it_could_be_taken_back(her
 
 
 @town
+async def test_a_seller_that_comes_back_too_late_has_lost_what_was_earned(here: Town) -> None:
+    await here.open()
+    await five(here)
+    await here.seller.crash()
+    assert (await here.becomes("refunded"))["drawn_msat"] == 5 * CHEAP
+    await here.seller.up()
+    while (await here.theirs())["state"] != "lost":
+        await here.world.clock.sleep(1)
+    await here.clean()
+    assert await here.effects(here.seller) == []
+
+
+@town
 async def test_nothing_earned_is_not_claimed_when_a_buyer_is_gone(here: Town) -> None:
     await here.open()
     await here.buyer.crash()
-    await here.world.clock.sleep(580)
+    await here.world.clock.sleep(280)
     assert (await here.theirs())["state"] == "released"
     await here.buyer.up()
     assert (await here.becomes("refunded"))["returned_msat"] >= 45_000
