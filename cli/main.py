@@ -32,6 +32,7 @@ from cli.command import (
     mount,
     move,
     operation,
+    prepaid,
     relay,
     replay,
     sell,
@@ -63,6 +64,7 @@ for function in (
     app.command()(function)
 app.add_typer(sell.app, name="sell")
 app.add_typer(fraud.app, name="fraud")
+app.add_typer(prepaid.app, name="prepaid")
 app.add_typer(wallet.app, name="wallet")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(relay.app, name="relay")

@@ -31,6 +31,7 @@ from relays.nip90 import (
     SUCCESS,
     Feedback,
     JobResult,
+    PayMethod,
     Quote,
     read_answer,
     read_request,
@@ -39,6 +40,7 @@ from relays.nip90 import (
 LockCost = Callable[[str, Msat], Msat]
 Judge = Callable[[str, Msat], Standing]  # a seller's key, and what it asks
 Proven = Callable[[str], bool]
+Drawable = Callable[[PayMethod, Quote], bool]
 Settle = Callable[[Sequence[Terms], Msat, str], tuple[tuple[Terms, ...], str]]
 
 
@@ -47,6 +49,11 @@ def _unknown(seller: str, price: Msat) -> Standing:
 
 
 def _unproven(mint: str) -> bool:
+    return False
+
+
+def undrawable(method: PayMethod, quote: Quote) -> bool:
+    """No deposit is known."""
     return False
 
 
@@ -62,6 +69,7 @@ def translate(
     proven: Proven = _unproven,
     settle: Settle | None = None,
     seal_key: str = "",
+    drawable: Drawable = undrawable,
 ) -> Event:
     """What an event that e-tags our request means for the job. Anything that is not an answer to it is a `Refuse`.
 
@@ -76,6 +84,7 @@ def translate(
         proven: whether a mint was found to show preimages.
         settle: chooses between ways to pay; all are kept if there is none.
         seal_key: our half of the job's seal, compressed hex.
+        drawable: whether a quote can be drawn from the deposit that it names.
     """
     recipients = event.values("p")
     if recipients and ourselves not in recipients:  # ezdvm's feedback has no `p` at all
@@ -89,7 +98,8 @@ def translate(
     if answer.request_id != job.request_id:
         return _refuse(event, at_ms, "it is for another request")
     if isinstance(answer, Quote):
-        offer = _offer(answer, job, at_ms, lock_cost, proven, settle)
+        ways = _terms(answer, job, lock_cost, proven, drawable)
+        offer = _offer(answer, ways, at_ms, settle)
         offer = replace(offer, standing=judge(answer.seller, answer.amount))
         if answer.invoice and checkout is not None:
             way = Method.INVOICE_BEFORE
@@ -105,12 +115,17 @@ def _refuse(event: NostrEvent, at_ms: int, reason: str) -> Refuse:
     return Refuse(at_ms, event.id, event.pubkey, reason)
 
 
-def _terms(quote: Quote, job: Purchase, lock_cost: LockCost, proven: Proven) -> list[Terms]:
+def _terms(quote: Quote, job: Purchase, lock_cost: LockCost, proven: Proven, drawable: Drawable) -> list[Terms]:
     sealed = any(method.mode for method in quote.methods)
     modes = read_request(parse_json(job.request)).modes if sealed and job.request else ()
     terms = []
     for method in quote.methods:
         if method.unit != "sat" or method.mint not in job.mints:
+            continue
+        if method.deposit:
+            if drawable(method, quote):
+                drawn = Terms(method.mint, method.pubkey, quote.amount, Method.PREPAID, deposit=method.deposit)
+                terms.append(drawn)
             continue
         if method.mode and (method.mode not in modes or not is_key(method.seal_key) or not proven(method.mint)):
             continue
@@ -123,10 +138,7 @@ def _terms(quote: Quote, job: Purchase, lock_cost: LockCost, proven: Proven) -> 
     return terms
 
 
-def _offer(
-    quote: Quote, job: Purchase, at_ms: int, lock_cost: LockCost, proven: Proven, settle: Settle | None
-) -> Offer:
-    terms: Sequence[Terms] = _terms(quote, job, lock_cost, proven)
+def _offer(quote: Quote, terms: Sequence[Terms], at_ms: int, settle: Settle | None) -> Offer:
     how = refusal = ""
     if settle is not None and terms:
         terms, how = settle(terms, quote.amount, quote.seller)

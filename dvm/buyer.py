@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from core.change import replace
 from dvm import buyer_rule as r
 from dvm import seal_rule as sealing
+from dvm import voucher_rule as prepaid
 from dvm.buyer_event import (
     Answered,
     BudgetDenied,
@@ -46,12 +47,12 @@ from dvm.buyer_event import (
     SpentSeen,
     Start,
     StartTimer,
-    WatchSpent,
+    VoucherCounted,
     WindowClosed,
 )
 from dvm.conduct import observed
 from dvm.error import NotNow
-from dvm.job import ENDED, FINAL, Funds, Purchase, State, refund_from_ms
+from dvm.job import ENDED, FINAL, Funds, Purchase, State
 
 Guard: TypeAlias = Callable[[Purchase, Any], bool]
 
@@ -165,6 +166,11 @@ TRANSITIONS: dict[tuple[State | Funds, type[Any]], tuple[Rule, ...]] = {
     (F.LOCKING, LockUnknown): (Rule(F.LOCKING, r.lock_unknown, r.our_lock),),
     (F.LOCKING, LockDone): (Rule(F.LOCKED, r.lock_done, r.our_lock),),
     (F.LOCKED, SpentSeen): (Rule(F.CLAIMED, r.claimed),),
+    (F.LOCKED, ResultArrived): (Rule(F.CLAIMED, prepaid.charge, prepaid.earned),),
+    (F.LOCKED, VoucherCounted): (
+        Rule(F.CLAIMED, prepaid.charge, prepaid.counts),
+        Rule(F.REFUNDED, prepaid.release, prepaid.void),
+    ),
     (F.LOCKED, LocktimePassed): (Rule(F.REFUNDING, r.refund, r.due),),
     (F.REFUNDING, RefundDone): (Rule(F.REFUNDED, r.refunded),),
     (F.REFUNDING, RefundFailed): (Rule(F.REFUNDING, r.refund_again),),
@@ -236,7 +242,7 @@ def resumed(purchase: Purchase, now_ms: int) -> list[Effect]:
     if payment is not None and purchase.money is Funds.LOCKING:
         effects.append(Pay(payment) if payment.method.by_invoice else Lock(payment))
     if payment is not None and purchase.money is Funds.LOCKED:
-        effects += [WatchSpent(payment), StartTimer("locktime", refund_from_ms(payment))]
+        effects += prepaid.watched(payment)
     if payment is not None and purchase.money is Funds.REFUNDING:
         effects.append(Refund(payment))
     return effects

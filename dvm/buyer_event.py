@@ -194,6 +194,15 @@ class SpentSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class VoucherCounted:
+    """It is certain whether the seller has earned the voucher of a job that brought no result (ADR 27)."""
+
+    at_ms: int
+    op_id: str
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RefundDone:
     """The locked money is back; `received` is what arrived."""
 
@@ -261,6 +270,7 @@ Event: TypeAlias = (
     | DeadlinePassed
     | LocktimePassed
     | SpentSeen
+    | VoucherCounted
     | RefundDone
     | RefundFailed
     | FallbackDone
@@ -364,6 +374,14 @@ class Refund:
 
 
 @dataclass(frozen=True, slots=True)
+class CountVoucher:
+    """In the same commit: the deposit's count, with or without this job's price."""
+
+    payment: Payment
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Notify:
     """The job has ended: tell the caller, in the same commit."""
 
@@ -389,6 +407,7 @@ Effect: TypeAlias = (
     | RunFallback
     | WatchSpent
     | Refund
+    | CountVoucher
     | Notify
     | Finish
     | Chosen

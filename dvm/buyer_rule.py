@@ -45,15 +45,15 @@ from dvm.buyer_event import (
     SpentSeen,
     Start,
     StartTimer,
-    WatchSpent,
 )
 from dvm.invoice import billed, pay_id
-from dvm.job import MAX_OFFERS, Funds, Payment, Purchase, State, lock_id, refund_from_ms
+from dvm.job import MAX_OFFERS, Funds, Payment, Purchase, State, lock_id
 from dvm.policy import BUILTIN, MARKET
 from dvm.preference import Prefer
 from dvm.seal_rule import AWAITED, mode_of, ordered_badly, sealed_why_not, seek_key
 from dvm.selection import Nature, Offer, in_hand, judge, least_useful, payable, reasons, usefulness
 from dvm.settlement import ATOMIC_MARGIN_S, MODE_A, Method
+from dvm.voucher_rule import watched
 
 Move: TypeAlias = tuple[Purchase, list[Effect]]
 
@@ -291,8 +291,10 @@ def our_leg(purchase: Purchase, event: Any) -> bool:
 
 
 def due(purchase: Purchase, event: Any) -> bool:
-    """The locktime has really passed."""
-    return purchase.payment is not None and event.at_ms >= purchase.payment.locktime * 1000
+    """The locktime has really passed of what was locked for this job alone."""
+    payment = purchase.payment
+    locked_alone = payment is not None and payment.method is not Method.PREPAID
+    return locked_alone and payment is not None and event.at_ms >= payment.locktime * 1000
 
 
 def both(*guards: Callable[[Purchase, Any], bool]) -> Callable[[Purchase, Any], bool]:
@@ -481,6 +483,7 @@ def payment_for(purchase: Purchase, offer: Offer, now_ms: int) -> Payment:
         mode=best.mode,
         hash=best.hash,
         seal_key=best.seal_key,
+        deposit=best.deposit,
     )
 
 
@@ -526,7 +529,7 @@ def lock_done(purchase: Purchase, event: LockDone) -> Move:
     assert purchase.payment is not None  # the guard found it
     payment = replace(purchase.payment, gross=event.gross, amount=event.amount, ys=event.ys)
     purchase = replace(purchase, payment=payment).noted(event.at_ms, "locked", f"{event.gross.value} msat with fees")
-    return purchase, [WatchSpent(payment), StartTimer("locktime", refund_from_ms(payment))]
+    return purchase, watched(payment)
 
 
 def lock_failed(purchase: Purchase, event: LockFailed | BudgetDenied) -> Move:

@@ -32,6 +32,7 @@ from dvm.lineage import becomes, own_text
 from dvm.opening import TABLE, Fx, StagedPurchase, Wish, check_wire, limit_of, row_of, share_of
 from dvm.parallel import Parallel
 from dvm.policy import BUILTIN, MARKET, Policy
+from dvm.prepaying import Prepaying
 from dvm.provider.provider import Provider
 from dvm.purchase import OpenJob
 from dvm.record import decode, encode
@@ -135,6 +136,10 @@ class Buying:
             envelope=Envelope(keyring, wallet, clock, settlement or Settlement(), proven),
             unsecured=self._unsecured,
         )
+        self.prepaying = self._desk.prepaying = Prepaying(
+            unit, gate, pool, outbox, wallet, clock, keyring, self._desk.envelope.settlement,
+            self._desk.repute.delivered, lambda seller: self._by_jobs(seller, ""),
+        )  # fmt: skip
         self._hears = False
         self._key = keyring.node
         self._parallel = Parallel(self._desk, self.cancel)
@@ -146,6 +151,9 @@ class Buying:
         return [open_job.foreseen for open_job in self._open.values()]
 
     def _unsecured(self, seller: str, job_id: str) -> Msat:
+        return self._by_jobs(seller, job_id) + self.prepaying.at_risk(seller)
+
+    def _by_jobs(self, seller: str, job_id: str) -> Msat:
         jobs = (job for job in self._jobs() if job.job_id != job_id)
         return Msat(sum(job.unsecured(seller).value for job in jobs))
 
@@ -204,6 +212,7 @@ class Buying:
         Whoever asked for one is told, in the same commit. How many there were.
         """
         count = 0
+        await self.prepaying.adopt_copy()
         for row in await self._open_rows():
             purchase = decode(Purchase, row["body"])
             paid = purchase.payment
@@ -250,6 +259,7 @@ class Buying:
         if not self._resumed:
             await self.resume()
         self._running = True
+        await self.prepaying.start()
         try:
             for job in list(self._open.values()):
                 job.resume()
@@ -260,6 +270,7 @@ class Buying:
             self._running = self._hears = False
             self._pool.unsubscribe(ANSWERS)
             await self._crew.end()
+            await self.prepaying.end()
             self._open.clear()
             self._resumed = False
 
@@ -397,6 +408,7 @@ class Buying:
         """Take up what other processes committed: new jobs, and wishes to end one."""
         if not self._running:
             return
+        await self.prepaying.adopt()
         for row in await self._unit.select(TABLE, {"state": State.STAGED.value}):
             if row["id"] not in self._open:
                 self._start(decode(Purchase, row["body"]))

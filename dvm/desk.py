@@ -13,10 +13,12 @@ from core.unit import UnitOfWork, Write
 from dvm.conduct import deed_of
 from dvm.envelope import Envelope
 from dvm.exposure import Exposure
+from dvm.fallback import asked
 from dvm.fraud import FRAUD, told
 from dvm.invoice import Checkout
 from dvm.job import Purchase
 from dvm.policy import Policy
+from dvm.prepaying import Prepaying
 from dvm.provider.provider import Provider
 from dvm.reputation import Repute
 from dvm.request import ComputeRequest
@@ -28,10 +30,6 @@ from relays.pool import Pool
 from wallet.wallet import Wallet
 
 Finished = Callable[[PurchaseView], Awaitable[Sequence[Write]]]
-
-
-async def _asked(job: Purchase) -> ComputeRequest:
-    return job.ask
 
 
 @dataclass(slots=True)
@@ -57,10 +55,11 @@ class Desk:
     closing: list[Finished] = field(default_factory=list)
     directory: Directory | None = None
     repute: Repute = field(default_factory=Repute)
-    own: Callable[[Purchase], Awaitable[ComputeRequest]] = _asked  # with our own results in place of their jobs
+    own: Callable[[Purchase], Awaitable[ComputeRequest]] = asked  # with our own results in place of their jobs
     hear: Callable[[], None] = lambda: None  # begin to read answers in gift wraps
     checkout: Checkout | None = None  # without one no invoice is paid
     exposure: Exposure | None = None
+    prepaying: Prepaying | None = None  # without it nothing is drawn from deposits
     seated: Callable[[str], None] = lambda panel: None  # told of a panel one of whose purchases has ended
 
     def learn(self, job: Purchase) -> None:

@@ -81,4 +81,6 @@ def shown(sale: Sale, row: Row) -> Row:
 def _paid_by(sale: Sale) -> str | None:
     if sale.by_invoice:
         return "invoice" if sale.invoice and not sale.by_credit else "credit"
+    if sale.deposit:
+        return "prepaid"
     return "ecash" if sale.payment else None

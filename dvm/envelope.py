@@ -62,6 +62,8 @@ class Envelope:
         )
         if payment.mode:
             tags += (("seal", payment.mode),)
+        if payment.deposit:
+            tags += (("voucher", payment.deposit),)
         draft = Draft(DM, orjson.dumps(payload).decode(), tags, self.clock.now())
         return wrap(self.keyring.node, PubKey(payment.seller), draft)
 

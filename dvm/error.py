@@ -18,7 +18,18 @@ VendoError
 ├── Unpriced             dvm.unpriced          503  what is sold for dollars has no price without a fresh rate
 ├── KindSold             dvm.kind_sold         409  a kind is put up for sale a second time, on other terms
 ├── NotSold              dvm.not_sold          404  a kind is not for sale
-└── ProviderFailed       dvm.provider_failed   502  the work itself did not succeed
+├── ProviderFailed       dvm.provider_failed   502  the work itself did not succeed
+├── DepositRefused       prepaid.refused       409  no deposit is opened: which rule says so stands in the message
+├── NoSuchDeposit        prepaid.no_such_deposit  404
+└── VoucherRefused       prepaid.voucher       409  a voucher that is not worked for
+    ├── VoucherDeposit   prepaid.deposit       409  of no deposit that the customer has open here
+    ├── VoucherExpired   prepaid.expired       409  the deposit can be taken back too soon
+    ├── VoucherBusy      prepaid.busy          409  another job of the deposit is at work
+    ├── VoucherRequest   prepaid.request       409  for another request
+    ├── VoucherSignature prepaid.signature     409  not signed by the deposit's key, or malformed
+    ├── VoucherReplayed  prepaid.replayed      409  its number is not above the last one
+    ├── VoucherTotal     prepaid.total         409  not what was earned before plus this job's price
+    └── VoucherExceeds   prepaid.exceeds       409  above the deposit
 """
 
 from core.error import Conflict, InvalidInput, NotFound, Unavailable, VendoError
@@ -143,3 +154,77 @@ class ProviderFailed(VendoError):
 
     code = "dvm.provider_failed"
     status = 502
+
+
+class DepositRefused(VendoError):
+    """A deposit is not opened."""
+
+    code = "prepaid.refused"
+    status = 409
+    unchanged = "No money has moved."
+    remedy = "See [settlement] prepaid_msat and prepaid_after, and what the seller takes."
+
+
+class NoSuchDeposit(NotFound):
+    """There is no deposit of ours with this id."""
+
+    code = "prepaid.no_such_deposit"
+
+
+class VoucherRefused(VendoError):
+    """A voucher is not accepted, and nothing is worked for it."""
+
+    code = "prepaid.voucher"
+    status = 409
+    unchanged = "Nothing was drawn from the deposit."
+
+
+class VoucherDeposit(VoucherRefused):
+    """The voucher is of no deposit that this customer has open here."""
+
+    code = "prepaid.deposit"
+
+
+class VoucherExpired(VoucherRefused):
+    """The deposit could be taken back before the job is paid for."""
+
+    code = "prepaid.expired"
+    remedy = "Close the deposit and open another one."
+
+
+class VoucherBusy(VoucherRefused):
+    """Another job is at work for this deposit."""
+
+    code = "prepaid.busy"
+    remedy = "Wait until that has ended."
+
+
+class VoucherRequest(VoucherRefused):
+    """The voucher is for another request."""
+
+    code = "prepaid.request"
+
+
+class VoucherSignature(VoucherRefused):
+    """The voucher is not signed by the deposit's key, or is no voucher at all."""
+
+    code = "prepaid.signature"
+
+
+class VoucherReplayed(VoucherRefused):
+    """The voucher's number is not above that of the last one."""
+
+    code = "prepaid.replayed"
+
+
+class VoucherTotal(VoucherRefused):
+    """The voucher's total is not what was earned before together with this job's price."""
+
+    code = "prepaid.total"
+
+
+class VoucherExceeds(VoucherRefused):
+    """The voucher's total is above the deposit."""
+
+    code = "prepaid.exceeds"
+    remedy = "Close the deposit and open another one."

@@ -8,6 +8,7 @@ from dvm.buyer_event import FallbackDone, FallbackFailed
 from dvm.error import ProviderFailed
 from dvm.job import Purchase
 from dvm.provider.supervision import supervised
+from dvm.request import ComputeRequest
 
 if TYPE_CHECKING:
     from dvm.desk import Desk
@@ -26,3 +27,8 @@ async def done_by(desk: "Desk", job: Purchase, name: str) -> FallbackDone | Fall
         except (InvalidInput, ProviderFailed) as error:
             reason = error.message
     return FallbackFailed(desk.clock.millis(), name, reason)
+
+
+async def asked(job: Purchase) -> ComputeRequest:
+    """What was asked for, as it was asked."""
+    return job.ask

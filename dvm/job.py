@@ -124,6 +124,7 @@ class Payment:
     mode: str = ""
     hash: str = ""
     seal_key: str = ""
+    deposit: str = ""  # on which a voucher draws (ADR 27); while that is out its money counts as locked
 
     @property
     def atomic(self) -> bool:

@@ -16,11 +16,12 @@ from core.error import BudgetExceeded, Conflict, InvalidInput, StoreUncertain, U
 from core.identifier import EffectId, EventId, PubKey
 from core.money import Msat
 from core.unit import Insert, Update, Write
-from dvm.answer import translate
+from dvm.answer import translate, undrawable
 from dvm.buyer import resumed, step
 from dvm.buyer_event import (
     Allocate,
     BudgetDenied,
+    CountVoucher,
     DeadlinePassed,
     Effect,
     Event,
@@ -49,6 +50,7 @@ from dvm.buyer_event import (
 )
 from dvm.desk import Desk
 from dvm.destination import payment_relays
+from dvm.drawing import Drawer
 from dvm.error import NotNow
 from dvm.fallback import done_by
 from dvm.invoice import MAX_READ, Checkout
@@ -90,6 +92,7 @@ class OpenJob:
         self._decided: Purchase | None = None
         self._till = Till(desk.unit, desk.gate, desk.wallet, desk.clock, self)
         self._payer = Payer(desk.gate, desk.wallet, desk.clock, self)
+        self._drawer = Drawer(desk.prepaying, desk.clock, self) if desk.prepaying is not None else None
         self._read_invoices = 0
 
     @property
@@ -186,6 +189,7 @@ class OpenJob:
             proven=desk.envelope.proven,
             settle=self._settle,
             seal_key=desk.envelope.half(self.job),
+            drawable=desk.prepaying.drawable if desk.prepaying is not None else undrawable,
         )
         try:
             await self.tell(told)
@@ -415,6 +419,8 @@ class OpenJob:
                 view = PurchaseView(after, self.version + 1)
                 for callback in self._desk.finished if after.seat is None else ():  # else it is the panel that ends
                     writes += await callback(view)
+            elif isinstance(effect, CountVoucher) and self._desk.prepaying is not None:
+                writes += await self._desk.prepaying.counted(effect.payment.deposit, after.job_id, ok=effect.ok)
             elif isinstance(effect, Finish):
                 ok = after.state is State.DELIVERED
                 detail: dict[str, str | int] = {
@@ -482,18 +488,20 @@ class OpenJob:
                 case StartTimer():
                     self._run(self._timer(effect), f"timer {effect.name}")
                 case Lock(payment):
-                    self._run(self._till.lock(payment), "lock")
+                    self._run(self._way(payment).lock(payment), "lock")
                     self._run(self._find_seller(payment.seller), "relays")
                 case Pay(payment):
                     self._run(self._payer.pay(payment), "pay")
                 case WatchSpent(payment):
-                    self._run(self._till.watch(payment), "watch")
+                    self._run(self._way(payment).watch(payment), "watch")
                 case Refund(payment):
                     self._run(self._till.refund(payment), "refund")
                 case SeekKey(payment):
                     self._run(self._till.seek(payment), "seek")
                 case RunFallback(name):
                     self._run(self._fallback(name), "fallback")
+                case CountVoucher(payment) if self._desk.prepaying is not None:
+                    self._desk.prepaying.recount(payment.deposit)
                 case Notify():
                     self._stop("timer window", "timer deadline", "timer reveal", "seek", "fallback")
                     self._till.hurry()
@@ -501,6 +509,9 @@ class OpenJob:
                     self._close()
             if self.job.seat is not None and isinstance(effect, Notify | Finish):
                 self._desk.seated(self.job.seat.panel)
+
+    def _way(self, payment: Payment) -> Till | Drawer:
+        return self._drawer if payment.deposit and self._drawer is not None else self._till
 
     def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
         self._stop(name)

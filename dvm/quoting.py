@@ -8,6 +8,7 @@ from core.clock import Clock
 from core.money import Msat
 from core.unit import UnitOfWork
 from dvm.bill import Invoice
+from dvm.custodian import Custodian
 from dvm.line import Line
 from dvm.receipt import wallet_text
 from dvm.record import decode
@@ -35,6 +36,7 @@ class Quoting:
         settlement: which jobs are sold sealed, and in which mode.
         proven: whether a mint was found to show preimages; at no other is a sealed result sold.
         open_sales: those that have not ended.
+        custodian: holds customers' deposits.
     """
 
     def __init__(
@@ -47,10 +49,11 @@ class Quoting:
         settlement: Settlement,
         proven: Callable[[str], bool],
         open_sales: Callable[[], Iterable[OpenSale]],
+        custodian: Custodian,
     ) -> None:
         self._unit, self._clock, self._settlement, self._proven = unit, clock, settlement, proven
         self._key, self._wallet_key, self._ttl_s, self._open = key, wallet_key.compressed, ttl_s, open_sales
-        self._sign = wallet_key.sign_digest
+        self._sign, self._custodian = wallet_key.sign_digest, custodian
 
     def quote(
         self, place: OpenSale, quote_id: str, line: Line, invoice: Invoice | None, *, trusted: bool = False
@@ -78,7 +81,11 @@ class Quoting:
             amount=place.sale.price,
             expires_at=expires_at,
             eta_s=eta_s,
-            methods=[*sealed, *(PayMethod("cashu", mint, "sat", self._wallet_key) for mint in plain)],
+            methods=[
+                *self._drawn(place, now + self._ttl_s + eta_s, invoice),
+                *sealed,
+                *(PayMethod("cashu", mint, "sat", self._wallet_key) for mint in plain),
+            ],
             created_at=now,
             text=f"{sat} sat, about {eta_s} s",
             invoice=invoice.text if invoice is not None else "",
@@ -90,6 +97,16 @@ class Quoting:
         if invoice is None:
             return Quoted(quote_id, expires_at, signed, mode=mode, hash=hash_)
         return Quoted(quote_id, expires_at, signed, invoice.text, invoice.op_id)
+
+    def _drawn(self, place: OpenSale, done_at: int, invoice: Invoice | None) -> list[PayMethod]:
+        """The customer's deposit here, if the job can be drawn from it."""
+        sale = place.sale
+        found = self._custodian.offer(sale.customer, sale.price, done_at) if invoice is None else None
+        if found is None:
+            return []
+        total = (found.held if found.busy else found.total).value
+        key = self._wallet_key
+        return [PayMethod("prepaid", found.mint, "sat", key, deposit=found.id, seq=found.seq, total=total)]
 
     async def may_order(self, request: JobRequest, price: Msat) -> bool:
         """Whether this customer may have work done before it pays: not for a while if it did not pay for it (M7)."""

@@ -116,6 +116,11 @@ class Repute:
         while len(self._deeds) > MAX_SELLERS:
             del self._deeds[next(iter(self._deeds))]
 
+    def delivered(self, seller: str) -> int:
+        """How many of the jobs that are remembered it was paid for and delivered."""
+        deeds = self._deeds.get(seller, {}).values()
+        return sum(deed.verdict is Verdict.DELIVERED and deed.claimed for deed in deeds)
+
     def standing(self, seller: str, kind: int, price: int, now: int) -> Standing:
         """How a seller stands for a job; see `standing`."""
         deeds, fraud = self._deeds.get(seller), self._frauds.get(seller, "")

@@ -18,9 +18,12 @@ from core.unit import Insert, UnitOfWork, Update, Write
 from dvm.bill import Bill, Invoice, wanted_until
 from dvm.chain import as_compute
 from dvm.credit import credit_of
+from dvm.custodian import Custodian
 from dvm.destination import answer_relays
+from dvm.error import VoucherRefused
 from dvm.line import Line
 from dvm.material import Material
+from dvm.prepaid import read_voucher
 from dvm.provider.provider import Provider
 from dvm.provider.supervision import supervised
 from dvm.record import decode, encode
@@ -34,6 +37,7 @@ from dvm.seller_event import (
     Claimed,
     ClaimRefused,
     Cosigned,
+    CountVoucher,
     CreditTaken,
     Effect,
     Event,
@@ -50,6 +54,7 @@ from dvm.seller_event import (
     SendWord,
     Settle,
     Unsigned,
+    VoucherTaken,
     Work,
     WorkDone,
     WorkFailed,
@@ -146,6 +151,7 @@ class Counter:
     keyring: Keyring
     directory: Directory | None = None
     material: Material | None = None
+    custodian: Custodian | None = None  # without one nothing is drawn from deposits
 
 
 class OpenSale:
@@ -294,6 +300,8 @@ class OpenSale:
                     rows += self._rows(answer, after)
                 case SendWord(status, info):
                     rows += self._rows(self._word(status, info), after)
+                case CountVoucher(ok) if self._counter.custodian is not None:
+                    writes += await self._counter.custodian.ended(after.deposit, after.request_id, ok=ok)
                 case SendReceipt():
                     rows += self._rows(self._word(SUCCESS, "", (after.mint, *after.ys)), after)
                 case Settle(ok):
@@ -473,6 +481,8 @@ class OpenSale:
             await self.order(rumor.sender)
         elif signatures is not None:
             await self.cosigned(rumor.sender, signatures)
+        elif rumor.value("voucher") is not None:
+            await self.drawn(rumor)
         else:
             await self.receive(event, rumor.content, rumor.id, rumor.sender, rumor.value("seal") or "")
 
@@ -490,6 +500,24 @@ class OpenSale:
             return
         self._payments.add(rumor_id)
         self._run(self._verify(event, content, rumor_id, sender, self._counter.clock.now(), mode), "verify")
+
+    async def drawn(self, rumor: Rumor) -> None:
+        """A voucher: taken with the price of this sale in one commit, or refused."""
+        counter, self._tries = self._counter, self._tries + 1
+        custodian = counter.custodian
+        while custodian is not None and self._tries <= MAX_PAYMENTS and rumor.sender == self.sale.customer:
+            if self.sale.state is not State.QUOTED:
+                return
+            try:
+                shown = read_voucher(_payload(rumor.content).get("voucher"))
+                mint, held = await custodian.take(shown, rumor.sender, self.sale.request_id, self.sale.price)
+                taken = VoucherTaken(counter.clock.now(), rumor.sender, shown.deposit, mint)
+                return await self.tell(taken, first=held)
+            except VoucherRefused as error:
+                return await self.insist(PaymentRefused(rumor.sender, error.code))
+            except (Conflict, StoreUncertain):
+                self._tries += 1
+                await self._catch_up()
 
     def _open_to_pay(self, mode: str) -> bool:
         """Whether a payment is looked at now: before the work, or in mode A after it."""

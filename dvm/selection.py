@@ -53,6 +53,7 @@ class Terms:
     mode: str = ""
     hash: str = ""
     seal_key: str = ""
+    deposit: str = ""  # of ours at this seller, on which it is drawn
 
 
 @dataclass(frozen=True, slots=True)

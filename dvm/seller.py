@@ -22,6 +22,7 @@ from dvm.seller_event import (
     Claimed,
     ClaimRefused,
     Cosigned,
+    CountVoucher,
     CreditSpent,
     CreditTaken,
     Effect,
@@ -42,6 +43,7 @@ from dvm.seller_event import (
     SendWord,
     Settle,
     Unsigned,
+    VoucherTaken,
     Work,
     WorkDone,
     WorkFailed,
@@ -114,11 +116,12 @@ class Sale:
     hash: str = ""  # of the preimage that opens it
     paid_by: str = ""  # the mode in which it was paid; empty for a lock to our key alone
     cosigned: tuple[str, ...] = ()  # the customer's signatures, by coin
+    deposit: str = ""  # of the customer's, on which its voucher draws
 
     @property
     def paid(self) -> bool:
         """Whether a verified payment came."""
-        return bool(self.payment) or self.by_invoice
+        return bool(self.payment) or self.by_invoice or bool(self.deposit)
 
 
 Move: TypeAlias = tuple[Sale, list[Effect]]
@@ -212,6 +215,11 @@ def _take_payment(sale: Sale, event: PaymentVerified) -> Move:
     return sale, [SendWord("processing"), Work()]
 
 
+def _take_voucher(sale: Sale, event: VoucherTaken) -> Move:
+    sale = replace(sale, deposit=event.deposit, mint=event.mint, answer="")
+    return sale, [SendWord("processing"), Work()]
+
+
 def _take_order(sale: Sale, event: Ordered) -> Move:
     return replace(sale, paid_by=MODE_A, answer=""), [SendWord("processing"), Work()]
 
@@ -233,6 +241,16 @@ def _deliver_free(sale: Sale, event: WorkDone) -> Move:
 def _deliver_paid(sale: Sale, event: WorkDone) -> Move:
     """Its money is ours: nothing is left to claim."""
     return replace(sale, answer=event.answer), [Send(), Settle(ok=True)]
+
+
+def _deliver_drawn(sale: Sale, event: WorkDone) -> Move:
+    """The deposit is ours to claim: the price is counted, and nothing is claimed for this job alone."""
+    return replace(sale, answer=event.answer, claimed=sale.price), [Send(), CountVoucher(ok=True), Settle(ok=True)]
+
+
+def _fail_drawn(sale: Sale, event: WorkFailed) -> Move:
+    sale, effects = _fail(sale, event)
+    return sale, [CountVoucher(ok=False), *effects]
 
 
 def _deliver(sale: Sale, event: WorkDone) -> Move:
@@ -292,7 +310,11 @@ def _stands(sale: Sale, event: AskedAgain) -> bool:
 
 
 def _is_paid(sale: Sale, event: Any) -> bool:
-    return sale.paid
+    return bool(sale.payment)
+
+
+def _not_drawn(sale: Sale, event: Any) -> bool:
+    return not sale.deposit
 
 
 def _is_sealed(sale: Sale, event: Any) -> bool:
@@ -327,6 +349,14 @@ def _is_free(sale: Sale, event: Any) -> bool:
 
 def _by_invoice(sale: Sale, event: Any) -> bool:
     return sale.by_invoice
+
+
+def _by_voucher(sale: Sale, event: Any) -> bool:
+    return bool(sale.deposit)
+
+
+def _voucher_in_time(sale: Sale, event: VoucherTaken) -> bool:
+    return _is_customer(sale, event) and event.at < sale.expires_at and not sale.invoice and bool(sale.price)
 
 
 def _covers(sale: Sale, event: CreditTaken) -> bool:
@@ -382,6 +412,7 @@ TRANSITIONS: dict[tuple[State, type[Any]], tuple[Rule, ...]] = {
     (S.OWED, CreditSpent): (Rule(S.REPAID, _spend, _all_of_it), Rule(S.OWED, _spend, _part_of_it)),
     (S.QUOTED, PaymentVerified): (Rule(S.WORKING, _take_payment, _pays_first),),
     (S.QUOTED, Ordered): (Rule(S.WORKING, _take_order, _may_order),),
+    (S.QUOTED, VoucherTaken): (Rule(S.WORKING, _take_voucher, _voucher_in_time),),
     (S.QUOTED, PaymentRefused): (Rule(S.QUOTED, _refuse_payment, _is_customer),),
     (S.QUOTED, QuoteLapsed): (Rule(S.LAPSED, _lapse, _invoiced_over), Rule(S.EXPIRED, _end, _over)),
     (S.QUOTED, Cancelled): (Rule(S.LAPSED, _lapse, _invoiced_theirs), Rule(S.CANCELLED, _end, _is_customer)),
@@ -391,8 +422,13 @@ TRANSITIONS: dict[tuple[State, type[Any]], tuple[Rule, ...]] = {
         Rule(S.DONE, _deliver_paid, _by_invoice),
         Rule(S.DELIVERED, _deliver, _is_paid),
         Rule(S.DONE, _deliver_free, _is_free),
+        Rule(S.DONE, _deliver_drawn, _by_voucher),
     ),
-    (S.WORKING, WorkFailed): (Rule(S.OWED, _fail_paid, _by_invoice), Rule(S.FAILED, _fail)),
+    (S.WORKING, WorkFailed): (
+        Rule(S.OWED, _fail_paid, _by_invoice),
+        Rule(S.FAILED, _fail, _not_drawn),
+        Rule(S.FAILED, _fail_drawn, _by_voucher),
+    ),
     (S.SEALED, Cosigned): (Rule(S.DELIVERED, _cosigned, _signed_for_this),),
     (S.SEALED, PaymentVerified): (Rule(S.DELIVERED, _pay_order, _pays_order),),
     (S.SEALED, PaymentRefused): (Rule(S.SEALED, _refuse_payment, _is_customer),),

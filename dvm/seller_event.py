@@ -97,6 +97,16 @@ class Ordered:
 
 
 @dataclass(frozen=True, slots=True)
+class VoucherTaken:
+    """A good voucher draws the price from the customer's deposit, in the same commit (ADR 27). `at` in Unix seconds."""
+
+    at: int
+    sender: str
+    deposit: str
+    mint: str
+
+
+@dataclass(frozen=True, slots=True)
 class PaymentRefused:
     """A payment message came for this quote, and it is not good."""
 
@@ -180,6 +190,7 @@ Event: TypeAlias = (
     | Admitted
     | PaymentVerified
     | Ordered
+    | VoucherTaken
     | PaymentRefused
     | WorkDone
     | WorkFailed
@@ -241,6 +252,13 @@ class SendReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class CountVoucher:
+    """In the same commit: the deposit's count, with or without this job's price."""
+
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Settle:
     """In the same commit: end the effect."""
 
@@ -248,5 +266,5 @@ class Settle:
 
 
 Effect: TypeAlias = (
-    Send | SendWord | MakeInvoice | LookAtInvoice | Work | AwaitSignatures | Claim | SendReceipt | Settle
+    Send | SendWord | MakeInvoice | LookAtInvoice | Work | AwaitSignatures | Claim | SendReceipt | CountVoucher | Settle
 )

@@ -14,8 +14,8 @@ from core.clock import Clock
 from core.effect import EffectClass, Gate, Intent, Repeated
 from core.error import Conflict, InvalidInput, Refused, StoreUncertain
 from core.guard import Crew
-from core.identifier import PubKey, derived_id
-from core.money import Msat, Rate
+from core.identifier import derived_id
+from core.money import Rate
 from core.unit import Among, Row, UnitOfWork, Write
 from dvm.admission import (
     MAX_REQUEST_AGE_S,
@@ -32,14 +32,17 @@ from dvm.admission import (
     note,
     screen,
 )
+from dvm.arrival import caller_of, path_of, sale_of
 from dvm.bill import Invoice
 from dvm.chain import as_compute, previewed
 from dvm.clientele import Clientele
 from dvm.credit import credit_of
+from dvm.custodian import Custodian
 from dvm.destination import answer_relays
 from dvm.earning import shown
 from dvm.error import Unpriced
 from dvm.material import Material
+from dvm.prepaid import TAG as PREPAID
 from dvm.provider.retired import Retired
 from dvm.quoting import Quoting
 from dvm.ration import Ration
@@ -146,14 +149,15 @@ class Selling:
         self._ration = Ration(self._limits, clock)
         self._crew = Crew(log, "sale_task_failed")
         self._running = self._resumed = False
+        self.custodian = Custodian(unit, gate, pool, outbox, wallet, clock, self._key, self._settlement)
         self._counter = Counter(
             unit, gate, pool, outbox, wallet, clock, self._key, self._crew.spawn, self._closed,
             self._lapsed, self._revived, self._quote, quote_ttl_s, keyring, directory,
-            Material(pool.fetch, clock, self._limits.max_input_bytes),
+            Material(pool.fetch, clock, self._limits.max_input_bytes), self.custodian,
         )  # fmt: skip
         self._quoting = Quoting(
             unit, clock, self._key, wallet.key, quote_ttl_s, settlement or Settlement(), proven,
-            lambda: self._open.values(),
+            lambda: self._open.values(), self.custodian,
         )  # fmt: skip
 
     @property
@@ -222,6 +226,7 @@ class Selling:
         if not self._resumed:
             await self.resume()
         self._running = True
+        await self.custodian.start()
         for sale in [*self._open.values(), *self._waiting.values()]:
             sale.resume()
         self._subscribe(MAX_REQUEST_AGE_S)
@@ -233,6 +238,7 @@ class Selling:
             for name in ("market/requests", "market/cancels", "market/payments"):
                 self._pool.unsubscribe(name)
             await self._crew.end()
+            await self.custodian.end()
             for table in (self._open, self._quotes, self._per_customer, self._stock, self._waiting):
                 table.clear()
             self._resumed = False
@@ -458,15 +464,7 @@ class Selling:
             return
         if isinstance(decision, Serve) and not service.is_free:
             self._clients.served(request.customer)
-        sale = Sale(
-            request_id=request.event_id,
-            effect_id=derived_id(_caller(request), _path(request), request.event_id),
-            customer=request.customer,
-            kind=request.kind,
-            request=request.wire.to_json(),
-            price=decision.price or Msat(0) if isinstance(decision, MakeQuote) else Msat(0),
-            mints=decision.mints if isinstance(decision, MakeQuote) else (),
-        )
+        sale = sale_of(request, decision)
         place = OpenSale(self._counter, service, self._stock.line(service), request, sale, -1)
         self._admit(place)
         invoice = isinstance(decision, MakeQuote) and decision.invoice
@@ -479,8 +477,8 @@ class Selling:
             place.trust = (await self._clients.standing(request.customer)).trust
             admission = await self._gate.stage(
                 Intent(
-                    caller=_caller(request),
-                    path=_path(request),
+                    caller=caller_of(request),
+                    path=path_of(request),
                     key=request.event_id,
                     body=request.event_id.encode(),  # the id is the hash of the whole request
                     effect=EffectClass.EXTERNAL,
@@ -514,6 +512,7 @@ class Selling:
         if invoice:
             return await place.tell(InvoiceWanted(), first=writes)
         trusted = await self._quoting.may_order(place.request, place.sale.price)
+        await self.custodian.look(place.sale.customer)
         await place.tell(self._quote(place, None, trusted=trusted), first=writes)
         place.watch_expiry()
 
@@ -562,6 +561,8 @@ class Selling:
             return await self._on_asked(as_event(rumor), lambda _: wrapped_request(rumor, event))
         if cancelled := cancellation(rumor):
             return await self._cancel(cancelled, rumor.sender)
+        if rumor.kind == DM and rumor.value(PREPAID) is not None:
+            return await self.custodian.hear(event, rumor)
         quote_id = rumor.value("quote")
         sale = self._quotes.get(quote_id) if rumor.kind == DM and quote_id is not None else None
         if sale is None or rumor.value("e") not in (None, sale.sale.request_id):
@@ -590,11 +591,3 @@ class Selling:
     def open_count(self) -> int:
         """How many sales have not ended."""
         return len(self._open)
-
-
-def _caller(request: JobRequest) -> str:
-    return f"customer:{PubKey(request.customer)}"
-
-
-def _path(request: JobRequest) -> str:
-    return f"/serve/{request.kind}"

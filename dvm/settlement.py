@@ -49,6 +49,12 @@ class Settlement:
         orders_per_customer: unpaid jobs of one customer at once in mode A; `orders` in all.
         orders: see `orders_per_customer`.
         ban_s: a customer that had a job done and never paid gets no more of them for so long.
+        prepaid_max: the most in one deposit of ours at a seller (ADR 27); nothing opens none.
+        prepaid_after: jobs that a seller must have delivered for money before.
+        prepaid_s: after so long the rest of a deposit can be taken back without its seller.
+        deposit_max: as a seller: the most that a customer may deposit here; nothing takes none.
+        deposits: so many deposits of customers may be open.
+        deposit_margin_s: before its locktime, when nothing more is drawn on a deposit.
     """
 
     atomic: bool = True
@@ -59,6 +65,12 @@ class Settlement:
     orders_per_customer: int = 1
     orders: int = 8
     ban_s: int = 86_400
+    prepaid_max: Msat = NOTHING
+    prepaid_after: int = 3
+    prepaid_s: int = 7 * 86_400
+    deposit_max: Msat = NOTHING
+    deposits: int = 256
+    deposit_margin_s: int = 3_600
 
     def mode_for(self, price: Msat, modes: Sequence[str], *, trusted: bool) -> str:
         """As a seller: the mode in which a job of this price is offered sealed; empty if in none.

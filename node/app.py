@@ -423,6 +423,7 @@ class Node:
             offerings=self.offerings,
             sales=self.selling.list_sales,
             tips=self.nutzaps,
+            held=self.selling.custodian.rows,
             person=self._person,
             desk=lambda name: AgentDesk(self.signing, name, self.clock),
             keys=KeyView(

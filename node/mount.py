@@ -87,6 +87,7 @@ class Parts:
     offerings: Offerings
     sales: Callable[[], Awaitable[Sequence[dict[str, Any]]]]
     tips: Gifts
+    held: Callable[[], Awaitable[Sequence[dict[str, Any]]]]
     person: Callable[[str], Person]
     desk: Callable[[str], Desk]
     keys: Keys
@@ -155,9 +156,9 @@ def operator_namespace(parts: Parts, messages: Messages, roster: Roster) -> Name
             Mount("/programs", programs_service(parts.library), Access.ADMIN, "what agents can be"),
             Mount(
                 "/market",
-                market_service(parts.offerings.rows, parts.sales, parts.tips),
+                market_service(parts.offerings.rows, parts.sales, parts.tips, parts.buying.prepaying, parts.held),
                 Access.ADMIN,
-                "what is sold",
+                "what is sold, and prepaid balances",
             ),
             Mount("/sell", sell_service(parts.offerings), Access.ADMIN, "put up for sale, prices, earnings"),
             Mount("/ledger", ledger_service(parts.ledger), Access.ADMIN, "every effect, signed"),

@@ -22,6 +22,11 @@ class SettlementSection(Section):
     nutzaps: Literal["selling", "always", "never"] = "selling"
     lud16: str = Field("", max_length=320, pattern=r"^([a-z0-9._+-]+@[A-Za-z0-9.-]+(:[0-9]+)?)?$")
     zapper: str = ""
+    prepaid_msat: int = Field(0, ge=0, lt=1 << 40)
+    prepaid_after: int = Field(3, ge=1, le=1_000)
+    prepaid_days: int = Field(7, ge=1, le=90)
+    deposit_max_msat: int = Field(0, ge=0, lt=1 << 40)
+    deposits: int = Field(256, ge=1, le=10_000)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -44,6 +49,11 @@ class SettlementSection(Section):
             max_unsecured=Msat(self.max_unsecured_msat),
             order_max=Msat(self.order_max_msat),
             orders=self.orders,
+            prepaid_max=Msat(self.prepaid_msat),
+            prepaid_after=self.prepaid_after,
+            prepaid_s=self.prepaid_days * 86_400,
+            deposit_max=Msat(self.deposit_max_msat),
+            deposits=self.deposits,
         )
 
 
@@ -58,5 +68,10 @@ orders = 8                     # so many of them at once; a customer that did no
 nutzaps = "selling"            # say where ecash may be given to us (NIP-61): "selling", "always"; "never" takes none
 lud16 = ""                     # a lightning address that pays into the wallet of [lightning]: shown, and zaps count
 zapper = ""                    # the key that signs its zap receipts: nostrPubkey at its address, npub or hex
+prepaid_msat = 0               # the most in one deposit at a seller, for jobs too cheap for a lock's fees; 0: none
+prepaid_after = 3              # only at a seller that has delivered so many jobs for money
+prepaid_days = 7               # after which the rest can be taken back without the seller
+deposit_max_msat = 0           # sold: the most that a customer may deposit here; 0 takes none
+deposits = 256                 # of customers, open at once
 
 """

@@ -33,6 +33,7 @@ _PARAM_ALIASES = {"top-k": "top_k", "top-p": "top_p"}
 _WHOLE = re.compile(r"[0-9]{1,15}")
 _COMPRESSED = re.compile(r"0[23][0-9a-f]{64}")
 _HEX32 = re.compile(r"[0-9a-f]{64}")
+_HEX16 = re.compile(r"[0-9a-f]{32}")
 SEAL_MODES = ("A", "B")  # ADR 25
 _INVOICE = re.compile(r"ln(bc|tb|sb|bcrt)[0-9a-z]{20,}", re.IGNORECASE)
 
@@ -52,7 +53,8 @@ class PayMethod:
     """One way to pay a quote: ecash of this mint, locked to `pubkey`, the seller's 33-byte wallet key in hex.
 
     On the rail `htlc` it is locked to `hash` as well, whose preimage opens the sealed result: `mode` says in which
-    order that goes, and `seal_key` is the seller's half of the seal (ADR 25).
+    order that goes, and `seal_key` is the seller's half of the seal (ADR 25). On the rail `prepaid` it is drawn from
+    the customer's `deposit` there: `seq` is the last voucher that was seen, `total` what is earned (ADR 27).
     """
 
     rail: str
@@ -62,10 +64,15 @@ class PayMethod:
     mode: str = ""
     hash: str = ""
     seal_key: str = ""
+    deposit: str = ""
+    seq: int = 0
+    total: int = 0
 
     def tag(self) -> tuple[str, ...]:
         """As a `pay` tag."""
         first = ("pay", self.rail, self.mint, self.unit, self.pubkey)
+        if self.deposit:
+            return (*first, self.deposit, str(self.seq), str(self.total))
         return (*first, self.mode, self.hash, self.seal_key) if self.mode else first
 
 
@@ -558,6 +565,11 @@ def _methods(pay_tags: Iterable[tuple[str, ...]]) -> tuple[PayMethod, ...]:
             and _COMPRESSED.fullmatch(tag[7])
         ):
             found.append(PayMethod("htlc", tag[2].rstrip("/"), tag[3], tag[4], tag[5], tag[6], tag[7]))
+        elif tag[1] == "prepaid" and len(tag) >= 8 and _HEX16.fullmatch(tag[5]):
+            seq, total = _whole(tag[6]), _whole(tag[7])
+            if seq is not None and total is not None:
+                mint = tag[2].rstrip("/")
+                found.append(PayMethod("prepaid", mint, tag[3], tag[4], deposit=tag[5], seq=seq, total=total))
     return tuple(found)
 
 

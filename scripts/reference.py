@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from core.error import VendoError
-from dvm import buyer, seller
+from dvm import buyer, custody, deposit, seller
 from dvm.job import State
 from fs.namespace import Namespace
 from fs.tree import File, Folder
@@ -191,6 +191,10 @@ def _edges(title: str, rows: list[tuple[str, str, str]]) -> list[str]:
     return [*lines, *dict.fromkeys(f"    {start} --> {end}: {word}" for start, word, end in rows), "```\n"]
 
 
+def _rules(table: Any) -> list[tuple[str, str, str]]:
+    return [(place.value, event.__name__, rule.to.value) for (place, event), rules in table.items() for rule in rules]
+
+
 def machines() -> str:
     """The page of state machines, drawn from their tables."""
     job, funds = [], []
@@ -225,6 +229,8 @@ def machines() -> str:
         *_edges("A job that we buy", job),
         *_edges("The money of that job", funds),
         *_edges("A job that we sell", sale),
+        *_edges("A deposit of ours", _rules(deposit.TRANSITIONS)),
+        *_edges("A deposit of a customer", _rules(custody.TRANSITIONS)),
         *_edges("A wallet operation", saga),
         *_edges("A Lightning payment or invoice", rail),
         *_edges("A process among others on one database", places),

@@ -1,4 +1,4 @@
-"""/market: what this node sells, and to whom it sold."""
+"""/market: what this node sells, to whom it sold, and deposits for cheap jobs."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from pydantic import RootModel
 
 from fs.service.model.job import Offered, Sale, TipStatus
+from fs.service.prepaid import Deposits, Held, prepaid_folder
 from fs.tree import File, Folder, Tree, json_reader
 
 
@@ -23,6 +24,8 @@ def market_service(
     services: Callable[[], Sequence[Mapping[str, Any]]],
     sales: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]],
     tips: Gifts,
+    deposits: Deposits,
+    held: Held,
 ) -> Tree:
     """The service at `/market`.
 
@@ -30,6 +33,8 @@ def market_service(
         services: looks up the price list.
         sales: looks up the latest sales.
         tips: money that came in public.
+        deposits: ours at sellers.
+        held: looks up customers' deposits.
     """
 
     async def price_list() -> list[Mapping[str, Any]]:
@@ -40,7 +45,7 @@ def market_service(
 
     return Tree(
         Folder(
-            "What this node sells.",
+            "What this node sells, and deposits for cheap jobs.",
             {
                 "services": File(
                     "what is for sale at which price, as a JSON list",
@@ -57,6 +62,7 @@ def market_service(
                     read=json_reader(facts),
                     gives=TipStatus,
                 ),
+                "prepaid": prepaid_folder(deposits, held),
             },
         )
     )

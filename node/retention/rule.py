@@ -144,6 +144,7 @@ KEPT: Mapping[str, str] = {
     "hold": "gone when its effect is settled",
     "cursor": "one row for each relay and subscription",
     "relay_payment": "a token counts once",
+    "deposit": "one row for each deposit; who opens one pays a mint's fees",
     "lightning": "a payment hash is paid once; one row for each payment and invoice",
     "agent": "a name that was deleted is not used again",
     "item": "what an agent keeps; bounded by its own limit",

@@ -263,6 +263,22 @@ class LightningRow(_Table, table=True):
     version: int = 0
 
 
+class DepositRow(_Table, table=True):
+    """A deposit of ours (`side` buyer) or of a customer (seller); vouchers draw on it (`dvm/deposit.py`)."""
+
+    __tablename__ = "deposit"
+    __table_args__ = (Index("deposit_state", "side", "state"),)
+    side: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    peer: str
+    effect_id: str = Field(index=True)
+    state: str
+    body: str
+    created_at: int = Field(sa_column=_big())
+    updated_at: int = Field(sa_column=_big())
+    version: int = 0
+
+
 class TipRow(_Table, table=True):
     """A nutzap (NIP-61); the id is the event's. `state` and the other columns as in `dvm/tip.py`; amounts in msat."""
 

@@ -11,6 +11,7 @@ from dvm.buyer_event import (
     Answered,
     BudgetDenied,
     CancelAsked,
+    CountVoucher,
     DeadlinePassed,
     Effect,
     Event,
@@ -42,6 +43,7 @@ from dvm.buyer_event import (
     SellerFailed,
     SpentSeen,
     Start,
+    VoucherCounted,
     WindowClosed,
 )
 from dvm.invoice import billed
@@ -81,12 +83,25 @@ def purchase(route: tuple[str, ...] = ("dvm", "summarizer"), uusd: int = 20_000)
 
 
 def quote(
-    seller: str, number: int, price: int, at_ms: int, *, expires_in: int = 60, mint: str = MINT, mode: str = ""
+    seller: str,
+    number: int,
+    price: int,
+    at_ms: int,
+    *,
+    expires_in: int = 60,
+    mint: str = MINT,
+    mode: str = "",
+    deposit: str = "",
 ) -> Offer:
-    """A firm quote, as the driver hands it to the machine; in a mode it is for a sealed result."""
+    """A firm quote, as the driver hands it to the machine; in a mode it is for a sealed result.
+
+    With a deposit it is drawn from that.
+    """
     method = Method.ATOMIC if mode else Method.LOCKED
     hash_ = f"hash of {number}" if mode else ""
     terms = (Terms(mint, "02" + seller, Msat(price + FEE), method, mode, hash_, "02" + seller),) if mint else ()
+    if deposit:
+        terms = (Terms(MINT, "02" + seller, Msat(price), Method.PREPAID, deposit=deposit),)
     return Offer(
         f"quote-{number}",
         seller,
@@ -120,6 +135,7 @@ class Op:
     signed: bool = False  # the seller has our signature
     received: int = 0
     invoice: bool = False
+    voucher: bool = False  # drawn from a deposit
 
 
 @dataclass
@@ -165,7 +181,13 @@ class World:
             assert known.seller == effect.payment.seller, "one operation for two sellers"
             known.hash, known.mode = effect.payment.hash, effect.payment.mode
             assert known.mode != "A" or self.job.sealed, "locked before the work that was to come first"
-            known.gross = effect.payment.price.value + FEE
+            known.voucher = bool(effect.payment.deposit)
+            known.gross = effect.payment.price.value + (0 if known.voucher else FEE)
+        elif isinstance(effect, CountVoucher):
+            op = self.ops[effect.payment.op_id]
+            assert op.voucher, "a voucher is counted that was never drawn"
+            assert op.state == "out", "a voucher is counted twice, or never went out"
+            op.state, op.received = ("claimed", 0) if effect.ok else ("back", op.gross)
         elif isinstance(effect, Pay):
             known = self.ops.setdefault(effect.payment.op_id, Op(effect.payment.op_id, effect.payment.seller, 0))
             assert known.seller == effect.payment.seller, "an invoice of somebody else"
@@ -251,6 +273,16 @@ class World:
     def quote(self, seller: str, price: int, expires_in: int = 60, mint: str = MINT, mode: str = "") -> None:
         offer = quote(seller, self._next(), price, self.now, expires_in=expires_in, mint=mint, mode=mode)
         self.tell(Answered(self.now, offer))
+
+    def drawn_quote(self, seller: str, price: int) -> None:
+        """A quote that can be drawn from a deposit."""
+        self.tell(Answered(self.now, quote(seller, self._next(), price, self.now, deposit="d" * 32)))
+
+    def count(self, *, ok: bool) -> None:
+        """The driver has found out what a voucher without a result is worth."""
+        op = next((op for op in self.ops.values() if op.voucher and op.state == "out" and op.told), None)
+        if op is not None and self.job.state not in (State.PAYING, State.WORKING):
+            self.tell(VoucherCounted(self.now, op.op_id, ok))
 
     def implicit(self, seller: str) -> None:
         self.tell(Answered(self.now, Offer(f"i{self._next()}", seller, Nature.IMPLICIT, self.now, Msat(1))))
@@ -342,7 +374,7 @@ class World:
     def claim(self) -> None:
         """A seller that has the token redeems it; the buyer's watch sees it only sometimes."""
         op = next((op for op in self.ops.values() if op.state == "out" and op.given), None)
-        if op is not None and op.mode == "B" and not op.signed:
+        if op is not None and ((op.mode == "B" and not op.signed) or op.voucher):
             return
         if op is not None and self.job.money in (Funds.LOCKED, Funds.REFUNDING):
             op.state = "claimed"
@@ -411,6 +443,7 @@ class World:
             self.locktime()
             self.watch()
             self.refund("done")
+            self.count(ok=bool(self.now % 2))
             self.reveal_passed()
         assert self.job.closed, f"never closed: {self.job.state} {self.job.money}"
 
@@ -449,8 +482,10 @@ def happenings(world: World, chance: random.Random) -> None:
         lambda: world.sealed(seller, "junk"),
         lambda: world.show_key(chance.choice(("", "", "it is empty")), fraud=chance.random() < 0.3),
         world.reveal_passed,
+        lambda: world.drawn_quote(seller, price),
+        lambda: world.count(ok=chance.random() < 0.5),
     )
-    weights = [4, 3, 8, 4, 1, 3, 3, 2, 3, 1, 1, 5, 1, 6, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, 1, 3, 1]
+    weights = [4, 3, 8, 4, 1, 3, 3, 2, 3, 1, 1, 5, 1, 6, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, 1, 3, 1, 3, 3]
     if chance.random() < 0.02:
         world.cancel()
     elif chance.random() < 0.03:

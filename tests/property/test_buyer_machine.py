@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from dvm import buyer, buyer_rule, seal_rule
+from dvm import buyer, buyer_rule, seal_rule, voucher_rule
 from dvm.buyer import TRANSITIONS, Rule
 from dvm.buyer_event import (
     Allocate,
@@ -22,6 +22,7 @@ from dvm.buyer_event import (
     SealedArrived,
     SellerFailed,
     SpentSeen,
+    VoucherCounted,
 )
 from dvm.job import Funds, State
 from tests.property.market_part import SELLERS, World, happenings, purchase
@@ -127,6 +128,14 @@ class Buyer(RuleBasedStateMachine):
     @rule(round_=st.integers(0, 1))
     def window(self, round_: int) -> None:
         self.world.window(round_)
+
+    @rule(seller=st.sampled_from(SELLERS), price=st.sampled_from((1_000, 28_500, 10**7)))
+    def drawn_quote(self, seller: str, price: int) -> None:
+        self.world.drawn_quote(seller, price)
+
+    @rule(ok=st.booleans())
+    def count(self, ok: bool) -> None:
+        self.world.count(ok=ok)
 
     @rule(outcome=st.sampled_from(("done", "refused", "lost_after", "lost_before")))
     def lock(self, outcome: str) -> None:
@@ -330,4 +339,18 @@ def test_planted_a_result_that_is_used_before_it_is_paid_is_caught(monkeypatch: 
     """The buyer takes what it has not paid for, and then pays somebody else."""
     early = (Rule(State.DELIVERED, buyer_rule.deliver, buyer_rule.always),)
     monkeypatch.setitem(TRANSITIONS, (State.PAYING, ResultArrived), early)
+    assert _world_fails()
+
+
+def test_planted_a_voucher_that_is_counted_though_the_seller_did_not_earn_it_is_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    always = (Rule(Funds.CLAIMED, voucher_rule.release, voucher_rule.void),)
+    monkeypatch.setitem(TRANSITIONS, (Funds.LOCKED, VoucherCounted), always)
+    assert _world_fails()
+
+
+def test_planted_a_voucher_that_is_forgotten_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = (Rule(Funds.CLAIMED, lambda job, event: (job, []), voucher_rule.earned),)
+    monkeypatch.setitem(TRANSITIONS, (Funds.LOCKED, ResultArrived), silent)
     assert _world_fails()

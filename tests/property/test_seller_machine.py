@@ -23,6 +23,7 @@ from dvm.seller_event import (
     Claimed,
     ClaimRefused,
     Cosigned,
+    CountVoucher,
     CreditSpent,
     CreditTaken,
     Event,
@@ -42,6 +43,7 @@ from dvm.seller_event import (
     SendWord,
     Settle,
     Unsigned,
+    VoucherTaken,
     Work,
     WorkDone,
     WorkFailed,
@@ -79,6 +81,8 @@ class Shop:
     signed: bool = False
     given_up: bool = False
     ordered: bool = False
+    drawn: bool = False
+    counted: list[bool] = field(default_factory=list)
     reached: set[State] = field(default_factory=lambda: {State.SEEN})
     fired: Counter = field(default_factory=Counter)
 
@@ -104,6 +108,11 @@ class Shop:
             assert event.at < EXPIRES, "a quote was paid after its time"
             self.paid = True
             self.sealed = event.mode == "B"
+        if isinstance(event, VoucherTaken) and before.state is State.QUOTED and after.state is State.WORKING:
+            assert event.sender == CUSTOMER, "somebody else's voucher was taken for this customer's"
+            assert event.at < EXPIRES, "a quote was drawn after its time"
+            assert not before.invoice, "one quote, paid in two ways"
+            self.paid = self.drawn = True
         self.fired[before.state, type(event)] += after != before or bool(effects)
         self.sale = decode(Sale, encode(after))
         assert self.sale == after
@@ -127,10 +136,14 @@ class Shop:
             assert self.sale.invoice
         elif isinstance(effect, Claim):
             assert not self.got, "a claim of what was paid by invoice"
+            assert not self.drawn, "a claim of what was drawn"
             assert self.delivered, "a claim before the result was on its way"
             assert self.paid, "a claim of nothing"
             assert self.signed or not self.sealed, "a claim that the mint must refuse, and that shows the key"
             self.claiming = True
+        elif isinstance(effect, CountVoucher):
+            assert self.drawn, "a voucher is counted that was never taken"
+            self.counted.append(effect.ok)
         elif isinstance(effect, SendReceipt):
             self.receipts += 1
         elif isinstance(effect, Settle):
@@ -147,7 +160,9 @@ class Shop:
         assert self.receipts <= self.claimed, "a receipt without a claim"
         if self.settled and self.settled[0]:
             assert self.delivered
-            assert self.free or self.claimed + bool(self.got) + self.credited == 1
+            assert self.free or self.claimed + bool(self.got) + self.credited + self.drawn == 1
+        if self.drawn:
+            assert self.counted == ([bool(self.delivered)] if self.settled else []), "not counted, twice, or wrong"
         if self.got and self.sale.state in ENDED:
             kept = self.sale.owed.value + self.spent
             assert bool(self.delivered) != bool(kept), "money came, and neither a result nor a credit went"
@@ -209,6 +224,9 @@ class Shop:
 
     def pay(self, sender: str = CUSTOMER, net: int = PRICE, mode: str = "") -> None:
         self.tell(PaymentVerified(self.now, "{}", "p", sender, "m", ("y",), Msat(net), self.now + 400, mode))
+
+    def draw(self, sender: str = CUSTOMER) -> None:
+        self.tell(VoucherTaken(self.now, sender, "d" * 32, "m"))
 
     def order(self, sender: str = CUSTOMER) -> None:
         self.tell(Ordered(self.now, sender))
@@ -303,6 +321,7 @@ def _by_ecash(shop: Shop, chance: random.Random, sender: str) -> Acts:
         lambda: shop.pay(sender, chance.choice((PRICE, PRICE + 1, PRICE - 1)), chance.choice(("", "A", "B"))),
         lambda: shop.pay(sender, chance.choice((PRICE, PRICE + 1, PRICE - 1)), shop.mode),
         lambda: shop.order(sender),
+        lambda: shop.draw(sender),
         lambda: shop.sign(sender, chance.choice((1, 1, 0, 2))),
         lambda: shop.unsigned(chance.choice((1, 500))),
         lambda: shop.bad_payment(sender),
@@ -355,6 +374,10 @@ class Seller(RuleBasedStateMachine):
     @rule(sender=st.sampled_from((CUSTOMER, STRANGER)), mode=st.sampled_from("AB"))
     def pay_for_a_seal(self, sender: str, mode: str) -> None:
         self.shop.pay(sender, mode=mode)
+
+    @rule(sender=st.sampled_from((CUSTOMER, STRANGER)))
+    def draw(self, sender: str) -> None:
+        self.shop.draw(sender)
 
     @rule(sender=st.sampled_from((CUSTOMER, STRANGER)))
     def order(self, sender: str) -> None:
@@ -449,6 +472,8 @@ def _shop_fails() -> bool:
         ((State.SEALED, Unsigned), (Rule(State.LOST, seller._unsigned),)),
         ((State.QUOTED, Ordered), (Rule(State.WORKING, seller._take_order, seller._is_customer),)),
         ((State.SEALED, PaymentVerified), (Rule(State.DELIVERED, seller._pay_order, seller._is_customer),)),
+        ((State.QUOTED, VoucherTaken), (Rule(State.WORKING, seller._take_voucher),)),
+        ((State.WORKING, WorkDone), (Rule(State.DONE, seller._deliver_free),)),  # a voucher is never counted
     ],
 )
 def test_planted_bugs_are_caught(monkeypatch: pytest.MonkeyPatch, key, rules) -> None:

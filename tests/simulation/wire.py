@@ -92,8 +92,9 @@ def as_wire(event: Event) -> dict[str, Any]:
 class SimRelay:
     """Stores every event once, and shows it to those who subscribed."""
 
-    def __init__(self, seed: int, weather: Weather) -> None:
+    def __init__(self, seed: int, weather: Weather, clock: Any = None) -> None:
         self.random = random.Random(seed)
+        self.clock = clock  # of its pools; the running loop's if there is none
         self.weather = weather
         self.events: dict[str, Event] = {}
         self.wire: dict[str, dict[str, Any]] = {}
@@ -135,7 +136,7 @@ class SimPool:
 
     def __init__(self, relay: SimRelay, check: Callable[[Permit], None]) -> None:
         loop: Any = asyncio.get_running_loop()
-        self._relay, self._check, self._clock = relay, check, VirtualClock(loop)
+        self._relay, self._check, self._clock = relay, check, relay.clock or VirtualClock(loop)
         self._subs: dict[str, _Sub] = {}
         self._missed: dict[tuple[str, str], Event] = {}
         self._source = _Source()

@@ -264,7 +264,7 @@ class Sale(Fact):
     result_id: str | None
     created_at: int
     updated_at: int
-    paid_by: Literal["ecash", "invoice", "credit"] | None
+    paid_by: Literal["ecash", "invoice", "credit", "prepaid"] | None
     owed_msat: int
 
 

@@ -24,18 +24,22 @@ UNBUILT = {
     Method.ATOMIC: _ELSEWHERE,
     Method.INVOICE_AFTER: _ELSEWHERE,
     Method.INVOICE_BEFORE: _ELSEWHERE,
-    Method.PREPAID: "no rule of the buyer's table makes it",
+    Method.PREPAID: _ELSEWHERE,
 }
 # Rows that only those methods take, by a state or event that is theirs alone ...
 _THEIRS = re.compile(
-    r"\b(ordered|sealed|invoicing|lapsed|owed|repaid|InvoicePaid|InvoiceWanted|CreditTaken|Ordered|SealedArrived)\b"
+    r"\b(ordered|sealed|invoicing|lapsed|owed|repaid|InvoicePaid|InvoiceWanted|CreditTaken|Ordered|SealedArrived"
+    r"|VoucherTaken|VoucherCounted)\b"
 )
 # ... and by name: an invoice's payment, a result that is paid before it is used, and the melt that pays.
 _THEIRS_TOO = frozenset(
     {
+        "buyer: locked, ResultArrived -> claimed",
         "buyer: none, Chosen -> locking",
         "buyer: quoting, ResultArrived -> paying (3)",
         "seller: working, WorkDone -> done (1)",
+        "seller: working, WorkDone -> done (4)",
+        "seller: working, WorkFailed -> failed (2)",
         "wallet: disputed",
         "wallet: expired_unpaid",
         "wallet: in_flight",

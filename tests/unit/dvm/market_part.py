@@ -144,6 +144,8 @@ class Node:
         self.buying._crew.dismiss()
         self.selling._crew.dismiss()
         self.nutzaps._crew.dismiss()
+        self.buying.prepaying.dismiss()
+        self.selling.custodian.dismiss()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         self.tasks.clear()
 
