@@ -95,7 +95,7 @@ async def test_a_mint_that_is_killed_in_a_swap_and_comes_back_costs_nobody_anyth
     town: Town, at_mint: tuple[str, str, int]
 ) -> None:
     mode, swap, at = at_mint
-    job, before = Job(mode, f"at the mint {at_mint}"), await town.held()
+    job, before = Job(mode, f"at the mint {at_mint}", 60), await town.held()
     arm_mint(town.mint.home, MintArm(SWAP, SWAPS[swap], at))
     assert await town.buy(job)
     await town.mint.fell()

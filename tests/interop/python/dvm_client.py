@@ -55,7 +55,7 @@ threading.Thread(target=Bot, args=[config, AdminConfig()], daemon=True).start()
 
 
 async def talk() -> list[str]:
-    """Ask for the balance until the bot answers, since it hears only what comes once it listens; then, once, for work."""
+    """Ask for the balance until the bot answers, since it hears only what comes while it listens; then for work."""
     client = ClientBuilder().authenticator(SignerAuthenticator(person)).build()
     await client.add_relay(RelayUrl.parse(given.relay))
     await client.connect()
@@ -68,14 +68,14 @@ async def talk() -> list[str]:
         tags = [Tag.parse(["p", bot.to_hex()])]
         await client.send_event(EventBuilder(Kind(4), word).tags(tags).finalize(person))
 
-    async def hear() -> None:
-        await asyncio.sleep(0.3)
+    async def hear(pause: float = 0.3) -> None:
+        await asyncio.sleep(pause)
         for one in await client.fetch_events(ReqTarget.auto([letters]), None):
             said[one.id().to_hex()] = nip04_decrypt(person.secret_key(), bot, one.content())
 
     while not said:
         await write("balance")
-        await hear()
+        await hear(5.0)  # it takes two seconds for an answer, and one letter after the other
     await write(f"1 {given.text}")
     while not any(given.text in one for one in said.values()):
         await hear()
