@@ -164,7 +164,8 @@ _FIRST = ("acceptance", "property", "interop", "contract", "integration")  # fil
 
 
 _TOO_LATE = [r"^TimeoutError", r"^Failed: Timeout", r"waited [0-9.]+ s for", r"did not (start|end)"]
-_NEVER_AGAIN = ("kill", "backup", "restore", "storage", "wallet", "contract", "nutshell", "two_processes", "move", "settlement")
+_NEVER_AGAIN = ("kill", "backup", "restore", "storage", "wallet", "contract", "nutshell", "two_processes", "move")
+_NEVER_AGAIN += ("settlement",)
 
 
 def _is_real(item: pytest.Item) -> bool:

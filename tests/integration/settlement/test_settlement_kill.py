@@ -17,6 +17,7 @@ from tests.dying_mint_part import ANSWER, SWAP, MintArm, arm_mint
 from tests.dying_part import AFTER, BEFORE, MARGINS, Arm, arm, record, recorded
 from tests.integration.settlement.step_part import OPENED, STEPS, TORTURE, sample
 from tests.integration.settlement.town_part import KINDS, NODES, Job, Town, settling, tried
+from tests.market_part import until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(3_600 if TORTURE else 240)]
 
@@ -57,6 +58,7 @@ async def test_every_step_that_a_job_s_money_takes_is_one_of_those_that_are_trie
         job, before = Job(mode, f"nobody dies {mode}", 120), await town.held()
         assert await tried(town, job, before) == "claimed"
         for name in NODES:
+            await until(lambda mode=mode, name=name: _all_taken(town, mode, name), "the last step to be written down")
             assert sorted(recorded(town.market.homes[name])) == sorted(STEPS[mode, name])
             (town.market.homes[name] / "steps").unlink()
         swaps = (town.mint.home / "mint.steps").read_text().splitlines()
@@ -64,6 +66,10 @@ async def test_every_step_that_a_job_s_money_takes_is_one_of_those_that_are_trie
         assert {line.split()[0] for line in swaps} == {SWAP}
         assert len(swaps) == len(SWAPS)
         assert max(int(line.split()[1]) for line in swaps) == TRANSACTIONS
+
+
+async def _all_taken(town: Town, mode: str, name: str) -> bool:
+    return set(STEPS[mode, name]) <= set(recorded(town.market.homes[name]))
 
 
 async def test_who_is_killed_and_comes_back_at_once_ends_the_job(
@@ -97,7 +103,11 @@ async def test_a_mint_that_is_killed_in_a_swap_and_comes_back_costs_nobody_anyth
     mode, swap, at = at_mint
     job, before = Job(mode, f"at the mint {at_mint}", 60), await town.held()
     arm_mint(town.mint.home, MintArm(SWAP, SWAPS[swap], at))
-    assert await town.buy(job)
+    job_id = await town.buy(job)
+    assert job_id
     await town.mint.fell()
     await town.mint.up()
+    if town.mint.pending():
+        assert not (await town.shown(job_id))["closed"], "what the mint calls pending is waited for"
+        await town.mint.freed()
     assert await tried(town, job, before) in ("claimed", "refunded", "nothing")

@@ -7,8 +7,9 @@ is restored from its words at the mint (NUT-09, NUT-13).
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -120,6 +121,20 @@ class Mint:
         except aiohttp.ClientError:
             return False
 
+    def pending(self) -> int:
+        """How many coins it has put aside for a swap that it was killed in. It never looks at them again (0.20.2)."""
+        with closing(sqlite3.connect(self.home / "db" / "mint.sqlite3")) as db:
+            return int(db.execute("SELECT count(*) FROM proofs_pending WHERE melt_quote IS NULL").fetchone()[0])
+
+    async def freed(self) -> None:
+        """Its operator frees these coins by hand, and starts it again."""
+        await self.down()
+        with closing(sqlite3.connect(self.home / "db" / "mint.sqlite3")) as db, db:
+            for keyset, sat in db.execute("SELECT id, sum(amount) FROM proofs_pending GROUP BY id").fetchall():
+                db.execute("UPDATE keysets SET balance = balance + ? WHERE id = ?", (sat, keyset))
+            db.execute("DELETE FROM proofs_pending")
+        await self.up()
+
     async def fell(self) -> None:
         """Wait until it is gone."""
 
@@ -172,11 +187,13 @@ class Town:
     async def fell(self, name: str, job_id: str) -> bool:
         """Wait until a node has died of what it was armed with, and count it out; or the job ended without that."""
         child = self.market.nodes[name]
+        armed = self.market.homes[name] / "arm"
 
         async def over() -> bool:
-            if child.process.returncode is not None:
+            if child.process.returncode is not None or not armed.exists():
                 return True
-            return bool(job_id) and bool((await self.shown(job_id)).get("closed"))
+            shown = await self.shown(job_id) if job_id else {}
+            return bool(shown.get("closed")) and shown["state"] != "delivered"  # else each step is taken in the end
 
         await until(over, f"the {name} to die", _WAIT_S)
         if child.process.returncode is None and disarm(self.market.homes[name]):
