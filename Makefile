@@ -71,7 +71,7 @@ torture: install-dev ## the full counts of the property and crash tests, and 150
 	@$(BIN)/python -m tests.simulation.pure --histories 150000 --first $(SEED) --workers $(WORKERS)
 	@$(BIN)/pytest -n $(WORKERS) $(DIST) --hypothesis-profile=torture --hypothesis-seed=$(SEED) --timeout=3600 tests/property \
 		tests/integration/relays/test_kill.py tests/integration/agent/test_kill.py tests/contract/test_pool.py \
-		tests/acceptance/test_openapi.py $(ARGS)
+		tests/acceptance/test_openapi.py tests/integration/settlement $(ARGS)
 
 reference: install-dev ## the reference pages that are made from the code
 	@PYTHONPATH=. $(BIN)/python scripts/reference.py

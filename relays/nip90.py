@@ -576,8 +576,8 @@ def _methods(pay_tags: Iterable[tuple[str, ...]]) -> tuple[PayMethod, ...]:
 def reveal(event: Event, plaintext: str) -> Event:
     """The event with its decrypted content in place, for the readers above. Its id and signature no longer fit it.
 
-    A list of tags (requests; nostrdvm's and NDK's feedback, whose text is a `content` tag) is added to the
-    outer tags; anything else is the content.
+    Of a list of tags (requests; nostrdvm's and NDK's feedback, whose text is a `content` tag) those that do not stand
+    outside as well are added to the outer tags; anything else is the content.
     """
     try:
         inner: Any = orjson.loads(plaintext)
@@ -586,7 +586,7 @@ def reveal(event: Event, plaintext: str) -> Event:
     if type(inner) is not list or not inner or not all(_is_tag(tag) for tag in inner):
         return replace(event, content=plaintext)
     texts = [tag[1] for tag in inner if tag[0] == "content" and len(tag) > 1]
-    added: Tags = tags(tag for tag in inner if tag[0] != "content")
+    added: Tags = tags(tag for tag in inner if tag[0] != "content" and tuple(tag) not in event.tags)
     return replace(event, tags=event.tags + added, content=texts[0] if texts else "")
 
 

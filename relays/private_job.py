@@ -149,9 +149,11 @@ def sealed_answer(key: Key, request: JobRequest, draft: Draft) -> Event:
         words = [tag[2] for tag in shown if tag[0] == "status" and len(tag) > 2]
         content = content or " ".join(words)
         shown = tuple(tag[:2] if tag[0] == "status" else tag for tag in shown)
-        if receipts := [tag for tag in shown if tag[0] == "receipt"]:  # they name the coins
-            content = orjson.dumps([("content", content), *receipts]).decode()
-            shown = tuple(tag for tag in shown if tag not in receipts)
+        receipts = [tag for tag in shown if tag[0] == "receipt"]  # they name the coins
+        shown = tuple(tag for tag in shown if tag not in receipts)
+        if content or receipts:  # NDK and nostr-dvm look for a list of tags here, and for nothing outside of it
+            told = [tag for tag in shown if tag[0] in ("status", "e", "amount")]
+            content = orjson.dumps([*told, *receipts, ("content", content)]).decode()
     if content:
         content = _encrypt(key, request.customer, content, scheme)
         shown = (*shown, ("encrypted",))

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what some tests need besides Python: PostgreSQL, Node.js with foreign Nostr clients, foreign relays from PyPI,
-# npm and the Go module proxy, NIP-44's official vectors, Lightning nodes, FUSE, curl, and debootstrap for test-bare. What is not
+# Installs what some tests need besides Python: PostgreSQL, Node.js with foreign Nostr clients, foreign relays and machines from
+# PyPI, npm and the Go module proxy, NIP-44's official vectors, Lightning nodes, FUSE, curl, and debootstrap for test-bare. What is not
 # Debian's is pinned by hash in tests/interop/. Debian, root if a package is missing. Run again it finds everything there and is
 # done at once.
 set -eu
@@ -136,16 +136,17 @@ if [ ! -f "$stamp" ] || [ "$peer/package-lock.json" -nt "$stamp" ]; then
     compiling=$!
 fi
 
-# Foreign relays from PyPI, in an environment of their own.
-list=tests/interop/python/relays.txt
-stamp=.tool/relays/.stamp
-if [ ! -f "$stamp" ] || [ "$list" -nt "$stamp" ]; then
-    echo "test-deps: installing foreign relays into .tool/relays"
-    rm -rf .tool/relays
-    "${PYTHON:-python3}" -m venv --without-pip .tool/relays
-    .tool/bin/uv pip install --quiet --python .tool/relays --require-hashes --requirement "$list"
-    touch "$stamp"
-fi
+# Foreign relays, and nostr-dvm, from PyPI, each in an environment of their own.
+from_pypi() { # from_pypi LIST FOLDER
+    if [ -f "$2/.stamp" ] && [ ! "$1" -nt "$2/.stamp" ]; then return; fi
+    echo "test-deps: installing what $1 lists into $2"
+    rm -rf "$2"
+    "${PYTHON:-python3}" -m venv --without-pip "$2"
+    .tool/bin/uv pip install --quiet --python "$2" --require-hashes --requirement "$1"
+    touch "$2/.stamp"
+}
+from_pypi tests/interop/python/relays.txt .tool/relays
+from_pypi tests/interop/python/nostr_dvm.txt .tool/nostr_dvm
 
 if [ -n "$unpacking" ]; then
     wait "$unpacking" || fail "Lightning's nodes cannot be had here"
@@ -157,4 +158,4 @@ fi
 if [ -n "$building" ]; then
     wait "$building" || fail "khatru cannot be built here"
 fi
-echo "test-deps: node $(node --version), $(find $peer/node_modules -maxdepth 1 -type d | wc -l) packages of npm, relays from PyPI, khatru, Electrum, PostgreSQL"
+echo "test-deps: node $(node --version), $(find $peer/node_modules -maxdepth 1 -type d | wc -l) packages of npm, relays and nostr-dvm from PyPI, khatru, Electrum, PostgreSQL"

@@ -116,6 +116,10 @@ def _has_relays() -> bool:
     return all((ROOT / ".tool" / name).exists() for name in ("relays/.stamp", "khatru.stamp"))
 
 
+def _has_nostr_dvm() -> bool:
+    return (ROOT / ".tool/nostr_dvm/.stamp").exists()
+
+
 def _has_lightning() -> bool:
     return shutil.which("setpriv") is not None and (ROOT / ".tool/lightning/.stamp").exists()
 
@@ -142,6 +146,7 @@ def _may_mount() -> bool:
 PARTS = {
     "node": Part(_has_node, "make test-deps (root)"),
     "relays": Part(_has_relays, "make test-deps (root)"),
+    "nostr_dvm": Part(_has_nostr_dvm, "make test-deps (root)"),
     "lightning": Part(_has_lightning, "make test-deps (root)"),
     "docker": Part(_has_docker, "start a Docker engine"),
     "curl": Part(lambda: shutil.which("curl") is not None, "make test-deps (root)"),
@@ -160,6 +165,7 @@ _FIRST = ("acceptance", "property", "interop", "contract", "integration")  # fil
 
 _TOO_LATE = [r"^TimeoutError", r"^Failed: Timeout", r"waited [0-9.]+ s for", r"did not (start|end)"]
 _NEVER_AGAIN = ("kill", "backup", "restore", "storage", "wallet", "contract", "nutshell", "two_processes", "move")
+_NEVER_AGAIN += ("settlement",)
 
 
 def _is_real(item: pytest.Item) -> bool:

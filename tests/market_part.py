@@ -101,6 +101,7 @@ class Market:
     homes: dict[str, Path] = field(default_factory=dict)
     rings: dict[str, Keyring] = field(default_factory=dict)
     nodes: dict[str, Child] = field(default_factory=dict)
+    program: Sequence[str] = ("-m", "cli.main")  # what is run as `vendo up`
 
     def make(self, name: str, spec: Spec) -> Path:
         """A home for a node that is not started yet."""
@@ -119,7 +120,7 @@ class Market:
 
     async def up(self, name: str) -> Child:
         """Start a node and wait for its line."""
-        child = await start_node(name, self.folder, self.homes[name])
+        child = await start_node(name, self.folder, self.homes[name], self.program)
         self.children.append(child)
         self.nodes[name] = child
         return child
@@ -209,13 +210,17 @@ def dead_address(scheme: str) -> str:
 
 @asynccontextmanager
 async def market(
-    folder: Path, nodes: Mapping[str, Spec | str] | None = None, *, mint: bool = True
+    folder: Path,
+    nodes: Mapping[str, Spec | str] | None = None,
+    *,
+    mint: bool = True,
+    program: Sequence[str] = ("-m", "cli.main"),
 ) -> AsyncIterator[Market]:
     """Start everything; nodes that sell have announced themselves when this is entered."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as http, family() as children:
         relay = await start_relay(folder)
         children.append(relay)
-        town = Market(folder, http, children, str(relay.said["url"]), relay_child=relay)
+        town = Market(folder, http, children, str(relay.said["url"]), relay_child=relay, program=program)
         if mint:
             town.mint_child = await start_mint(folder, http)
             children.append(town.mint_child)

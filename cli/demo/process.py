@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,9 +90,9 @@ async def start_relay(folder: Path) -> Child:
     return await _said(await _spawn("relay", argv, folder, _environment()))
 
 
-async def start_node(name: str, folder: Path, home: Path) -> Child:
-    """`vendo up`; its line is `{npub, control, relays, pid}`."""
-    argv = [sys.executable, "-m", "cli.main", "up", "--home", str(home)]
+async def start_node(name: str, folder: Path, home: Path, program: Sequence[str] = ("-m", "cli.main")) -> Child:
+    """`vendo up`; its line is `{npub, control, relays, pid}`. `program`: what the interpreter is to run as `vendo`."""
+    argv = [sys.executable, *program, "up", "--home", str(home)]
     return await _said(await _spawn(name, argv, folder, _environment()))
 
 

@@ -105,6 +105,29 @@ def test_answers_go_the_way_that_the_request_came_and_repeat_nothing_of_it(schem
     assert {one.request_id for one in read} == {request_id}
 
 
+@pytest.mark.parametrize("scheme", [Scheme.NIP44, Scheme.NIP04])
+def test_what_feedback_says_is_a_list_of_tags_inside_as_ndk_and_nostr_dvm_read_it(scheme: Scheme) -> None:
+    event, request_id = sealed_request(CUSTOMER, SELLER.pubkey, draft(), scheme)
+    request = open_request(SELLER, event)
+    made = quote_draft(
+        request=request, quote_id="q", amount=Msat(5_000), expires_at=NOW + 60, eta_s=3, methods=[],
+        created_at=NOW, text="5 sat",
+    )  # fmt: skip
+    answer = sealed_answer(SELLER, request, made)
+    inside = orjson.loads(
+        CUSTOMER.decrypt(SELLER.pubkey, answer.content)
+        if scheme is Scheme.NIP44
+        else CUSTOMER.decrypt_legacy(SELLER.pubkey, answer.content)
+    )
+    assert {"e": request_id, "status": "payment-required", "amount": "5000", "content": "5 sat"}.items() <= {
+        tag[0]: tag[1] for tag in inside
+    }.items()
+    opened = open_answer(CUSTOMER, answer)
+    assert [tag for tag in opened.tags if tag[0] in ("e", "status", "amount")] == [
+        tag for tag in answer.tags if tag[0] in ("e", "status", "amount")
+    ], "nothing is said twice"
+
+
 def test_a_body_with_everything_inside_is_understood_in_either_cipher() -> None:
     """As NDK writes it: i, param, output, relays and bid in the content."""
     inside = [
