@@ -7,7 +7,7 @@ is called after that commit. What a crash interrupts is found by `resume`, which
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -22,11 +22,12 @@ from dvm.buyer_event import CancelAsked
 from dvm.conduct import deed_of
 from dvm.copy import set_aside
 from dvm.envelope import Envelope
-from dvm.error import InputTooLarge, JobFailed, NobodyServes, NoSuchJob, NotFinished, NotNow
+from dvm.error import InputTooLarge, JobFailed, NobodyServes, NoSuchJob, NotFinished, NotNow, ResultGone
 from dvm.exposure import Exposure
 from dvm.invoice import Checkout
 from dvm.job import ENDED, Funds, Limit, Purchase, State
 from dvm.lineage import becomes, own_text
+from dvm.parcel import Kept
 from dvm.policy import BUILTIN, MARKET, Policy
 from dvm.provider.provider import Provider
 from dvm.purchase import TABLE, Desk, Finished, OpenJob
@@ -34,6 +35,7 @@ from dvm.record import decode, encode
 from dvm.reputation import HORIZON_S
 from dvm.request import ComputeRequest, Datum
 from dvm.settlement import Settlement
+from dvm.unpacking import Unpacking
 from dvm.view import PurchaseView
 from relays.directory import Directory
 from relays.error import MalformedEvent, NotForUs
@@ -106,6 +108,7 @@ class Buying:
         random: `random(n)` gives a whole number from 0 to n - 1.
         settlement: how sellers are paid.
         proven: whether a mint was found to show preimages; at no other is a sealed result bought.
+        unpacking: fetches results that are too large for an event; without it none are taken.
     """
 
     def __init__(
@@ -126,6 +129,7 @@ class Buying:
         random: Callable[[int], int] = secrets.randbelow,
         settlement: Settlement | None = None,
         proven: Callable[[str], bool] = lambda mint: False,
+        unpacking: Unpacking | None = None,
     ) -> None:
         self.policy = policy
         self._unit, self._gate, self._pool, self._wallet, self._fx, self._clock = unit, gate, pool, wallet, fx, clock
@@ -152,6 +156,7 @@ class Buying:
             hear=self._hear,
             envelope=Envelope(keyring, wallet, clock, settlement or Settlement(), proven),
             unsecured=self._unsecured,
+            unpacking=unpacking,
         )
         self._hears = False
         self._key = keyring.node
@@ -196,6 +201,8 @@ class Buying:
             self._remember(purchase)
             if purchase.job_id not in self._open and not purchase.closed:
                 self._open[purchase.job_id] = OpenJob(self._desk, purchase, int(row["version"]))
+        if self._desk.unpacking is not None:
+            await self._desk.unpacking.sweep(self._jobs())
         self._resumed = True
 
     @property
@@ -500,13 +507,27 @@ class Buying:
             NoSuchJob: there is none with this id.
             NotFinished: not yet.
             JobFailed: it ended without one.
+            ResultGone: it was large, and is not kept any more.
         """
         view = await self.view(job_id)
         if view.result is not None:
             return view.result
+        if view.kept is not None:
+            return b"".join([piece async for piece in self.pieces(view.kept)]).decode()
         if view.ended:
             raise JobFailed(view.purchase.error or f"The job was {view.state}.")
         raise NotFinished(f"The job is {view.state}.")
+
+    async def pieces(self, kept: Kept) -> AsyncIterator[bytes]:
+        """A large result in pieces, as it lies in its file.
+
+        Raises:
+            ResultGone: it is not kept any more.
+        """
+        if self._desk.unpacking is None:
+            raise ResultGone
+        async for piece in self._desk.unpacking.pieces(kept):
+            yield piece
 
     async def list_jobs(self) -> list[PurchaseView]:
         """The latest jobs, newest first."""

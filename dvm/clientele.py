@@ -10,12 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from core.clock import Clock
+from core.identifier import PubKey
 from core.money import Msat
 from core.unit import Among, Condition, UnitOfWork, Within
 from dvm.admission import Limits, Meter
 from dvm.record import Unreadable, decode
 from dvm.seller import Sale, State
 from dvm.trust import STRANGER, Standing, standing_of
+from relays.nip90 import JobRequest
 
 TABLE = "sale"
 KEPT = 4_096
@@ -113,3 +115,13 @@ def _earned(body: str) -> int:
         return decode(Sale, body).claimed.value
     except Unreadable:  # one broken row is no reason to refuse whoever it is of
         return 0
+
+
+def caller_of(request: JobRequest) -> str:
+    """Who asked, as the gate names it."""
+    return f"customer:{PubKey(request.customer)}"
+
+
+def path_of(request: JobRequest) -> str:
+    """What was asked for, as the gate names it."""
+    return f"/serve/{request.kind}"

@@ -15,6 +15,8 @@ VendoError
 ├── Unpriced             dvm.unpriced          503  what is sold for dollars has no price without a fresh rate
 ├── KindSold             dvm.kind_sold         409  a kind is put up for sale a second time, on other terms
 ├── NotSold              dvm.not_sold          404  a kind is not for sale
+├── NotStored            dvm.not_stored        502  a large result of ours is on no file server
+├── ResultGone           dvm.result_gone       410  a large result is not kept any more
 └── ProviderFailed       dvm.provider_failed   502  the work itself did not succeed
 """
 
@@ -118,3 +120,19 @@ class ProviderFailed(VendoError):
 
     code = "dvm.provider_failed"
     status = 502
+
+
+class NotStored(VendoError):
+    """A large result could not be put on any file server."""
+
+    code = "dvm.not_stored"
+    status = 502
+    remedy = "Look at the servers in [blobs] of the configuration; the customer's money is not taken."
+
+
+class ResultGone(VendoError):
+    """The result of a job is not kept any more."""
+
+    code = "dvm.result_gone"
+    status = 410
+    remedy = "Large results are kept as long as [blobs] results_mb has room for them; buy it again."

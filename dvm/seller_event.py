@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from core.money import Msat
+from dvm.parcel import Packed
 
 # -- what can happen --------------------------------------------------------------------------------------------
 
@@ -106,8 +107,15 @@ class WorkDone:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkPacked:
+    """The provider's result is too large for an event; encrypted it waits in a file for its way to our servers."""
+
+    packed: Packed
+
+
+@dataclass(frozen=True, slots=True)
 class WorkFailed:
-    """The provider could not do it."""
+    """The provider could not do it, or its result is on no server."""
 
     reason: str
 
@@ -175,6 +183,7 @@ Event: TypeAlias = (
     | Ordered
     | PaymentRefused
     | WorkDone
+    | WorkPacked
     | WorkFailed
     | Claimed
     | ClaimRefused
@@ -219,6 +228,11 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Ship:
+    """Put the result on our file servers, then come back with `WorkDone`, or with `WorkFailed` if none takes it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """Take the payment at the mint, and try again until it is certain."""
 
@@ -241,5 +255,5 @@ class Settle:
 
 
 Effect: TypeAlias = (
-    Send | SendWord | MakeInvoice | LookAtInvoice | Work | AwaitSignatures | Claim | SendReceipt | Settle
+    Send | SendWord | MakeInvoice | LookAtInvoice | Work | Ship | AwaitSignatures | Claim | SendReceipt | Settle
 )

@@ -14,7 +14,7 @@ from core.clock import Clock
 from core.effect import EffectClass, Gate, Intent, Repeated
 from core.error import Conflict, InvalidInput, Refused, StoreUncertain
 from core.guard import Crew
-from core.identifier import PubKey, derived_id
+from core.identifier import derived_id
 from core.money import Msat, Rate
 from core.unit import Among, Row, UnitOfWork, Write
 from dvm.admission import (
@@ -34,7 +34,7 @@ from dvm.admission import (
 )
 from dvm.bill import Invoice
 from dvm.chain import as_compute, previewed
-from dvm.clientele import Clientele
+from dvm.clientele import Clientele, caller_of, path_of
 from dvm.credit import credit_of
 from dvm.destination import answer_relays
 from dvm.earning import shown
@@ -48,6 +48,7 @@ from dvm.sale import TABLE, Counter, OpenSale, Service
 from dvm.seller import ENDED, Sale, State
 from dvm.seller_event import Admitted, AskedAgain, Cancelled, CreditTaken, InvoiceWanted, Quoted
 from dvm.settlement import Settlement
+from dvm.shipping import Shipping
 from dvm.stock import Stock
 from dvm.trust import STRANGER, Standing, Trust
 from relays.directory import Directory
@@ -97,6 +98,7 @@ class Selling:
         ending: the service with which sales of a kind that is sold no more end.
         settlement: which jobs are sold sealed, and in which mode.
         proven: whether a mint was found to show preimages; at no other is a sealed result sold.
+        shipping: takes what is too large for an event.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class Selling:
         ending: Callable[[int], Service | None] = lambda kind: None,
         settlement: Settlement | None = None,
         proven: Callable[[str], bool] = lambda mint: False,
+        shipping: Shipping | None = None,
     ) -> None:
         self.dropped: Tally[str] = Tally()
         self._unit, self._gate, self._pool, self._outbox, self._clock = unit, gate, pool, outbox, clock
@@ -149,7 +152,7 @@ class Selling:
         self._counter = Counter(
             unit, gate, pool, outbox, wallet, clock, self._key, self._crew.spawn, self._closed,
             self._lapsed, self._revived, self._quote, quote_ttl_s, keyring, directory,
-            Material(pool.fetch, clock, self._limits.max_input_bytes),
+            Material(pool.fetch, clock, self._limits.max_input_bytes), shipping,
         )  # fmt: skip
         self._quoting = Quoting(
             unit, clock, self._key, wallet.key, quote_ttl_s, settlement or Settlement(), proven,
@@ -207,6 +210,8 @@ class Selling:
                     self._waiting[sale.request_id] = reopened
                 else:
                     self._admit(reopened)
+        if (shipping := self._counter.shipping) is not None:
+            await shipping.sweep({one.sale.packed.x for one in self._open.values() if one.sale.packed})
         self._resumed = True
 
     def _service(self, sale: Sale) -> Service:
@@ -460,7 +465,7 @@ class Selling:
             self._clients.served(request.customer)
         sale = Sale(
             request_id=request.event_id,
-            effect_id=derived_id(_caller(request), _path(request), request.event_id),
+            effect_id=derived_id(caller_of(request), path_of(request), request.event_id),
             customer=request.customer,
             kind=request.kind,
             request=request.wire.to_json(),
@@ -479,8 +484,8 @@ class Selling:
             place.trust = (await self._clients.standing(request.customer)).trust
             admission = await self._gate.stage(
                 Intent(
-                    caller=_caller(request),
-                    path=_path(request),
+                    caller=caller_of(request),
+                    path=path_of(request),
                     key=request.event_id,
                     body=request.event_id.encode(),  # the id is the hash of the whole request
                     effect=EffectClass.EXTERNAL,
@@ -590,11 +595,3 @@ class Selling:
     def open_count(self) -> int:
         """How many sales have not ended."""
         return len(self._open)
-
-
-def _caller(request: JobRequest) -> str:
-    return f"customer:{PubKey(request.customer)}"
-
-
-def _path(request: JobRequest) -> str:
-    return f"/serve/{request.kind}"

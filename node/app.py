@@ -142,7 +142,7 @@ class Node:
         self._build_relays()
         self._build_identities(outside.http)
         self._build_money(outside)
-        self._build_market(outside.workshop)
+        self._build_market(outside)
         self._build_upkeep(outside.home)
         self.depot = Depot(outside.home, self.upkeep.disk)
         self.tokens = token_file(outside.home, self.clock, keyring)
@@ -250,11 +250,11 @@ class Node:
         self.spreading = Spreading(self.wallet, self.treasurer, self.database, self.clock, self.config.wallet.rules())
         self.collector = Collector(self.wallet, self.treasurer)
 
-    def _build_market(self, executor: Executor) -> None:
-        trade = trade_of(self, executor)
+    def _build_market(self, outside: Outside) -> None:
+        trade = trade_of(self, outside.workshop, outside.home)
         self.providers, self.offerings = trade.providers, trade.offerings
         self.discovery, self.selling, self.buying = trade.discovery, trade.selling, trade.buying
-        self.reviewing = trade.reviewing
+        self.reviewing, self.parcels = trade.reviewing, trade.parcels
 
     def _build_agents(self, outside: Outside) -> None:
         self.library = Library(
@@ -529,6 +529,7 @@ class Node:
             ("treasury", self.treasurer),
             ("spreading", self.spreading),
             *([("mint probe", self.probe)] if self.config.settlement.atomic else []),
+            *([("large results", self.parcels)] if self.parcels is not None else []),
             ("discovery", self.discovery),
             ("selling", self.selling),
             ("buying", self.buying),

@@ -2,6 +2,7 @@
 
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dvm.buying import Buying
@@ -14,9 +15,12 @@ from dvm.reviewing import Reviewing
 from dvm.selling import Selling
 from node.meaning import policy_of, strangers_of
 from node.offering import Offerings
+from node.parcel import Parcels
 
 if TYPE_CHECKING:
     from node.app import Node
+
+FOLDER = "results"  # in the home
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +33,10 @@ class Trade:
     selling: Selling
     buying: Buying
     reviewing: Reviewing
+    parcels: Parcels | None
 
 
-def trade_of(node: "Node", executor: Executor) -> Trade:
+def trade_of(node: "Node", executor: Executor, home: Path | None) -> Trade:
     """The market's parts of a node whose relays, gate and wallet are there.
 
     Raises:
@@ -41,6 +46,7 @@ def trade_of(node: "Node", executor: Executor) -> Trade:
     providers: tuple[Provider, ...] = (Summarizer(executor), ProofOfWork(executor), Echo())
     offerings = Offerings(node.database, providers, config.sell, config.node.mints)
     services = offerings.services()
+    parcels = _parcels(node, home)
     selling = Selling(
         node.database,
         node.gate,
@@ -56,6 +62,7 @@ def trade_of(node: "Node", executor: Executor) -> Trade:
         ending=offerings.ending,
         settlement=config.settlement.settlement(),
         proven=node.probe.proven,
+        shipping=parcels.shipping if parcels is not None else None,
     )
     discovery = Discovery(
         node.database,
@@ -70,6 +77,7 @@ def trade_of(node: "Node", executor: Executor) -> Trade:
         nip05=f"_@{config.keys.nip05_domain}" if config.keys.nip05_domain else "",
         indexers=config.node.indexers,
         load=lambda: selling.load,
+        file_servers=config.blobs.servers,
     )
     offerings.attach(selling, discovery)
     buying = Buying(
@@ -87,6 +95,7 @@ def trade_of(node: "Node", executor: Executor) -> Trade:
         node.directory,
         settlement=config.settlement.settlement(),
         proven=node.probe.proven,
+        unpacking=parcels.unpacking if parcels is not None else None,
     )
     reviewing = Reviewing(
         node.database,
@@ -98,4 +107,12 @@ def trade_of(node: "Node", executor: Executor) -> Trade:
         publish=config.policy.publish_receipts,
     )
     buying.on_closing(reviewing.closing)
-    return Trade(providers, offerings, discovery, selling, buying, reviewing)
+    return Trade(providers, offerings, discovery, selling, buying, reviewing, parcels)
+
+
+def _parcels(node: "Node", home: Path | None) -> Parcels | None:
+    """What moves large results; None without a home to keep them in, or if none are wanted."""
+    section = node.config.blobs
+    if home is None or not section.max_mb:
+        return None
+    return Parcels(section, home / FOLDER, node.pool, node.keyring, node.clock, lambda: node.upkeep.disk.check())
