@@ -227,9 +227,7 @@ class Seller:
         if self.clumsy and self.world.turn() < 0.5:
             self.world.coverage.faults["clumsy provider"] += 1
             return self.tell(request_id, machine.WorkFailed("no"))
-        if (
-            sale.price and crc32(request_id.encode()) % 4 == 0
-        ):  # without a draw: the tales of old seeds stay as they are
+        if sale.price and crc32(request_id.encode()) % 4 == 0:  # no draw: old seeds tell the same
             return self.tell(request_id, machine.WorkPacked(Packed(request_id, request_id, 1, "text/plain")))
         self._deliver(request_id)
 

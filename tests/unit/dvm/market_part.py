@@ -15,6 +15,8 @@ from dvm.provider.provider import Provider
 from dvm.sale import Service
 from dvm.selling import Selling
 from dvm.settlement import Settlement
+from dvm.shipping import Shipping
+from dvm.unpacking import Unpacking
 from node.gate.gate import NodeGate
 from node.gate.limits import Limits
 from node.storage.memory import MemoryDatabase
@@ -70,6 +72,7 @@ class Node:
     attach: Callable[["Node"], None] = lambda node: None
     proven: Callable[[str], bool] = lambda mint: False
     settlement: Settlement | None = None
+    parcels: Callable[["Node"], tuple[Shipping | None, Unpacking | None]] = lambda node: (None, None)
 
     async def up(self, *, copied: bool = False) -> "Node":
         """`copied`: as after a restore from an old copy of the database."""
@@ -87,6 +90,7 @@ class Node:
         await self.wallet.recover()
         self.directory = Directory(self.pool, self.db, self.clock)
         services = self.services()
+        shipping, unpacking = self.parcels(self)
         self.discovery = Discovery(
             self.db, self.pool, self.outbox, self.keyring, self.clock, services,
             mints=self.wallet.mints, indexers=self.indexers, load=lambda: self.selling.load,
@@ -106,10 +110,12 @@ class Node:
             self.directory,
             settlement=self.settlement,
             proven=self.proven,
+            unpacking=unpacking,
         )
         self.selling = Selling(
             self.db, self.gate, self.pool, self.outbox, self.wallet, self.keyring, self.clock, services,
             limits=self.strangers, directory=self.directory, settlement=self.settlement, proven=self.proven,
+            shipping=shipping,
         )  # fmt: skip
         if copied:
             await self.buying.adopt_copy()
