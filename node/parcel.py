@@ -6,14 +6,13 @@ from pathlib import Path
 
 from core.clock import Clock
 from dvm.shipping import Shipping
-from dvm.unpacking import Unpacking
+from dvm.unpacking import Fetch, Unpacking
 from node.blob import BlobSection
 from node.message.blossom import Blossom
 from node.message.shelf import Shelf
 from relays.blob import TAG_BYTES
 from relays.key import Keyring
 from relays.local_signer import KeySigner
-from relays.pool import Pool
 
 BOUGHT, SOLD = "bought", "sold"  # folders
 
@@ -24,7 +23,8 @@ class Parcels:
     Args:
         section: the settings.
         folder: where they lie.
-        pool: relays.
+        room: bytes of an event that all our relays take.
+        fetch: what our relays have stored, verified, within so many seconds.
         keyring: its node key signs uploads.
         clock: time.
         check: raises if nothing is to be written now: the disk is nearly full.
@@ -34,7 +34,8 @@ class Parcels:
         self,
         section: BlobSection,
         folder: Path,
-        pool: Pool,
+        room: Callable[[], int],
+        fetch: Fetch,
         keyring: Keyring,
         clock: Clock,
         check: Callable[[], None],
@@ -46,7 +47,7 @@ class Parcels:
             Shelf(folder / SOLD, quota, check),
             keyring,
             clock,
-            room=pool.room,
+            room=room,
             inline_bytes=section.inline_kb << 10,
             max_bytes=most,
         )
@@ -54,7 +55,7 @@ class Parcels:
             self._blossom,
             Shelf(folder / BOUGHT, quota, check),
             clock,
-            pool.fetch,
+            fetch,
             max_bytes=most,
             server_s=section.server_s,
         )

@@ -115,4 +115,12 @@ def _parcels(node: "Node", home: Path | None) -> Parcels | None:
     section = node.config.blobs
     if home is None or not section.max_mb:
         return None
-    return Parcels(section, home / FOLDER, node.pool, node.keyring, node.clock, lambda: node.upkeep.disk.check())
+    return Parcels(
+        section,
+        home / FOLDER,
+        node.pool.room,
+        node.pool.fetch,
+        node.keyring,
+        node.clock,
+        lambda: node.upkeep.disk.check(),
+    )
