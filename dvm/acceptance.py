@@ -30,16 +30,16 @@ def param(request: ComputeRequest, name: str, default: str = "") -> str:
     return default
 
 
-def check_result(request: ComputeRequest, content: str) -> None:
-    """Whether a result is one.
+def check_result(request: ComputeRequest, content: str, most: int = MAX_RESULT_BYTES) -> None:
+    """Whether a result is one, of at most so many bytes.
 
     Raises:
         BadResult: with what is wrong.
     """
     if not content.strip():
         raise BadResult("The result is empty.")
-    if len(content.encode(errors="replace")) > MAX_RESULT_BYTES:
-        raise BadResult(f"The result is longer than {MAX_RESULT_BYTES} bytes.")
+    if len(content.encode(errors="replace")) > most:
+        raise BadResult(f"The result is longer than {most} bytes.")
     check = CHECKS.get(request.kind)
     if check is not None:
         check(request, content)

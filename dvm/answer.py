@@ -19,6 +19,7 @@ from dvm.reputation import FRESH, Standing
 from dvm.seal import check_sealed, is_key
 from dvm.selection import Nature, Offer, Terms
 from dvm.settlement import Method
+from relays.blob import Pointer, is_pointer, read_pointer
 from relays.error import MalformedEvent
 from relays.event import Event as NostrEvent
 from relays.event import parse_json
@@ -37,6 +38,8 @@ from relays.nip90 import (
     read_request,
 )
 
+_OTHER_KEYS = "it is not signed that it is sealed with the keys of this job, so that no fraud could be shown"
+NOT_FETCHED = "It lies on a file server, and only what was ordered or paid for is fetched."
 LockCost = Callable[[str, Msat], Msat]
 Judge = Callable[[str, Msat], Standing]  # a seller's key, and what it asks
 Proven = Callable[[str], bool]
@@ -70,6 +73,7 @@ def translate(
     settle: Settle | None = None,
     seal_key: str = "",
     drawable: Drawable = undrawable,
+    parcel_bytes: int = 0,
 ) -> Event:
     """What an event that e-tags our request means for the job. Anything that is not an answer to it is a `Refuse`.
 
@@ -85,6 +89,7 @@ def translate(
         settle: chooses between ways to pay; all are kept if there is none.
         seal_key: our half of the job's seal, compressed hex.
         drawable: whether a quote can be drawn from the deposit that it names.
+        parcel_bytes: of a result that would be fetched from file servers; 0 fetches none.
     """
     recipients = event.values("p")
     if recipients and ourselves not in recipients:  # ezdvm's feedback has no `p` at all
@@ -107,7 +112,11 @@ def translate(
         return Answered(at_ms, offer)
     if isinstance(answer, JobResult):
         sealed = answer.seal is not None and job.payment is not None and job.payment.atomic
-        return _sealed(answer, job, at_ms, seal_key) if sealed else _result(answer, job, at_ms, checkout)
+        if sealed:
+            return _sealed(answer, job, at_ms, seal_key, parcel_bytes)
+        if is_pointer(event) and answer.kind == result_of(job.kind):
+            return _parcel(answer, at_ms, parcel_bytes)
+        return _result(answer, job, at_ms, checkout)
     return _feedback(answer, event, at_ms)
 
 
@@ -160,20 +169,44 @@ def _offer(quote: Quote, terms: Sequence[Terms], at_ms: int, settle: Settle | No
     )
 
 
-def _sealed(answer: JobResult, job: Purchase, at_ms: int, ours: str) -> Event:
+def _sealed(answer: JobResult, job: Purchase, at_ms: int, ours: str, parcel_bytes: int) -> Event:
     if answer.kind != result_of(job.kind):
         return _refuse(answer.raw, at_ms, "it is a result of another kind")
     seal = answer.seal
     assert seal is not None  # the caller looked
-    fault = ""
+    fault, content, pointer = "", answer.content, None
     try:
-        check_sealed(answer.content, seal.ct_hash)
-    except BadResult as error:
-        fault = error.message
-    if not fault and job.payment is not None and seal.keys != (job.payment.seal_key, ours):
-        fault = "it is not signed that it is sealed with the keys of this job, so that no fraud could be shown"
+        if is_pointer(answer.raw):
+            pointer = _pointer(content, parcel_bytes, sealed=True)
+            fault, content = NOT_FETCHED, pointer.sealed
+        check_sealed(content, seal.ct_hash)
+        if job.payment is not None and seal.keys != (job.payment.seal_key, ours):
+            raise BadResult(_OTHER_KEYS)
+    except (BadResult, MalformedEvent) as error:
+        fault, pointer = error.message, None
     whole = answer.raw.to_json()
-    return SealedArrived(at_ms, answer.event_id, answer.seller, whole, seal.hash, seal.pt_hash, fault)
+    return SealedArrived(at_ms, answer.event_id, answer.seller, whole, seal.hash, seal.pt_hash, fault, pointer)
+
+
+def _pointer(content: str, parcel_bytes: int, *, sealed: bool) -> Pointer:
+    if not parcel_bytes:
+        raise MalformedEvent("It lies on a file server, and this node fetches none.")
+    pointer = read_pointer(content, parcel_bytes)
+    if bool(pointer.sealed) is not sealed:
+        raise MalformedEvent("Its key is missing." if pointer.sealed else "Its key is not sealed.")
+    return pointer
+
+
+def _parcel(answer: JobResult, at_ms: int, parcel_bytes: int) -> Event:
+    """A result that lies elsewhere: a fault as long as it is not here."""
+    fault, pointer = NOT_FETCHED, None
+    try:
+        if answer.encrypted:
+            raise MalformedEvent("it is encrypted and cannot be read")
+        pointer = _pointer(answer.content, parcel_bytes, sealed=False)
+    except MalformedEvent as error:
+        fault = error.message
+    return ResultArrived(at_ms, answer.event_id, answer.seller, "", fault, answer.amount, parcel=pointer)
 
 
 def _result(answer: JobResult, job: Purchase, at_ms: int, checkout: Checkout | None) -> Event:

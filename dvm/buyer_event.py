@@ -9,7 +9,9 @@ from typing import TypeAlias
 
 from core.money import Msat
 from dvm.job import Payment
+from dvm.parcel import Kept
 from dvm.selection import Bill, Offer
+from relays.blob import Pointer
 
 # -- what can happen --------------------------------------------------------------------------------------------
 
@@ -38,7 +40,10 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class ResultArrived:
-    """A verified result. `fault` says what the check for its kind found; empty is good."""
+    """A verified result. `fault` says what the check for its kind found; empty is good.
+
+    One that was too large for its event has a `parcel` until it is fetched; then it is `kept` in a file, if it is long.
+    """
 
     at_ms: int
     event_id: str
@@ -47,13 +52,16 @@ class ResultArrived:
     fault: str
     price: Msat | None = None
     bill: Bill | None = None
+    parcel: Pointer | None = None
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SealedArrived:
     """A verified sealed result (ADR 25). `fault` says why its hashes do not fit; empty is good.
 
-    `whole` is the signed event as JSON, `hash` what its seal names.
+    `whole` is the signed event as JSON, `hash` what its seal names. `parcel` is set until the bytes of a large one,
+    whose key alone is sealed, are here.
     """
 
     at_ms: int
@@ -63,13 +71,14 @@ class SealedArrived:
     hash: str
     pt_hash: str
     fault: str
+    parcel: Pointer | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class KeyShown:
     """The mint shows the preimage. `content` is what it opened; `fault` what is wrong with that.
 
-    `fraud` if it did not open what the seller signed, which `fault` tells then.
+    `fraud` if it did not open what the seller signed, which `fault` tells then. A long text is `kept` in a file.
     """
 
     at_ms: int
@@ -77,6 +86,7 @@ class KeyShown:
     content: str
     fault: str
     fraud: bool = False
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)

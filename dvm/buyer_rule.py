@@ -424,7 +424,7 @@ def send_payment(purchase: Purchase, event: LockDone) -> Move:
 
 def deliver(purchase: Purchase, event: ResultArrived) -> Move:
     """The chosen seller's result."""
-    purchase = replace(purchase, provider=MARKET, result=event.content, result_id=event.event_id)
+    purchase = replace(purchase, provider=MARKET, result=event.content, result_id=event.event_id, kept=event.kept)
     return purchase.noted(event.at_ms, "delivered", f"by {event.seller}"), []
 
 

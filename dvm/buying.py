@@ -7,7 +7,7 @@ is called after that commit. What a crash interrupts is found by `resume`, which
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -23,7 +23,15 @@ from dvm.buyer_event import CancelAsked
 from dvm.copy import set_aside
 from dvm.desk import Desk, Finished
 from dvm.envelope import Envelope
-from dvm.error import JobFailed, NobodyServes, NoSuchJob, NotDeterministic, NotFinished, NotNow
+from dvm.error import (
+    JobFailed,
+    NobodyServes,
+    NoSuchJob,
+    NotDeterministic,
+    NotFinished,
+    NotNow,
+    ResultGone,
+)
 from dvm.exposure import Exposure
 from dvm.fraud import FRAUD, Proof, to_dict, told
 from dvm.invoice import Checkout
@@ -31,6 +39,7 @@ from dvm.job import ENDED, Funds, Limit, Purchase, State
 from dvm.lineage import becomes, own_text
 from dvm.opening import TABLE, Fx, StagedPurchase, Wish, check_wire, limit_of, row_of, share_of
 from dvm.parallel import Parallel
+from dvm.parcel import Kept
 from dvm.policy import BUILTIN, MARKET, Policy
 from dvm.prepaying import Prepaying
 from dvm.provider.provider import Provider
@@ -40,6 +49,7 @@ from dvm.redundancy import Redundancy, Seat, panel_id, seat_id, seat_ids, seat_k
 from dvm.reputation import HORIZON_S, MAX_SELLERS
 from dvm.request import ComputeRequest, Datum
 from dvm.settlement import Settlement
+from dvm.unpacking import Unpacking
 from dvm.view import PurchaseView
 from relays.directory import Directory
 from relays.error import MalformedEvent, NotForUs
@@ -89,6 +99,7 @@ class Buying:
         random: `random(n)` gives a whole number from 0 to n - 1.
         settlement: how sellers are paid.
         proven: whether a mint was found to show preimages; at no other is a sealed result bought.
+        unpacking: fetches results that are too large for an event; without it none are taken.
     """
 
     def __init__(
@@ -109,6 +120,7 @@ class Buying:
         random: Callable[[int], int] = secrets.randbelow,
         settlement: Settlement | None = None,
         proven: Callable[[str], bool] = lambda mint: False,
+        unpacking: Unpacking | None = None,
     ) -> None:
         self.policy = policy
         self._unit, self._gate, self._pool, self._wallet, self._fx, self._clock = unit, gate, pool, wallet, fx, clock
@@ -135,6 +147,7 @@ class Buying:
             hear=self._hear,
             envelope=Envelope(keyring, wallet, clock, settlement or Settlement(), proven),
             unsecured=self._unsecured,
+            unpacking=unpacking,
         )
         self.prepaying = self._desk.prepaying = Prepaying(
             unit, gate, pool, outbox, wallet, clock, keyring, self._desk.envelope.settlement,
@@ -189,6 +202,8 @@ class Buying:
             self._desk.learn(purchase)
             if purchase.job_id not in self._open and not purchase.closed:
                 self._open[purchase.job_id] = OpenJob(self._desk, purchase, int(row["version"]))
+        if self._desk.unpacking is not None:
+            await self._desk.unpacking.sweep(self._jobs())
         self._resumed = True
 
     @property
@@ -548,10 +563,13 @@ class Buying:
             NoSuchJob: there is none with this id.
             NotFinished: not yet.
             JobFailed: it ended without one.
+            ResultGone: it was large, and is not kept any more.
         """
         view = await self.view(job_id)
         if view.result is not None:
             return view.result
+        if view.kept is not None:
+            return b"".join([piece async for piece in self.pieces(view.kept)]).decode()
         if view.ended:
             raise JobFailed(view.purchase.error or f"The job was {view.state}.")
         raise NotFinished(f"The job is {view.state}.")
@@ -568,6 +586,17 @@ class Buying:
     def shown_fraud(self, job: Purchase) -> Proof:
         """The same, of a job at hand."""
         return self._desk.envelope.proof(job)
+
+    async def pieces(self, kept: Kept) -> AsyncIterator[bytes]:
+        """A large result in pieces, as it lies in its file.
+
+        Raises:
+            ResultGone: it is not kept any more.
+        """
+        if self._desk.unpacking is None:
+            raise ResultGone
+        async for piece in self._desk.unpacking.pieces(kept):
+            yield piece
 
     async def list_jobs(self) -> list[PurchaseView]:
         """The latest jobs, newest first."""

@@ -13,6 +13,7 @@ from core.identifier import is_hex64
 from dvm.acceptance import check_result
 from dvm.error import BadResult, ProviderFailed
 from dvm.request import ComputeRequest, Datum
+from relays.blob import is_pointer
 from relays.error import MalformedEvent
 from relays.event import Event
 from relays.filter import Filter
@@ -120,6 +121,10 @@ def _good_result(asked: JobRequest, event: Event, pinned: str) -> str | None:
     if event.kind != result_of(asked.kind) or (pinned and event.id != pinned):
         return None
     if asked.providers and event.pubkey not in asked.providers:
+        return None
+    if is_pointer(event):
+        if pinned or asked.providers:  # else a stranger's word would end the job
+            raise ProviderFailed("The result that this one builds on lies on a file server, and is not fetched.")
         return None
     try:
         answer = read_answer(event)

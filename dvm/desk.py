@@ -22,6 +22,7 @@ from dvm.prepaying import Prepaying
 from dvm.provider.provider import Provider
 from dvm.reputation import Repute
 from dvm.request import ComputeRequest
+from dvm.unpacking import Unpacking
 from dvm.view import PurchaseView
 from relays.directory import Directory
 from relays.key import Key
@@ -60,6 +61,7 @@ class Desk:
     checkout: Checkout | None = None  # without one no invoice is paid
     exposure: Exposure | None = None
     prepaying: Prepaying | None = None  # without it nothing is drawn from deposits
+    unpacking: Unpacking | None = None  # without one no result is fetched from a file server
     seated: Callable[[str], None] = lambda panel: None  # told of a panel one of whose purchases has ended
 
     def learn(self, job: Purchase) -> None:

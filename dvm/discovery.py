@@ -18,6 +18,7 @@ from core.unit import Delete, Insert, Row, UnitOfWork, Update, Value, Write
 from dvm.admission import Meter
 from dvm.sale import Service
 from dvm.tariff import NEEDS, Tariff
+from relays.blob import servers_draft
 from relays.error import MalformedEvent
 from relays.event import Draft, Event, parse_json
 from relays.filter import Filter
@@ -64,6 +65,7 @@ class Discovery:
         indexers: relays besides our own that shall have our profile and relay lists, because others look there.
         lud16: a lightning address at which zaps for jobs count, or nothing.
         load: how many jobs are open, and how many may be, for the heartbeat.
+        file_servers: where our large results lie (BUD-03); none means that no list is published.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Discovery:
         indexers: Sequence[str] = (),
         lud16: str = "",
         load: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        file_servers: Sequence[str] = (),
     ) -> None:
         self._unit, self._pool, self._outbox, self._clock = unit, pool, outbox, clock
         self._key: Key = keyring.node
@@ -89,6 +92,7 @@ class Discovery:
         self._services = tuple(one for one in services if not one.paused)
         self._name, self._about, self._nip05 = name, about, nip05
         self._indexers, self._load, self._lud16 = tuple(indexers), load, lud16
+        self._file_servers = tuple(file_servers)
         self._announced_at: float | None = None
         self._changed, self._stale = asyncio.Event(), False
         self._stamp = 0
@@ -161,10 +165,13 @@ class Discovery:
         return self._outbox.rows(event, ANNOUNCE, (*self._pool.urls, *self._indexers))
 
     def identity(self) -> list[Event]:
-        """Profile and relay lists, signed now."""
+        """Profile, relay lists and the list of file servers, signed now."""
         now = self._clock.now()
         profile = Profile(name=self._name, about=self._about, nip05=self._nip05, lud16=self._lud16)
-        return [self._key.sign(draft) for draft in (profile_draft(profile, now), *relay_drafts(self._pool.urls, now))]
+        drafts = [profile_draft(profile, now), *relay_drafts(self._pool.urls, now)]
+        if self._file_servers:
+            drafts.append(servers_draft(self._file_servers, now))
+        return [self._key.sign(draft) for draft in drafts]
 
     def presence(self, *, whole: bool = True) -> list[Event]:
         """If anything is sold, the word that we are up and, when it is due (`whole`), the announcement; signed now."""

@@ -8,13 +8,13 @@ import orjson
 
 from core.clock import Clock
 from core.identifier import PubKey
-from dvm.acceptance import check_result
-from dvm.buyer_event import KeyShown
-from dvm.error import BadResult, BadSeal, NoFraud
+from dvm.error import BadSeal, NoFraud
 from dvm.fraud import FRAUD, Proof, make
 from dvm.job import Payment, Purchase
 from dvm.seal import SEAL_KEY, Pair, open_sealed
 from dvm.settlement import Settlement
+from relays.blob import sealed_part
+from relays.error import MalformedEvent
 from relays.event import Draft, Event, parse_json
 from relays.key import Keyring
 from relays.kind import DM
@@ -90,17 +90,17 @@ class Envelope:
             raise NoFraud("A private job's result is signed in a form that nobody else can read.")
         return make(parse_json(job.sealed), job.preimage, self.keyring.key(SEAL_KEY, job.job_id).secret)
 
-    def opened(self, job: Purchase, preimage: str) -> KeyShown:
-        """What the preimage that the mint shows opens."""
-        payment, now = job.payment, self.clock.millis()
+    def unsealed(self, job: Purchase, preimage: str) -> str:
+        """What the preimage that the mint shows opens: the result, or the key of one that is too large for its event.
+
+        Raises:
+            BadSeal: it does not open what the seller signed.
+        """
+        payment = job.payment
         assert payment is not None  # a preimage is only sought for a payment
         pair = Pair(self.keyring.key(SEAL_KEY, job.job_id), payment.seal_key, job.request_id)
         try:
-            text = open_sealed(parse_json(job.sealed).content, job.pt_hash, bytes.fromhex(preimage), pair)
-        except BadSeal as error:
-            return KeyShown(now, preimage, "", error.message, fraud=True)
-        try:
-            check_result(job.ask, text)
-        except BadResult as error:
-            return KeyShown(now, preimage, text, error.message)
-        return KeyShown(now, preimage, text, "")
+            content = sealed_part(parse_json(job.sealed))
+        except MalformedEvent as error:
+            raise BadSeal(error.message) from error
+        return open_sealed(content, job.pt_hash, bytes.fromhex(preimage), pair)

@@ -19,6 +19,8 @@ VendoError
 ├── KindSold             dvm.kind_sold         409  a kind is put up for sale a second time, on other terms
 ├── NotSold              dvm.not_sold          404  a kind is not for sale
 ├── ProviderFailed       dvm.provider_failed   502  the work itself did not succeed
+├── NotStored            dvm.not_stored        502  a large result of ours is on no file server
+├── ResultGone           dvm.result_gone       410  a large result is not kept any more
 ├── DepositRefused       prepaid.refused       409  no deposit is opened: which rule says so stands in the message
 ├── NoSuchDeposit        prepaid.no_such_deposit  404
 └── VoucherRefused       prepaid.voucher       409  a voucher that is not worked for
@@ -228,3 +230,19 @@ class VoucherExceeds(VoucherRefused):
 
     code = "prepaid.exceeds"
     remedy = "Close the deposit and open another one."
+
+
+class NotStored(VendoError):
+    """A large result could not be put on any file server."""
+
+    code = "dvm.not_stored"
+    status = 502
+    remedy = "Look at the servers in [blobs] of the configuration; the customer's money is not taken."
+
+
+class ResultGone(VendoError):
+    """The result of a job is not kept any more."""
+
+    code = "dvm.result_gone"
+    status = 410
+    remedy = "Large results are kept as long as [blobs] results_mb has room for them; buy it again."

@@ -20,6 +20,7 @@ from core.identifier import is_hex64
 from dvm.error import BadSeal, NoFraud
 from dvm.receipt import NAMESPACE
 from dvm.seal import Pair, check_sealed, is_key, open_sealed
+from relays.blob import sealed_part
 from relays.error import ForgedEvent, MalformedEvent
 from relays.event import MAX_EVENT_BYTES, Draft, Event, parse, verify
 from relays.key import Key
@@ -93,10 +94,10 @@ def examine(proof: Proof) -> Finding:
         return _not(proof, "The buyer's key is no secret key.")
     if ours.compressed != buyers:
         return _not(proof, "The buyer's key is not the one that the seller signed.")
-    text = proof.sealed or answer.content
     try:
+        text = proof.sealed or sealed_part(proof.result)
         check_sealed(text, seal.ct_hash)
-    except BadSeal:
+    except (BadSeal, MalformedEvent):
         return _not(proof, "The sealed text is not the one whose hash the seller signed: no buyer pays for that.")
     try:
         open_sealed(text, seal.pt_hash, proof.preimage, Pair(ours, sellers, answer.request_id))

@@ -7,6 +7,7 @@ from typing import Self
 from core.change import replace
 from core.identifier import OperationId, derived_id
 from core.money import MicroUsd, Money, Msat, Rate, money
+from dvm.parcel import Kept
 from dvm.preference import Prefer
 from dvm.redundancy import Seat
 from dvm.reputation import Verdict
@@ -218,6 +219,7 @@ class Purchase:
     began_ms: int = 0  # when the job was handed to it
     took_ms: int = 0
     seat: Seat | None = None  # its place among the purchases of a job that several sellers do
+    kept: Kept | None = None  # of a result that came by file servers; it lies in a file if `result` is empty
     copied: bool = False  # it was under way when the copy was made from which this node was restored (dvm.copy)
 
     @property

@@ -13,10 +13,11 @@ from typing import Any
 
 from core.effect import Outcome, OutcomeState
 from core.error import BudgetExceeded, Conflict, InvalidInput, StoreUncertain, Unavailable
-from core.identifier import EffectId, EventId, PubKey
+from core.identifier import EffectId, PubKey
 from core.money import Msat
 from core.unit import Insert, Update, Write
 from dvm.answer import translate, undrawable
+from dvm.asking import parcel_bytes, request_of
 from dvm.buyer import resumed, step
 from dvm.buyer_event import (
     Allocate,
@@ -62,14 +63,15 @@ from dvm.reputation import Standing
 from dvm.selection import Terms, answered
 from dvm.settlement import UNSECURED, choose
 from dvm.till import Till
+from dvm.unpacking import ours_to_fetch, shown
 from dvm.view import PurchaseView
 from relays.event import Event as NostrEvent
 from relays.event import parse_json
 from relays.filter import Filter
 from relays.kind import JOB_FEEDBACK, result_of
 from relays.nip17 import Rumor
-from relays.nip90 import Input, cancel_draft, request_draft
-from relays.private_job import Scheme, as_event, open_answer, sealed_cancel, sealed_request
+from relays.nip90 import cancel_draft
+from relays.private_job import Scheme, as_event, open_answer, sealed_cancel
 from wallet.model import Locked
 
 log = logging.getLogger(__name__)
@@ -106,7 +108,7 @@ class OpenJob:
         """The staged rows are durable: make the request and start. If none can be made the job ends, unsent."""
         now = self._desk.clock.millis()
         try:
-            made = self._request()
+            made = request_of(self._desk, self.job)
         except InvalidInput as error:
             log.warning("A request cannot be made: %s", error.code, extra={"action": "job_unsent"})
             return await self.insist(Start(now, "", "", now // 1000, error.message))
@@ -125,31 +127,6 @@ class OpenJob:
     def _tell_again(self) -> None:
         if self._desk.moved and self.job.state is State.WORKING and self.job.seat is None:
             self._run(self._announce(), "announce")
-
-    def _request(self) -> tuple[NostrEvent, EventId] | None:
-        """The signed request, and the id by which it is answered. Its bytes are stored before it is published."""
-        if "dvm" not in self.job.route:
-            return None
-        now = self._desk.clock.now()
-        draft = request_draft(
-            kind=self.job.kind,
-            inputs=[Input(item.data, item.type) for item in self.job.inputs],
-            created_at=now,
-            params=self.job.params,
-            output=self.job.output,
-            bid=self.job.bid,
-            relays=self._desk.pool.urls,
-            deadline=now + self.job.timeout_s,
-            expiration=now + self.job.timeout_s,
-            providers=(self.job.to,) if self.job.to else (),
-            mints=self.job.mints,
-            results=[(item.data, item.pin) for item in self.job.inputs if item.pin],
-            invoices=self._desk.checkout is not None and bool(self.job.mints),
-            modes=self._desk.envelope.modes(self.job.mints),
-            jobkey=self._desk.envelope.jobkey(self.job.job_id),
-        )
-        to = PubKey(self.job.to) if self.job.to else None
-        return sealed_request(self._desk.key, to, draft, Scheme(self.job.private))
 
     def _listen(self) -> None:
         if self.job.request_id and self.job.private == Scheme.WRAP:
@@ -190,7 +167,12 @@ class OpenJob:
             settle=self._settle,
             seal_key=desk.envelope.half(self.job),
             drawable=desk.prepaying.drawable if desk.prepaying is not None else undrawable,
+            parcel_bytes=parcel_bytes(desk),
         )
+        if ours_to_fetch(told, self.job):
+            if self._tasks.get("parcel") is None or self._tasks["parcel"].done():
+                self._run(self._bring(told), "parcel")
+            return
         try:
             await self.tell(told)
         except (Conflict, StoreUncertain, Unavailable):
@@ -223,9 +205,22 @@ class OpenJob:
         """The job as it will be once what is decided is written: so it counts for what other jobs decide."""
         return self._decided or self.job
 
-    def shown(self, preimage: str) -> Event:
-        """What the preimage that the mint shows opens."""
-        return self._desk.envelope.opened(self.job, preimage)
+    async def _bring(self, told: ResultArrived | SealedArrived) -> None:
+        """Fetch a large result; until it is here its time is not over, since it was announced in time."""
+        assert self._desk.unpacking is not None  # nothing else makes it ours to fetch
+        brought = await self._desk.unpacking.bring(self.job, told)
+        while self.job.state is State.PAYING:  # our wallet tells us in a moment what the seller knows already
+            await self._desk.clock.sleep(0.2)
+        await self.insist(brought)
+
+    async def show(self, preimage: str) -> None:
+        """Tell what the preimage that the mint shows opens."""
+        before, unpacking = self.job, self._desk.unpacking
+        event = await shown(self._desk.envelope, unpacking, before, preimage)
+        if event is not None:
+            await self.insist(event)
+            if unpacking is not None:
+                await unpacking.release(before)
 
     async def insist(self, event: Event) -> None:
         """Tell the machine something of our own, again and again if the database fails meanwhile."""
@@ -503,7 +498,7 @@ class OpenJob:
                 case CountVoucher(payment) if self._desk.prepaying is not None:
                     self._desk.prepaying.recount(payment.deposit)
                 case Notify():
-                    self._stop("timer window", "timer deadline", "timer reveal", "seek", "fallback")
+                    self._stop("timer window", "timer deadline", "timer reveal", "seek", "fallback", "parcel")
                     self._till.hurry()
                 case Finish():
                     self._close()
@@ -533,6 +528,8 @@ class OpenJob:
         clock = self._desk.clock
         while (left := timer.at_ms - clock.millis()) > 0:
             await clock.sleep(left / 1000)
+        if timer.name == "deadline" and (bringing := self._tasks.get("parcel")) is not None:
+            await asyncio.wait({bringing})
         now = clock.millis()
         event: Event
         if timer.name == "window" and (late := now - timer.at_ms) > _LATE_MS:

@@ -16,20 +16,18 @@ from core.identifier import EffectId, PubKey, derived_id
 from core.money import Msat
 from core.unit import Insert, UnitOfWork, Update, Write
 from dvm.bill import Bill, Invoice, wanted_until
-from dvm.chain import as_compute
 from dvm.credit import credit_of
 from dvm.custodian import Custodian
 from dvm.destination import answer_relays
 from dvm.error import VoucherRefused
 from dvm.line import Line
+from dvm.making import Making
 from dvm.material import Material
 from dvm.prepaid import read_voucher
 from dvm.provider.provider import Provider
-from dvm.provider.supervision import supervised
 from dvm.record import decode, encode
-from dvm.request import ComputeRequest
 from dvm.schedule import Ticket, weight_of
-from dvm.seal import SEAL_KEY, Pair, preimage_of, seal
+from dvm.seal import SEAL_KEY, Pair, preimage_of
 from dvm.seller import ENDED, UNSIGNED_S, Sale, State, resumed, step
 from dvm.seller_event import (
     AwaitSignatures,
@@ -53,21 +51,22 @@ from dvm.seller_event import (
     SendReceipt,
     SendWord,
     Settle,
+    Ship,
     Unsigned,
     VoucherTaken,
     Work,
-    WorkDone,
     WorkFailed,
 )
 from dvm.settlement import CLAIM_NEED_S, COSIGN_MARGIN_S, MODE_A, MODE_B
+from dvm.shipping import Shipping
 from dvm.tariff import Tariff
 from dvm.trust import Trust
 from relays.directory import Directory
-from relays.event import MAX_EVENT_BYTES, parse_json
 from relays.event import Event as NostrEvent
+from relays.event import parse_json
 from relays.key import Key, Keyring
 from relays.nip17 import Rumor, unwrap
-from relays.nip90 import SUCCESS, JobRequest, Seal, feedback_draft, result_draft
+from relays.nip90 import SUCCESS, JobRequest, feedback_draft
 from relays.outbox import TABLE as OUTBOX
 from relays.outbox import Outbox
 from relays.pool import Pool
@@ -152,6 +151,7 @@ class Counter:
     directory: Directory | None = None
     material: Material | None = None
     custodian: Custodian | None = None  # without one nothing is drawn from deposits
+    shipping: Shipping | None = None
 
 
 class OpenSale:
@@ -178,6 +178,7 @@ class OpenSale:
         self._payments: set[str] = set()
         self._tries = 0
         self._bill = Bill(counter.wallet, counter.gate, counter.clock, self)
+        self._making = Making(counter, line, self)
         self.offered = sale.mode  # in which mode, from the moment that is decided
 
     @classmethod
@@ -336,6 +337,8 @@ class OpenSale:
                 self._run(self._work(), "work")
                 if self.sale.paid and self._counter.directory is not None:
                     self._run(self._find_customer(), "relays")
+            elif isinstance(effect, Ship):
+                self._run(self._ship(), "ship")
             elif isinstance(effect, AwaitSignatures):
                 self._run(self._unsigned(), "signatures")
             elif isinstance(effect, Claim):
@@ -378,36 +381,21 @@ class OpenSale:
 
     async def _work(self) -> None:
         """Let the provider do it, outside the loop and within the time that the money leaves."""
-        signed, error = await attempted(self._made())
-        if signed is None:  # whatever it is: at work for ever it would keep its place, and again after each restart
+        await self._told_of(self._making.made())
+
+    async def _ship(self) -> None:
+        """Put a large result on our servers; only what is there is announced."""
+        await self._told_of(self._making.shipped())
+        await self._making.release()
+
+    async def _told_of(self, made: Coroutine[Any, Any, Event]) -> None:
+        event, error = await attempted(made)
+        if event is None:  # whatever it is: at work for ever it would keep its place, and again after each restart
             if isinstance(error, VendoError):
                 return await self.insist(WorkFailed(error.message))
             log.error("A job failed by a fault of ours", exc_info=error, extra={"action": "work_broke"})
             return await self.insist(WorkFailed("Something broke here."))
-        if len(signed) > MAX_EVENT_BYTES:  # found out later it would leave the sale at work for ever
-            return await self.insist(WorkFailed("The result is too long for one event."))
-        await self.insist(WorkDone(signed, self._counter.clock.now()))
-
-    async def _made(self) -> str:
-        """The result, signed and sealed as it goes out."""
-        whole = await self._gathered()
-        async with self._line.turn(self.ticket()):
-            answer = await supervised(self.service.provider, whole, self._time_left())
-        content, tag = self._sealed(answer.content)
-        draft = result_draft(
-            request=self.request,
-            content=content,
-            created_at=self._counter.clock.now(),
-            amount=None if self.sale.price else Msat(0),
-            seal=tag,
-        )
-        return sealed_answer(self._counter.key, self.request, draft).to_json()
-
-    async def _gathered(self) -> ComputeRequest:
-        """With what it builds on; it waits for that before it takes a place among those that are worked on."""
-        if self._counter.material is None:
-            return as_compute(self.request)
-        return await self._counter.material.gather(self.request, self._time_left(), paid=self.sale.paid)
+        await self.insist(event)
 
     def ticket(self) -> Ticket:
         """The job as its line sees it."""
@@ -432,15 +420,8 @@ class OpenSale:
         """What opens the sealed result. It leaves only with the claim."""
         return preimage_of(self._counter.keyring, self.sale.request_id)
 
-    def _sealed(self, text: str) -> tuple[str, Seal | None]:
-        """The result as it goes out: sealed, if its key is what was paid for."""
-        if not self.sale.paid_by:
-            return text, None
-        pair = self.pair
-        sealed = seal(text, self.preimage, pair)
-        return sealed.content, Seal(self.sale.hash, self.sale.paid_by, sealed.ct_hash, sealed.pt_hash, pair.public)
-
-    def _time_left(self) -> float:
+    def time_left(self) -> float:
+        """Seconds that the work may take."""
         if not self.sale.payment:
             return float(self.service.timeout_s)
         needs = COSIGN_MARGIN_S + CLAIM_NEED_S if self.sale.paid_by else CLAIM_MARGIN_S

@@ -107,7 +107,8 @@ def pay_for_sealed(purchase: Purchase, event: SealedArrived) -> Move:
 
 def deliver_opened(purchase: Purchase, event: KeyShown) -> Move:
     """What the key opened."""
-    purchase = replace(purchase, provider=MARKET, result=event.content, result_id=purchase.sealed_id, sealed="")
+    purchase = replace(purchase, provider=MARKET, result=event.content, kept=event.kept)
+    purchase = replace(purchase, result_id=purchase.sealed_id, sealed="")
     return purchase.noted(event.at_ms, "delivered", f"by {purchase.seller}, opened"), []
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from core.change import replace
 from core.money import Msat
+from dvm.parcel import Packed
 from dvm.seller_event import (
     Admitted,
     AskedAgain,
@@ -42,11 +43,13 @@ from dvm.seller_event import (
     SendReceipt,
     SendWord,
     Settle,
+    Ship,
     Unsigned,
     VoucherTaken,
     Work,
     WorkDone,
     WorkFailed,
+    WorkPacked,
 )
 from dvm.settlement import MODE_A, MODE_B
 
@@ -63,6 +66,7 @@ class State(StrEnum):
     QUOTED = "quoted"  # a firm quote stands
     LAPSED = "lapsed"  # the quote is over or not wanted any more, and its invoice may still be paid
     WORKING = "working"  # for free, or the payment is verified and ours to claim
+    STORING = "storing"  # the work is done, and its result is too large for an event: it goes to our file servers
     SEALED = "sealed"  # the sealed result is out; the customer's signatures are waited for
     DELIVERED = "delivered"  # the result is out; the payment is not claimed yet
     DONE = "done"  # claimed, or delivered for free
@@ -117,6 +121,7 @@ class Sale:
     paid_by: str = ""  # the mode in which it was paid; empty for a lock to our key alone
     cosigned: tuple[str, ...] = ()  # the customer's signatures, by coin
     deposit: str = ""  # of the customer's, on which its voucher draws
+    packed: Packed | None = None  # a large result on its way to our file servers
 
     @property
     def paid(self) -> bool:
@@ -234,6 +239,10 @@ def _refuse_payment(sale: Sale, event: PaymentRefused) -> Move:
     return sale, [SendWord("error", f"the payment is not accepted: {event.reason}")]
 
 
+def _pack(sale: Sale, event: WorkPacked) -> Move:
+    return replace(sale, packed=event.packed), [Ship()]
+
+
 def _deliver_free(sale: Sale, event: WorkDone) -> Move:
     return replace(sale, answer=event.answer), [Send(), Settle(ok=True)]
 
@@ -347,6 +356,10 @@ def _is_free(sale: Sale, event: Any) -> bool:
     return not sale.price
 
 
+def _is_priced(sale: Sale, event: Any) -> bool:
+    return not _is_free(sale, event)
+
+
 def _by_invoice(sale: Sale, event: Any) -> bool:
     return sale.by_invoice
 
@@ -394,6 +407,18 @@ def _part_of_it(sale: Sale, event: CreditSpent) -> bool:
 
 
 S = State
+_DELIVERY = (
+    Rule(S.SEALED, _show_sealed, _is_sealed),
+    Rule(S.DONE, _deliver_paid, _by_invoice),
+    Rule(S.DELIVERED, _deliver, _is_paid),
+    Rule(S.DONE, _deliver_drawn, _by_voucher),
+    Rule(S.DONE, _deliver_free, _is_free),
+)
+_FAILURE = (
+    Rule(S.OWED, _fail_paid, _by_invoice),
+    Rule(S.FAILED, _fail, _not_drawn),
+    Rule(S.FAILED, _fail_drawn, _by_voucher),
+)
 TRANSITIONS: dict[tuple[State, type[Any]], tuple[Rule, ...]] = {
     (S.SEEN, Quoted): (Rule(S.QUOTED, _quote),),
     (S.SEEN, Admitted): (Rule(S.WORKING, _serve, _is_free),),
@@ -417,18 +442,11 @@ TRANSITIONS: dict[tuple[State, type[Any]], tuple[Rule, ...]] = {
     (S.QUOTED, QuoteLapsed): (Rule(S.LAPSED, _lapse, _invoiced_over), Rule(S.EXPIRED, _end, _over)),
     (S.QUOTED, Cancelled): (Rule(S.LAPSED, _lapse, _invoiced_theirs), Rule(S.CANCELLED, _end, _is_customer)),
     (S.QUOTED, AskedAgain): (Rule(S.QUOTED, _again, _stands),),
-    (S.WORKING, WorkDone): (
-        Rule(S.SEALED, _show_sealed, _is_sealed),
-        Rule(S.DONE, _deliver_paid, _by_invoice),
-        Rule(S.DELIVERED, _deliver, _is_paid),
-        Rule(S.DONE, _deliver_free, _is_free),
-        Rule(S.DONE, _deliver_drawn, _by_voucher),
-    ),
-    (S.WORKING, WorkFailed): (
-        Rule(S.OWED, _fail_paid, _by_invoice),
-        Rule(S.FAILED, _fail, _not_drawn),
-        Rule(S.FAILED, _fail_drawn, _by_voucher),
-    ),
+    (S.WORKING, WorkDone): _DELIVERY,
+    (S.WORKING, WorkFailed): _FAILURE,
+    (S.WORKING, WorkPacked): (Rule(S.STORING, _pack, _is_priced),),  # nobody fills our servers for nothing (M7)
+    (S.STORING, WorkDone): _DELIVERY[:-1],
+    (S.STORING, WorkFailed): _FAILURE,
     (S.SEALED, Cosigned): (Rule(S.DELIVERED, _cosigned, _signed_for_this),),
     (S.SEALED, PaymentVerified): (Rule(S.DELIVERED, _pay_order, _pays_order),),
     (S.SEALED, PaymentRefused): (Rule(S.SEALED, _refuse_payment, _is_customer),),
@@ -457,6 +475,8 @@ def resumed(sale: Sale) -> list[Effect]:
         return [MakeInvoice()]
     if sale.state is State.WORKING:
         return [Work()]
+    if sale.state is State.STORING:
+        return [Ship()]
     if sale.state is State.SEALED:
         return [AwaitSignatures()]
     if sale.state is State.DELIVERED:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from core.money import Msat
+from dvm.parcel import Packed
 
 # -- what can happen --------------------------------------------------------------------------------------------
 
@@ -123,8 +124,15 @@ class WorkDone:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkPacked:
+    """The provider's result is too large for an event; encrypted it waits in a file for its way to our servers."""
+
+    packed: Packed
+
+
+@dataclass(frozen=True, slots=True)
 class WorkFailed:
-    """The provider could not do it."""
+    """The provider could not do it, or its result is on no server."""
 
     reason: str
 
@@ -193,6 +201,7 @@ Event: TypeAlias = (
     | VoucherTaken
     | PaymentRefused
     | WorkDone
+    | WorkPacked
     | WorkFailed
     | Claimed
     | ClaimRefused
@@ -237,6 +246,11 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Ship:
+    """Put the result on our file servers, then come back with `WorkDone`, or with `WorkFailed` if none takes it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """Take the payment at the mint, and try again until it is certain."""
 
@@ -266,5 +280,15 @@ class Settle:
 
 
 Effect: TypeAlias = (
-    Send | SendWord | MakeInvoice | LookAtInvoice | Work | AwaitSignatures | Claim | SendReceipt | CountVoucher | Settle
+    Send
+    | SendWord
+    | MakeInvoice
+    | LookAtInvoice
+    | Work
+    | Ship
+    | AwaitSignatures
+    | Claim
+    | SendReceipt
+    | CountVoucher
+    | Settle
 )

@@ -51,6 +51,7 @@ from dvm.sale import TABLE, Counter, OpenSale, Service
 from dvm.seller import ENDED, Sale, State
 from dvm.seller_event import Admitted, AskedAgain, Cancelled, CreditTaken, InvoiceWanted, Quoted
 from dvm.settlement import Settlement
+from dvm.shipping import Shipping
 from dvm.stock import Stock
 from dvm.trust import STRANGER, Standing, Trust
 from relays.directory import Directory
@@ -100,6 +101,7 @@ class Selling:
         ending: the service with which sales of a kind that is sold no more end.
         settlement: which jobs are sold sealed, and in which mode.
         proven: whether a mint was found to show preimages; at no other is a sealed result sold.
+        shipping: takes what is too large for an event.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class Selling:
         ending: Callable[[int], Service | None] = lambda kind: None,
         settlement: Settlement | None = None,
         proven: Callable[[str], bool] = lambda mint: False,
+        shipping: Shipping | None = None,
     ) -> None:
         self.dropped: Tally[str] = Tally()
         self._unit, self._gate, self._pool, self._outbox, self._clock = unit, gate, pool, outbox, clock
@@ -153,7 +156,7 @@ class Selling:
         self._counter = Counter(
             unit, gate, pool, outbox, wallet, clock, self._key, self._crew.spawn, self._closed,
             self._lapsed, self._revived, self._quote, quote_ttl_s, keyring, directory,
-            Material(pool.fetch, clock, self._limits.max_input_bytes), self.custodian,
+            Material(pool.fetch, clock, self._limits.max_input_bytes), self.custodian, shipping,
         )  # fmt: skip
         self._quoting = Quoting(
             unit, clock, self._key, wallet.key, quote_ttl_s, settlement or Settlement(), proven,
@@ -211,6 +214,8 @@ class Selling:
                     self._waiting[sale.request_id] = reopened
                 else:
                     self._admit(reopened)
+        if (shipping := self._counter.shipping) is not None:
+            await shipping.sweep({one.sale.packed.x for one in self._open.values() if one.sale.packed})
         self._resumed = True
 
     def _service(self, sale: Sale) -> Service:

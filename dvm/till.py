@@ -51,8 +51,8 @@ class Job(Protocol):
     def booked(self) -> bool:
         """Act on what was."""
 
-    def shown(self, preimage: str) -> Event:
-        """What follows from the preimage that the mint shows."""
+    async def show(self, preimage: str) -> None:
+        """Tell what follows from the preimage that the mint shows."""
 
 
 class Till:
@@ -194,7 +194,7 @@ class Till:
             found = (revealed(coin.witness, payment.hash) for coin in seen.coins.values())
             preimage = next((one for one in found if one is not None), None)
             if preimage is not None:
-                await self._owner.insist(self._owner.shown(preimage))
+                await self._owner.show(preimage)
         return str(seen.state).upper()
 
     async def _state(self, payment: Payment) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from core.money import Msat
 from dvm.job import ENDED, Funds, Purchase, State
+from dvm.parcel import Kept
 from dvm.redundancy import canonical
 from dvm.selection import Offer
 
@@ -58,8 +59,13 @@ class PurchaseView:
 
     @property
     def result(self) -> str | None:
-        """The result, if there is one."""
-        return self.purchase.result if self.purchase.state is State.DELIVERED else None
+        """The result, if there is one, and it is not kept in a file."""
+        return self.purchase.result if self.purchase.state is State.DELIVERED and self.kept is None else None
+
+    @property
+    def kept(self) -> Kept | None:
+        """The result, if it is so large that it lies in a file."""
+        return self.purchase.kept if self.purchase.state is State.DELIVERED and not self.purchase.result else None
 
     @property
     def paid(self) -> Msat:
@@ -89,6 +95,7 @@ class PurchaseView:
             "provider": job.provider or None,
             "seller": job.seller or None,
             "result": self.result,
+            "kept": None if self.kept is None else {"bytes": self.kept.size, "sha256": self.kept.ox},
             "error": job.error or None,
             "fault": job.fault or None,
             "request_id": job.request_id or None,

@@ -143,7 +143,7 @@ class Node:
         self._build_relays()
         self._build_identities(outside.http)
         self._build_money(outside)
-        self._build_market(outside.workshop)
+        self._build_market(outside)
         self._build_upkeep(outside.home)
         self.depot = Depot(outside.home, self.upkeep.disk)
         self.tokens = token_file(outside.home, self.clock, keyring)
@@ -253,11 +253,12 @@ class Node:
         self.collector = Collector(self.wallet, self.treasurer)
         self.recall = recall_of(self, lambda mint: connect([mint], outside.http, self.gate.check)[0])
 
-    def _build_market(self, executor: Executor) -> None:
-        trade = trade_of(self, executor)
+    def _build_market(self, outside: Outside) -> None:
+        trade = trade_of(self, outside.workshop, outside.home)
         self.providers, self.offerings = trade.providers, trade.offerings
         self.discovery, self.selling, self.buying = trade.discovery, trade.selling, trade.buying
         self.reviewing, self.nutzaps, self.zaps = trade.reviewing, trade.nutzaps, trade.zaps
+        self.parcels = trade.parcels
 
     def _build_agents(self, outside: Outside) -> None:
         self.library = Library(
@@ -537,6 +538,7 @@ class Node:
             ("wallet memo", self.recall.memo),
             ("recovery", self.recall.recovery),
             *([("mint probe", self.probe)] if self.config.settlement.atomic else []),
+            *([("large results", self.parcels)] if self.parcels is not None else []),
             ("discovery", self.discovery),
             ("selling", self.selling),
             ("nutzaps", self.nutzaps),

@@ -15,6 +15,8 @@ from core.error import InvalidInput
 from core.money import MicroUsd, Money, Msat
 from node.agent.inbox.overflow import MOST_DEAD, MOST_DEPTH, Overflow, Policy
 from node.agent.tick.limit import Own, TickLimits
+from node.blob import TEMPLATE as BLOB_TEMPLATE
+from node.blob import BlobSection
 from node.error import ConfigInvalid, HomeMissing
 from node.fx import TEMPLATE as FX_TEMPLATE
 from node.fx import FxSection
@@ -267,6 +269,7 @@ class Config(Section):
     lightning: LightningSection = LightningSection()
     policy: PolicySection = PolicySection()
     settlement: SettlementSection = SettlementSection()
+    blobs: BlobSection = BlobSection()
     strangers: StrangerSection = StrangerSection()
     keys: KeySection = KeySection()
     messages: MessageSection = MessageSection()
@@ -388,6 +391,7 @@ per_seller_msat = 500000       # to one seller in one day
     + LIGHTNING_TEMPLATE
     + MARKET_TEMPLATE
     + SETTLEMENT_TEMPLATE
+    + BLOB_TEMPLATE
     + """\
 [keys]                         # the seed words at rest (`vendo key encrypt`), and keys that were replaced
 passphrase_from = ["environment", "file", "keyring", "prompt"]  # who is asked for the passphrase, in this order

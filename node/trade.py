@@ -2,6 +2,7 @@
 
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dvm.buying import Buying
@@ -16,9 +17,12 @@ from dvm.selling import Selling
 from dvm.zap import Zaps
 from node.meaning import policy_of, strangers_of
 from node.offering import Offerings
+from node.parcel import Parcels
 
 if TYPE_CHECKING:
     from node.app import Node
+
+FOLDER = "results"  # in the home
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,10 @@ class Trade:
     reviewing: Reviewing
     nutzaps: Nutzaps
     zaps: Zaps | None
+    parcels: Parcels | None
 
 
-def trade_of(node: "Node", executor: Executor) -> Trade:
+def trade_of(node: "Node", executor: Executor, home: Path | None) -> Trade:
     """The market's parts of a node whose relays, gate and wallet are there.
 
     Raises:
@@ -45,6 +50,7 @@ def trade_of(node: "Node", executor: Executor) -> Trade:
     providers: tuple[Provider, ...] = (Summarizer(executor), ProofOfWork(executor), Echo())
     offerings = Offerings(node.database, providers, config.sell, config.node.mints)
     services = offerings.services()
+    parcels = _parcels(node, home)
     selling = Selling(
         node.database,
         node.gate,
@@ -60,6 +66,7 @@ def trade_of(node: "Node", executor: Executor) -> Trade:
         ending=offerings.ending,
         settlement=config.settlement.settlement(),
         proven=node.probe.proven,
+        shipping=parcels.shipping if parcels is not None else None,
     )
     discovery = Discovery(
         node.database,
@@ -75,6 +82,7 @@ def trade_of(node: "Node", executor: Executor) -> Trade:
         indexers=config.node.indexers,
         load=lambda: selling.load,
         lud16=config.settlement.lud16 if node.rail.lightning is not None else "",
+        file_servers=config.blobs.servers,
     )
     offerings.attach(selling, discovery)
     buying = Buying(
@@ -92,6 +100,7 @@ def trade_of(node: "Node", executor: Executor) -> Trade:
         node.directory,
         settlement=config.settlement.settlement(),
         proven=node.probe.proven,
+        unpacking=parcels.unpacking if parcels is not None else None,
     )
     reviewing = Reviewing(
         node.database,
@@ -106,7 +115,8 @@ def trade_of(node: "Node", executor: Executor) -> Trade:
     )
     buying.on_closing(reviewing.closing)
     nutzaps = _nutzaps(node, selling)
-    return Trade(providers, offerings, discovery, selling, buying, reviewing, nutzaps, _zaps(node, nutzaps, selling))
+    zaps = _zaps(node, nutzaps, selling)
+    return Trade(providers, offerings, discovery, selling, buying, reviewing, nutzaps, zaps, parcels)
 
 
 def _nutzaps(node: "Node", selling: Selling) -> Nutzaps:
@@ -129,3 +139,19 @@ def _zaps(node: "Node", nutzaps: Nutzaps, selling: Selling) -> Zaps | None:
         return None
     key = node.keyring.node.pubkey
     return Zaps(node.database, node.pool, node.clock, key, account, purse, selling, nutzaps.refused)
+
+
+def _parcels(node: "Node", home: Path | None) -> Parcels | None:
+    """What moves large results; None without a home to keep them in, or if none are wanted."""
+    section = node.config.blobs
+    if home is None or not section.max_mb:
+        return None
+    return Parcels(
+        section,
+        home / FOLDER,
+        node.pool.room,
+        node.pool.fetch,
+        node.keyring,
+        node.clock,
+        lambda: node.upkeep.disk.check(),
+    )

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from relays.event import MAX_EVENT_BYTES
 from relays.filter import DEFAULT_LIMIT, MAX_VALUES, Filter
 from relays.message import MAX_SUB_CHARS
 from relays.nip11 import Information
@@ -93,6 +94,12 @@ def refuse_request(information: Information, filters: int, size: int) -> str:
     if information.max_message_length is not None and size > information.max_message_length:
         return f"unsupported: the relay takes messages of {information.max_message_length} bytes"
     return ""
+
+
+def event_room(information: Information) -> int:
+    """How many bytes an event may have that the relay takes, as far as it says; its content counts as all of it."""
+    limits = information.max_message_length, information.max_content_length
+    return max(0, min((most - 10 for most in limits if most is not None), default=MAX_EVENT_BYTES))
 
 
 def refuse_event(information: Information, event_id: str, raw: str, now: int) -> str:

@@ -1,8 +1,8 @@
 """Job requests, quotes, feedback and results (NIP-90) as values, and their drafts. Pure.
 
 Readers accept what deployed software writes (see each function); drafts are strict NIP-90 plus our extra tags
-`quote`, `pay`, `eta`, `deadline`, `result`, `request-id`, `receipt`, `seal` and `jobkey`, which other software ignores
-(DESIGN §6).
+`quote`, `pay`, `eta`, `deadline`, `result`, `request-id`, `receipt`, `seal`, `jobkey` and `blob`, which other software
+ignores (DESIGN §6).
 """
 
 import hashlib
@@ -17,8 +17,10 @@ import orjson
 from core.identifier import EventId, PubKey, is_hex64
 from core.money import Msat
 from relays.address import is_relay_url
+from relays.blob import MARK
 from relays.error import MalformedEvent
 from relays.event import Draft, Event, Tags, tags
+from relays.file_message import ALGORITHM
 from relays.kind import DELETION, DISCOVERY_REQUEST, JOB_FEEDBACK, TEXT_REQUEST, is_request, is_result, result_of
 
 INPUT_TYPES = ("url", "event", "job", "text")
@@ -110,6 +112,7 @@ class JobRequest:
         scheme: how it was hidden, once it was opened (`relays.private_job`); empty if it was not.
         sent: the event that brought it, where that is another than `raw`: its gift wrap.
         modes: in which the customer takes a sealed result; empty if it knows of none.
+        blob_bytes: of a result that the customer fetches from file servers (`relays.blob`); 0 if it does not.
         seal_key: the customer's half of the seal, for this job alone, compressed hex; `cosign_key` signs beside ours.
     """
 
@@ -133,6 +136,7 @@ class JobRequest:
     modes: tuple[str, ...] = ()
     seal_key: str = ""
     cosign_key: str = ""
+    blob_bytes: int = 0
 
     @property
     def wire(self) -> Event:
@@ -235,11 +239,12 @@ def request_draft(
     invoices: bool = False,
     modes: Sequence[str] = (),
     jobkey: tuple[str, str] = ("", ""),
+    blob_bytes: int = 0,
 ) -> Draft:
     """A job request. `params` are (name, value…); `relays` is where answers are wanted; `results`: see `JobRequest`.
 
     `mints` and `invoices` say how we can pay: with their ecash, over Lightning. `modes` in which a sealed result is
-    taken, with `jobkey`, the keys for the seal and for co-signing.
+    taken, with `jobkey`, the keys for the seal and for co-signing. `blob_bytes`: see `JobRequest`.
     """
     out: list[Sequence[str]] = [_input_tag(item) for item in inputs]
     if output:
@@ -260,6 +265,8 @@ def request_draft(
         out.append(("pay", "bolt11"))
     if modes:
         out += [("seal", "supported", ",".join(modes)), ("jobkey", *jobkey)]
+    if blob_bytes:
+        out.append((MARK, ALGORITHM, str(blob_bytes)))
     return Draft(kind, "", tags(out), created_at)
 
 
@@ -331,6 +338,7 @@ def result_draft(
     amount: Msat | None = None,
     relay: str = "",
     seal: Seal | None = None,
+    blob: bool = False,
 ) -> Draft:
     """The result of a job. Request and inputs are echoed (NIP-90) unless they are long or were encrypted.
 
@@ -350,6 +358,8 @@ def result_draft(
         out.append(("amount", str(amount.value)))
     if seal is not None:
         out += [("encrypted",), seal.tag()]
+    if blob:  # the content is a pointer
+        out.append((MARK, ALGORITHM))
     return Draft(result_of(request.kind), content, tuple(out), created_at)
 
 
@@ -425,7 +435,13 @@ def read_request(event: Event) -> JobRequest:
         modes=modes,
         seal_key=seal_key,
         cosign_key=cosign_key,
+        blob_bytes=_blob_bytes(event),
     )
+
+
+def _blob_bytes(event: Event) -> int:
+    tag = next(iter(event.all(MARK)), ())
+    return (_whole(tag[2]) or 0) if len(tag) > 2 and tag[1] == ALGORITHM else 0
 
 
 def _sealing(event: Event) -> tuple[tuple[str, ...], str, str]:

@@ -28,12 +28,13 @@ from relays.authentication import Authenticator, Keys
 from relays.connection import Connection
 from relays.cursor import Cursors
 from relays.delivery import Delivery, Handler
-from relays.event import Event
+from relays.event import MAX_EVENT_BYTES, Event
 from relays.fact import Facts
 from relays.filter import Filter
 from relays.guard import guarded
 from relays.handled import Handled
 from relays.health import RelayHealth, absorb
+from relays.limitation import event_room
 from relays.link import HEARTBEAT_S, Link
 from relays.publication import Done
 from relays.shard import Shards
@@ -475,6 +476,11 @@ class Pool:
         return list(copies.values())
 
     # ---- publishing
+
+    def room(self) -> int:
+        """Bytes of an event that all of the node's own relays take, as far as they say."""
+        links = [self._links[url] for url in self.urls if url in self._links]
+        return min((event_room(link.connection.information) for link in links), default=MAX_EVENT_BYTES)
 
     async def send(self, url: str, event: Event, permit: Permit) -> Verdict:
         """Send an event to one relay and wait for its word. Safe to repeat: the same event has the same id.

@@ -83,7 +83,8 @@ def buy(
         return out.fail(Problem("cli.job_open", f"The job {job_id} has not ended yet.", "", remedy, 504))
     if view["state"] != _DONE:
         return out.fail(_failure(view, job_id))
-    result = client.read(f"{_COMPUTE}/jobs/{job_id}/result").decode("utf-8", "replace").removesuffix("\n")
+    result = client.read(f"{_COMPUTE}/jobs/{job_id}/result").decode("utf-8", "replace")
+    result = result if view.get("kept") else result.removesuffix("\n")
     out.answer(view | {"job_id": job_id, "key": used, "result": result}, result)
     if not json_mode:
         out.note(_receipt(view))

@@ -77,6 +77,10 @@ class JobView(Protocol):
     def version(self) -> int:
         """Rises with every change."""
 
+    @property
+    def kept(self) -> Any:
+        """Its result, if that is so large that it lies in a file; else None."""
+
     def to_dict(self) -> dict[str, Any]:
         """All of it, for JSON."""
 
@@ -112,6 +116,13 @@ class Jobs(Protocol):
 
         Raises:
             VendoError: no fraud can be shown.
+        """
+
+    def pieces(self, kept: Any) -> AsyncIterator[bytes]:
+        """A large result in pieces; `kept` is that of its view.
+
+        Raises:
+            VendoError: it is not kept any more.
         """
 
     async def list_jobs(self) -> Sequence[JobView]:
@@ -193,13 +204,13 @@ class _Compute:
         if session.batch is not None and "job:" + job_id in session.batch.marks:
             return _staged_folder()
         try:
-            await self._seen(job_id, session)
+            view = await self._seen(job_id, session)
         except NotFound:
             return None
-        return self.folder(job_id)
+        return self.folder(job_id, view.kept)
 
-    def folder(self, job_id: str) -> Folder:
-        """The files of one job, which is there or not."""
+    def folder(self, job_id: str, kept: Any = None) -> Folder:
+        """The files of one job, which is there or not; `kept` is its result if that lies in a file."""
 
         async def status(session: Session) -> bytes:
             return json_bytes((await self._seen(job_id, session)).to_dict())
@@ -211,12 +222,18 @@ class _Compute:
 
             return read
 
+        about = "its result; an error until there is one"
+
         async def result(session: Session) -> bytes:
             return text_bytes(await self._jobs.result(job_id))
 
         async def proof(session: Session) -> bytes:
             await self._seen(job_id, session)
             return json_bytes(await self._jobs.proof(job_id))
+
+        async def pieces(session: Session) -> AsyncIterator[bytes]:
+            async for piece in self._jobs.pieces(kept):
+                yield piece
 
         async def ctl(body: bytes, session: Session) -> bytes:
             if body.strip() != b"cancel":
@@ -232,7 +249,7 @@ class _Compute:
             "One job.",
             {
                 "status": File("all that is known of it, as JSON", read=status, gives=Job),
-                "result": File("its result; an error until there is one", read=result),
+                "result": File(about, read=result) if kept is None else File(about, pieces=pieces),
                 "quotes": File(
                     "who offered what, and why each was taken or not", read=part("quotes"), gives=RootModel[list[Quote]]
                 ),

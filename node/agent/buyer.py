@@ -159,6 +159,9 @@ def _may_spend(trigger: Trigger) -> bool:
 
 def answer_text(job: dict[str, Any]) -> str:
     """The answer to a job: its result, and one line that says who did it and what it cost."""
+    if isinstance(kept := job.get("kept"), dict):
+        path = f"/compute/jobs/{job.get('job_id')}/result"
+        return f"The result has {kept.get('bytes')} bytes, too many for a message: {path}\n\n{_cost_line(job)}"
     if job.get("result") is None:
         return f"The job did not succeed: {job.get('error') or job.get('state')}.\n\n{_cost_line(job)}"
     return f"{job['result']}\n\n{_cost_line(job)}"
@@ -167,7 +170,8 @@ def answer_text(job: dict[str, Any]) -> str:
 def _cost_line(job: dict[str, Any]) -> str:
     """Who did it and what it cost; money that is still locked counts as paid until it is back."""
     cost = int(job.get("cost_msat") or 0)
-    if job.get("result") is not None and job.get("provider") == MARKET:
+    has_one = job.get("result") is not None or job.get("kept") is not None
+    if has_one and job.get("provider") == MARKET:
         return f"— done by {_name(job.get('seller'))} for {_price(job)}"
     if job.get("result") is not None:
         done = f"— no seller delivered it; done by this node's built-in provider ({job.get('seller')}) at cost 0"

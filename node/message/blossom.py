@@ -1,9 +1,10 @@
-"""Files on Blossom servers (BUD-01, BUD-02): uploads to our own, downloads from wherever a contact says, guarded.
+"""Files on Blossom servers (BUD-01, BUD-02): uploads to our own, downloads from wherever others say, guarded.
 
 A stranger's address must not reach into our own network: each connection is checked after resolution, and each redirect
 is a new one. Our own servers, named by the operator, may be anywhere.
 """
 
+import asyncio
 import base64
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ from relays.signer import Signer
 AUTH_S = 300
 TIMEOUT_S = 60.0
 MAX_REDIRECTS = 3
+_PAYMENT_REQUIRED = 402
 _REDIRECTS = (301, 302, 303, 307, 308)
 _CHUNK = 65_536
 
@@ -30,9 +32,11 @@ class Blossom:
         servers: our own, the first one is the one that must take a file.
         clock: time.
         max_bytes: of one file, as it is stored.
+        signer: signs what `store` needs.
     """
 
-    def __init__(self, servers: Sequence[str], clock: Clock, max_bytes: int) -> None:
+    def __init__(self, servers: Sequence[str], clock: Clock, max_bytes: int, signer: Signer | None = None) -> None:
+        self._signer = signer
         self.servers = tuple(url.rstrip("/") for url in servers)
         self.max_bytes = max_bytes
         self._origins = {URL(url).origin() for url in self.servers}
@@ -73,9 +77,7 @@ class Blossom:
             FileUnreachable: the first one did not take it.
         """
         self.addresses(x)
-        now = self._clock.now()
-        event = await signer.sign(upload_draft(x, now, now + AUTH_S))
-        token = "Nostr " + base64.b64encode(event.to_json().encode()).decode()
+        token = await self._token(x, signer)
         taken = 0
         for place, server in enumerate(self.servers):
             try:
@@ -85,6 +87,48 @@ class Blossom:
                 if place == 0:
                     raise
         return taken
+
+    async def _token(self, x: str, signer: Signer) -> str:
+        now = self._clock.now()
+        event = await signer.sign(upload_draft(x, now, now + AUTH_S))
+        return "Nostr " + base64.b64encode(event.to_json().encode()).decode()
+
+    async def store(self, server: str, x: str, stored: bytes) -> None:
+        """Store a blob at one of our servers, in the name that this client was given.
+
+        Raises:
+            FileUnreachable: it did not take it, or wants to be paid (BUD-07), which we do not.
+        """
+        if self._signer is None:
+            raise FileUnreachable("This client of file servers has no key to upload with.")
+        await self._put(server, x, stored, await self._token(x, self._signer))
+
+    async def has(self, server: str, x: str) -> bool:
+        """Whether one of our servers says that it has a blob.
+
+        Raises:
+            FileUnreachable: it did not answer.
+        """
+        if self._ours is None:
+            raise FileUnreachable("The client of file servers is not running.")
+        try:
+            async with self._ours.head(f"{server}/{x}", allow_redirects=False) as answer:
+                return answer.status == 200
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise FileUnreachable(f"{server} did not answer ({type(error).__name__}).") from error
+
+    async def fetch(self, url: str, most: int, within_s: float) -> bytes:
+        """A blob from one address, within so many seconds in all.
+
+        Raises:
+            FileRefused: it is longer than `most` bytes.
+            FileUnreachable: the address did not answer, not well, or too slowly.
+        """
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._get(url, most)
+        except TimeoutError as error:
+            raise FileUnreachable(f"The file did not come within {within_s:g} s.") from error
 
     async def _put(self, server: str, x: str, stored: bytes, token: str) -> None:
         if self._ours is None:
@@ -96,6 +140,8 @@ class Blossom:
             ) as answer:
                 if answer.status not in (200, 201):
                     reason = answer.headers.get("X-Reason", "")[:200]
+                    if answer.status == _PAYMENT_REQUIRED:
+                        raise FileUnreachable(f"{server} wants to be paid for an upload, which is not done. {reason}")
                     raise FileUnreachable(f"{server} answered {answer.status} to an upload. {reason}".strip())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise FileUnreachable(f"{server} did not take the file ({type(error).__name__}).") from error

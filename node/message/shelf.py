@@ -2,14 +2,15 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 
-from core.error import Unavailable
+from core.error import NotFound, Unavailable
 from core.identifier import is_hex64
 from node.message.error import FileRefused
 
 _INCOMING, _OUTGOING = "in", "out"
+_PIECE = 256 << 10
 
 
 class Shelf:
@@ -42,6 +43,26 @@ class Shelf:
     async def get(self, agent: str, ox: str) -> bytes | None:
         """A file that came for an agent, or None if it is not there (any more)."""
         return await _read(self._folder / _INCOMING / agent / ox) if is_hex64(ox) else None
+
+    async def is_there(self, agent: str, ox: str) -> bool:
+        """Whether there is such a file."""
+        return is_hex64(ox) and await asyncio.to_thread((self._folder / _INCOMING / agent / ox).is_file)
+
+    async def pieces(self, agent: str, ox: str) -> AsyncIterator[bytes]:
+        """A file that came for an agent, in pieces of 256 KiB.
+
+        Raises:
+            NotFound: it is not there (any more).
+        """
+        try:
+            handle = await asyncio.to_thread((self._folder / _INCOMING / agent / ox).open, "rb")
+        except OSError as error:
+            raise NotFound from error
+        try:
+            while piece := await asyncio.to_thread(handle.read, _PIECE):
+                yield piece
+        finally:
+            handle.close()
 
     async def names(self, agent: str) -> list[str]:
         """The hashes of an agent's files, newest first."""

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from core.money import Msat
 from dvm import seller
+from dvm.parcel import Packed
 from dvm.record import decode, encode
 from dvm.seller import ENDED, TRANSITIONS, Rule, Sale, State
 from dvm.seller_event import (
@@ -42,16 +43,19 @@ from dvm.seller_event import (
     SendReceipt,
     SendWord,
     Settle,
+    Ship,
     Unsigned,
     VoucherTaken,
     Work,
     WorkDone,
     WorkFailed,
+    WorkPacked,
 )
 
 CUSTOMER, STRANGER = "c" * 64, "d" * 64
 PRICE = 9_000
 EXPIRES = 60
+PACKED = Packed("a" * 64, "b" * 64, 100_016, "text/plain")
 
 
 @dataclass
@@ -74,6 +78,7 @@ class Shop:
     refused: bool = False
     invoiced: bool = False
     making: bool = False
+    shipping: int = 0
     got: int = 0  # what the invoice brought
     spent: int = 0  # of what is owed
     credited: bool = False
@@ -132,6 +137,10 @@ class Shop:
                 self.delivered.append(self.sale.answer)
         elif isinstance(effect, MakeInvoice):
             self.making = True
+        elif isinstance(effect, Ship):
+            assert self.paid or self.ordered, "our file servers are filled for nothing (M7)"
+            assert self.sale.packed == PACKED, "a result that is not there goes to the servers"
+            self.shipping += 1
         elif isinstance(effect, LookAtInvoice):
             assert self.sale.invoice
         elif isinstance(effect, Claim):
@@ -251,9 +260,21 @@ class Shop:
             self.worked += ok
             self.tell(WorkDone("the result", self.now) if ok else WorkFailed("broken"))
 
+    def pack(self) -> None:
+        """The result is too large for an event."""
+        if self.working and self.sale.state is State.WORKING:
+            self.tell(WorkPacked(PACKED))
+            self.working = 0 if self.sale.state is State.STORING else self.working
+
+    def ship(self, *, ok: bool) -> None:
+        if self.shipping and self.sale.state is State.STORING:
+            self.shipping = 0
+            self.worked += ok
+            self.tell(WorkDone("the pointer", self.now) if ok else WorkFailed("no server took it"))
+
     def late_work(self) -> None:
         """A result of an earlier life of the process."""
-        if self.sale.state is not State.WORKING:
+        if self.sale.state not in (State.WORKING, State.STORING):
             self.tell(WorkDone("another result"))
 
     def claim(self, outcome: str) -> None:
@@ -271,7 +292,7 @@ class Shop:
 
     def crash(self) -> None:
         self.sale = decode(Sale, encode(self.sale))
-        self.working, self.claiming, self.making = 0, False, False
+        self.working, self.claiming, self.making, self.shipping = 0, False, False, 0
         for effect in seller.resumed(self.sale):
             self.act(effect)
 
@@ -306,6 +327,8 @@ def _always(shop: Shop, chance: random.Random, sender: str) -> Acts:
         shop.wrong_admission,
         lambda: shop.work(ok=chance.random() < 0.8),
         lambda: shop.work(ok=chance.random() < 0.9),
+        lambda: shop.pack() if chance.random() < 0.6 else None,
+        lambda: shop.ship(ok=chance.random() < 0.5),
         shop.late_work,
         shop.crash,
         lambda: shop.wait(chance.choice((0, 1, 70))) if chance.random() < 0.7 else None,
@@ -396,6 +419,14 @@ class Seller(RuleBasedStateMachine):
         self.shop.work(ok=ok)
 
     @rule()
+    def pack(self) -> None:
+        self.shop.pack()
+
+    @rule(ok=st.booleans())
+    def ship(self, ok: bool) -> None:
+        self.shop.ship(ok=ok)
+
+    @rule()
     def late_work(self) -> None:
         self.shop.late_work()
 
@@ -468,6 +499,9 @@ def _shop_fails() -> bool:
         ((State.INVOICING, Quoted), (Rule(State.WORKING, seller._serve),)),  # work for an invoice that nobody paid
         ((State.OWED, CreditSpent), (Rule(State.REPAID, seller._spend),)),  # a part of it, and the rest is gone
         ((State.WORKING, WorkDone), (Rule(State.DELIVERED, seller._deliver, seller._is_paid),)),
+        ((State.WORKING, WorkPacked), (Rule(State.STORING, seller._pack),)),  # for nothing
+        ((State.STORING, WorkFailed), (Rule(State.FAILED, seller._fail),)),  # money that came is kept silently
+        ((State.STORING, WorkDone), (Rule(State.DELIVERED, seller._deliver, seller._is_paid),)),  # claimed unsigned
         ((State.SEALED, Cosigned), (Rule(State.DELIVERED, seller._cosigned),)),
         ((State.SEALED, Unsigned), (Rule(State.LOST, seller._unsigned),)),
         ((State.QUOTED, Ordered), (Rule(State.WORKING, seller._take_order, seller._is_customer),)),

@@ -13,6 +13,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from typing import Any
 
+from core.clock import Clock, SystemClock
 from core.effect import Permit
 from relays.delivery import Delivery
 from relays.error import ForgedEvent
@@ -22,7 +23,7 @@ from relays.health import RelayHealth
 from relays.seen import Seen
 from relays.subscription import Spec, Stream
 from relays.verdict import STORED, Verdict, VerdictState, lost
-from tests.simulation.virtual import VirtualClock
+from tests.simulation.virtual import VirtualClock, VirtualLoop
 
 Handler = Callable[[Event, str], Awaitable[None]]
 URL = "wss://relay.sim"
@@ -136,7 +137,9 @@ class SimPool:
 
     def __init__(self, relay: SimRelay, check: Callable[[Permit], None]) -> None:
         loop: Any = asyncio.get_running_loop()
-        self._relay, self._check, self._clock = relay, check, relay.clock or VirtualClock(loop)
+        self._relay, self._check = relay, check
+        real = VirtualClock(loop) if isinstance(loop, VirtualLoop) else SystemClock()
+        self._clock: Clock = relay.clock or real
         self._subs: dict[str, _Sub] = {}
         self._missed: dict[tuple[str, str], Event] = {}
         self._source = _Source()

@@ -120,6 +120,13 @@ class Panel(Fact):
     attempts: list[Attempt]
 
 
+class KeptResult(Fact):
+    """A result that is too large for the job's status: it is read from its own file, `result`."""
+
+    bytes: int
+    sha256: str
+
+
 class Job(Payments):
     """All that is known of a job. Times are Unix seconds, `at_ms` Unix ms."""
 
@@ -130,6 +137,7 @@ class Job(Payments):
     state: str
     provider: str | None
     result: str | None
+    kept: KeptResult | None = None
     error: str | None
     request_id: str | None
     result_id: str | None

@@ -16,6 +16,8 @@ from dvm.provider.provider import Provider
 from dvm.sale import Service
 from dvm.selling import Selling
 from dvm.settlement import Settlement
+from dvm.shipping import Shipping
+from dvm.unpacking import Unpacking
 from node.gate.gate import NodeGate
 from node.gate.limits import Limits
 from node.storage.memory import MemoryDatabase
@@ -73,6 +75,7 @@ class Node:
     settlement: Settlement | None = None
     offered: bool = False
     gifts: bool = False  # whether the part that takes nutzaps runs
+    parcels: Callable[["Node"], tuple[Shipping | None, Unpacking | None]] = lambda node: (None, None)
 
     async def up(self, *, copied: bool = False) -> "Node":
         """`copied`: as after a restore from an old copy of the database."""
@@ -91,6 +94,7 @@ class Node:
         await self.wallet.recover()
         self.directory = Directory(self.pool, self.db, self.clock)
         services = self.services()
+        shipping, unpacking = self.parcels(self)
         self.discovery = Discovery(
             self.db, self.pool, self.outbox, self.keyring, self.clock, services,
             mints=self.wallet.mints, indexers=self.indexers, load=lambda: self.selling.load,
@@ -110,10 +114,12 @@ class Node:
             self.directory,
             settlement=self.settlement,
             proven=self.proven,
+            unpacking=unpacking,
         )
         self.selling = Selling(
             self.db, self.gate, self.pool, self.outbox, self.wallet, self.keyring, self.clock, services,
             limits=self.strangers, directory=self.directory, settlement=self.settlement, proven=self.proven,
+            shipping=shipping,
         )  # fmt: skip
         self.nutzaps = Nutzaps(
             self.db, self.gate, self.pool, self.outbox, self.wallet, self.key, self.clock, self.selling,
