@@ -13,14 +13,13 @@ from dataclasses import replace
 from typing import Any
 
 from core.clock import Clock
-from core.effect import Admission, EffectClass, Gate, Intent, Outcome, OutcomeState, Repeated
+from core.effect import Admission, EffectClass, Gate, Intent, Repeated
 from core.error import Conflict, VendoError
 from core.guard import Crew
-from core.identifier import EffectId, PubKey, derived_id, is_hex64
+from core.identifier import PubKey, derived_id, is_hex64
 from core.money import MicroUsd, Msat
-from core.unit import Among, Condition, Delete, Insert, Row, UnitOfWork, Update, Value, Within, Write
+from core.unit import Among, Condition, Delete, Insert, UnitOfWork, Within, Write
 from dvm.buyer_event import CancelAsked
-from dvm.copy import set_aside
 from dvm.desk import Desk, Finished
 from dvm.envelope import Envelope
 from dvm.error import (
@@ -35,7 +34,7 @@ from dvm.error import (
 from dvm.exposure import Exposure
 from dvm.fraud import FRAUD, Proof, to_dict, told
 from dvm.invoice import Checkout
-from dvm.job import ENDED, Funds, Limit, Purchase, State
+from dvm.job import Funds, Limit, Purchase, State
 from dvm.lineage import becomes, own_text
 from dvm.opening import TABLE, Fx, StagedPurchase, Wish, check_wire, limit_of, row_of, share_of
 from dvm.parallel import Parallel
@@ -44,10 +43,11 @@ from dvm.policy import BUILTIN, MARKET, Policy
 from dvm.prepaying import Prepaying
 from dvm.provider.provider import Provider
 from dvm.purchase import OpenJob
-from dvm.record import decode, encode
+from dvm.record import decode
 from dvm.redundancy import Redundancy, Seat, panel_id, seat_id, seat_ids, seat_key
 from dvm.reputation import HORIZON_S, MAX_SELLERS
 from dvm.request import ComputeRequest, Datum
+from dvm.restored import adopt_copy, nothing_was_paid, open_rows
 from dvm.settlement import Settlement
 from dvm.unpacking import Unpacking
 from dvm.view import PurchaseView
@@ -73,11 +73,9 @@ OPERATOR = "operator"  # as the gate names who may see every job
 JOB = "job"  # the type of an input that names an earlier job
 CANCEL = "cancel/"  # keys in table `meta`
 _CANCELS = Within(CANCEL, "cancel0")
-_OPEN_STATES = tuple(state.value for state in State if state not in ENDED)
 _PAST_MONEY = (Funds.CLAIMED.value, Funds.REFUNDED.value)
 REMEMBERED = 2_000  # paid jobs that are read at the start; each takes a fifth of a millisecond
 LUCK = 1 << 32
-_OPEN_MONEY = (Funds.LOCKING.value, Funds.LOCKED.value, Funds.REFUNDING.value)
 
 
 class Buying:
@@ -197,7 +195,7 @@ class Buying:
             self.condemn(row["seller"], told(row["y"]))
         for row in reversed(await self._unit.select(TABLE, self._past, order=("-created_at", "id"), limit=REMEMBERED)):
             self._desk.learn(decode(Purchase, row["body"]))
-        for row in await self._open_rows():
+        for row in await open_rows(self._unit):
             purchase = decode(Purchase, row["body"])
             self._desk.learn(purchase)
             if purchase.job_id not in self._open and not purchase.closed:
@@ -215,59 +213,17 @@ class Buying:
         """Buy from a seller no more: a fraud of it is proven."""
         self._desk.repute.condemn(seller, why)
 
-    async def _open_rows(self) -> list[Row]:
-        """Jobs that have not ended, and those whose money is out."""
-        rows = await self._unit.select(TABLE, {"state": Among(_OPEN_STATES)})
-        ended = {"state": Among(tuple(state.value for state in ENDED)), "money": Among(_OPEN_MONEY)}
-        return [*rows, *await self._unit.select(TABLE, ended)]
-
     async def adopt_copy(self) -> int:
         """Before `run`, if the rows are an old copy's: end the jobs that may have been paid since (`dvm.copy`).
 
         Whoever asked for one is told, in the same commit. How many there were.
         """
-        count = 0
         await self.prepaying.adopt_copy()
-        for row in await self._open_rows():
-            purchase = decode(Purchase, row["body"])
-            paid = purchase.payment
-            begun = paid is not None and await self._wallet.find(paid.op_id) is not None
-            after = set_aside(purchase, self._clock.millis(), begun=begun)
-            if after is not None:
-                await self._unit.commit(await self._set_aside(purchase, after, int(row["version"])))
-                count += 1
-        return count
-
-    async def _set_aside(self, before: Purchase, after: Purchase, version: int) -> list[Write]:
-        change: dict[str, Value] = {
-            "state": after.state.value,
-            "money": after.money.value,
-            "body": encode(after),
-            "updated_at": self._clock.now(),
-            "version": version + 1,
-        }
-        writes: list[Write] = [Update(TABLE, {"id": after.job_id, "version": version}, change)]
-        if before.state not in ENDED and after.seat is None:
-            for callback in self._desk.finished:
-                writes += await callback(PurchaseView(after, version + 1))
-        if after.closed:
-            outcome = Outcome(OutcomeState.UNKNOWN, detail={"job": after.job_id, "reason": "restored"})
-            writes += await self._gate.settle(EffectId(after.effect_id), outcome)
-        return writes
+        return await adopt_copy(self._desk)
 
     async def nothing_was_paid(self) -> int:
         """Every mint has shown that no money moved since the copy: the jobs that were ended for it cost nothing."""
-        parked = await self._unit.select("effect", {"state": OutcomeState.UNKNOWN.value})
-        count = 0
-        for effect in parked:
-            for row in await self._unit.select(TABLE, {"effect_id": effect["id"]}):
-                purchase = decode(Purchase, row["body"])
-                if purchase.copied and purchase.closed and purchase.money is Funds.NONE:
-                    cost = purchase.limit.cost(Msat(0))
-                    outcome = Outcome(OutcomeState.FAIL, cost, {"job": purchase.job_id, "reason": "never paid"})
-                    await self._unit.commit(await self._gate.settle(EffectId(effect["id"]), outcome))
-                    count += 1
-        return count
+        return await nothing_was_paid(self._desk)
 
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         """Work on open jobs until `stop`; what is then open goes on at the next start."""

@@ -16,7 +16,7 @@ from core.identifier import PubKey
 from core.money import Msat
 from core.unit import Delete, Insert, Row, UnitOfWork, Update, Value, Write
 from dvm.admission import Meter
-from dvm.sale import Service
+from dvm.service import Service
 from dvm.tariff import NEEDS, Tariff
 from relays.blob import servers_draft
 from relays.error import MalformedEvent

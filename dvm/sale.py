@@ -24,7 +24,6 @@ from dvm.line import Line
 from dvm.making import Making
 from dvm.material import Material
 from dvm.prepaid import read_voucher
-from dvm.provider.provider import Provider
 from dvm.record import decode, encode
 from dvm.schedule import Ticket, weight_of
 from dvm.seal import SEAL_KEY, Pair, preimage_of
@@ -57,9 +56,9 @@ from dvm.seller_event import (
     Work,
     WorkFailed,
 )
+from dvm.service import Service
 from dvm.settlement import CLAIM_NEED_S, COSIGN_MARGIN_S, MODE_A, MODE_B
 from dvm.shipping import Shipping
-from dvm.tariff import Tariff
 from dvm.trust import Trust
 from relays.directory import Directory
 from relays.event import Event as NostrEvent
@@ -84,50 +83,6 @@ CLAIM_MARGIN_S = 60  # the claim is made so long before the customer could take 
 GIVE_UP_S = 86_400  # so long after the locktime a claim is still tried; the customer may have taken the money back
 LONGEST_WAIT_S = 30.0
 MAX_PAYMENTS = 4  # messages that are looked at for one quote
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """One kind for sale.
-
-    Attributes:
-        kind: request kind.
-        price: net of the mint's fees; 0 is free. See `tariff`.
-        provider: does the work.
-        eta_s: how long it usually takes; stands in the quote.
-        max_parallel: jobs worked on at once.
-        timeout_s: one job may take so long.
-        max_open: quotes, waiting and running jobs together; 0 means 256 for a free service, else 8 per worker.
-        tariff: what a job costs, if that is not `price` for each.
-        paused: nothing new is begun; what is open is finished.
-        invoices: whether quotes for customers who pay over Lightning carry an invoice.
-    """
-
-    kind: int
-    price: Msat
-    provider: Provider
-    eta_s: int = 10
-    max_parallel: int = 4
-    timeout_s: int = 120
-    max_open: int = 0
-    tariff: Tariff | None = None
-    paused: bool = False
-    invoices: bool = False
-
-    @property
-    def terms(self) -> Tariff:
-        """What a job costs."""
-        return self.tariff or Tariff(self.price)
-
-    @property
-    def is_free(self) -> bool:
-        """Whether every job is free."""
-        return self.terms.is_free
-
-    @property
-    def capacity(self) -> int:
-        """How many jobs may be promised at once."""
-        return self.max_open or (256 if self.is_free else 8 * self.max_parallel)
 
 
 @dataclass(slots=True)

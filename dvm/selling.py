@@ -47,9 +47,10 @@ from dvm.provider.retired import Retired
 from dvm.quoting import Quoting
 from dvm.ration import Ration
 from dvm.record import decode
-from dvm.sale import TABLE, Counter, OpenSale, Service
+from dvm.sale import TABLE, Counter, OpenSale
 from dvm.seller import ENDED, Sale, State
 from dvm.seller_event import Admitted, AskedAgain, Cancelled, CreditTaken, InvoiceWanted, Quoted
+from dvm.service import Service
 from dvm.settlement import Settlement
 from dvm.shipping import Shipping
 from dvm.stock import Stock

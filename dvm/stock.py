@@ -10,8 +10,9 @@ from core.unit import Row
 from dvm.admission import Offering
 from dvm.chain import as_compute, references
 from dvm.line import Line
-from dvm.sale import OpenSale, Service
+from dvm.sale import OpenSale
 from dvm.schedule import Ticket, weight_of
+from dvm.service import Service
 from dvm.tariff import BY_LENGTH
 from relays.nip90 import JobRequest
 

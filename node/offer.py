@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from core.error import InvalidInput
 from core.money import Msat, money
 from dvm.provider.provider import Provider
-from dvm.sale import Service
+from dvm.service import Service
 from dvm.tariff import JOB, Tariff
 from node.error import ConfigInvalid
 from node.market import SellSection

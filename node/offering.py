@@ -17,8 +17,8 @@ from dvm.earning import earnings
 from dvm.error import KindSold, NotSold
 from dvm.provider.provider import Provider
 from dvm.record import Unreadable, decode, encode
-from dvm.sale import Service
 from dvm.selling import Selling
+from dvm.service import Service
 from node.error import ConfigInvalid
 from node.market import SellSection
 from node.offer import Offer, State, offer_of, provider_of, read_section

@@ -4,36 +4,58 @@ Money columns name their unit. Times are Unix seconds unless a name says otherwi
 compared and set. Bytes named `sealed` are encrypted under a key that is not in the database (DESIGN §6).
 """
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, UniqueConstraint, text
-from sqlmodel import Field, SQLModel
+from sqlalchemy import BigInteger, Column, Index, UniqueConstraint
+from sqlmodel import Field
 
-METADATA = MetaData()
+from node.storage.column import METADATA, Table, big, numbered, some, word
+from node.storage.market_table import DepositRow, LightningRow, PurchaseRow, RateRow, ReceiptRow, SaleRow, TipRow
+
+__all__ = [
+    "METADATA",
+    "AgentRow",
+    "AlarmRow",
+    "AnnouncementRow",
+    "BlobRow",
+    "BudgetRow",
+    "CounterRow",
+    "CursorRow",
+    "DepositRow",
+    "EffectRow",
+    "EntryRow",
+    "GoalRow",
+    "HandledRow",
+    "HoldRow",
+    "HookRow",
+    "IdentityRow",
+    "InboxRow",
+    "InterestRow",
+    "ItemRow",
+    "LeaseRow",
+    "LightningRow",
+    "LogRow",
+    "MarkRow",
+    "MessageRow",
+    "MetaRow",
+    "OperationRow",
+    "OutboxRow",
+    "PostingRow",
+    "ProofRow",
+    "PurchaseRow",
+    "RateRow",
+    "ReceiptRow",
+    "RecordingRow",
+    "RelayFactRow",
+    "RelayListRow",
+    "RelayPaymentRow",
+    "SaleRow",
+    "SecretRow",
+    "SeenRow",
+    "TickRow",
+    "TipRow",
+]
 
 
-class _Table(SQLModel):
-    metadata = METADATA
-
-
-def _big(default: int | None = None) -> Column[int]:
-    return Column(BigInteger, nullable=False, server_default=None if default is None else str(default))
-
-
-def _word(default: str | None = None) -> Column[str]:
-    """One of a few words, `[a-z_]`. It stands in SQL as it is, so that indexes over some of the rows are found."""
-    return Column(String, nullable=False, server_default=default, info={"literal": True})
-
-
-def _some(name: str, *columns: str, where: str) -> Index:
-    """An index over some of the rows."""
-    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
-
-
-def _numbered() -> Column[int]:
-    """A key that counts up by itself; SQLite does that only for the exact type INTEGER."""
-    return Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
-
-
-class MetaRow(_Table, table=True):
+class MetaRow(Table, table=True):
     """Facts about the node itself: `paused`, `run` (the ledger's), `node` (its public key)."""
 
     __tablename__ = "meta"
@@ -41,11 +63,11 @@ class MetaRow(_Table, table=True):
     value: str
 
 
-class EffectRow(_Table, table=True):
+class EffectRow(Table, table=True):
     """One effect that passed the gate. `state`: begun, commit, fail or unknown."""
 
     __tablename__ = "effect"
-    __table_args__ = (_some("effect_ended", "ended_at", where="ended_at IS NOT NULL"),)
+    __table_args__ = (some("effect_ended", "ended_at", where="ended_at IS NOT NULL"),)
     id: str = Field(primary_key=True)
     caller: str
     path: str
@@ -55,40 +77,40 @@ class EffectRow(_Table, table=True):
     effect: int
     state: str = Field(index=True)
     unit: str | None = None  # uusd or msat; null when the effect can cost nothing
-    reserved: int = Field(default=0, sa_column=_big(0))
-    cost: int = Field(default=0, sa_column=_big(0))
-    begun_at: int = Field(sa_column=_big())
+    reserved: int = Field(default=0, sa_column=big(0))
+    cost: int = Field(default=0, sa_column=big(0))
+    begun_at: int = Field(sa_column=big())
     ended_at: int | None = None
 
 
-class BudgetRow(_Table, table=True):
+class BudgetRow(Table, table=True):
     """A limit: held + spent never pass the ceiling. Names: `day:2026-01-31`, `seller:<pubkey>:2026-01-31`."""
 
     __tablename__ = "budget"
     name: str = Field(primary_key=True)
     unit: str
-    ceiling: int = Field(sa_column=_big())
-    held: int = Field(default=0, sa_column=_big(0))
-    spent: int = Field(default=0, sa_column=_big(0))
+    ceiling: int = Field(sa_column=big())
+    held: int = Field(default=0, sa_column=big(0))
+    spent: int = Field(default=0, sa_column=big(0))
 
 
-class HoldRow(_Table, table=True):
+class HoldRow(Table, table=True):
     """What an open effect holds of a budget. Gone once the effect is settled for good."""
 
     __tablename__ = "hold"
     effect_id: str = Field(primary_key=True)
     budget: str = Field(primary_key=True)
-    amount: int = Field(sa_column=_big())
+    amount: int = Field(sa_column=big())
 
 
-class EntryRow(_Table, table=True):
+class EntryRow(Table, table=True):
     """One signed ledger entry; `raw` is the whole Nostr event as JSON, chained by `prev`."""
 
     __tablename__ = "entry"
     __table_args__ = (UniqueConstraint("run", "seq"),)
-    n: int | None = Field(default=None, sa_column=_numbered())
+    n: int | None = Field(default=None, sa_column=numbered())
     run: str
-    seq: int = Field(sa_column=_big())
+    seq: int = Field(sa_column=big())
     id: str = Field(unique=True)
     prev: str
     type: str
@@ -96,7 +118,7 @@ class EntryRow(_Table, table=True):
     raw: str
 
 
-class OutboxRow(_Table, table=True):
+class OutboxRow(Table, table=True):
     """One event on its way to one relay. `state`: pending, sent or refused. A time-out leaves it pending."""
 
     __tablename__ = "outbox"
@@ -107,86 +129,38 @@ class OutboxRow(_Table, table=True):
     effect_id: str  # the effect or standing purpose under which it goes out
     state: str = "pending"
     tries: int = 0
-    next_at_ms: int = Field(default=0, sa_column=_big(0))
+    next_at_ms: int = Field(default=0, sa_column=big(0))
     reason: str = ""
 
 
-class CursorRow(_Table, table=True):
+class CursorRow(Table, table=True):
     """How far a subscription has read on a relay: the greatest verified created_at, never later than our clock."""
 
     __tablename__ = "cursor"
     relay: str = Field(primary_key=True)
     name: str = Field(primary_key=True)
-    high: int = Field(sa_column=_big())
+    high: int = Field(sa_column=big())
 
 
-class SeenRow(_Table, table=True):
+class SeenRow(Table, table=True):
     """An event that was acted on, kept so that it is never acted on twice. Written with what it caused."""
 
     __tablename__ = "seen"
     event_id: str = Field(primary_key=True)
-    at: int = Field(sa_column=_big())
+    at: int = Field(sa_column=big())
 
 
-class AnnouncementRow(_Table, table=True):
+class AnnouncementRow(Table, table=True):
     """The newest NIP-89 handler event per (author, d)."""
 
     __tablename__ = "announcement"
     id: str = Field(primary_key=True)  # pubkey:d
     pubkey: str = Field(index=True)
-    created_at: int = Field(sa_column=_big())
+    created_at: int = Field(sa_column=big())
     raw: str
 
 
-class ReceiptRow(_Table, table=True):
-    """One coin of a checked receipt: what a seller took, and what the buyer says of it. A coin counts once."""
-
-    __tablename__ = "receipt"
-    y: str = Field(primary_key=True)
-    event_id: str
-    seller: str = Field(index=True)
-    buyer: str
-    verdict: str
-    amount_msat: int = Field(sa_column=_big())
-    mint: str
-    created_at: int = Field(sa_column=_big())
-
-
-class PurchaseRow(_Table, table=True):
-    """A job we buy. `body` is the buyer machine's state as JSON; the columns are for looking things up."""
-
-    __tablename__ = "purchase"
-    id: str = Field(primary_key=True)
-    effect_id: str = Field(index=True)
-    request_id: str = Field(index=True)
-    caller: str
-    kind: int
-    state: str = Field(index=True)
-    money: str = Field(index=True)
-    body: str
-    created_at: int = Field(sa_column=_big())
-    updated_at: int = Field(sa_column=_big())
-    version: int = 0
-
-
-class SaleRow(_Table, table=True):
-    """A job we sell; the id is the request event's id. `body` is the seller machine's state as JSON."""
-
-    __tablename__ = "sale"
-    id: str = Field(primary_key=True)
-    effect_id: str = Field(index=True)
-    quote_id: str = Field(index=True)
-    customer: str = Field(index=True)
-    kind: int
-    state: str = Field(index=True)
-    body: str
-    expires_at: int = Field(sa_column=_big())
-    created_at: int = Field(sa_column=_big())
-    updated_at: int = Field(sa_column=_big())
-    version: int = 0
-
-
-class ProofRow(_Table, table=True):
+class ProofRow(Table, table=True):
     """One Cashu proof of ours. `state`: live, reserved (an input of `operation`), locked (sent away) or spent."""
 
     __tablename__ = "proof"
@@ -194,13 +168,13 @@ class ProofRow(_Table, table=True):
     mint: str
     unit: str
     keyset: str
-    amount: int = Field(sa_column=_big())
+    amount: int = Field(sa_column=big())
     state: str = Field(index=True)
     operation: str = Field(index=True)  # the saga that made it, or that has it reserved
     sealed: bytes  # secret, C, DLEQ
 
 
-class OperationRow(_Table, table=True):
+class OperationRow(Table, table=True):
     """One wallet saga: `plan` holds what is needed to finish it after a crash, written before the mint is called."""
 
     __tablename__ = "operation"
@@ -210,108 +184,38 @@ class OperationRow(_Table, table=True):
     mint: str
     unit: str
     effect_id: str = Field(index=True)
-    amount: int = Field(sa_column=_big())  # in the mint's unit
-    fee: int = Field(default=0, sa_column=_big(0))
+    amount: int = Field(sa_column=big())  # in the mint's unit
+    fee: int = Field(default=0, sa_column=big(0))
     plan: bytes  # sealed
     result: bytes  # sealed; empty until done
     reason: str = ""
-    created_at: int = Field(sa_column=_big())
-    updated_at: int = Field(sa_column=_big())
+    created_at: int = Field(sa_column=big())
+    updated_at: int = Field(sa_column=big())
     version: int = 0
 
 
-class CounterRow(_Table, table=True):
+class CounterRow(Table, table=True):
     """The next NUT-13 counter of a keyset. Never lowered."""
 
     __tablename__ = "counter"
     keyset: str = Field(primary_key=True)
-    next: int = Field(default=0, sa_column=_big(0))
+    next: int = Field(default=0, sa_column=big(0))
 
 
-class PostingRow(_Table, table=True):
+class PostingRow(Table, table=True):
     """One side of a double-entry posting; the amounts of an operation sum to zero per mint and unit."""
 
     __tablename__ = "posting"
-    n: int | None = Field(default=None, sa_column=_numbered())
+    n: int | None = Field(default=None, sa_column=numbered())
     operation: str = Field(index=True)
     mint: str
     unit: str
     account: str
-    amount: int = Field(sa_column=_big())
-    at: int = Field(sa_column=_big())
+    amount: int = Field(sa_column=big())
+    at: int = Field(sa_column=big())
 
 
-class LightningRow(_Table, table=True):
-    """One payment or invoice at a Lightning wallet over NWC. `kind`: pay or invoice. A payment hash counts once."""
-
-    __tablename__ = "lightning"
-    __table_args__ = (UniqueConstraint("payment_hash"), Index("lightning_kind", "kind", "created_at"))
-    id: str = Field(primary_key=True)
-    kind: str
-    state: str = Field(index=True)
-    wallet: str
-    payment_hash: str
-    effect_id: str = Field(index=True)
-    amount: int = Field(sa_column=_big())  # msat
-    fee_limit: int = Field(default=0, sa_column=_big(0))  # msat
-    fee: int = Field(default=0, sa_column=_big(0))  # msat
-    sealed: bytes  # invoice, request, preimage
-    reason: str = ""
-    expires_at: int = Field(sa_column=_big())
-    created_at: int = Field(sa_column=_big())
-    updated_at: int = Field(sa_column=_big())
-    version: int = 0
-
-
-class DepositRow(_Table, table=True):
-    """A deposit of ours (`side` buyer) or of a customer (seller); vouchers draw on it (`dvm/deposit.py`)."""
-
-    __tablename__ = "deposit"
-    __table_args__ = (Index("deposit_state", "side", "state"),)
-    side: str = Field(primary_key=True)
-    id: str = Field(primary_key=True)
-    peer: str
-    effect_id: str = Field(index=True)
-    state: str
-    body: str
-    created_at: int = Field(sa_column=_big())
-    updated_at: int = Field(sa_column=_big())
-    version: int = 0
-
-
-class TipRow(_Table, table=True):
-    """A nutzap (NIP-61); the id is the event's. `state` and the other columns as in `dvm/tip.py`; amounts in msat."""
-
-    __tablename__ = "tip"
-    __table_args__ = (Index("tip_sender", "sender", "state"), Index("tip_created", "created_at"))
-    id: str = Field(primary_key=True)
-    sender: str
-    mint: str
-    state: str = Field(index=True)
-    net_msat: int = Field(default=0, sa_column=_big(0))
-    owed_msat: int = Field(default=0, sa_column=_big(0))
-    sale: str
-    beside: str = Field(index=True)
-    effect_id: str = Field(index=True)
-    raw: str
-    reason: str = ""
-    created_at: int = Field(sa_column=_big())
-    updated_at: int = Field(sa_column=_big())
-    version: int = 0
-
-
-class RateRow(_Table, table=True):
-    """A rate that was used, kept as history."""
-
-    __tablename__ = "rate"
-    n: int | None = Field(default=None, sa_column=_numbered())
-    micro_usd: int = Field(sa_column=_big())
-    msat: int = Field(sa_column=_big())
-    taken_at: int = Field(sa_column=_big())
-    source: str
-
-
-class AgentRow(_Table, table=True):
+class AgentRow(Table, table=True):
     """An agent: its state as JSON with a schema version, and the row version that a tick compares and sets.
 
     `status`: active, dormant (hibernated: only its row is left of it; a trigger wakes it), stopped (by its operator:
@@ -323,13 +227,13 @@ class AgentRow(_Table, table=True):
     name: str = Field(primary_key=True)
     program: str
     pubkey: str = Field(index=True)
-    status: str = Field(sa_column=_word())
+    status: str = Field(sa_column=word())
     state_version: int
     state: str
     ticks: int = 0
     last_tick_at: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
     last_cause: str = ""
-    created_at: int = Field(sa_column=_big())
+    created_at: int = Field(sa_column=big())
     version: int = 0
     code: str = ""  # sha256 of the program's code at the last tick
     config: str = "{}"
@@ -338,15 +242,15 @@ class AgentRow(_Table, table=True):
     failures: int = 0  # failed ticks since the last one that was committed
     reason: str = ""  # why it does not run, with a code
     day: int = 0  # days since 1970 (UTC) to which `day_us` belongs
-    day_us: int = Field(default=0, sa_column=_big(0))  # microseconds that it computed on that day
-    rate_us: int = Field(default=0, sa_column=_big(0))  # GCRA: when its ticks per minute are all there again (Unix µs)
+    day_us: int = Field(default=0, sa_column=big(0))  # microseconds that it computed on that day
+    rate_us: int = Field(default=0, sa_column=big(0))  # GCRA: when its ticks per minute are all there again (Unix µs)
     warned: int = 0  # bits: of which limits it was told that they are near, or reached
-    stored: int = Field(default=0, sa_column=_big(0))  # bytes of state, items and goals
+    stored: int = Field(default=0, sa_column=big(0))  # bytes of state, items and goals
     holder: str = ""  # the process that ticks it, where several share a database
-    epoch: int = Field(default=0, sa_column=_big(0))  # fencing token: rises with every claim
+    epoch: int = Field(default=0, sa_column=big(0))  # fencing token: rises with every claim
 
 
-class InboxRow(_Table, table=True):
+class InboxRow(Table, table=True):
     """A trigger for an agent. Unique by envelope id, for months: a row is kept without its payload.
 
     `state`: new, done, dead (it failed too often, or there was no room), dropped (no room), expired or discarded.
@@ -356,64 +260,64 @@ class InboxRow(_Table, table=True):
     __tablename__ = "inbox"
     __table_args__ = (
         # with the state, so that SQLite counts and names those that wait without reading the rows themselves
-        _some("inbox_new", "agent", "priority", "n", "state", where="state = 'new'"),
-        _some("inbox_dead", "agent", "n", where="state = 'dead'"),
-        _some("inbox_dropped", "agent", "n", where="state = 'dropped'"),
-        _some("inbox_expired", "agent", "n", where="state = 'expired'"),
-        _some("inbox_ended", "ended_at", where="ended_at IS NOT NULL"),
+        some("inbox_new", "agent", "priority", "n", "state", where="state = 'new'"),
+        some("inbox_dead", "agent", "n", where="state = 'dead'"),
+        some("inbox_dropped", "agent", "n", where="state = 'dropped'"),
+        some("inbox_expired", "agent", "n", where="state = 'expired'"),
+        some("inbox_ended", "ended_at", where="ended_at IS NOT NULL"),
         UniqueConstraint("agent", "envelope_id"),
     )
-    n: int | None = Field(default=None, sa_column=_numbered())
+    n: int | None = Field(default=None, sa_column=numbered())
     agent: str
     envelope_id: str
     cause: str  # message, event, manual, initialize, alarm
     source: str
     sender: str
     payload: str
-    state: str = Field(default="new", sa_column=_word("new"))
+    state: str = Field(default="new", sa_column=word("new"))
     tries: int = 0
     error: str = ""
-    at: int = Field(sa_column=_big())
-    next_at_ms: int = Field(default=0, sa_column=_big(0))
+    at: int = Field(sa_column=big())
+    next_at_ms: int = Field(default=0, sa_column=big(0))
     priority: int = 0  # lower is sooner
     expires_at: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
     seq: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))  # the source's own number
     reply_to: str = ""
-    written_at: int = Field(default=0, sa_column=_big(0))  # when its sender wrote it, where that orders a line
+    written_at: int = Field(default=0, sa_column=big(0))  # when its sender wrote it, where that orders a line
     ended_at: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
 
 
-class TickRow(_Table, table=True):
+class TickRow(Table, table=True):
     """A tick that was committed or that failed."""
 
     __tablename__ = "tick"
     __table_args__ = (Index("tick_agent", "agent", "n"),)
-    n: int | None = Field(default=None, sa_column=_numbered())
+    n: int | None = Field(default=None, sa_column=numbered())
     id: str = Field(unique=True)
     agent: str
     envelope_id: str
     cause: str
-    at_ms: int = Field(sa_column=_big())
-    duration_ms: int = Field(sa_column=_big())
+    at_ms: int = Field(sa_column=big())
+    duration_ms: int = Field(sa_column=big())
     error: str = ""
     tries: int = 0
-    version: int = Field(default=0, sa_column=_big(0))  # the agent's row version that it began with
+    version: int = Field(default=0, sa_column=big(0))  # the agent's row version that it began with
     code: str = ""  # sha256 of the program's code
     usage: str = "{}"  # what it used, as JSON
 
 
-class RecordingRow(_Table, table=True):
+class RecordingRow(Table, table=True):
     """What a committed tick read from outside and what came of it, so that it can be run again."""
 
     __tablename__ = "recording"
-    n: int | None = Field(default=None, sa_column=_numbered())
+    n: int | None = Field(default=None, sa_column=numbered())
     tick_id: str = Field(unique=True)
     agent: str
-    at_ms: int = Field(sa_column=_big())
+    at_ms: int = Field(sa_column=big())
     body: bytes
 
 
-class BlobRow(_Table, table=True):
+class BlobRow(Table, table=True):
     """A large body that recordings name by its sha256."""
 
     __tablename__ = "blob"
@@ -422,17 +326,17 @@ class BlobRow(_Table, table=True):
     at: int = Field(index=True, sa_type=BigInteger)
 
 
-class MarkRow(_Table, table=True):
+class MarkRow(Table, table=True):
     """An id that an agent marked as seen; the oldest go when there are too many."""
 
     __tablename__ = "mark"
     __table_args__ = (Index("mark_age", "agent", "n"), UniqueConstraint("agent", "id"))
-    n: int | None = Field(default=None, sa_column=_numbered())
+    n: int | None = Field(default=None, sa_column=numbered())
     agent: str
     id: str
 
 
-class ItemRow(_Table, table=True):
+class ItemRow(Table, table=True):
     """A value that an agent keeps beside its state."""
 
     __tablename__ = "item"
@@ -441,7 +345,7 @@ class ItemRow(_Table, table=True):
     value: str
 
 
-class AlarmRow(_Table, table=True):
+class AlarmRow(Table, table=True):
     """An alarm of an agent. `kind`: once, every or cron. It fires as envelope `alarm:<id>:<due_ms>`.
 
     While that waits in the inbox, later times are counted in `missed` instead.
@@ -452,15 +356,15 @@ class AlarmRow(_Table, table=True):
     id: str = Field(primary_key=True)
     kind: str
     due_ms: int = Field(index=True, sa_type=BigInteger)
-    every_ms: int = Field(default=0, sa_column=_big(0))
+    every_ms: int = Field(default=0, sa_column=big(0))
     cron: str = ""
     payload: str = "{}"
-    fired_ms: int = Field(default=0, sa_column=_big(0))  # the time for which it fired last; 0 before
+    fired_ms: int = Field(default=0, sa_column=big(0))  # the time for which it fired last; 0 before
     missed: int = 0  # times since then for which it did not fire
-    created_at: int = Field(sa_column=_big())
+    created_at: int = Field(sa_column=big())
 
 
-class InterestRow(_Table, table=True):
+class InterestRow(Table, table=True):
     """Which events an agent wants to be told of."""
 
     __tablename__ = "interest"
@@ -469,10 +373,10 @@ class InterestRow(_Table, table=True):
     id: str = Field(primary_key=True)
     event: str  # the event's type, e.g. payment.received; `*` for all
     pattern: str = "{}"  # what its fields must be, as JSON
-    created_at: int = Field(sa_column=_big())
+    created_at: int = Field(sa_column=big())
 
 
-class HookRow(_Table, table=True):
+class HookRow(Table, table=True):
     """A way in for webhooks. Its secret derives from the node's key and the id; nothing here opens it."""
 
     __tablename__ = "hook"
@@ -481,10 +385,10 @@ class HookRow(_Table, table=True):
     name: str
     event: str  # the type of the event that a call becomes
     scheme: str  # hmac (a signature over the body) or token (a bearer token)
-    created_at: int = Field(sa_column=_big())
+    created_at: int = Field(sa_column=big())
 
 
-class SecretRow(_Table, table=True):
+class SecretRow(Table, table=True):
     """A secret of an agent, or under the name `node` of the node itself: set by its operator, used by its name.
 
     No file and no archive of an agent gives it back.
@@ -495,74 +399,74 @@ class SecretRow(_Table, table=True):
     name: str = Field(primary_key=True)
     sealed: bytes
     size: int  # bytes of what is sealed
-    set_at_ms: int = Field(sa_column=_big())
+    set_at_ms: int = Field(sa_column=big())
 
 
-class LeaseRow(_Table, table=True):
+class LeaseRow(Table, table=True):
     """Who may act as something, until when: processes that share a database. `token` rises with every new holder."""
 
     __tablename__ = "lease"
     name: str = Field(primary_key=True)
     holder: str = ""
-    token: int = Field(default=0, sa_column=_big(0))
-    until_ms: int = Field(default=0, sa_column=_big(0))
+    token: int = Field(default=0, sa_column=big(0))
+    until_ms: int = Field(default=0, sa_column=big(0))
     about: str = "{}"
 
 
-class GoalRow(_Table, table=True):
+class GoalRow(Table, table=True):
     """One goal of an agent, as a JSON object; one of an older version holds whatever its agent wrote."""
 
     __tablename__ = "goal"
     agent: str = Field(primary_key=True)
     id: str = Field(primary_key=True)
     body: str
-    updated_at: int = Field(sa_column=_big())
+    updated_at: int = Field(sa_column=big())
 
 
-class LogRow(_Table, table=True):
+class LogRow(Table, table=True):
     """One record of an agent's trace; `n` is the cursor of watchers."""
 
     __tablename__ = "log"
     __table_args__ = (Index("log_agent", "agent", "n"),)
-    n: int | None = Field(default=None, sa_column=_numbered())
+    n: int | None = Field(default=None, sa_column=numbered())
     agent: str
-    at_ms: int = Field(sa_column=_big())
+    at_ms: int = Field(sa_column=big())
     type: str
     data: str
 
 
-class HandledRow(_Table, table=True):
+class HandledRow(Table, table=True):
     """An event that a subscription's handler has finished with, so that a restart does not hand it over again."""
 
     __tablename__ = "handled"
     __table_args__ = (Index("handled_when", "name", "created_at"),)
     name: str = Field(primary_key=True)  # the subscription's
     event_id: str = Field(primary_key=True)
-    created_at: int = Field(sa_column=_big())
+    created_at: int = Field(sa_column=big())
 
 
-class RelayFactRow(_Table, table=True):
+class RelayFactRow(Table, table=True):
     """What a relay said of itself (NIP-11, JSON), and what we found out by trying (JSON)."""
 
     __tablename__ = "relay_fact"
     url: str = Field(primary_key=True)
     information: str = ""
     traits: str = "{}"
-    at: int = Field(sa_column=_big())
+    at: int = Field(sa_column=big())
 
 
-class RelayListRow(_Table, table=True):
+class RelayListRow(Table, table=True):
     """A person's newest list of one kind: 10002 (NIP-65), 10050 (NIP-17). An empty `raw`: we asked, there is none."""
 
     __tablename__ = "relay_list"
     pubkey: str = Field(primary_key=True)
     kind: int = Field(primary_key=True)
-    created_at: int = Field(sa_column=_big())
+    created_at: int = Field(sa_column=big())
     raw: str
-    fetched_at: int = Field(sa_column=_big())
+    fetched_at: int = Field(sa_column=big())
 
 
-class IdentityRow(_Table, table=True):
+class IdentityRow(Table, table=True):
     """One key of one agent. Rotation makes a new epoch; an old key is kept to decrypt what still comes for it.
 
     `source`: derived, imported or remote. `state`: next (a rotation has begun), active, retired or deleted.
@@ -575,11 +479,11 @@ class IdentityRow(_Table, table=True):
     source: str
     sealed: bytes  # an imported secret, or how to reach the remote signer; empty for derived ones
     state: str
-    created_at: int = Field(sa_column=_big())
+    created_at: int = Field(sa_column=big())
     retired_at: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
 
 
-class MessageRow(_Table, table=True):
+class MessageRow(Table, table=True):
     """One message of an agent, in or out, and what became of it.
 
     `protocol`: nip17, nip04 or public. `direction`: in or out. `state` of one that goes out: queued, sent, failed,
@@ -604,15 +508,15 @@ class MessageRow(_Table, table=True):
     state: str
     reason: str = ""
     first: int = 0  # 1: the agent wrote before the other side ever had
-    created_at: int = Field(sa_column=_big())
-    changed_ms: int = Field(sa_column=_big())
+    created_at: int = Field(sa_column=big())
+    changed_ms: int = Field(sa_column=big())
 
 
-class RelayPaymentRow(_Table, table=True):
+class RelayPaymentRow(Table, table=True):
     """Somebody paid for writing to the node's own relay. One row a token, so that a token counts once."""
 
     __tablename__ = "relay_payment"
     op_id: str = Field(primary_key=True)  # the wallet's operation that took the token
     pubkey: str = Field(index=True)
-    paid_until: int = Field(sa_column=_big())
-    created_at: int = Field(sa_column=_big())
+    paid_until: int = Field(sa_column=big())
+    created_at: int = Field(sa_column=big())

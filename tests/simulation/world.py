@@ -22,8 +22,8 @@ from dvm.error import ProviderFailed
 from dvm.policy import Policy
 from dvm.provider.provider import Answer, only_text
 from dvm.request import ComputeRequest, Datum
-from dvm.sale import Service
 from dvm.selling import Selling
+from dvm.service import Service
 from dvm.settlement import Settlement
 from node.gate.gate import NodeGate
 from node.gate.limits import Limits

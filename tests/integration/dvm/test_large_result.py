@@ -17,7 +17,7 @@ from dvm.error import ResultGone
 from dvm.policy import Policy
 from dvm.provider.provider import Answer
 from dvm.request import ComputeRequest, Datum
-from dvm.sale import Service
+from dvm.service import Service
 from dvm.settlement import Settlement
 from dvm.shipping import Shipping
 from dvm.unpacking import Unpacking

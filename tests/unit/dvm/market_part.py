@@ -13,8 +13,8 @@ from dvm.nutzap import Nutzaps
 from dvm.policy import Policy
 from dvm.provider.echo import Echo
 from dvm.provider.provider import Provider
-from dvm.sale import Service
 from dvm.selling import Selling
+from dvm.service import Service
 from dvm.settlement import Settlement
 from dvm.shipping import Shipping
 from dvm.unpacking import Unpacking

@@ -9,7 +9,7 @@ from dvm.admission import Limits
 from dvm.provider.echo import Echo
 from dvm.provider.provider import Answer
 from dvm.request import ComputeRequest
-from dvm.sale import Service
+from dvm.service import Service
 from relays.event import Draft, Event
 from relays.key import Key
 from relays.nip90 import Input, Quote, read_answer, request_draft

@@ -15,7 +15,7 @@ from dvm.provider.echo import Echo
 from dvm.provider.provider import Answer
 from dvm.record import decode, encode
 from dvm.request import ComputeRequest, Datum
-from dvm.sale import Service
+from dvm.service import Service
 from relays.event import Draft, Event
 from relays.key import Key
 from relays.nip90 import Input, cancel_draft, feedback_draft, read_request, request_draft, result_draft

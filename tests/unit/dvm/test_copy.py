@@ -11,7 +11,7 @@ from dvm.policy import Policy
 from dvm.provider.echo import Echo
 from dvm.provider.provider import Answer
 from dvm.request import ComputeRequest
-from dvm.sale import Service
+from dvm.service import Service
 from node.storage.memory import MemoryDatabase
 from tests.copy_part import copy_rows
 from tests.unit.dvm.market_part import Node, echo

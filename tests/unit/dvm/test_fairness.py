@@ -8,8 +8,8 @@ from dvm.clientele import KEPT
 from dvm.provider.echo import Echo
 from dvm.provider.provider import Answer
 from dvm.request import ComputeRequest, Datum
-from dvm.sale import Service
 from dvm.schedule import LEAST_WEIGHT, Ticket
+from dvm.service import Service
 from dvm.trust import Trust
 from relays.event import Draft, Event
 from relays.key import Key

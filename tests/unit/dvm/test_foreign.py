@@ -5,7 +5,7 @@ import orjson
 from core.money import MicroUsd, Msat
 from dvm.provider.echo import Echo
 from dvm.request import ComputeRequest, Datum
-from dvm.sale import Service
+from dvm.service import Service
 from relays.event import Draft, Event
 from relays.key import Key
 from tests.unit.dvm.market_part import Node, until

@@ -14,7 +14,7 @@ from dvm.preference import Prefer
 from dvm.provider.echo import Echo
 from dvm.provider.provider import Answer
 from dvm.request import ComputeRequest, Datum
-from dvm.sale import Service
+from dvm.service import Service
 from dvm.view import PurchaseView
 from node.gate.limits import Limits
 from relays.event import Draft

@@ -10,7 +10,7 @@ from dvm.policy import Policy
 from dvm.provider.echo import Echo
 from dvm.provider.provider import Answer
 from dvm.request import ComputeRequest
-from dvm.sale import Service
+from dvm.service import Service
 from dvm.view import PurchaseView
 from node.storage.error import StoreFailed, StoreFull
 from relays.key import Key

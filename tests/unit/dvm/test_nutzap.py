@@ -9,7 +9,7 @@ import pytest
 from core.money import Msat
 from dvm.admission import Limits
 from dvm.provider.echo import Echo
-from dvm.sale import Service
+from dvm.service import Service
 from relays.event import Event
 from relays.key import Key, Keyring
 from relays.nip61 import read_nutzap

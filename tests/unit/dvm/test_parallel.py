@@ -16,7 +16,7 @@ from dvm.redundancy import Redundancy
 from dvm.reputation import NEUTRAL
 from dvm.request import ComputeRequest, Datum
 from dvm.reviewing import Reviewing
-from dvm.sale import Service
+from dvm.service import Service
 from dvm.view import PurchaseView
 from node.gate.limits import Limits
 from relays.kind import LABEL

@@ -246,7 +246,7 @@ async def test_a_result_that_fits_no_event_when_encrypted_is_a_failure_that_is_t
             return Answer("y" * 50_000)
 
     from core.money import Msat
-    from dvm.sale import Service
+    from dvm.service import Service
 
     buyer, seller = world.node(), world.node(services=lambda: [Service(5050, Msat(0), Long())])
     await buyer.up()

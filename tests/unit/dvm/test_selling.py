@@ -14,8 +14,8 @@ from dvm.provider.echo import Echo
 from dvm.provider.provider import Answer
 from dvm.record import decode, encode
 from dvm.request import ComputeRequest
-from dvm.sale import Service
 from dvm.seller import Sale
+from dvm.service import Service
 from dvm.tariff import Tariff
 from dvm.trust import Standing, Trust
 from relays.event import Draft, Event
