@@ -246,7 +246,7 @@ class Nutzaps:
         """
         try:
             not_before = self._clock.now() + LOCK_S
-            await self._wallet.appraise(owner_of(tip.id), zap.payload, self.pubkey, not_before)
+            await self._wallet.appraise(owner_of(tip.id), zap.payload, self.pubkey, not_before, tip.sender)
             admission = await self._gate.stage(
                 Intent(
                     caller=f"customer:{tip.sender}",
