@@ -39,7 +39,7 @@ from relays.nip61 import (
 from relays.outbox import TABLE as OUTBOX
 from relays.outbox import Outbox
 from relays.pool import Pool
-from wallet.error import MintRefused, TokenRejected, TokenSpent
+from wallet.error import MintBusy, MintRefused, TokenRejected, TokenSpent
 from wallet.payment import State as OperationState
 from wallet.wallet import Wallet
 
@@ -56,6 +56,7 @@ AGAIN_S = 86_400
 LOOK_S = 15.0
 SLOWEST_S = 3_600.0
 MAX_SEEN = 256  # that wait for their mint, or for the node to go on
+UNKNOWN_S = 86_400  # a keyset that a mint has not named in so long it does not have
 GIVE_UP_S = 30 * 86_400
 PER_SECOND, BURST = 20.0, 100  # that are looked at; the rest waits at the relays
 LISTED = 100
@@ -245,7 +246,7 @@ class Nutzaps:
         """
         try:
             not_before = self._clock.now() + LOCK_S
-            await self._wallet.appraise(owner_of(tip.id), zap.payload, self.pubkey, not_before)
+            await self._wallet.appraise(owner_of(tip.id), zap.payload, self.pubkey, not_before, tip.sender)
             admission = await self._gate.stage(
                 Intent(
                     caller=f"customer:{tip.sender}",
@@ -267,6 +268,9 @@ class Nutzaps:
             log.info("A nutzap waits: %s", error.code, extra={"action": "nutzap_waits", "code": error.code})
             if new:
                 await self._wait(tip)
+            elif isinstance(error, MintBusy) and self._clock.now() > tip.created_at + UNKNOWN_S:
+                self.refused["given_up"] += 1
+                await self._unit.commit([tips.forget(tip)])
             return None
         if isinstance(admission, Repeated):  # of an earlier life, whose row is gone
             self.refused["repeated"] += 1

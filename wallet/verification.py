@@ -54,13 +54,15 @@ def _lock(secret: str, terms: VerifyTerms) -> Lock | HashLock:
     return sealed
 
 
-def check_given(payment: Payment, pubkey: str, not_before: int) -> None:
+def check_given(payment: Payment, pubkey: str, not_before: int, giver: str) -> None:
     """Whether each coin was given to us alone (NIP-61): locked to `pubkey`, written just so, and to nobody else soon.
 
     Args:
         payment: the coins, as their sender says.
         pubkey: compressed hex, with the sign that was announced.
         not_before: Unix seconds before which no lock may open to others.
+        giver: who says to have sent them, a Nostr key. What is public can be shown by others as well: a lock that names
+            its sender counts for that one alone.
 
     Raises:
         TokenUnit: not in sat.
@@ -76,6 +78,8 @@ def check_given(payment: Payment, pubkey: str, not_before: int) -> None:
             raise TokenLock("A coin is locked to another key.")
         if lock.locktime is not None and lock.locktime < not_before:
             raise TokenLock("A coin can be taken by others too early.")
+        if lock.giver not in ("", giver):
+            raise TokenLock("A coin says that somebody else has sent it.")
 
 
 async def check_coins(payment: Payment, book: KeysetBook, *, needs_dleq: bool = True) -> tuple[Proof, ...]:

@@ -366,7 +366,9 @@ class Wallet(Holding):
         ys = tuple(coin.y for coin in coins)
         return VerifiedPayment(book.mint.url, UNIT, Msat.of_sat(total(coins)), ys, net, locktime)
 
-    async def appraise(self, owner: str, payload: Mapping[str, Any], pubkey: str, not_before: int) -> int:
+    async def appraise(
+        self, owner: str, payload: Mapping[str, Any], pubkey: str, not_before: int, giver: str = ""
+    ) -> int:
         """What claiming coins would leave, in sat, that somebody gave to us in public (NIP-61).
 
         No mint is asked whether they are spent: the claim finds out. A coin that passed counts for `owner` alone from
@@ -377,6 +379,7 @@ class Wallet(Holding):
             payload: in NUT-18's form.
             pubkey: the key of ours that they must be locked to, as it was announced, compressed hex.
             not_before: Unix seconds before which nobody else may be able to take them.
+            giver: the Nostr key of who says to have sent them.
 
         Raises:
             TokenRejected: with the reason as its type.
@@ -386,7 +389,7 @@ class Wallet(Holding):
         book = self._accepted(payment)
         if book.retired or book.mint.url != payment.mint:
             raise TokenMint
-        check_given(payment, pubkey, not_before)
+        check_given(payment, pubkey, not_before, giver)
         await self._check_unused(payment.proofs, owner)
         try:
             coins = await check_coins(payment, book)

@@ -42,12 +42,14 @@ class Lock:
 class KeyLock:
     """Spendable by `pubkey`; if there is a `locktime` (Unix seconds, the mint's clock), after it by others as well.
 
-    `refunds` says how many keys may take it then; with none of them anybody may.
+    `refunds` says how many keys may take it then; with none of them anybody may. `giver` is the Nostr key that the lock
+    calls its sender's, if it does: such a tag conditions nothing at a mint.
     """
 
     pubkey: str
     locktime: int | None = None
     refunds: int = 0
+    giver: str = ""
 
     def secret(self, nonce: str) -> str:
         """The secret of one coin that is the holder's of `pubkey` for good; nothing brings it back.
@@ -172,7 +174,7 @@ def read_key_lock(secret: str) -> KeyLock:
     # A locktime of 0 is none for some and long past for others.
     if locktime == 0:
         raise TokenLock("A lock's locktime is 0.")
-    return KeyLock(data, locktime, len(refund))
+    return KeyLock(data, locktime, len(refund), "".join(tags.get("P", [])))
 
 
 def _single(secret: str, more: re.Pattern[str] = _NONE) -> tuple[str, dict[str, list[str]]]:

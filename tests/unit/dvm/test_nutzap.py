@@ -200,6 +200,21 @@ async def test_coins_that_the_sender_can_take_back_soon_are_refused(world: World
     await refused(node, "token.lock")
 
 
+@pytest.mark.parametrize("names", ["sender", "nobody", "thief"])
+def test_coins_that_name_their_sender_are_nobody_elses_credit(names: str) -> None:
+    async def tale(world: World) -> None:
+        node, friend, thief = await start(world), await giver(world), Key.generate()
+        tag = {"sender": [["P", friend.key.pubkey]], "nobody": [], "thief": [["P", thief.pubkey]]}[names]
+        body = {"nonce": "00" * 16, "data": node.nutzaps.pubkey, "tags": tag}
+        secret = json.dumps(["P2PK", body])
+        (proof, *_) = await friend.proofs(16, node.nutzaps.pubkey)
+        give(world, friend.event(node.key.pubkey, [{**proof, "secret": secret}]))
+        # A lock that names another sender is refused for that; else it is seen that this secret was never signed.
+        await refused(node, "token.lock" if names == "thief" else "token.forged")
+
+    World().run(tale)
+
+
 @story
 async def test_somebody_elses_nutzap_is_none_of_our_business(world: World) -> None:
     node, stranger = await start(world), await giver(world)

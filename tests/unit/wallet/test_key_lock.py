@@ -29,7 +29,7 @@ def secret(data: str = OURS, tags: list[list[str]] | None = None, kind: str = "P
         (secret(tags=[["locktime", "1900000000"]]), KeyLock(OURS, 1_900_000_000)),
         (secret(tags=[["locktime", "1900000000"], ["refund", OTHER]]), KeyLock(OURS, 1_900_000_000, 1)),
         (secret(tags=[["locktime", "1900000000"], ["refund", OTHER, OURS]]), KeyLock(OURS, 1_900_000_000, 2)),
-        (secret(tags=[["e", "ab" * 32], ["P", OTHER[2:]]]), KeyLock(OURS)),
+        (secret(tags=[["e", "ab" * 32], ["P", OTHER[2:]]]), KeyLock(OURS, giver=OTHER[2:])),
         (KeyLock(OURS).secret(NONCE), KeyLock(OURS)),
         (Lock(OURS, 1_900_000_000, OTHER).secret(NONCE), KeyLock(OURS, 1_900_000_000, 1)),
     ],
