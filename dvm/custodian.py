@@ -64,7 +64,7 @@ log = logging.getLogger(__name__)
 TABLE = "deposit"
 PATH = "/serve/prepaid"
 ANSWER = "market.prepaid"  # the standing purpose under which terms and refusals go out
-LEAST = Msat(1_000)
+LEAST = Msat(10_000)
 CLOSING_SAT = 1  # what handing over one sat costs is what handing over the rest may cost
 BURST, PER_SECOND = 16.0, 0.5  # words of one customer that are answered
 STRANGERS_BURST, STRANGERS_PER_SECOND = 64.0, 4.0  # of all who have no deposit here
@@ -155,8 +155,8 @@ class Custodian:
         held = found.held if found.busy else found.total
         return found if held + price <= found.amount else None
 
-    async def take(self, voucher: Voucher, sender: str, request_id: str, price: Msat) -> tuple[str, list[Write]]:
-        """The mint of the deposit, and the writes that hold a job's price of it.
+    async def take(self, voucher: Voucher, sender: str, request_id: str, price: Msat) -> tuple[Custody, list[Write]]:
+        """The deposit, and the writes that hold a job's price of it.
 
         Raises:
             VoucherRefused: with the reason as its type.
@@ -169,7 +169,7 @@ class Custodian:
         if (why := fault(custody, shown)) is not None:
             raise why
         after, _ = step(custody, shown)
-        return custody.mint, [self._row(after, version)]
+        return after, [self._row(after, version)]
 
     async def ended(self, deposit: str, request_id: str, *, ok: bool) -> list[Write]:
         """The writes that count a job which was drawn and has ended, or leave it out."""

@@ -133,8 +133,11 @@ class Prepaying:
     async def adopt(self) -> None:
         """Take up what is not driven yet, also what other processes have committed."""
         for row in await self._unit.select(TABLE, {"side": SIDE, "state": _OPEN_STATES}):
-            if row["id"] not in self._wake:
+            known, wake = self._seen.get(row["id"]), self._wake.get(row["id"])
+            if wake is None:
                 self._go_on(decode(Deposit, row["body"]))
+            elif known is None or known.state.value != row["state"]:
+                wake.set()
 
     async def adopt_copy(self) -> None:
         """The rows are an old copy's: nothing more is drawn, since the seller may have seen later vouchers."""
@@ -164,7 +167,7 @@ class Prepaying:
         if not self._hears:
             self._hears = True
             ours = Filter(kinds=frozenset({GIFT_WRAP}), tags={"p": frozenset({self._keyring.node.pubkey})})
-            self._pool.subscribe(MAIL, [ours], self._on_wrap, backdated=True, remember=False)
+            self._pool.subscribe(MAIL, [ours], self._on_wrap, backdated=True)
         self._crew.spawn(self._drive(deposit.id), f"deposit {deposit.id[:8]}")
 
     # ---- what its owner wants

@@ -377,7 +377,7 @@ class OpenSale:
 
     def time_left(self) -> float:
         """Seconds that the work may take."""
-        if not self.sale.payment:
+        if not self.sale.locktime:
             return float(self.service.timeout_s)
         needs = COSIGN_MARGIN_S + CLAIM_NEED_S if self.sale.paid_by else CLAIM_MARGIN_S
         left = self.sale.locktime - needs - self._counter.clock.now()
@@ -446,8 +446,9 @@ class OpenSale:
                 return
             try:
                 shown = read_voucher(_payload(rumor.content).get("voucher"))
-                mint, held = await custodian.take(shown, rumor.sender, self.sale.request_id, self.sale.price)
-                taken = VoucherTaken(counter.clock.now(), rumor.sender, shown.deposit, mint)
+                kept, held = await custodian.take(shown, rumor.sender, self.sale.request_id, self.sale.price)
+                until = kept.due_at + CLAIM_MARGIN_S  # the work ends before the deposit is claimed
+                taken = VoucherTaken(counter.clock.now(), rumor.sender, kept.id, kept.mint, until)
                 return await self.tell(taken, first=held)
             except VoucherRefused as error:
                 return await self.insist(PaymentRefused(rumor.sender, error.code))

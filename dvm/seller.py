@@ -221,7 +221,7 @@ def _take_payment(sale: Sale, event: PaymentVerified) -> Move:
 
 
 def _take_voucher(sale: Sale, event: VoucherTaken) -> Move:
-    sale = replace(sale, deposit=event.deposit, mint=event.mint, answer="")
+    sale = replace(sale, deposit=event.deposit, mint=event.mint, locktime=event.locktime, answer="")
     return sale, [SendWord("processing"), Work()]
 
 

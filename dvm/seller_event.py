@@ -99,12 +99,16 @@ class Ordered:
 
 @dataclass(frozen=True, slots=True)
 class VoucherTaken:
-    """A good voucher draws the price from the customer's deposit, in the same commit (ADR 27). `at` in Unix seconds."""
+    """A good voucher draws the price from the customer's deposit, in the same commit (ADR 27). `at` in Unix seconds.
+
+    `locktime` is what the work has to keep clear of, as with a payment that is locked for it.
+    """
 
     at: int
     sender: str
     deposit: str
     mint: str
+    locktime: int = 0
 
 
 @dataclass(frozen=True, slots=True)

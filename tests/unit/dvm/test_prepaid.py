@@ -19,7 +19,8 @@ from dvm.prepaid import Statement, message
 from dvm.provider.echo import Echo
 from dvm.record import decode
 from dvm.request import ComputeRequest, Datum
-from dvm.settlement import Settlement
+from dvm.selection import Terms
+from dvm.settlement import Method, Settlement, choose
 from dvm.view import PurchaseView
 from relays.nip17 import wrap
 from tests.unit.dvm.market_part import Node, echo
@@ -325,10 +326,20 @@ async def test_nothing_earned_is_not_claimed_when_a_buyer_is_gone(here: Town) ->
     assert (await here.becomes("refunded"))["returned_msat"] >= 45_000
 
 
+def test_a_deposit_is_drawn_only_where_a_lock_costs_too_much() -> None:
+    def chosen(price: int, out: int = 0) -> str:
+        lock, drawn = Terms("m", "k", Msat(price + 3_000)), Terms("m", "k", Msat(price), Method.PREPAID, deposit="d")
+        (way,), _ = choose([lock, drawn], Msat(price), replace(RULES, max_unsecured=Msat(50_000)), Msat(out))
+        return way.method.value
+
+    assert [chosen(1_000), chosen(29_000), chosen(30_000)] == ["prepaid", "prepaid", "locked"]
+    assert chosen(30_000, out=40_000) == "prepaid", "no more may be out to this seller"
+
+
 @town
 async def test_what_may_be_deposited_is_bounded(here: Town) -> None:
     prepaying, seller = here.buyer.buying.prepaying, here.seller.key.pubkey
-    for sat, at, why in ((101, seller, "At most"), (10, "ab" * 32, "has delivered 0 jobs"), (0, seller, "At most")):
+    for sat, at, why in ((101, seller, "At most"), (20, "ab" * 32, "has delivered 0 jobs"), (0, seller, "At most")):
         with pytest.raises(DepositRefused, match=why):
             await prepaying.open("operator", f"{sat}{at}", at, sat)
     with pytest.raises(DepositRefused, match="own key"):
