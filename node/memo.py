@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 PURPOSE = "wallet.memo"  # the standing purpose
 SOON_S, REST_S, RETRY_S = 1.0, 5.0, 30.0
-FETCH_S = 15.0
+FETCH_S = 30.0
 MAX_EVENTS = 1_000  # that are looked at in one reading
 
 

@@ -19,6 +19,7 @@ app = typer.Typer(
 _WALLET = "/agents/node/wallet"
 _OPEN = frozenset({"waiting", "prepared", "unknown"})
 _POLL_S = 0.25
+_RESTORE_S = 900.0  # every keyset of every mint is searched
 
 SatArgument = Annotated[int, typer.Argument(min=1, metavar="SAT", help="Whole satoshi.")]
 QrOption = Annotated[
@@ -306,7 +307,7 @@ def restore(
     json_mode: JsonOption = False,
 ) -> int:
     """Find all money of these seed words again, after a loss, also what was under way; 75 if a mint is away."""
-    out, client = Output(json_mode=json_mode), Client.open(home)
+    out, client = Output(json_mode=json_mode), Client.open(home, _RESTORE_S)
     used = out.key(key)
     with out.waiting("Reading the relays, and asking the mints for every coin they ever signed for these words…"):
         answer = client.call(f"{_WALLET}/restore", {"relays": list(relay or ())}, key=used)
