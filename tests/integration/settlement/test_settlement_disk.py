@@ -21,7 +21,7 @@ CASES = [(mode, who, step, how) for (mode, who), steps in STEPS.items() for step
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" in metafunc.fixturenames:
-        sample(metafunc, "case", CASES, 3)
+        sample(metafunc, "case", CASES, 2)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -87,7 +87,7 @@ async def test_who_comes_back_when_the_lock_is_over_has_lost_nothing(
     town: Town, too_late: tuple[str, str, str]
 ) -> None:
     mode, who, step = too_late
-    job, before = Job(mode, f"too late {too_late}", 10), await town.held()
+    job, before = Job(mode, f"too late {too_late}", 8), await town.held()
     over = time.time() + job.timeout_s + MARGINS["dvm.buyer_rule.ATOMIC_MARGIN_S"] + 4
     arm(town.market.homes[who], Arm(step, AFTER))
     await town.fell(who, await town.buy(job))
