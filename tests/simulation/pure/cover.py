@@ -35,6 +35,7 @@ _THEIRS_TOO = frozenset(
     {
         "buyer: none, Chosen -> locking",
         "buyer: quoting, ResultArrived -> paying (3)",
+        "seller: storing, WorkDone -> done (1)",
         "seller: working, WorkDone -> done (1)",
         "wallet: disputed",
         "wallet: expired_unpaid",
