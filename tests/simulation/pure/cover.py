@@ -37,6 +37,7 @@ _THEIRS_TOO = frozenset(
         "buyer: locked, ResultArrived -> claimed",
         "buyer: none, Chosen -> locking",
         "buyer: quoting, ResultArrived -> paying (3)",
+        "seller: storing, WorkDone -> done (1)",
         "seller: working, WorkDone -> done (1)",
         "seller: working, WorkDone -> done (4)",
         "seller: working, WorkFailed -> failed (2)",
