@@ -14,7 +14,7 @@ from tests.integration.settlement.step_part import STEPS, TORTURE, sample
 from tests.integration.settlement.town_part import Job, Town, settling, tried
 from tests.market_part import until
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(3_600 if TORTURE else 240)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(3_600 if TORTURE else 480)]
 
 CASES = [(mode, who, step, how) for (mode, who), steps in STEPS.items() for step in steps for how in FAULTS]
 

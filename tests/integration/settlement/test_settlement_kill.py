@@ -19,7 +19,7 @@ from tests.integration.settlement.step_part import OPENED, STEPS, TORTURE, sampl
 from tests.integration.settlement.town_part import KINDS, NODES, Job, Town, settling, tried
 from tests.market_part import until
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(3_600 if TORTURE else 240)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(3_600 if TORTURE else 480)]
 
 SWAPS = {"lock": 1, "claim": 2}  # which of the mint's swaps since the job began
 TRANSACTIONS = 5  # of the mint in one swap, at most

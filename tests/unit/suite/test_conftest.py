@@ -26,7 +26,7 @@ def run(tmp_path):
         (folder / "test_it.py").write_text(text)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("CI", "PYTEST"))}
         argv = [sys.executable, "-m", "pytest", "-p", "no:randomly", "-p", "no:cacheprovider", *words, str(folder)]
-        return subprocess.run(argv, cwd=folder.parent, env=kept | env, capture_output=True, text=True, timeout=60)
+        return subprocess.run(argv, cwd=folder.parent, env=kept | env, capture_output=True, text=True, timeout=200)
 
     return _run
 
