@@ -67,6 +67,7 @@ class View:
     state: str = "quoting"
     version: int = 0
     more: dict[str, Any] = field(default_factory=dict)
+    kept: Any = None
 
     def to_dict(self) -> dict[str, Any]:
         return {"job_id": self.job_id, "caller": self.caller, "state": self.state, "status": self.state, **self.more}

@@ -31,6 +31,7 @@ class View:
     caller: str
     state: str = "quoting"
     version: int = 0
+    kept: Any = None
 
     def to_dict(self) -> dict[str, Any]:
         return {"job_id": self.job_id, "state": self.state, "quotes": [1], "money": "none", "closed": False}
@@ -73,6 +74,10 @@ class StandIn:
 
     async def result(self, job_id: str) -> str:
         return "done"
+
+    async def pieces(self, kept: Any):
+        for piece in kept:
+            yield piece
 
     async def list_jobs(self) -> list[View]:
         return list(self.views.values())
@@ -215,6 +220,16 @@ async def test_a_job_is_cancelled_by_one_word(desk: Desk) -> None:
         await desk.tree.call(("jobs", job_id, "ctl"), b"destroy", desk.operator())
     answer = await desk.tree.call(("jobs", job_id, "ctl"), b"cancel\n", desk.operator())
     assert orjson.loads(answer)["state"] == "cancelled"
+
+
+async def test_a_result_that_lies_in_a_file_is_read_in_pieces_as_it_is(desk: Desk) -> None:
+    job_id = (await desk.new(desk.operator()))["job_id"]
+    path = ("jobs", job_id, "result")
+    assert await desk.tree.read(path, desk.operator()) == b"done\n"
+    desk.jobs.views[job_id] = View(job_id, "operator", "delivered", 1, kept=(b"once ", b"upon"))
+    content = await desk.tree.read(path, desk.operator())
+    assert not isinstance(content, bytes)
+    assert [piece async for piece in content] == [b"once ", b"upon"]
 
 
 @pytest.mark.parametrize(
