@@ -16,7 +16,8 @@ from dvm.buyer import F, Rule, S
 from dvm.job import Funds, Purchase
 from tests.property.planted_part import PLANTED as IN_DRIVERS
 from tests.simulation.pure import buyer as buyers
-from tests.simulation.pure.plot import Plot, plot
+from tests.simulation.pure.cast import Plot
+from tests.simulation.pure.plot import plot
 from wallet import payment, verification
 from wallet.payment import Coins, Effect, LookedUp, NeverSent, Signed, State
 
