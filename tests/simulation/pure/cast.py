@@ -28,7 +28,8 @@ STRANGERS = (
     "token for another quote", "foreign mint", "early refund", "late payment", "fetch", "bystander",
 )  # fmt: skip
 SEAL_STRANGERS = (
-    "never signs", "signs wrongly", "lock to another hash", "another co-signer", "takes back too early",
+    "too short a lock", "never signs", "signs wrongly", "lock to another hash", "another co-signer",
+    "takes back too early",
 )  # fmt: skip
 ORDER_STRANGERS = ("orders and leaves",)
 PAYERS = ("pays and asks again", "pays too late", "cancels and pays", "never pays")  # fmt: skip

@@ -21,9 +21,13 @@ WAIVED = {
     "buyer: quoting, WindowClosed -> delivered": "a result that is stated to be free is taken when it comes",
     "buyer: paying, BudgetDenied -> delivered": "the same",
     "buyer: paying, LockFailed -> delivered": "the same",
+    "buyer: ordered, BudgetDenied -> delivered": "the same",
+    "buyer: ordered, ResultArrived -> delivered (1)": "the same",
+    "buyer: ordered, SealedArrived -> delivered (1)": "the same",
+    "buyer: ordered, SellerFailed -> delivered": "the same",
+    "buyer: quoting, ResultArrived -> ordered (2)": "whoever waits orders when the quote comes, before any result",
     "wallet: collided": "a counter that was used twice, as by a copied file: tests/unit/wallet/test_collision.py",
     "wallet: contested": "the same",
-    "wallet: not_ours": "the same",
     "wallet: minted_before": "only in a node restored from an old copy: tests/property/test_payment_saga.py",
 }
 UNBUILT = {Method.PREPAID: "no rule of the buyer's table makes it"}

@@ -10,18 +10,16 @@ from core.money import Msat
 from dvm.job import ENDED, FINAL, Funds, Purchase
 from dvm.job import State as Job
 from dvm.policy import MARKET
-from dvm.sale import CLAIM_MARGIN_S
 from dvm.seller import ENDED as SALE_ENDED
-from dvm.seller import Claimed, CreditSpent, CreditTaken, InvoicePaid, Sale, State
-from dvm.settlement import CLAIM_NEED_S, COSIGN_MARGIN_S, MODE_A, MODE_B, Method
-from tests.simulation.pure.lightning import read
+from dvm.seller import State
+from dvm.settlement import MODE_A, Method
+from tests.simulation.pure.judge_pay import Payments
+from tests.simulation.pure.judge_sale import Sales
 from tests.simulation.pure.mint import Mint, Output, hash_of
 from tests.simulation.pure.purse import Purse, Stored
-from tests.simulation.pure.sealing import ORDER, Seal
-from tests.simulation.pure.seller import ALLOWED, ETA_S
+from tests.simulation.pure.sealing import Seal
 from tests.simulation.pure.world import Msg, World
 from wallet.cashu.port import MeltState
-from wallet.invoice import MAINNET
 from wallet.payment import Kind
 from wallet.payment import State as Op
 
@@ -57,7 +55,7 @@ class Truth:
         self.melts = 0
 
 
-class Judge:
+class Judge(Payments, Sales):
     """Watches one world."""
 
     def __init__(self, world: World) -> None:
@@ -202,97 +200,6 @@ class Judge:
         ):
             self.breach("M2", f"{job}: a cheaper admissible quote was passed over")
 
-    def _atomic(self, buyer: Any, purchase: Purchase, lock: Any, body: Any) -> None:
-        """Money for the key of a sealed result: it can be taken for that key alone, and in mode A for one that is here."""
-        payment, job = purchase.payment, purchase.job_id
-        assert payment is not None
-        if payment.mode != body.get("mode") or payment.mode not in buyer.asks[job].modes:
-            self.breach("M2", f"{job}: paid in a mode that was not agreed")
-        if lock.hash != body.get("hash"):
-            self.breach("M2", f"{job}: locked to another hash than the quote's")
-        if lock.cosigner != (buyer.cosign_key if payment.mode == MODE_B else ""):
-            self.breach("M2", f"{job}: locked to another co-signer than ours")
-        if lock.refund in (lock.cosigner, lock.key):
-            self.breach("M2", f"{job}: a key of the main path can take the refund path")
-        if payment.mode == MODE_A:
-            self._shown(purchase, "locked for")
-
-    def _shown(self, purchase: Purchase, what: str) -> None:
-        """The sealed result that the money is for was published by its seller, and fits what is signed of it."""
-        payment, job = purchase.payment, purchase.job_id
-        assert payment is not None
-        msg = self.world.log.get(purchase.sealed)
-        if msg is None or msg.author != payment.seller or msg.signer != msg.author or type(msg.body) is not Seal:
-            return self.breach("M6", f"{job}: {what} before its sealed result is here")
-        if not msg.body.fits or msg.body.hash != payment.hash:
-            self.breach("M6", f"{job}: {what} though the sealed result is not what was agreed")
-
-    def cosigning(self, buyer: Any, purchase: Purchase) -> None:
-        """Our signatures are about to go out: from now on the seller can take the money."""
-        self.count += 1
-        payment = purchase.payment
-        assert payment is not None
-        kept = buyer.disk[purchase.job_id]
-        self._shown(kept, "signed for")
-        if self.world.now > (payment.locktime - COSIGN_MARGIN_S) * 1000:
-            self.breach("M2", f"{purchase.job_id}: signed for so late that the seller shows its key for nothing")
-
-    # ---- Lightning
-
-    def pays(self, buyer: Any, purchase: Purchase, quote: Any) -> None:
-        """A payment of an invoice begins: it is the chosen seller's, in time, and for its price."""
-        self.count += 1
-        payment, job = purchase.payment, purchase.job_id
-        assert payment is not None
-        msg = self.world.log.get(payment.offer_id)
-        if msg is None or msg.signer != msg.author or msg.author != payment.seller or msg.ref != purchase.request_id:
-            return self.breach("M2", f"{job}: an invoice is paid that nobody offered")
-        price, invoice = msg.body if type(msg.body) is tuple else (msg.body["price"], msg.body.get("invoice"))
-        if invoice != payment.invoice or quote.request != invoice:
-            self.breach("M2", f"{job}: another invoice is paid than was offered")
-        said = read(payment.invoice)
-        if said.amount_msat != price.value or payment.price != price:
-            self.breach("M2", f"{job}: an invoice for {said.amount_msat} msat is paid at a price of {price.value}")
-        if said.currency != MAINNET:
-            self.breach("M2", f"{job}: an invoice of another network is paid")
-        if said.expires_at * 1000 <= self.world.now:
-            self.breach("M2", f"{job}: an invoice is paid that has ended")
-
-    def melts(self, mint: Mint, melt: Any) -> None:
-        """A mint begins to pay."""
-        self.count += 1
-        if melt.op in self.ended:
-            self.breach("M5", f"{melt.node.name}: a payment that was given up goes out")
-        stored = melt.node.purse.ops.get(melt.op)
-        if stored is None:
-            self.breach("M5", f"{melt.node.name}: a payment goes out that was not written down")
-
-    def melted(self, mint: Mint, melt: Any, gross: int) -> None:
-        """A mint has paid an invoice of ours."""
-        self.count += 1
-        self._mint_adds_up(mint)
-        buyer = melt.node
-        stored = buyer.purse.ops.get(melt.op)
-        if stored is None or stored.subject not in self.jobs:
-            return self.breach("M1", f"{buyer.name}: an invoice is paid for no job")
-        job = stored.subject
-        truth = self.jobs[job]
-        truth.locks += 1
-        truth.gross += gross
-        truth.taker = "seller"
-        if truth.locks > 1:
-            self.breach("M1", f"{job} is paid {truth.locks} times")
-        if truth.gross * 1000 > truth.limit.ceiling.value:
-            self.breach("M1", f"{job}: {truth.gross} sat of {truth.limit.ceiling.value} msat reserved")
-        if melt.op in truth.gave_up or melt.op in self.ended:
-            self.breach("M5", f"{job}: a payment that was given up happened")
-
-    def lightning(self, bolt11: Any) -> None:
-        """An invoice was paid."""
-        self.count += 1
-        if bolt11.times > 1:
-            self.breach("M1", f"an invoice is paid {bolt11.times} times")
-
     def _chosen_at(self, purchase: Purchase) -> int:
         return self.jobs[purchase.job_id].chosen_at // 1000
 
@@ -403,9 +310,9 @@ class Judge:
                 self.breach("M6", f"{job}: a sealed result is used that is not what its seller signed, or empty")
         elif msg.content != after.result or after.result == "junk":
             self.breach("M6", f"{job}: a result is used that is not what its seller signed, or empty")
-        if paid is not None and paid.method is Method.INVOICE_AFTER and after.money is Funds.CLAIMED:
-            if after.result_id != paid.offer_id:
-                self.breach("M2", f"{job}: it paid for one result and uses another")
+        by_result = paid is not None and paid.method is Method.INVOICE_AFTER and after.money is Funds.CLAIMED
+        if paid is not None and by_result and after.result_id != paid.offer_id:
+            self.breach("M2", f"{job}: it paid for one result and uses another")
 
     def _offer(self, buyer: Any, job: str, after: Purchase) -> None:
         offer = after.offers[-1]
@@ -450,122 +357,6 @@ class Judge:
             self.breach("M4", f"{after.job_id}: its reservation was given back twice")
         if buyer.held + buyer.spent > buyer.limits.per_day.value:
             self.breach("M8", f"{buyer.name} is over its day's limit")
-
-    # ---- sales
-
-    def sale(self, seller: Any, before: Sale, after: Sale, event: type) -> None:
-        self.count += 1
-        world, request_id = self.world, after.request_id
-        if before.state is not after.state:
-            self._places(seller, before, after)
-        if event is Claimed:
-            self._earned(seller, after)
-        if after.state is State.CANCELLED:
-            own = any(
-                msg.kind == "cancel" and msg.ref == request_id and msg.author == msg.signer == after.customer
-                for msg in world.log.values()
-            )
-            if not own:
-                self.breach("M6", f"{seller.name}: a request was cancelled by somebody else")
-        if after.payment and not before.payment:
-            self._paid(seller, after)
-        if event is InvoicePaid:
-            self._invoiced(seller, after)
-        elif event is CreditTaken or event is CreditSpent:
-            self._credit(seller, after)
-
-    def _invoiced(self, seller: Any, after: Sale) -> None:
-        """Its invoice's money is in the seller's wallet, and is worked for, or owed, as often as it came."""
-        stored = seller.purse.ops.get(after.invoice_id)
-        got = 0 if stored is None else sum(one.amount for one in stored.outputs if one.name in stored.mint.signed)
-        if after.claimed.value != got * 1000 or not got:
-            self.breach("M3", f"{seller.name} books {after.claimed.value} msat of an invoice, and got {got} sat")
-
-    def _credit(self, seller: Any, after: Sale) -> None:
-        owed = sum(one.owed.value for one in seller.disk.values() if one.customer == after.customer)
-        if owed < 0 or after.owed.value < 0:
-            self.breach("M7", f"{seller.name}: more is served than is owed")
-
-    def _places(self, seller: Any, before: Sale, after: Sale) -> None:
-        place = seller.name, after.customer
-        if after.state is State.QUOTED:
-            self.waiting[place] = self.waiting.get(place, 0) + 1
-            if self.waiting[place] > ALLOWED.open_per_customer:
-                self.breach("M7", f"{seller.name}: {self.waiting[place]} quotes for one key")
-        elif before.state is State.QUOTED:
-            self.waiting[place] -= 1
-        if after.paid_by == MODE_A and after.state is State.WORKING:
-            self.unpaid[place] = self.unpaid.get(place, 0) + 1
-            if self.unpaid[place] > ORDER.orders_per_customer:
-                self.breach("M7", f"{seller.name}: works on {self.unpaid[place]} unpaid orders of one key")
-        elif before.state is State.SEALED and after.paid_by == MODE_A and after.paid:
-            self.unpaid[place] -= 1  # who leaves without paying keeps its place: it gets no other order
-
-    def _earned(self, seller: Any, after: Sale) -> None:
-        stored = seller.purse.ops[f"claim {seller.name} {after.request_id}"]
-        got = sum(output.amount for output in stored.outputs if output.name in stored.mint.signed)
-        if after.claimed.value != got * 1000:
-            self.breach("M3", f"{seller.name} books {after.claimed.value} msat, and got {got} sat")
-
-    def _paid(self, seller: Any, after: Sale) -> None:
-        """A payment is taken for good: it must be the customer's, for this request, in time, and enough."""
-        msg = self.world.log.get(after.payment_id)
-        if msg is None or msg.signer != msg.author or msg.author != after.customer or msg.to != seller.key:
-            return self.breach("M6", f"{seller.name}: a payment that is not the customer's")
-        if msg.ref != after.request_id or msg.body["quote"] != after.quote_id:
-            self.breach("M2", f"{seller.name}: a payment for another quote is taken")
-        if msg.at >= after.expires_at * 1000 and msg.body.get("mode") != MODE_A:
-            self.breach("M2", f"{seller.name}: a payment for an expired quote is taken")
-        least = msg.at // 1000 + ETA_S + CLAIM_MARGIN_S
-        mode = msg.body.get("mode", "")
-        if mode:
-            least += COSIGN_MARGIN_S + CLAIM_NEED_S - CLAIM_MARGIN_S if mode == MODE_B else -ETA_S
-            self._paid_sealed(seller, after, msg, mode)
-        if any(coin.lock is not None and coin.lock.locktime < least for coin in msg.body["coins"]):
-            self.breach("M7", f"{seller.name}: takes money that can be taken back before it is claimed")
-        for name in after.ys:
-            if self.payers.setdefault(name, after.request_id) != after.request_id:
-                self.breach("M7", f"{seller.name}: one coin pays for two jobs")
-
-    def _paid_sealed(self, seller: Any, after: Sale, msg: Msg, mode: str) -> None:
-        request = self.world.log[after.request_id].body
-        cosigner = request.cosign_key if mode == MODE_B else ""
-        for coin in msg.body["coins"]:
-            if coin.lock is None or (coin.lock.hash, coin.lock.cosigner) != (after.hash, cosigner):
-                self.breach("M7", f"{seller.name}: takes money for a sealed result that its key does not open")
-
-    def works(self, seller: Any, sale: Sale) -> None:
-        """A provider begins: for a priced job its money must be there, and the seller's to take."""
-        self.count += 1
-        times = self.worked.setdefault((seller.name, sale.request_id), [0, -1])
-        if times[1] == seller.life:
-            self.breach("M7", f"{seller.name}: works again and again for {sale.request_id}")
-        times[0], times[1] = times[0] + 1, seller.life
-        if not sale.price or sale.paid_by == MODE_A:  # an order: see `_places`
-            return
-        if sale.by_invoice:
-            paid = sum(
-                one.claimed.value for one in seller.disk.values() if one.customer == sale.customer and one.invoice
-            )
-            used = sum(
-                one.price.value
-                for one in seller.disk.values()
-                if one.customer == sale.customer and one.by_invoice and one.state not in (State.OWED, State.REPAID)
-            )
-            if paid < used:
-                self.breach("M7", f"{seller.name}: works for {used} msat, and {paid} were paid by invoice")
-            return
-        mint = next((mint for mint in self.world.mints if mint.url == sale.mint), None)
-        if mint is None:
-            return self.breach("M7", f"{seller.name}: works unpaid")
-        coins = [mint.signed.get(name) for name in sale.ys]
-        worth = 0
-        for coin in coins:
-            if coin is None or coin.lock is None or coin.lock.key != seller.wallet_key:
-                return self.breach("M7", f"{seller.name}: works for coins that are not its own to take")
-            worth += coin.amount
-        if not coins or (worth - mint.fee(len(coins))) * 1000 < sale.price.value:
-            self.breach("M7", f"{seller.name}: works for {worth} sat at a price of {sale.price.value} msat")
 
     # ---- the end
 

@@ -51,7 +51,7 @@ def read(text: str) -> Invoice:
 class Bolt11:
     """An invoice as its payee's node keeps it."""
 
-    __slots__ = ("expires_at", "hash", "msat", "paid", "preimage", "state", "text", "times")
+    __slots__ = ("again", "expires_at", "hash", "msat", "paid", "preimage", "state", "text", "times")
 
     def __init__(self, name: str, msat: int, expires_at: int, paid: Callable[[], None]) -> None:
         self.preimage = sha256(name.encode()).hexdigest()
@@ -59,6 +59,7 @@ class Bolt11:
         self.msat, self.expires_at, self.paid = msat, expires_at, paid
         self.text = written(msat, self.hash, expires_at)
         self.state = OPEN
+        self.again = False  # its payee takes the money as often as it comes
         self.times = 0  # how often it was paid: never above one
 
 
@@ -69,6 +70,7 @@ class Melt:
         "amount",
         "blanks",
         "change",
+        "denied",
         "fee",
         "hash",
         "id",
@@ -80,7 +82,6 @@ class Melt:
         "state",
         "tells_from",
         "text",
-        "true",
     )  # fmt: skip
 
     def __init__(self, id: str, text: str, hash_: str, amount: int, reserve: int) -> None:
@@ -89,7 +90,8 @@ class Melt:
         self.inputs: tuple[str, ...] = ()
         self.blanks: tuple[Output, ...] = ()
         self.change: tuple[Output, ...] = ()
-        self.preimage = self.true = ""
+        self.preimage = ""
+        self.denied = False  # a mint that lies says that it did not pay
         self.fee = 0
         self.node: Any = None
         self.op = ""
@@ -148,12 +150,13 @@ class Lightning:
         """What the mint says of it now."""
         state, preimage = melt.state, melt.preimage
         if self.world.now < melt.tells_from:
-            if self.lies and preimage:
+            if self.lies and state is not UNPAID:  # that it paid, while it is still at it
+                state = MeltState.PAID
                 self.world.coverage.faults["mint: shows another preimage"] += 1
                 preimage = "ab" * 32
             elif self.never and state is not UNPAID:
                 self.world.coverage.faults["mint: says pending for ever"] += 1
-                state, preimage = MeltState.PENDING, ""
+                state, preimage = UNPAID if state is MeltState.PAID and melt.denied else MeltState.PENDING, ""
         return MeltQuote(melt.id, melt.amount, melt.reserve, state, None, "sat", melt.text, preimage or None)
 
     def melt(self, mint: Mint, node: Any, op: str, id: str, inputs: tuple[str, ...], blanks: tuple[Output, ...]) -> int:
@@ -169,7 +172,7 @@ class Lightning:
         melt.inputs, melt.blanks, melt.node, melt.op = inputs, blanks, node, op
         self.world.judge.melts(mint, melt)
         found = self.invoices.get(melt.hash)
-        if found is None or found.state != OPEN or self.world.now >= found.expires_at * 1000:
+        if found is None or self.world.now >= found.expires_at * 1000 or (found.state != OPEN and not found.again):
             return FAILED
         return self._try(mint, melt, found)
 
@@ -201,10 +204,13 @@ class Lightning:
         mint.pending.update(melt.inputs)
         if self.never or self.lies:
             melt.tells_from = world.now + (3_600_000 if self.never else 40_000)
+            melt.denied = self.never and turn() < 0.3
         if (self.slow and turn() < 0.8) or mint.stalled:
             world.coverage.faults["mint: pays slowly"] += self.slow
             wait = (4_000, 20_000, 58_000, 500_000)[int(turn() * 4)]
             world.soon(None, wait, self._ends, mint, melt, found, turn() < 0.5)
+        elif self.lies and turn() < 0.5:
+            world.soon(None, 20_000, self._ends, mint, melt, found, turn() < 0.5)
         elif self.never and turn() < 0.6:
             world.soon(None, 3_500_000 if turn() < 0.5 else 2_000, self._ends, mint, melt, found, turn() < 0.6)
         else:
@@ -215,7 +221,7 @@ class Lightning:
         """The payment is over."""
         mint.pending.difference_update(melt.inputs)
         if not paid:
-            melt.state, found.state = UNPAID, OPEN
+            melt.state, found.state = UNPAID, PAID if found.times else OPEN
             return
         world = self.world
         own = melt.reserve == 0

@@ -1,4 +1,4 @@
-"""What a buyer's driver does for the new ways to pay: invoices (`dvm.payer`), and keys of sealed results (`dvm.till`)."""
+"""What a buyer's driver does for invoices (`dvm.payer`), and for the keys of sealed results (`dvm.till`)."""
 
 import json
 from typing import Any

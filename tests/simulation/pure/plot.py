@@ -24,11 +24,18 @@ def plot(seed: int) -> Plot:
     chance = random.Random(seed)
     if seed % 23 == 0:
         return _special(seed, chance)
-    script = _plain(seed, chance)
+    script = plain(seed, chance)
     return script if seed >> 4 & 1 else way.lead(script, chance)
 
 
-def _plain(seed: int, chance: random.Random) -> Plot:
+def locked(seed: int) -> Plot:
+    """The same, and all that is paid is paid with locked ecash."""
+    chance = random.Random(seed)
+    return plain(seed, chance) if seed % 23 else _special(seed, chance)
+
+
+def plain(seed: int, chance: random.Random) -> Plot:
+    """A market of locked ecash."""
     count = chance.randrange(3, 9)
     turn = chance.random
     stalls = [
@@ -77,7 +84,9 @@ def _special(seed: int, chance: random.Random) -> Plot:
     giver = (Stall(3_000, 3, "giver"), dear, dear)
     before = chance.random() < 0.5
     away = Crash("buyer quoting/none", False, 90_000, chance.choice((2, 3, 4)))
-    in_doubt = Crash("buyer fallback/locking", before)
+    ended = chance.choice(("fallback", "failed"))
+    in_doubt = Crash(f"buyer {ended}/locking", before)
+    doubts = Job(route=("dvm",) if ended == "failed" else ("dvm", "builtin"))
     return (
         Plot(seed, (cheap, Stall(9_000), dear), (Job(route=route),), ("no room in the budget",)),
         Plot(seed, (*giver, Stall(11_000)), (Job(route=route),), ("no room in the budget",)),
@@ -85,7 +94,7 @@ def _special(seed: int, chance: random.Random) -> Plot:
         Plot(seed, (*giver, cheap), (market,), ("mint: refuses", "no funds")),
         Plot(seed, (Stall(3_000, 3, "promiser"), cheap, dear), (market,), ("drop",)),
         Plot(seed, giver, (market,), ("delay",), crashes=(away,)),
-        Plot(seed | 3, (cheap, cheap, dear), (Job(),), ("mint: stalls long",), crashes=(in_doubt,)),
+        Plot(seed | 3, (cheap, cheap, dear), (doubts,), ("mint: stalls long",), crashes=(in_doubt,)),
         Plot(
             seed, (Stall(3_000, 3, "mute"), dear, dear), (Job(),), ("delay",),
             crashes=(Crash("buyer fallback/locked", False, 500_000), Crash("buyer fallback/refunding", before)),

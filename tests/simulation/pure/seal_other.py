@@ -1,4 +1,4 @@
-"""Who cheats where results are sold sealed, and where invoices are paid; and machines that are paid by invoice alone."""
+"""Who cheats where results are sold sealed or for invoices, and machines that are paid by invoice alone."""
 
 from typing import Any
 
@@ -104,7 +104,7 @@ class Machine(Rogue):
             return
         text = self._invoice(msg, price.value, now + 120)
         if style == "wrong amount":
-            text = self._invoice(msg, price.value + 1_000_000, now + 120)
+            text = self._invoice(msg, price.value + 2_000, now + 120)
         elif style == "ended invoice":
             text = self._invoice(msg, price.value, now + 3)
         elif style == "other network":
@@ -121,6 +121,7 @@ class Machine(Rogue):
         if msg is None and "" in self.known:
             return str(self.known[""])
         made = self.world.lightning.invoice(self.name_of("invoice"), msat, until, lambda: self.got(msg))
+        made.again = True
         if msg is None:
             self.known[""] = made.text
         return made.text
@@ -247,11 +248,11 @@ class SealStranger(Other):
         cosigner = key_of(f"cosign {self.name}") if body["mode"] == "B" else ""
         if style == "another co-signer":
             cosigner = key_of("another co-signer")
-        until = world.now // 1000 + (95 if style == "takes back too early" else 400)
+        until = world.now // 1000 + {"takes back too early": 95, "too short a lock": 75}.get(style, 400)
         lock = Lock(body["key"], until, f"refund {self.name}", hash_, cosigner)
         coin = self.coin(mint, body["price"].sat_up() + mint.fee(1), lock)
         self.known[f"coin {quote.ref}"] = mint, coin
-        if style in ("lock to another hash", "another co-signer", "takes back too early"):
+        if style in ("lock to another hash", "another co-signer", "takes back too early", "too short a lock"):
             self.did()
         self.say("wrap", quote, {"mint": mint.url, "coins": (coin,), "mode": body["mode"]})
         if style == "takes back too early":

@@ -1,7 +1,8 @@
 """Sealed results and what is signed of them (ADR 25), without ciphers: a seal is a word that only its preimage opens.
 
-A text that is sealed is the body of its message. What the product checks with hashes is asked here of the facts: whether
-the ciphertext is the one whose hash is signed, whether the preimage opens it, and whether it is the text that is signed.
+A text that is sealed is the body of its message. What the product checks with hashes is asked here of the facts:
+whether the ciphertext is the one whose hash is signed, whether the preimage opens it, and whether it is the text that
+is signed.
 """
 
 from hashlib import sha256

@@ -17,7 +17,6 @@ from tests.simulation.pure.cast import (
     SEAL_STRANGERS,
     SEALED,
     Crash,
-    Job,
     Plot,
     Stall,
 )
@@ -28,7 +27,7 @@ DOUBTS = ("mint: answer lost", "mint: late request", "mint: request lost", "mint
 
 def lead(script: Plot, chance: random.Random) -> Plot:
     """The same history in a market that pays in one of the other ways."""
-    return (_sealed, _ordered, _invoiced, _machined)[chance.randrange(4)](script, chance)
+    return chance.choice((sealed, ordered, invoiced, machined))(script, chance)
 
 
 def _of(script: Plot, way: str, jobs: dict[str, object]) -> Plot:
@@ -44,14 +43,18 @@ def _with_rogue(script: Plot, style: str, price: int = 3_000) -> Plot:
     return replace(script, stalls=(Stall(price, 3, style, way), *honest))
 
 
-def _sealed(script: Plot, chance: random.Random) -> Plot:
+def sealed(script: Plot, chance: random.Random) -> Plot:
+    """Sealed results, paid before the work (mode B)."""
     script = _of(script, SEALED, {"modes": ("B",), "free": False})
     return _of_seals(script, chance, SEAL_ROGUES, SEAL_STRANGERS)
 
 
-def _ordered(script: Plot, chance: random.Random) -> Plot:
+def ordered(script: Plot, chance: random.Random) -> Plot:
+    """Sealed results, paid after the work (mode A)."""
     script = _of(script, ORDERED, {"modes": ("A", "B"), "free": False})
-    return _of_seals(script, chance, ORDER_ROGUES, (*ORDER_STRANGERS, *SEAL_STRANGERS[2:3]))
+    if chance.random() < 0.45:
+        return _another(script, chance)
+    return _of_seals(script, chance, ORDER_ROGUES, (*ORDER_STRANGERS, "lock to another hash"))
 
 
 def _of_seals(script: Plot, chance: random.Random, rogues: tuple[str, ...], strangers: tuple[str, ...]) -> Plot:
@@ -76,7 +79,8 @@ def _of_seals(script: Plot, chance: random.Random, rogues: tuple[str, ...], stra
     return script
 
 
-def _invoiced(script: Plot, chance: random.Random) -> Plot:
+def invoiced(script: Plot, chance: random.Random) -> Plot:
+    """Nodes that are paid by invoice."""
     turn = chance.random
     script = _of(script, INVOICED, {"invoices": True, "free": False})
     script = replace(script, strangers=(chance.choice(PAYERS),))
@@ -85,7 +89,8 @@ def _invoiced(script: Plot, chance: random.Random) -> Plot:
     return _of_melts(script, chance)
 
 
-def _machined(script: Plot, chance: random.Random) -> Plot:
+def machined(script: Plot, chance: random.Random) -> Plot:
+    """A machine that is paid by invoice, among nodes that take locked ecash."""
     script = replace(script, jobs=tuple(replace(job, invoices=True, free=False) for job in script.jobs))
     script = _with_rogue(script, chance.choice(MACHINES), 1_000)
     return _of_melts(script, chance)
@@ -93,10 +98,14 @@ def _machined(script: Plot, chance: random.Random) -> Plot:
 
 def _of_melts(script: Plot, chance: random.Random) -> Plot:
     turn = chance.random
+    if turn() < 0.06:
+        stalls = (Stall(4_000, 3, "promiser"), Stall(1_000, 3, "machine afterwards"), Stall(900_000, 3, "dear"))
+        return replace(script, stalls=stalls, jobs=script.jobs[:1], faults=("drop",), crashes=())
     if turn() < 0.5:
         script = replace(script, faults=(chance.choice(MELT_FAULTS), *script.faults[: int(turn() * 2)]))
     if turn() < 0.4:
         points = ("buyer melt prepared", "buyer melt unknown", "buyer melt done", "buyer melt refused")
+        points += ("buyer fallback/locking", "buyer failed/locking")
         if any(one.way == INVOICED for one in script.stalls):
             points += tuple(
                 f"seller {name}"
@@ -123,6 +132,10 @@ def _crash_at(script: Plot, point: str, chance: random.Random) -> Plot:
         strangers = ("never signs",)
     elif name.endswith(" unknown"):
         faults = (chance.choice(DOUBTS),)
+    elif name.endswith("/locking"):
+        faults = ("mint: says pending for ever",)
+        route = ("dvm",) if name.startswith("failed") else ("dvm", "builtin")
+        script = replace(script, jobs=tuple(replace(job, route=route, cancel_at=None) for job in script.jobs))
     elif name == "melt refused":
         faults = (chance.choice(("mint: cannot pay", "mint: away")),)
     elif name in ("owed", "repaid"):
@@ -134,13 +147,22 @@ def _crash_at(script: Plot, point: str, chance: random.Random) -> Plot:
     return replace(script, faults=faults, strangers=strangers, crashes=(crash,))
 
 
-def specials(seed: int, chance: random.Random) -> tuple[Plot, ...]:
-    """What chance alone brings about too seldom."""
-    del chance
+def _another(script: Plot, chance: random.Random) -> Plot:
+    """An order that comes to nothing, or that the budget has no room for, and what is left then."""
     dear = Stall(900_000, 3, "dear")
-    order = Job(route=("dvm",), modes=("A", "B"))
-    pays = Job(route=("dvm",), invoices=True)
-    return (
-        Plot(seed, (Stall(3_000, 3, "silent", ORDERED), Stall(5_000, 3, HONEST, ORDERED), dear), (order,), ("delay",)),
-        Plot(seed, (Stall(1_000, 3, "machine afterwards"), dear, dear), (pays,), ("delay",)),
-    )
+    rest = chance.choice(
+        (
+            (dear,), (Stall(4_000, 3, "giver"),), (Stall(4_000, 3, "giver"),), (Stall(11_000, 3, HONEST, SEALED),),
+            (Stall(11_000, 3, HONEST, ORDERED),),
+        )
+    )  # fmt: skip
+    style = chance.choice(("blank", "breaks an order off", "wrong ciphertext", HONEST, "", "promiser"))
+    first, faults = Stall(3_000, 3, style, ORDERED), ("delay",)
+    if style in (HONEST, ""):
+        first, faults = Stall(9_000, 3, HONEST, ORDERED if style else SEALED), ("no room in the budget",)
+    elif style == "promiser":
+        first, faults = Stall(3_000, 3, style), ("drop",)
+        rest = (Stall(5_000, 3, HONEST, ORDERED),)
+    route = chance.choice((("dvm",), ("dvm", "builtin")))
+    jobs = tuple(replace(job, route=route, cancel_at=None) for job in script.jobs[:1])
+    return replace(script, stalls=(first, *rest, dear), jobs=jobs, faults=faults, crashes=(), unit="uusd")
