@@ -103,6 +103,8 @@ class Offer:
     @property
     def best(self) -> Terms | None:
         """The cheapest way to pay it; by an invoice only if there is no safer one."""
+        if len(self.terms) == 1:
+            return self.terms[0]
         return min(self.terms, key=lambda item: (item.method.by_invoice, item.gross.value, item.mint), default=None)
 
 
