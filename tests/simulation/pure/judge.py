@@ -65,6 +65,7 @@ class Judge(Payments, Sales):
         self.quotes: dict[tuple[str, str], Msg] = {}
         self.refunds: dict[str, str] = {}  # refund key: job
         self.wraps: dict[str, list[Msg]] = {}  # by request
+        self.cancels: set[tuple[str, str]] = set()  # request, and who asked for its end
         self.results: set[tuple[str, str]] = set()
         self.payers: dict[str, str] = {}  # coin: the request that a seller worked for it
         self.claims: dict[str, tuple[str, str]] = {}  # coin: seller and request that it pays
@@ -87,6 +88,9 @@ class Judge(Payments, Sales):
         if kind == "quote":
             if msg.signer == msg.author:
                 self.quotes[msg.author, msg.body["id"]] = msg
+        elif kind == "cancel":
+            if msg.author == msg.signer:
+                self.cancels.add((msg.ref, msg.author))
         elif kind == "wrap":
             self.wraps.setdefault(msg.ref, []).append(msg)
         elif kind == "result":

@@ -18,6 +18,7 @@ class Sales:
     unpaid: dict[tuple[str, str], int]
     worked: dict[tuple[str, str], list[int]]
     payers: dict[str, str]
+    cancels: set[tuple[str, str]]
     count: int
 
     def breach(self, rule: str, text: str) -> None:
@@ -28,16 +29,13 @@ class Sales:
 
     def sale(self, seller: Any, before: Sale, after: Sale, event: type) -> None:
         self.count += 1
-        world, request_id = self.world, after.request_id
+        request_id = after.request_id
         if before.state is not after.state:
             self._places(seller, before, after)
         if event is Claimed:
             self._earned(seller, after)
         if after.state is State.CANCELLED:
-            own = any(
-                msg.kind == "cancel" and msg.ref == request_id and msg.author == msg.signer == after.customer
-                for msg in world.log.values()
-            )
+            own = (request_id, after.customer) in self.cancels
             if not own:
                 self.breach("M6", f"{seller.name}: a request was cancelled by somebody else")
         if after.payment and not before.payment:

@@ -1,16 +1,25 @@
 """From a seed to a plot: who is there, what they want, and what goes wrong."""
 
 import random
-from dataclasses import replace
 
+from core.change import replace
 from tests.simulation.pure import way
 from tests.simulation.pure.cast import (
     COMMON_FAULTS,
     DOUBTFUL,
     FAULTS,
     HONEST,
+    INVOICED,
+    MACHINES,
+    ORDER_ROGUES,
+    ORDER_STRANGERS,
+    ORDERED,
+    PAYERS,
+    PLAIN,
     POINTS,
     ROGUES,
+    SEAL_STRANGERS,
+    SEALED,
     STRANGERS,
     Crash,
     Job,
@@ -180,10 +189,15 @@ def large(seed: int, nodes: int = 2_000) -> Plot:
     groups = max(1, nodes // 25)
     stalls = []
     for _ in range(nodes - buyers):
-        style = chance.choice(ROGUES) if chance.random() < 0.15 else HONEST
-        stalls.append(Stall(chance.randrange(3, 13) * 1000, 3, style))
+        style = chance.choice((*ROGUES, *ORDER_ROGUES, *MACHINES)) if chance.random() < 0.15 else HONEST
+        paid = chance.choice((PLAIN, PLAIN, SEALED, ORDERED, INVOICED))
+        mints = 0 if paid == INVOICED and style == HONEST else 3
+        stalls.append(Stall(chance.randrange(3, 13) * 1000, mints, style, paid))
     faults = tuple(fault for fault in chance.sample(FAULTS, 4) if fault != "mint: refuses")
     crashes = tuple(Crash(point, chance.random() < 0.5, 500) for point in POINTS)
-    jobs = tuple(_job(chance, chance.randrange(8), "uusd") for _ in range(2))
-    strangers = tuple(chance.sample(STRANGERS, 6))
+    jobs = (
+        replace(_job(chance, chance.randrange(8), "uusd"), modes=("A", "B")),
+        replace(_job(chance, chance.randrange(8), "uusd"), invoices=True),
+    )
+    strangers = tuple(chance.sample((*STRANGERS, *SEAL_STRANGERS, *ORDER_STRANGERS, *PAYERS), 8))
     return Plot(seed, tuple(stalls), jobs, faults, strangers, crashes, buyers=buyers, groups=groups)

@@ -1,6 +1,6 @@
 """A seller's thin driver over `dvm.seller` and `dvm.admission`; `wallet.verification` itself judges payments."""
 
-from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from core.effect import EffectClass, Intent
@@ -35,6 +35,14 @@ TAKEN = frozenset({admission.MakeQuote, admission.Serve})
 NOTHING, UNTAKEN = Msat(0), admission.Load()
 
 
+_ROOMS: tuple[Callable[[Any], tuple[tuple[Mint, ...], tuple[str, ...]]], ...] = (
+    lambda mints: ((), ()),
+    lambda mints: (mints[:1], (mints[0].url,)),
+    lambda mints: (mints[1:], (mints[1].url,)),
+    lambda mints: (mints, (mints[0].url, mints[1].url)),
+)
+
+
 class Seller:
     """One node that sells."""
 
@@ -49,12 +57,11 @@ class Seller:
         self.incoming: dict[str, str] = {}  # a coin, and the one quote that it pays
         self.outbox: dict[str, Msg] = {}
         self.quotes: dict[str, str] = {}
-        self.open: Counter[str] = Counter()
+        self.open: dict[str, int] = {}
         self.places = 0
         self.wallet_key = key_of(name)
         self.price = Msat(stall.price)
-        self.mints = tuple(mint for place, mint in enumerate(world.mints) if stall.mints >> place & 1)
-        self.urls = tuple(mint.url for mint in self.mints)
+        self.mints, self.urls = _ROOMS[stall.mints](world.mints)
         self.purse = Purse(world, self, "seller", self.op_ended)
         self.meter = admission.Meter(ALLOWED.burst, ALLOWED.per_second)
         self.declines = admission.Meter(10, 5.0)
@@ -68,7 +75,7 @@ class Seller:
 
     def forget(self) -> None:
         """The process died."""
-        self.looked_at, self.open, self.quotes, self.places = {}, Counter(), {}, 0
+        self.looked_at, self.open, self.quotes, self.places = {}, {}, {}, 0
         self.meter = admission.Meter(ALLOWED.burst, ALLOWED.per_second)
         self.purse.forget()
 
@@ -93,7 +100,7 @@ class Seller:
     def _take_place(self, sale: Sale) -> None:
         if sale.state is State.LAPSED:
             return
-        self.open[sale.customer] += 1
+        self.open[sale.customer] = self.open.get(sale.customer, 0) + 1
         self.places += 1
         if sale.quote_id:
             self.quotes[sale.quote_id] = sale.request_id
@@ -148,8 +155,13 @@ class Seller:
 
     def _begin(self, msg: Msg, price: Msat, decision: Any) -> None:
         world, request = self.world, msg.body
-        intent = Intent(f"customer:{request.customer}", "/serve/5050", msg.id, b"", EffectClass.EXTERNAL, msg.id)
-        if type(gate.judge(intent, WRIT, LIMITS["uusd"], gate.Facts(world.now // 1000, False))) is not gate.Allow:
+        asked = msg.id, world.now // 1000
+        allowed = world.allowed.get(asked)  # each seller's gate is asked the same, and it is pure
+        if allowed is None:
+            intent = Intent(f"customer:{request.customer}", "/serve/5050", msg.id, b"", EffectClass.EXTERNAL, msg.id)
+            decided = gate.judge(intent, WRIT, LIMITS["uusd"], gate.Facts(asked[1], False))
+            allowed = world.allowed[asked] = type(decided) is gate.Allow
+        if not allowed:
             return
         mints = decision.mints if price else ()
         sale = Sale(msg.id, msg.id, request.customer, request.kind, msg.id, price, mints=mints)
@@ -269,7 +281,7 @@ class Seller:
                 self.places -= 1
                 self.quotes.pop(after.quote_id, None)
         elif sale.state is State.LAPSED:
-            self.open[after.customer] += 1
+            self.open[after.customer] = self.open.get(after.customer, 0) + 1
             self.places += 1
 
     def _written(self, after: Sale, effect: Any) -> Msg | None:

@@ -1,8 +1,8 @@
 """Turns a plot of locked ecash into one of another way to pay: sealed results, invoices of nodes and of machines."""
 
 import random
-from dataclasses import replace
 
+from core.change import replace
 from tests.simulation.pure.cast import (
     DOUBTFUL,
     HONEST,

@@ -69,7 +69,7 @@ class World:
         self.mail: dict[Any, list[Msg]] = {}
         self.shops: dict[int, list[Any]] = {}  # group: its sellers
         self.eavesdroppers: list[Any] = []
-        self.acted: Counter[str] = Counter()
+        self.allowed: dict[tuple[str, int], bool] = {}
         self.points: dict[str, list[list[Any]]] = {}
         for crash in plot.crashes:
             self.points.setdefault(crash.point, []).append([crash.number, crash])
