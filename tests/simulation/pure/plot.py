@@ -196,7 +196,7 @@ def large(seed: int, nodes: int = 2_000) -> Plot:
     faults = tuple(fault for fault in chance.sample(FAULTS, 4) if fault != "mint: refuses")
     crashes = tuple(Crash(point, chance.random() < 0.5, 500) for point in POINTS)
     jobs = (
-        replace(_job(chance, chance.randrange(8), "uusd"), modes=("A", "B")),
+        Job(chance.randrange(4_000), modes=("A", "B")),  # at least one goes to the market, and is wanted
         replace(_job(chance, chance.randrange(8), "uusd"), invoices=True),
     )
     strangers = tuple(chance.sample((*STRANGERS, *SEAL_STRANGERS, *ORDER_STRANGERS, *PAYERS), 8))
