@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dataclasses import replace as replace  # mypy knows the fields of each class through this name alone
 else:
     T = TypeVar("T")
+    _new, _set = object.__new__, object.__setattr__
 
     def replace(value: T, /, **changes: Any) -> T:
         """The same value with these fields changed.
@@ -20,14 +21,14 @@ else:
         Raises:
             TypeError: there is no such field.
         """
-        if not hasattr(value, "__dict__"):
+        try:
+            fields = value.__dict__
+        except AttributeError:
             return dataclasses.replace(value, **changes)
-        fields = value.__dict__
-        if not changes.keys() <= fields.keys():
+        changed = fields | changes
+        if len(changed) != len(fields):
             unknown = ", ".join(sorted(changes.keys() - fields.keys()))
             raise TypeError(f"{type(value).__name__} has no field {unknown}")
-        copy = object.__new__(type(value))
-        own = copy.__dict__
-        own.update(fields)
-        own.update(changes)
+        copy = _new(type(value))
+        _set(copy, "__dict__", changed)  # past the class's own, which lets nothing be set
         return copy

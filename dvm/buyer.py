@@ -182,6 +182,8 @@ def _fire(purchase: Purchase, place: State | Funds, event: Event) -> r.Move | No
     for rule in TRANSITIONS.get((place, type(event)), ()):
         if rule.when(purchase, event):
             purchase, effects = rule.do(purchase, event)
+            if rule.to is purchase.state or rule.to is purchase.money:
+                return purchase, effects
             if isinstance(rule.to, State):
                 return replace(purchase, state=rule.to), effects
             return replace(purchase, money=rule.to), effects

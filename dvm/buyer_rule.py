@@ -51,7 +51,7 @@ from dvm.job import MAX_OFFERS, Funds, Payment, Purchase, State, lock_id
 from dvm.policy import BUILTIN, MARKET
 from dvm.preference import Prefer
 from dvm.seal_rule import AWAITED, mode_of, ordered_badly, sealed_why_not, seek_key
-from dvm.selection import Nature, Offer, in_hand, judge, least_useful, payable, reasons, usefulness
+from dvm.selection import Nature, Offer, any_payable, in_hand, judge, least_useful, payable, reasons, usefulness
 from dvm.settlement import ATOMIC_MARGIN_S, MODE_A, Method
 from dvm.voucher_rule import watched
 
@@ -170,7 +170,7 @@ def _strike(purchase: Purchase, offer_id: str, reason: str) -> Purchase:
 
 def can_pay(purchase: Purchase, event: Any) -> bool:
     """No money is out, and a firm quote may be accepted."""
-    return purchase.money is Funds.NONE and bool(_payable(purchase, event))
+    return purchase.money is Funds.NONE and any_payable(purchase.offers, event.at_ms // 1000)
 
 
 def _payable(purchase: Purchase, event: Any) -> list[Offer]:
@@ -194,6 +194,8 @@ def anything_in_hand(purchase: Purchase, event: Any) -> bool:
 
 def can_order(purchase: Purchase, event: Any) -> bool:
     """The quote that may be accepted is for a sealed result that comes before the money (mode A)."""
+    if not any(way.mode == MODE_A for offer in purchase.offers for way in offer.terms):  # the rest takes much longer
+        return False
     return can_pay(purchase, event) and mode_of(_payable(purchase, event)[0]) == MODE_A
 
 
@@ -298,7 +300,12 @@ def due(purchase: Purchase, event: Any) -> bool:
 
 
 def both(*guards: Callable[[Purchase, Any], bool]) -> Callable[[Purchase, Any], bool]:
-    """All of these conditions."""
+    """All of these conditions, in this order."""
+    if len(guards) == 1:
+        return guards[0]
+    if len(guards) == 2:
+        first, second = guards
+        return lambda purchase, event: first(purchase, event) and second(purchase, event)
     return lambda purchase, event: all(guard(purchase, event) for guard in guards)
 
 

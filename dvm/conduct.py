@@ -1,7 +1,6 @@
 """What a seller did with a job that was handed to it: noted while the machine moves, read for its reputation. Pure."""
 
-from dataclasses import replace
-
+from core.change import replace
 from dvm.buyer_event import (
     DeadlinePassed,
     Event,

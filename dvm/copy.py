@@ -5,8 +5,7 @@ more is ever paid for it. What had certainly left the wallet is followed to its 
 and its effect is parked as *unknown*: the reservation stays until somebody knows.
 """
 
-from dataclasses import replace
-
+from core.change import replace
 from dvm.job import ENDED, Funds, Purchase, State
 from dvm.policy import MARKET
 

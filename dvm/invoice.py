@@ -5,8 +5,9 @@ here, and what the seller says of it counts for nothing.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from core.change import replace
 from core.error import VendoError
 from core.identifier import OperationId, derived_id
 from core.money import Msat

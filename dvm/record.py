@@ -8,9 +8,10 @@ so that a row written by an older or newer program can still be read.
 import dataclasses
 import types
 import typing
+from collections.abc import Callable
 from enum import Enum
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import orjson
 
@@ -51,43 +52,65 @@ def decode(kind: type[T], text: str) -> T:
     return value
 
 
-@cache
-def _fields(kind: type) -> tuple[tuple[str, Any], ...]:
-    hints = typing.get_type_hints(kind)
-    return tuple((item.name, hints[item.name]) for item in dataclasses.fields(kind))
+Reader: TypeAlias = Callable[[Any], Any]
 
 
 def _build(kind: Any, value: Any) -> Any:
+    return _reader(kind)(value)
+
+
+@cache
+def _reader(kind: Any) -> Reader:
+    """How a value of this type is read: worked out once for each type, since a state has some hundred values."""
     if isinstance(kind, typing.NewType):
-        kind = kind.__supertype__
+        return _reader(kind.__supertype__)
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        (kind,) = (item for item in typing.get_args(kind) if item is not type(None))
-        return _build(kind, value)
+        (inner,) = (item for item in typing.get_args(kind) if item is not type(None))
+        read = _reader(inner)
+        return lambda value: None if value is None else read(value)
     if origin is tuple:
-        return _tuple(typing.get_args(kind), value)
+        return _tuple_reader(typing.get_args(kind))
     if not isinstance(kind, type):
         raise TypeError(f"no rule for {kind}")
     if issubclass(kind, Msat | MicroUsd):
-        return kind(value)
+        return kind
     if dataclasses.is_dataclass(kind):
+        return _state_reader(kind)
+    if issubclass(kind, Enum):
+        return kind
+
+    def plain(value: Any) -> Any:
+        if type(value) is not kind:
+            raise TypeError(f"{type(value).__name__} where {kind} was expected")
+        return value
+
+    return plain
+
+
+def _state_reader(kind: Any) -> Reader:
+    hints = typing.get_type_hints(kind)
+    readers = [(item.name, _reader(hints[item.name])) for item in dataclasses.fields(kind)]
+
+    def read(value: Any) -> Any:
         if type(value) is not dict:
             raise TypeError(f"not an object: {kind}")
-        return kind(**{name: _build(hint, value[name]) for name, hint in _fields(kind) if name in value})
-    if issubclass(kind, Enum):
-        return kind(value)
-    if type(value) is not kind:
-        raise TypeError(f"{type(value).__name__} where {kind} was expected")
-    return value
+        return kind(**{name: inner(value[name]) for name, inner in readers if name in value})
+
+    return read
 
 
-def _tuple(items: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
-    if type(value) is not list:
-        raise TypeError("not a list")
-    if len(items) == 2 and items[1] is Ellipsis:
-        return tuple(_build(items[0], item) for item in value)
-    if len(items) != len(value):
-        raise ValueError("a list of another length")
-    return tuple(_build(item, part) for item, part in zip(items, value, strict=True))
+def _tuple_reader(items: tuple[Any, ...]) -> Reader:
+    readers = [_reader(item) for item in items if item is not Ellipsis]
+    is_long = len(items) == 2 and items[1] is Ellipsis
+
+    def read(value: Any) -> Any:
+        if type(value) is not list:
+            raise TypeError("not a list")
+        if is_long:
+            return tuple(map(readers[0], value))
+        if len(readers) != len(value):
+            raise ValueError("a list of another length")
+        return tuple(inner(part) for inner, part in zip(readers, value, strict=True))
+
+    return read

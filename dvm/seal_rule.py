@@ -4,9 +4,9 @@ A sealed result is worth nothing without the key that the money buys, and the mo
 key: so from the moment at which the seller can take it the job waits for either, whatever its deadline was.
 """
 
-from dataclasses import replace
 from typing import Any, TypeAlias
 
+from core.change import replace
 from dvm.buyer_event import (
     Chosen,
     Effect,

@@ -104,6 +104,8 @@ class Offer:
     @property
     def best(self) -> Terms | None:
         """The cheapest way to pay it; by an invoice only if there is no safer one."""
+        if len(self.terms) == 1:
+            return self.terms[0]
         return min(self.terms, key=lambda item: (item.method.by_invoice, item.gross.value, item.mint), default=None)
 
 
@@ -165,9 +167,18 @@ def payable(offers: Iterable[Offer], now: int, prefer: Prefer = Prefer.COST, luc
         prefer: what counts as best.
         luck: a random number from 0 if one of the best three shall be drawn; None always takes the best.
     """
-    found = [item for item in offers if item.terms and not item.refusal and _stands(item, now)]
+    found = [item for item in offers if _may_be_paid(item, now)]
     ranked = sorted(found, key=lambda item: _rank(item, prefer))
     return ranked if luck is None else draw(ranked, luck)
+
+
+def any_payable(offers: Iterable[Offer], now: int) -> bool:
+    """Whether `payable` would find anything."""
+    return any(_may_be_paid(item, now) for item in offers)
+
+
+def _may_be_paid(offer: Offer, now: int) -> bool:
+    return bool(offer.terms) and not offer.refusal and _stands(offer, now)
 
 
 def _rank(offer: Offer, prefer: Prefer) -> tuple[tuple[int, ...], str]:

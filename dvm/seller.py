@@ -465,7 +465,7 @@ def step(sale: Sale, event: Event) -> Move:
     for rule in TRANSITIONS.get((sale.state, type(event)), ()):
         if rule.when(sale, event):
             after, effects = rule.do(sale, event)
-            return replace(after, state=rule.to), effects
+            return after if after.state is rule.to else replace(after, state=rule.to), effects
     return sale, []
 
 

@@ -22,7 +22,7 @@ while without news ends it.
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from core.change import replace
 from core.identifier import OperationId
@@ -330,10 +330,25 @@ TRANSITIONS: tuple[Transition, ...] = (
 
 def step(operation: Operation, event: Event) -> tuple[Operation, Effect | None, str]:
     """The next state, what to do, and the transition's name. Events that fit nothing change nothing."""
-    for row in TRANSITIONS:
-        if operation.state in row.states and isinstance(event, row.event) and row.when(operation, event):
+    for row in _rows_of(TRANSITIONS).get((operation.state, type(event)), ()):
+        if row.when(operation, event):
             return _moved(operation, event, row), row.effect, row.name
     return operation, None, ""
+
+
+def _rows_of(table: tuple[Transition, ...]) -> dict[tuple[State, type], list[Transition]]:
+    """The table by state and event, in its order; kept for the table that was asked for last."""
+    if _INDEX.get("table") is not table:
+        index: dict[tuple[State, type], list[Transition]] = {}
+        for row in table:
+            for state in row.states:
+                index.setdefault((state, row.event), []).append(row)
+        _INDEX.update(table=table, index=index)
+    found: dict[tuple[State, type], list[Transition]] = _INDEX["index"]
+    return found
+
+
+_INDEX: dict[str, Any] = {}
 
 
 def _moved(operation: Operation, event: Event, row: Transition) -> Operation:

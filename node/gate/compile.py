@@ -7,6 +7,7 @@ rests on is in `Facts`, so that the ledger can record it and a replay can judge 
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import TypeAlias
 
 from core.effect import Intent
@@ -74,6 +75,7 @@ class Deny:
 Decision: TypeAlias = Allow | Deny
 
 
+@lru_cache(1_024)
 def _canonical(path: str) -> bool:
     if len(path) > MAX_PATH or not path.startswith("/"):
         return False

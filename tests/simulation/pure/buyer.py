@@ -8,22 +8,28 @@ from core.identifier import EventId, PubKey
 from core.money import Msat, Rate, money
 from dvm import buyer as machine
 from dvm import buyer_event as e
+from dvm.invoice import Checkout
 from dvm.job import ENDED, Funds, Limit, Payment, Purchase, State, refund_id
 from dvm.record import decode, encode
 from dvm.request import Datum
-from dvm.selection import Nature, Offer, Terms, answered
+from dvm.selection import answered
+from dvm.settlement import MODE_B, Method
 from node.gate import compile as gate
 from node.gate.limits import Limits
 from node.gate.writ import operator_writ
 from relays.event import Event as NostrEvent
 from relays.nip90 import Input, JobRequest
+from tests.simulation.pure.answer import translate
+from tests.simulation.pure.cast import Job
 from tests.simulation.pure.mint import Lock, Mint
-from tests.simulation.pure.plot import Job
+from tests.simulation.pure.paper import key_of
+from tests.simulation.pure.payer import pay, seek, shown_at
 from tests.simulation.pure.purse import Purse, Stored
+from tests.simulation.pure.sealing import signatures
 from tests.simulation.pure.world import FREE, PAID, Msg, World
 from wallet.payment import Kind
 from wallet.payment import State as Op
-from wallet.planner import lock_cost
+from wallet.planner import lock_cost, melt_cost
 
 RATE = Rate.of_btc_price(65_000, 0, "model")
 WRIT = operator_writ()
@@ -31,15 +37,19 @@ LIMITS = {
     "uusd": Limits.of("uusd", per_job=50_000, per_day=1_000_000, per_seller=60_000),
     "msat": Limits.of("msat", per_job=80_000, per_day=2_000_000, per_seller=100_000),
 }
+PROBED = Msat(1_000_000)  # what may be paid before the work
 LABELS = {(state, funds): f"buyer {state}/{funds}" for state in State for funds in Funds}
 _lock_cost = lru_cache(1_024)(lock_cost)
+_OUT = frozenset({Kind.LOCK, Kind.MELT})
+SEAL_KEY = key_of("a buyer's half of the seal")
 
 
 def request_of(
     world: World, id_: str, customer: str, kind: int, mints: tuple[str, ...], bid: Msat | None, **more: Any
 ) -> JobRequest:
     """What a request event says."""
-    raw = NostrEvent(EventId(id_), PubKey(customer), world.now // 1000, kind, (), "", "")
+    tags = more.get("tags", ())
+    raw = NostrEvent(EventId(id_), PubKey(customer), world.now // 1000, kind, tags, "", "")
     return JobRequest(
         EventId(id_),
         PubKey(customer),
@@ -55,6 +65,9 @@ def request_of(
         mints,
         False,
         raw,
+        modes=more.get("modes", ()),
+        seal_key=more.get("seal_key", ""),
+        cosign_key=more.get("cosign_key", ""),
     )
 
 
@@ -76,6 +89,10 @@ class Buyer:
         self.with_seller: dict[str, int] = {}
         self.doubts: set[str] = set()
         self.watched: dict[str, int] = {}
+        self.seeking: set[str] = set()
+        self.kept: set[str] = set()  # sellers that took the money of an invoice and brought nothing; as persisted
+        self.asks = {f"{name}.{number}": job for number, job in enumerate(jobs)}
+        self.checkout = Checkout(self.pay_cost, PROBED)
         self.wanted = jobs
         self.seen = 0
         self.known = frozenset(shop.key for shop in world.shops.get(group, ())) if world.plot.seed & 2 else frozenset()
@@ -160,7 +177,7 @@ class Buyer:
     def forget(self) -> None:
         """The process died: what is in memory is gone."""
         self.jobs = {}
-        self.doubts, self.watched = set(), {}
+        self.doubts, self.watched, self.seeking = set(), {}, set()
         self.purse.forget()
 
     def restart(self) -> None:
@@ -191,7 +208,7 @@ class Buyer:
         job = self.jobs.get(job_id) if job_id is not None else None
         if job is None or job_id is None or job.closed:
             return
-        event = self.translate(msg, job)
+        event = translate(self, msg, job)
         self.tell(job_id, event)
         if self.known and type(event) is e.Answered:
             job = self.jobs[job_id]
@@ -199,32 +216,9 @@ class Buyer:
             if complete and job.state is State.QUOTING and job.round == 0:
                 self.tell(job_id, e.WindowClosed(self.world.now, 0))
 
-    def translate(self, msg: Msg, job: Purchase) -> Any:
-        now = self.world.now
-        if msg.to and msg.to != self.key:
-            return e.Refuse(now, msg.id, msg.author, "it is for somebody else")
-        if msg.kind == "quote":
-            body = msg.body
-            price, key, mints = body["price"], body["key"], body["mints"]
-            terms = tuple([Terms(m.url, key, _lock_cost(price, m.ppk)) for m in self.world.mints if m.url in mints])
-            nature = Nature.QUOTE if body["id"] else Nature.IMPLICIT
-            if nature is Nature.IMPLICIT:
-                terms = ()
-            offer = Offer(
-                msg.id, msg.author, nature, now, body["price"], body["id"], body["expires"], body["eta"], terms
-            )
-            return e.Answered(now, offer)
-        if msg.kind == "result":
-            return e.ResultArrived(
-                now, msg.id, msg.author, msg.content, "it is empty" if msg.content == "junk" else "", msg.body
-            )
-        status = msg.content
-        if status == "error":
-            return e.SellerFailed(now, msg.id, msg.author, "no")
-        if status == "success" and job.payment is not None and job.payment.seller == msg.author:
-            self.watched.pop(job.payment.op_id, None)  # a receipt is a hint; the mint's word is what counts
-            self._watch(job.job_id, job.payment)
-        return e.Progress(now, msg.id, msg.author, status)
+    def pay_cost(self, mint: str, amount: Msat) -> Msat:
+        """What paying an invoice costs at most."""
+        return melt_cost(amount, self.mint_at(mint).ppk)
 
     # ---- the machine
 
@@ -260,19 +254,41 @@ class Buyer:
         """Count the payment against the seller's limit, or go on as if that quote had not come."""
         while True:
             amount = after.limit.cost(ask.amount)
+            trust = self._distrust(after)
+            if trust:
+                after, effects, again = self._denied(after, effects, ask, trust)
+                if again is None:
+                    return after, effects
+                ask = again
+                continue
             used = gate.Usage(self.unit, self.with_seller.get(ask.seller, 0), 0)
             reason = gate.over_budget(amount, used, self.limits.per_seller, "per-seller")
             if reason is None:
                 self.with_seller[ask.seller] = used.held + amount.value
                 return after, effects
             self.world.coverage.faults["no room in the budget"] += 1
-            rest = [item for item in effects if type(item) not in (e.Allocate, e.Lock)]
-            after, more = machine.step(after, e.BudgetDenied(self.world.now, ask.op_id, reason))
-            effects = rest + more
-            again = next((item for item in effects if type(item) is e.Allocate), None)
+            after, effects, again = self._denied(after, effects, ask, reason)
             if again is None:
                 return after, effects
             ask = again
+
+    def _denied(self, after: Purchase, effects: list[Any], ask: Any, reason: str) -> tuple[Purchase, list[Any], Any]:
+        rest = [item for item in effects if type(item) not in (e.Allocate, e.Lock, e.Pay, e.PublishOrder)]
+        after, more = machine.step(after, e.BudgetDenied(self.world.now, ask.op_id, reason))
+        effects = rest + more
+        return after, effects, next((item for item in effects if type(item) is e.Allocate), None)
+
+    def _distrust(self, job: Purchase) -> str:
+        """As `dvm.exposure`: why the chosen invoice may not be paid."""
+        payment = job.payment
+        if payment is None or not payment.method.by_invoice:
+            return ""
+        others = [one.payment for one in self.jobs.values() if one.job_id != job.job_id and one.payment is not None]
+        if any(one.op_id == payment.op_id for one in others) or payment.op_id in self.purse.ops:
+            return "its invoice was offered before"
+        if payment.method is Method.INVOICE_BEFORE and payment.seller in self.kept:
+            return "it was paid before the work and delivered nothing"
+        return ""
 
     def _persist(self, job_id: str, before: Purchase, after: Purchase, effects: list[Any]) -> None:
         """What goes into one commit."""
@@ -282,6 +298,7 @@ class Buyer:
             kind = type(effect)
             if kind is e.PublishRequest:
                 job = after
+                wish = self.asks[job_id]
                 request = request_of(
                     world,
                     job.request_id,
@@ -290,6 +307,10 @@ class Buyer:
                     job.mints,
                     job.bid,
                     deadline=job.deadline,
+                    tags=(("pay", "bolt11"),) if wish.invoices else (("pay", "cashu"),),
+                    modes=wish.modes,
+                    seal_key=SEAL_KEY if wish.modes else "",
+                    cosign_key=self.cosign_key if wish.modes else "",
                 )
                 self._post(Msg(job.request_id, "request", self.key, job.request_id, "", request))
             elif kind is e.PublishCancel:
@@ -298,16 +319,42 @@ class Buyer:
                 stored = self.purse.ops[effect.payment.op_id]
                 coins = tuple([output for output in stored.outputs if output.lock is not None])
                 body = {"mint": effect.payment.mint, "coins": coins, "quote": effect.payment.quote_id}
+                if effect.payment.mode:
+                    body["mode"] = effect.payment.mode
                 msg = Msg(
                     f"wrap {effect.payment.op_id}", "wrap", self.key, after.request_id, effect.payment.seller, body
                 )
                 self._post(msg)
                 world.judge.paying(self, after, msg)
+            elif kind is e.PublishOrder:
+                self._wrapped("order", after, effect.payment, {"quote": effect.payment.quote_id})
+            elif kind is e.PublishCosign:
+                coins = effect.payment.ys
+                words = signatures(self.cosign_key, coins)
+                world.judge.cosigning(self, after)
+                self._wrapped("cosign", after, effect.payment, {"quote": effect.payment.quote_id, "signed": words})
             elif kind is e.Finish:
+                self._remember(after)
                 self.held -= after.limit.value
                 self.spent += after.limit.cost(effect.cost).value
                 world.judge.finished(self, after, effect.cost)
         world.judge.purchase(self, before, after)
+
+    def _wrapped(self, kind: str, job: Purchase, payment: Payment, body: dict[str, Any]) -> None:
+        self._post(Msg(f"{kind} {payment.op_id}", kind, self.key, job.request_id, payment.seller, body))
+
+    def _remember(self, job: Purchase) -> None:
+        """As `dvm.exposure`: who kept the money of an invoice and brought nothing."""
+        payment = job.payment
+        if payment is None or payment.method is not Method.INVOICE_BEFORE or job.money is not Funds.CLAIMED:
+            return
+        if job.state is State.FAILED or (job.state is State.DELIVERED and job.provider != "dvm"):
+            self.kept.add(payment.seller)
+
+    @property
+    def cosign_key(self) -> str:
+        """Signs beside sellers; it is no refund key."""
+        return key_of(f"cosign {self.name}")
 
     def _post(self, msg: Msg) -> None:
         self.outbox[msg.id] = msg
@@ -326,12 +373,20 @@ class Buyer:
                 world.send(self, self.outbox[self.jobs[job_id].request_id])
             elif kind is e.PublishPayment:
                 world.send(self, self.outbox[f"wrap {effect.payment.op_id}"])
+            elif kind is e.PublishOrder:
+                world.send(self, self.outbox[f"order {effect.payment.op_id}"])
+            elif kind is e.PublishCosign:
+                world.send(self, self.outbox[f"cosign {effect.payment.op_id}"])
+            elif kind is e.Pay:
+                pay(self, job_id, effect.payment)
+            elif kind is e.SeekKey:
+                seek(self, job_id, effect.payment)
             elif kind is e.PublishCancel:
                 world.send(self, self.outbox[f"cancel {self.jobs[job_id].request_id}"])
             elif kind is e.Lock:
                 self._lock(job_id, effect.payment)
             elif kind is e.WatchSpent:
-                self._watch(job_id, effect.payment)
+                self.watch(job_id, effect.payment)
             elif kind is e.Refund:
                 world.soon(self, min(2_000 * effect.payment.refunds, 30_000) + 1, self._refund, job_id, effect.payment)
             elif kind is e.RunFallback:
@@ -347,6 +402,8 @@ class Buyer:
             self.tell(job_id, e.WindowClosed(now, timer.round))
         elif timer.name == "deadline":
             self.tell(job_id, e.DeadlinePassed(now))
+        elif timer.name == "reveal":
+            self.tell(job_id, e.RevealPassed(now))
         else:
             self.tell(job_id, e.LocktimePassed(now))
 
@@ -360,7 +417,7 @@ class Buyer:
 
     # ---- money: only asks and reports
 
-    def _mint(self, url: str) -> Mint:
+    def mint_at(self, url: str) -> Mint:
         return self.world.mints[0] if url == self.world.mints[0].url else self.world.mints[1]
 
     def refund_key(self, op_id: str) -> str:
@@ -375,7 +432,7 @@ class Buyer:
             else:
                 self.purse.resume(stored)
             return
-        mint = self._mint(payment.mint)
+        mint = self.mint_at(payment.mint)
         token = payment.price.sat_up() + mint.fee(1)
         chosen = self.purse.choose(mint, token)
         if chosen is None:
@@ -384,7 +441,8 @@ class Buyer:
         names, worth = chosen
         if (token + mint.fee(len(names))) * 1000 > payment.ceiling.value:
             return self.tell(job_id, e.LockFailed(self.world.now, payment.op_id, "too dear"))
-        lock = Lock(payment.wallet_key, payment.locktime, self.refund_key(payment.op_id))
+        cosigner = self.cosign_key if payment.mode == MODE_B else ""
+        lock = Lock(payment.wallet_key, payment.locktime, self.refund_key(payment.op_id), payment.hash, cosigner)
         self.purse.begin(
             payment.op_id, Kind.LOCK, mint, names, worth, "", job_id, (token, lock, f"locked for {job_id}")
         )
@@ -428,6 +486,12 @@ class Buyer:
                 self.act(job_id, effects)
             else:
                 self.tell(job_id, self._lock_done(stored))
+        elif stored.kind is Kind.MELT:
+            if stored.op.state is Op.REFUSED:
+                return self.tell(job_id, e.LockFailed(now, stored.id, stored.reason))
+            back = sum(output.amount for output in stored.outputs)
+            gross, amount = Msat.of_sat(stored.worth - back), Msat.of_sat(stored.terms["amount"])
+            self.tell(job_id, e.InvoicePaid(now, stored.id, gross, amount))
         elif stored.kind is Kind.REFUND:
             job = self.jobs.get(job_id)
             if job is None or job.payment is None:
@@ -446,19 +510,19 @@ class Buyer:
             else:
                 self.tell(job_id, e.RefundFailed(self.world.now, "the mint refused"))
 
-        self.world.ask(self, lambda: self._spent(payment), heard)
+        self.world.ask(self, lambda: self.is_spent(payment), heard)
 
     def waits(self, stored: Stored) -> None:
         """An operation stays in doubt for now."""
-        if stored.kind is Kind.LOCK and stored.id not in self.doubts:
+        if stored.kind in _OUT and stored.id not in self.doubts:
             self.doubts.add(stored.id)
             self.tell(stored.subject, e.LockUnknown(self.world.now, stored.id))
 
-    def _spent(self, payment: Payment) -> bool:
-        spent = self._mint(payment.mint).spent
+    def is_spent(self, payment: Payment) -> bool:
+        spent = self.mint_at(payment.mint).spent
         return all(name in spent for name in payment.ys)
 
-    def _watch(self, job_id: str, payment: Payment) -> None:
+    def watch(self, job_id: str, payment: Payment) -> None:
         if payment.op_id not in self.watched:
             self.watched[payment.op_id] = 0
             self._look(job_id, payment, 400)
@@ -470,6 +534,7 @@ class Buyer:
             return
 
         def heard(word: str, spent: bool) -> None:
+            shown_at(self, job_id, payment, word)
             job = self.jobs.get(job_id)
             if job is None or job.money is not Funds.LOCKED:
                 return
@@ -478,7 +543,7 @@ class Buyer:
             else:
                 self.world.soon(self, pause, self._look, job_id, payment, min(pause * 2, 120_000))
 
-        self.world.ask(self, lambda: self._spent(payment), heard)
+        self.world.ask(self, lambda: self.is_spent(payment), heard)
 
     def _refund(self, job_id: str, payment: Payment) -> None:
         job = self.jobs.get(job_id)
@@ -492,10 +557,11 @@ class Buyer:
             else:
                 self.purse.resume(stored)
             return
+        self.world.judge.takes_back(self, payment)
         self.purse.begin(
             id_,
             Kind.REFUND,
-            self._mint(payment.mint),
+            self.mint_at(payment.mint),
             payment.ys,
             payment.amount.sat_down(),
             self.refund_key(payment.op_id),

@@ -8,15 +8,22 @@ from typing import Any
 
 from core.money import Msat
 from dvm.job import ENDED, FINAL, Funds, Purchase
-from dvm.sale import CLAIM_MARGIN_S
-from dvm.seller import Claimed, Sale, State
-from tests.simulation.pure.mint import Mint, Output
+from dvm.job import State as Job
+from dvm.policy import MARKET
+from dvm.seller import ENDED as SALE_ENDED
+from dvm.seller import State
+from dvm.settlement import MODE_A, Method
+from tests.simulation.pure.judge_pay import Payments
+from tests.simulation.pure.judge_sale import Sales
+from tests.simulation.pure.mint import Mint, Output, hash_of
 from tests.simulation.pure.purse import Purse, Stored
-from tests.simulation.pure.seller import ALLOWED, ETA_S
+from tests.simulation.pure.sealing import Seal
 from tests.simulation.pure.world import Msg, World
+from wallet.cashu.port import MeltState
 from wallet.payment import Kind
 from wallet.payment import State as Op
 
+SOLD = SALE_ENDED | {State.SEEN}
 RULES = ("M1", "M2", "M3", "M4", "M5", "M6", "M7", "M8")
 
 
@@ -30,6 +37,7 @@ class Truth:
         "gross",
         "limit",
         "locks",
+        "melts",
         "price",
         "request",
         "result",
@@ -44,9 +52,10 @@ class Truth:
         self.wraps: list[Msg] = []
         self.gave_up: set[str] = set()
         self.chosen_at = 0
+        self.melts = 0
 
 
-class Judge:
+class Judge(Payments, Sales):
     """Watches one world."""
 
     def __init__(self, world: World) -> None:
@@ -56,11 +65,14 @@ class Judge:
         self.quotes: dict[tuple[str, str], Msg] = {}
         self.refunds: dict[str, str] = {}  # refund key: job
         self.wraps: dict[str, list[Msg]] = {}  # by request
+        self.cancels: set[tuple[str, str]] = set()  # request, and who asked for its end
         self.results: set[tuple[str, str]] = set()
         self.payers: dict[str, str] = {}  # coin: the request that a seller worked for it
         self.claims: dict[str, tuple[str, str]] = {}  # coin: seller and request that it pays
         self.waiting: dict[tuple[str, str], int] = {}  # quotes open for a key at a seller
         self.worked: dict[tuple[str, str], list[int]] = {}
+        self.ended: set[str] = set()  # melts that were given up
+        self.unpaid: dict[tuple[str, str], int] = {}  # orders that a seller works unpaid, by customer
         self.count = 0
 
     def breach(self, rule: str, text: str) -> None:
@@ -76,6 +88,9 @@ class Judge:
         if kind == "quote":
             if msg.signer == msg.author:
                 self.quotes[msg.author, msg.body["id"]] = msg
+        elif kind == "cancel":
+            if msg.author == msg.signer:
+                self.cancels.add((msg.ref, msg.author))
         elif kind == "wrap":
             self.wraps.setdefault(msg.ref, []).append(msg)
         elif kind == "result":
@@ -91,7 +106,7 @@ class Judge:
         self._mint_adds_up(mint)
 
     def _mint_adds_up(self, mint: Mint) -> None:
-        if mint.circulating + mint.taken != mint.issued:
+        if mint.circulating + mint.taken + mint.paid_out != mint.issued:
             self.breach("M3", f"{mint.url} owes {mint.circulating} of {mint.issued} issued, took {mint.taken}")
 
     def swapped(
@@ -111,6 +126,10 @@ class Judge:
                     truth.back += sum(output.amount for output in outputs)
             if who.role == "seller" and key == who.wallet_key:
                 self._claims(who, coin)
+            if lock.hash and key == lock.key and coin.name not in mint.shown:
+                self.breach("M2", f"{mint.url}: money for a sealed result is taken without its key")
+            if lock.hash and key == lock.cosigner:
+                self.breach("M2", f"{mint.url}: {who.name} takes back money with the customer's co-signature")
         if who.role == "buyer":
             for output in outputs:
                 if output.lock is not None:
@@ -158,6 +177,10 @@ class Judge:
         body = quote.body
         if quote.to and quote.to != buyer.key:
             self.breach("M6", f"{job}: a quote that was for somebody else is paid")
+        if payment.mode:
+            self._atomic(buyer, purchase, lock, body)
+        elif lock.hash:
+            self.breach("M2", f"{job}: locked to a hash that nobody asked for")
         if lock.key != body["key"]:
             self.breach("M2", f"{job}: locked to a key that the quote does not name")
         if mint.url not in body["mints"] or mint.url not in purchase.mints:
@@ -189,6 +212,8 @@ class Judge:
     def booked(self, node: Any, purse: Purse, stored: Stored) -> None:
         self.count += 1
         mint = stored.mint
+        if stored.kind is Kind.MELT and mint.melts[stored.terms["quote"]].state is not MeltState.PAID:
+            self.breach("M5", f"{node.name}: an invoice was booked as paid, and nobody was paid")
         if not all(output.name in mint.signed for output in stored.outputs):
             self.breach("M5", f"{node.name}: a {stored.kind} was booked, and did not happen")
         self._conserved(node, purse, mint)
@@ -200,7 +225,11 @@ class Judge:
             for group in (stored.outputs, *stored.past):
                 if group and all(output.name in mint.signed for output in group):
                     self.breach("M5", f"{node.name}: a {stored.kind} was given up, and had happened")
-            if stored.kind is Kind.LOCK:
+            if stored.kind is Kind.MELT:
+                self.ended.add(stored.id)
+                if mint.melts[stored.terms["quote"]].state is not MeltState.UNPAID:
+                    self.breach("M5", f"{node.name}: a payment was given up that had happened, or still may")
+            if stored.kind in (Kind.LOCK, Kind.MELT):
                 truth = self.jobs.get(stored.subject)
                 if truth is not None:
                     truth.gave_up.add(stored.id)
@@ -216,6 +245,12 @@ class Judge:
             self.breach("M3", f"{node.name} counts {held} sat at {mint.url}, which owes it {owed}")
 
     # ---- purchases
+
+    def takes_back(self, buyer: Any, payment: Any) -> None:
+        """The mint is asked to give locked money back."""
+        self.count += 1
+        if self.world.now < payment.locktime * 1000:
+            self.breach("M4", f"{buyer.name}: money is asked back before its locktime")
 
     def staged(self, buyer: Any, purchase: Purchase) -> None:
         limit = purchase.limit
@@ -237,10 +272,10 @@ class Judge:
         quote = self.quotes.get((msg.to, msg.body["quote"]))
         if quote is None:
             return self.breach("M2", f"{job}: a token goes to somebody who has not quoted")
-        if self.world.now >= quote.body["expires"] * 1000:
+        if self.world.now >= quote.body["expires"] * 1000 and payment.mode != MODE_A:  # whose result is here already
             self.breach("M2", f"{job}: a token goes out after the quote has expired")
         coins = msg.body["coins"]
-        if not coins or any(coin.name not in buyer._mint(payment.mint).signed for coin in coins):
+        if not coins or any(coin.name not in buyer.mint_at(payment.mint).signed for coin in coins):
             self.breach("M2", f"{job}: a token that the mint did not sign")
 
     def purchase(self, buyer: Any, before: Purchase, after: Purchase) -> None:
@@ -254,15 +289,34 @@ class Judge:
         if after.payment is not before.payment and after.chosen != before.chosen:
             truth.chosen_at = self.world.now
         if after.money is not before.money:
-            self._money(job, truth, after)
+            self._money(job, truth, before, after)
         if after.closed:
             self._closed(job, truth, after)
         if after.result_id and after.result_id != before.result_id:
             msg = self.world.log.get(after.result_id)
-            if msg is None or msg.author != after.seller or msg.signer != msg.author or msg.content != after.result:
+            if msg is None or msg.author != after.seller or msg.signer != msg.author:
                 self.breach("M6", f"{job}: a result that is not the chosen seller's")
-        elif after.offers is not before.offers and len(after.offers) > len(before.offers):
+        if after.state is not before.state and after.state is Job.DELIVERED and after.provider == MARKET:
+            self._delivered(job, after)
+        if after.offers is not before.offers and len(after.offers) > len(before.offers):
             self._offer(buyer, job, after)
+
+    def _delivered(self, job: str, after: Purchase) -> None:
+        """What the caller gets is what its author signed, and good."""
+        msg = self.world.log.get(after.result_id)
+        if msg is None:
+            return self.breach("M6", f"{job}: a result that nobody published")
+        seal = msg.body
+        paid = after.payment
+        if type(seal) is Seal and paid is not None and paid.atomic and after.preimage:
+            right = seal.fits and seal.signed and hash_of(after.preimage) == seal.under and seal.text.strip()
+            if not right or after.result != seal.text:
+                self.breach("M6", f"{job}: a sealed result is used that is not what its seller signed, or empty")
+        elif msg.content != after.result or after.result == "junk":
+            self.breach("M6", f"{job}: a result is used that is not what its seller signed, or empty")
+        by_result = paid is not None and paid.method is Method.INVOICE_AFTER and after.money is Funds.CLAIMED
+        if paid is not None and by_result and after.result_id != paid.offer_id:
+            self.breach("M2", f"{job}: it paid for one result and uses another")
 
     def _offer(self, buyer: Any, job: str, after: Purchase) -> None:
         offer = after.offers[-1]
@@ -274,12 +328,12 @@ class Judge:
         if any(one.event_id == offer.event_id for one in after.offers[:-1]):
             self.breach("M6", f"{job}: an offer twice")
 
-    def _money(self, job: str, truth: Truth, after: Purchase) -> None:
+    def _money(self, job: str, truth: Truth, before: Purchase, after: Purchase) -> None:
         money = after.money
         if money is Funds.NONE and truth.locks:
             self.breach("M5", f"{job}: its payment was called off, and had happened")
-        elif money is Funds.NONE and after.payment is not None:
-            truth.gave_up.add(after.payment.op_id)
+        elif money is Funds.NONE and before.payment is not None:
+            truth.gave_up.add(before.payment.op_id)
         elif money is Funds.CLAIMED and truth.taker != "seller":
             self.breach("M4", f"{job}: called claimed, and taken by {truth.taker or 'nobody'}")
         elif money is Funds.REFUNDED and truth.taker != "refund":
@@ -308,77 +362,6 @@ class Judge:
         if buyer.held + buyer.spent > buyer.limits.per_day.value:
             self.breach("M8", f"{buyer.name} is over its day's limit")
 
-    # ---- sales
-
-    def sale(self, seller: Any, before: Sale, after: Sale, event: type) -> None:
-        self.count += 1
-        world, request_id = self.world, after.request_id
-        if before.state is not after.state:
-            self._places(seller, before, after)
-        if event is Claimed:
-            self._earned(seller, after)
-        if after.state is State.CANCELLED:
-            own = any(
-                msg.kind == "cancel" and msg.ref == request_id and msg.author == msg.signer == after.customer
-                for msg in world.log.values()
-            )
-            if not own:
-                self.breach("M6", f"{seller.name}: a request was cancelled by somebody else")
-        if after.payment and not before.payment:
-            self._paid(seller, after)
-
-    def _places(self, seller: Any, before: Sale, after: Sale) -> None:
-        place = seller.name, after.customer
-        if after.state is State.QUOTED:
-            self.waiting[place] = self.waiting.get(place, 0) + 1
-            if self.waiting[place] > ALLOWED.open_per_customer:
-                self.breach("M7", f"{seller.name}: {self.waiting[place]} quotes for one key")
-        elif before.state is State.QUOTED:
-            self.waiting[place] -= 1
-
-    def _earned(self, seller: Any, after: Sale) -> None:
-        stored = seller.purse.ops[f"claim {seller.name} {after.request_id}"]
-        got = sum(output.amount for output in stored.outputs if output.name in stored.mint.signed)
-        if after.claimed.value != got * 1000:
-            self.breach("M3", f"{seller.name} books {after.claimed.value} msat, and got {got} sat")
-
-    def _paid(self, seller: Any, after: Sale) -> None:
-        """A payment is taken for good: it must be the customer's, for this request, in time, and enough."""
-        msg = self.world.log.get(after.payment_id)
-        if msg is None or msg.signer != msg.author or msg.author != after.customer or msg.to != seller.key:
-            return self.breach("M6", f"{seller.name}: a payment that is not the customer's")
-        if msg.ref != after.request_id or msg.body["quote"] != after.quote_id:
-            self.breach("M2", f"{seller.name}: a payment for another quote is taken")
-        if msg.at >= after.expires_at * 1000:
-            self.breach("M2", f"{seller.name}: a payment for an expired quote is taken")
-        least = msg.at // 1000 + ETA_S + CLAIM_MARGIN_S
-        if any(coin.lock is not None and coin.lock.locktime < least for coin in msg.body["coins"]):
-            self.breach("M7", f"{seller.name}: takes money that can be taken back before it is claimed")
-        for name in after.ys:
-            if self.payers.setdefault(name, after.request_id) != after.request_id:
-                self.breach("M7", f"{seller.name}: one coin pays for two jobs")
-
-    def works(self, seller: Any, sale: Sale) -> None:
-        """A provider begins: for a priced job its money must be there, and the seller's to take."""
-        self.count += 1
-        times = self.worked.setdefault((seller.name, sale.request_id), [0, -1])
-        if times[1] == seller.life:
-            self.breach("M7", f"{seller.name}: works again and again for {sale.request_id}")
-        times[0], times[1] = times[0] + 1, seller.life
-        if not sale.price:
-            return
-        mint = next((mint for mint in self.world.mints if mint.url == sale.mint), None)
-        if mint is None:
-            return self.breach("M7", f"{seller.name}: works unpaid")
-        coins = [mint.signed.get(name) for name in sale.ys]
-        worth = 0
-        for coin in coins:
-            if coin is None or coin.lock is None or coin.lock.key != seller.wallet_key:
-                return self.breach("M7", f"{seller.name}: works for coins that are not its own to take")
-            worth += coin.amount
-        if not coins or (worth - mint.fee(len(coins))) * 1000 < sale.price.value:
-            self.breach("M7", f"{seller.name}: works for {worth} sat at a price of {sale.price.value} msat")
-
     # ---- the end
 
     def finish(self) -> None:
@@ -394,7 +377,7 @@ class Judge:
                     self.breach("M4", f"{node.name} still holds {node.held} {node.unit}")
             else:
                 for sale in node.disk.values():
-                    if sale.state in (State.QUOTED, State.WORKING, State.DELIVERED):
+                    if sale.state not in SOLD:
                         self.breach("M4", f"{node.name}: a sale never ended: {sale.state}")
             for stored in node.purse.ops.values():
                 if stored.op.state in (Op.PREPARED, Op.UNKNOWN):

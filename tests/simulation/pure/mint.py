@@ -4,6 +4,8 @@ The books are facts: the judge reads them, no node does. `owner` of a coin is wh
 never asks for it.
 """
 
+from functools import lru_cache
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 SPENT, PENDING_CODE, SIGNED, FUNDS, CONDITION, KEYSET, REFUSED, UNPAID = (
@@ -20,11 +22,34 @@ UNPAID_QUOTE, PAID_QUOTE, ISSUED_QUOTE = "unpaid", "paid", "issued"
 
 
 class Lock(NamedTuple):
-    """NUT-11: spendable by `key`, from `locktime` (Unix seconds) on by `refund` as well."""
+    """NUT-11: spendable by `key`, from `locktime` (Unix seconds) on by `refund` as well.
+
+    NUT-14, with a `hash`: `key` needs its preimage, and the signature of `cosigner` if there is one.
+    """
 
     key: str
     locktime: int
     refund: str
+    hash: str = ""
+    cosigner: str = ""
+
+
+class Unlock(NamedTuple):
+    """What opens locks to a hash: the preimage (hex), and the co-signer's signatures, each for one coin."""
+
+    preimage: str
+    cosigned: tuple[str, ...] = ()
+
+
+def cosignature(cosigner: str, coin: str) -> str:
+    """A signature: only who owns the key `cosigner` writes this word."""
+    return f"{cosigner} signs {coin}"
+
+
+@lru_cache(4_096)
+def hash_of(preimage: str) -> str:
+    """SHA-256 of hex digits, in hex."""
+    return sha256(bytes.fromhex(preimage)).hexdigest()
 
 
 class Output(NamedTuple):
@@ -38,17 +63,6 @@ class Output(NamedTuple):
     gives: bool = False
 
 
-class Swap(NamedTuple):
-    """One swap that happened."""
-
-    at: int
-    by: str
-    op: str
-    inputs: tuple[Output, ...]
-    outputs: tuple[Output, ...]
-    key: str
-
-
 class Mint:
     """`url`, and a fee of `ppk` thousandths of a sat per input."""
 
@@ -57,9 +71,12 @@ class Mint:
         "circulating",
         "issued",
         "keyset",
+        "melts",
+        "paid_out",
         "pending",
         "ppk",
         "quotes",
+        "shown",
         "signed",
         "spent",
         "stalled",
@@ -77,6 +94,9 @@ class Mint:
         self.circulating = 0
         self.issued = 0
         self.taken = 0  # fees
+        self.paid_out = 0  # over Lightning
+        self.melts: dict[str, Any] = {}  # by quote: see `lightning.Melt`
+        self.shown: dict[str, str] = {}  # name of a coin, and the preimage in its witness (NUT-07)
         self.stalled = False
         self.quotes: dict[str, list[Any]] = {}
 
@@ -90,7 +110,9 @@ class Mint:
         self.circulating += output.amount
         self.issued += output.amount
 
-    def refusal(self, now: int, inputs: tuple[str, ...], key: str, outputs: tuple[Output, ...]) -> int:
+    def refusal(
+        self, now: int, inputs: tuple[str, ...], key: str, outputs: tuple[Output, ...], unlock: Unlock | None = None
+    ) -> int:
         """The code with which a swap is refused; 0 if it is not."""
         worth = 0
         for name in inputs:
@@ -102,7 +124,7 @@ class Mint:
             if name in self.pending:
                 return PENDING_CODE
             lock = coin.lock
-            if lock is not None and key != lock.key and not (key == lock.refund and now >= lock.locktime * 1000):
+            if lock is not None and not _meets(lock, name, now, key, unlock):
                 return CONDITION
             worth += coin.amount
         if len(set(inputs)) != len(inputs):
@@ -115,12 +137,16 @@ class Mint:
             worth -= output.amount
         return 0 if worth == self.fee(len(inputs)) else FUNDS
 
-    def swap(self, inputs: tuple[str, ...], key: str, outputs: tuple[Output, ...]) -> tuple[Output, ...]:
+    def swap(
+        self, inputs: tuple[str, ...], key: str, outputs: tuple[Output, ...], unlock: Unlock | None = None
+    ) -> tuple[Output, ...]:
         """Do a swap that `refusal` does not refuse; the coins that went into it."""
         coins = tuple([self.signed[name] for name in inputs])
         balance = self.balance
         for coin in coins:
             self.spent[coin.name] = key
+            if unlock is not None and coin.lock is not None and key == coin.lock.key:
+                self.shown[coin.name] = unlock.preimage
             balance[coin.owner] -= coin.amount
         for output in outputs:
             self.signed[output.name] = output
@@ -146,3 +172,15 @@ class Mint:
         for output in outputs:
             self.give(output)
         return 0
+
+
+def _meets(lock: Lock, name: str, now: int, key: str, unlock: Unlock | None) -> bool:
+    if key == lock.refund and now >= lock.locktime * 1000:
+        return True
+    if key != lock.key:
+        return False
+    if not lock.hash:
+        return True
+    if unlock is None or hash_of(unlock.preimage) != lock.hash:
+        return False
+    return not lock.cosigner or cosignature(lock.cosigner, name) in unlock.cosigned

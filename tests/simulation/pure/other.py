@@ -9,9 +9,9 @@ from typing import Any
 from core.money import Msat
 from relays.nip90 import Input
 from tests.simulation.pure.buyer import request_of
-from tests.simulation.pure.mint import Lock, Mint, Output
+from tests.simulation.pure.cast import Stall
+from tests.simulation.pure.mint import Lock, Mint, Output, Unlock
 from tests.simulation.pure.paper import identity, key_of
-from tests.simulation.pure.plot import Stall
 from tests.simulation.pure.world import PAID, Msg, World
 
 ETA_S, TTL_S = 10, 60
@@ -40,16 +40,16 @@ class Other:
         self.count += 1
         return f"{word} {self.name} {self.count}"
 
-    def take(self, mint: Mint, coins: tuple[Output, ...], key: str) -> bool:
+    def take(self, mint: Mint, coins: tuple[Output, ...], key: str, unlock: Unlock | None = None) -> bool:
         """Swap coins for one of ours, if the mint lets us."""
         world = self.world
         names = tuple([coin.name for coin in coins])
         output = Output(
             self.name_of("coin"), sum(coin.amount for coin in coins) - mint.fee(len(coins)), self.name, mint.keyset
         )
-        if mint.stalled or output.amount <= 0 or mint.refusal(world.now, names, key, (output,)):
+        if mint.stalled or output.amount <= 0 or mint.refusal(world.now, names, key, (output,), unlock):
             return False
-        taken = mint.swap(names, key, (output,))
+        taken = mint.swap(names, key, (output,), unlock)
         if world.story is not None:
             world.tell(f"{mint.url}: {self.name} ({self.style}) takes {output.amount} sat")
         world.judge.swapped(mint, self, taken, (output,), key, "")

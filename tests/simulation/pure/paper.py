@@ -11,6 +11,7 @@ from coincurve import PrivateKey
 
 from tests.simulation.pure.mint import Mint
 from wallet.cashu.keyset import KeysetInfo
+from wallet.cashu.lock import HashLock
 from wallet.cashu.lock import Lock as Condition
 from wallet.cashu.proof import Dleq, Proof
 from wallet.cashu.token import Payment
@@ -59,7 +60,9 @@ class Book:
 
 
 @lru_cache(4_096)
-def _secret(key: str, locktime: int) -> str:
+def _secret(key: str, locktime: int, hash_: str, cosigner: str) -> str:
+    if hash_:
+        return HashLock(hash_, key, locktime, REFUND, cosigner).secret("nonce")
     return Condition(key, locktime, REFUND).secret("nonce")
 
 
@@ -69,7 +72,7 @@ def paper(body: dict[str, Any]) -> Payment:
     proofs = []
     for coin in body["coins"]:
         lock = coin.lock
-        secret = _secret(lock.key, lock.locktime) if lock is not None else coin.name
+        secret = _secret(lock.key, lock.locktime, lock.hash, lock.cosigner) if lock is not None else coin.name
         proofs.append(Proof(KEYSET, coin.amount, secret, coin.name, forged.get(coin.name, GOOD)))
     return Payment(body["mint"], "sat", tuple(proofs), body["quote"])
 

@@ -4,6 +4,7 @@ Those that `tests/property/planted_part.py` has for the drivers' simulation, and
 here as they stand there. `area` is what would be lost or doubled for a user.
 """
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +17,10 @@ from dvm.buyer import F, Rule, S
 from dvm.job import Funds, Purchase
 from tests.property.planted_part import PLANTED as IN_DRIVERS
 from tests.simulation.pure import buyer as buyers
-from tests.simulation.pure.plot import Plot, plot
+from tests.simulation.pure import planted_way as new
+from tests.simulation.pure import way
+from tests.simulation.pure.cast import Crash, Plot
+from tests.simulation.pure.plot import locked, plain
 from wallet import payment, verification
 from wallet.payment import Coins, Effect, LookedUp, NeverSent, Signed, State
 
@@ -30,10 +34,23 @@ class Planted:
     plant: Callable[[MonkeyPatch], None]
     faults: tuple[str, ...] = ()
     strangers: tuple[str, ...] = ()
+    way: Callable[[Plot, random.Random], Plot] | None = None
+    rogue: str = ""
+    crash: str = ""
+    down: int = 200
 
     def plot(self, seed: int) -> Plot:
-        script = plot(seed)
-        return replace(script, faults=self.faults or script.faults, strangers=self.strangers or script.strangers)
+        if self.way is None:
+            script = locked(seed)
+        else:
+            chance = random.Random(seed)
+            script = self.way(plain(seed, chance), chance)
+        if self.rogue and script.stalls:
+            first = replace(script.stalls[0], style=self.rogue, price=1_000, mints=3)
+            script = replace(script, stalls=(first, *script.stalls[1:]))
+        crashes = (Crash(self.crash, False, self.down),) if self.crash else script.crashes
+        faults, strangers = self.faults or script.faults, self.strangers or script.strangers
+        return replace(script, faults=faults, strangers=strangers, crashes=crashes)
 
 
 def _rows(patch: MonkeyPatch, table: Any, where: Any, change: Callable[[Any], Any]) -> None:
@@ -296,4 +313,68 @@ PLANTED = (
     Planted("M5", "what cannot be asked is given up", _unreachable_is_no, faults=("mint: late request", "mint: away")),
     Planted("M5", "a lost race is booked", _lost_is_won),
     Planted("M3", "what was never sent is booked", _unsent_is_booked, faults=("mint: away",)),
+    Planted(
+        "M1",
+        "an invoice is paid under another name",
+        new.pays_again,
+        ("mint: pays slowly",),
+        (),
+        way.machined,
+        "machine",
+        "buyer melt unknown",
+    ),
+    Planted("M5", "what is in flight is given up", new.in_flight_is_no, ("mint: pays slowly",), way=way.machined),
+    Planted(
+        "M5",
+        "unknown is taken for failed",
+        new.unknown_is_failed,
+        ("mint: late request", "mint: cannot pay"),
+        way=way.machined,
+    ),
+    Planted("M5", "the mint's word is a receipt", new.no_receipt, ("mint: shows another preimage",), way=way.machined),
+    Planted("M4", "refunds come before the locktime", new.early_refund, way=way.sealed, rogue="silent"),
+    Planted(
+        "M2",
+        "a co-signature comes too late",
+        new.signs_late,
+        ("delay",),
+        way=way.sealed,
+        crash="buyer working/locked",
+        down=312_000,
+    ),
+    Planted("M6", "the result is used unverified", new.unverified, way=way.sealed, rogue="other key"),
+    Planted("M6", "a ciphertext is not compared", new.signs_unseen, way=way.sealed, rogue="wrong ciphertext"),
+    Planted("M6", "an order is paid before it is there", new.pays_before_it_is_there, way=way.ordered),
+    Planted("M2", "a sealed result is paid without its hash", new.no_hash, way=way.sealed),
+    Planted("M2", "the co-signing key takes money back", new.one_key, way=way.sealed),
+    Planted("M2", "any amount of an invoice is paid", new.any_amount, way=way.machined, rogue="wrong amount"),
+    Planted("M2", "an invoice of any network is paid", new.any_network, way=way.machined, rogue="other network"),
+    Planted("M7", "an unpaid invoice is worked for", new.works_unpaid, way=way.invoiced),
+    Planted(
+        "M7",
+        "what is owed is served twice",
+        new.owed_twice,
+        ("clumsy provider",),
+        ("pays and asks again",),
+        way.invoiced,
+    ),
+    Planted("M7", "orders have no end", new.orders_without_end, (), ("orders and leaves",), way.ordered),
+    Planted("M7", "a sealed result is sold for too short a lock", _short_lock, (), ("too short a lock",), way.sealed),
+    Planted(
+        "M4",
+        "signatures are not waited for after a restart",
+        new.never_seen_again,
+        way=way.sealed,
+        crash="seller sealed",
+        strangers=("never signs",),
+    ),
+    Planted(
+        "M4",
+        "an invoice under way is forgotten over a restart",
+        new.pay_forgotten,
+        way=way.machined,
+        rogue="machine",
+        crash="buyer melt prepared",
+    ),
+    Planted("M4", "the fees of an invoice are not booked", new.paid_is_free, way=way.machined, rogue="machine"),
 )

@@ -6,13 +6,25 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dvm import buyer as buyer_machine
+from dvm import invoice as bills
 from dvm import seller as seller_machine
 from tests.simulation.pure.buyer import Buyer
+from tests.simulation.pure.cast import (
+    HONEST,
+    MACHINES,
+    ORDER_ROGUES,
+    ORDER_STRANGERS,
+    PAYERS,
+    SEAL_STRANGERS,
+    Plot,
+)
 from tests.simulation.pure.judge import Judge
+from tests.simulation.pure.lightning import read
 from tests.simulation.pure.mint import Output
 from tests.simulation.pure.other import Rogue, Stranger
 from tests.simulation.pure.paper import identity, was_signed
-from tests.simulation.pure.plot import HONEST, Plot, plot
+from tests.simulation.pure.plot import plot
+from tests.simulation.pure.seal_other import Machine, Payer, SealRogue, SealStranger
 from tests.simulation.pure.seller import Seller
 from tests.simulation.pure.world import Coverage, World
 from wallet import payment as saga
@@ -54,12 +66,13 @@ def recording(coverage: Coverage) -> Iterator[Coverage]:
                 replace(rule, do=counted(f"{word}: {name_of(place, event, rule.to, number)}", rule.do))
                 for number, rule in enumerate(rules)
             )
-    signed = verification.was_signed
+    signed, reader = verification.was_signed, bills.read_invoice
     verification.was_signed = was_signed  # type: ignore[assignment]
+    bills.read_invoice = read
     try:
         yield coverage
     finally:
-        verification.was_signed = signed
+        verification.was_signed, bills.read_invoice = signed, reader
         for table, old in kept:
             table.clear()
             table.update(old)
@@ -73,7 +86,7 @@ def build(script: Plot, coverage: Coverage, story: list[str] | None = None) -> W
     for place, stall in enumerate(script.stalls):
         name = f"s{place}"
         honest = stall.style == HONEST
-        shop: Any = Seller(world, name, identity(name), stall) if honest else Rogue(world, name, stall)
+        shop: Any = Seller(world, name, identity(name), stall) if honest else _rogue(stall.style)(world, name, stall)
         world.shops.setdefault(place % script.groups, []).append(shop)
         world.by_key[shop.key] = shop
         if honest:
@@ -86,7 +99,7 @@ def build(script: Plot, coverage: Coverage, story: list[str] | None = None) -> W
         buyer.open()
     world.nodes += shops
     for number, style in enumerate(script.strangers):
-        stranger = Stranger(world, f"x{number}", style)
+        stranger: Any = _stranger(style)(world, f"x{number}", style)
         world.by_key.setdefault(stranger.key, stranger)
         stranger.open()
     world.unsettle()
@@ -94,6 +107,16 @@ def build(script: Plot, coverage: Coverage, story: list[str] | None = None) -> W
         _deposits(world)
     del judge
     return world
+
+
+def _rogue(style: str) -> Any:
+    return SealRogue if style in ORDER_ROGUES else Machine if style in MACHINES else Rogue
+
+
+def _stranger(style: str) -> Any:
+    if style in PAYERS:
+        return Payer
+    return SealStranger if style in (*SEAL_STRANGERS, *ORDER_STRANGERS) else Stranger
 
 
 def _fund(world: World, buyer: Buyer) -> None:

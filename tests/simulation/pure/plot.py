@@ -1,110 +1,50 @@
-"""From a seed to a plot: who is there, what they want, and what goes wrong. Plain values, so that a plot can shrink."""
+"""From a seed to a plot: who is there, what they want, and what goes wrong."""
 
 import random
-from dataclasses import dataclass, replace
 
-HONEST = "honest"
-# Sellers that are no nodes of ours.
-ROGUES = (
-    "sleeper", "thief", "quitter", "tardy", "junk", "late claim", "promiser", "donor", "giver", "wrong key", "changer",
-    "dear", "foreign", "expired", "slow", "implicit", "decliner", "usurer", "double", "mute",
-)  # fmt: skip
-# Customers and bystanders that are none.
-STRANGERS = (
-    "spam from fresh keys", "flood of one key", "forged receipts", "impostor", "deleter", "token for two quotes",
-    "replayed token", "short lock", "lock to another key", "small token", "forged token", "forged second coin",
-    "token for another quote", "foreign mint", "early refund", "late payment", "fetch", "bystander",
-)  # fmt: skip
-FAULTS = (
-    "drop", "repeat", "reorder", "delay", "partition", "lost OK", "forge",
-    "mint: request lost", "mint: answer lost", "mint: late request", "mint: false answer", "mint: away",
-    "mint: refuses", "mint: busy", "mint: stalls", "mint: stalls long", "mint: blind", "mint: keyset rotates",
-    "mint: signs a part", "clumsy provider", "no room in the budget", "no funds", "no funds at one mint",
-    "clock stands still",
-)  # fmt: skip
-# Where nodes die: the label of what was persisted last.
-BUYER_POINTS = (
-    "staged/none", "quoting/none", "paying/locking", "working/locked", "working/claimed", "delivered/locked",
-    "delivered/claimed", "delivered/refunding", "delivered/refunded", "delivered/none", "fallback/none",
-    "fallback/locked", "fallback/claimed", "fallback/locking", "fallback/refunding", "failed/none", "failed/locking",
-    "failed/locked", "failed/claimed", "failed/refunding", "failed/refunded", "cancelled/none", "cancelled/locking",
-    "cancelled/locked", "cancelled/claimed", "cancelled/refunding", "cancelled/refunded",
-)  # fmt: skip
-SELLER_POINTS = ("quoted", "working", "delivered", "done", "expired", "failed", "lost", "cancelled", "incoming coins")
-WALLET_POINTS = {
-    "buyer": (
-        "lock prepared", "lock unknown", "lock done", "lock refused", "refund prepared", "refund unknown",
-        "refund done", "refund refused", "deposit waiting", "deposit prepared", "deposit unknown", "deposit done",
-        "deposit refused",
-    ),
-    "seller": ("claim prepared", "claim unknown", "claim done", "claim refused"),
-}  # fmt: skip
-POINTS = (
-    *(f"buyer {name}" for name in (*BUYER_POINTS, *WALLET_POINTS["buyer"])),
-    *(f"seller {name}" for name in (*SELLER_POINTS, *WALLET_POINTS["seller"])),
+from core.change import replace
+from tests.simulation.pure import way
+from tests.simulation.pure.cast import (
+    COMMON_FAULTS,
+    DOUBTFUL,
+    FAULTS,
+    HONEST,
+    INVOICED,
+    MACHINES,
+    ORDER_ROGUES,
+    ORDER_STRANGERS,
+    ORDERED,
+    PAYERS,
+    PLAIN,
+    POINTS,
+    ROGUES,
+    SEAL_STRANGERS,
+    SEALED,
+    STRANGERS,
+    Crash,
+    Job,
+    Plot,
+    Stall,
 )
 
 
-# Not together: what is refused for good is taken to be refused in every copy (docs/explanation/simulation.md).
-DOUBTFUL = {"mint: late request", "mint: refuses"}
-
-
-@dataclass(frozen=True)
-class Stall:
-    """One seller: what it asks (msat), at which mints (a mask), and of what sort it is."""
-
-    price: int
-    mints: int = 3
-    style: str = HONEST
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the buyer wants, and when (ms)."""
-
-    at: int = 0
-    maximum: int = 20_000  # µUSD, or msat where the budget is in msat
-    cancel_at: int | None = None
-    free: bool = False
-    route: tuple[str, ...] = ("dvm", "builtin")
-
-
-@dataclass(frozen=True)
-class Crash:
-    """The first node that persists something under this label dies, before or after, and is away for `down` ms."""
-
-    point: str
-    before: bool = False
-    down: int = 200
-    number: int = 1
-
-
-@dataclass(frozen=True)
-class Plot:
-    """One history. Everything in it follows from this."""
-
-    seed: int
-    stalls: tuple[Stall, ...]
-    jobs: tuple[Job, ...] = (Job(),)
-    faults: tuple[str, ...] = ()
-    strangers: tuple[str, ...] = ()
-    crashes: tuple[Crash, ...] = ()
-    unit: str = "uusd"
-    buyers: int = 1
-    deposit: bool = False
-    margin_s: int = 300
-    groups: int = 1  # a request goes to the sellers of one group; many in a large history
-
-    @property
-    def nodes(self) -> int:
-        return self.buyers + len(self.stalls)
-
-
 def plot(seed: int) -> Plot:
-    """The plot of a seed: 3 to 8 sellers, at least one fault and one adversary."""
+    """The plot of a seed: 3 to 8 sellers, at least one fault and one adversary; every other one pays in a new way."""
     chance = random.Random(seed)
     if seed % 23 == 0:
         return _special(seed, chance)
+    script = plain(seed, chance)
+    return script if seed >> 4 & 1 else way.lead(script, chance)
+
+
+def locked(seed: int) -> Plot:
+    """The same, and all that is paid is paid with locked ecash."""
+    chance = random.Random(seed)
+    return plain(seed, chance) if seed % 23 else _special(seed, chance)
+
+
+def plain(seed: int, chance: random.Random) -> Plot:
+    """A market of locked ecash."""
     count = chance.randrange(3, 9)
     turn = chance.random
     stalls = [
@@ -121,9 +61,9 @@ def plot(seed: int) -> Plot:
         # Cheap, so that it comes to what it is for; half of them are among honest ones that are cheaper.
         price = 3_000 if turn() < 0.8 else 9_000
         stalls[place] = Stall({"dear": 900_000, "usurer": 25_000}.get(style, price), 3, style)
-    faults = [chance.choice(FAULTS)]
+    faults = [chance.choice(COMMON_FAULTS)]
     while turn() < 0.4:
-        faults.append(chance.choice(FAULTS))
+        faults.append(chance.choice(COMMON_FAULTS))
     if set(faults) >= DOUBTFUL:
         faults = [fault for fault in faults if fault != "mint: refuses"]
     if turn() < 0.04:  # nobody honest is in the way of a fallback, a wait, or an end without a result
@@ -153,7 +93,9 @@ def _special(seed: int, chance: random.Random) -> Plot:
     giver = (Stall(3_000, 3, "giver"), dear, dear)
     before = chance.random() < 0.5
     away = Crash("buyer quoting/none", False, 90_000, chance.choice((2, 3, 4)))
-    in_doubt = Crash("buyer fallback/locking", before)
+    ended = chance.choice(("fallback", "failed"))
+    in_doubt = Crash(f"buyer {ended}/locking", before)
+    doubts = Job(route=("dvm",) if ended == "failed" else ("dvm", "builtin"))
     return (
         Plot(seed, (cheap, Stall(9_000), dear), (Job(route=route),), ("no room in the budget",)),
         Plot(seed, (*giver, Stall(11_000)), (Job(route=route),), ("no room in the budget",)),
@@ -161,7 +103,7 @@ def _special(seed: int, chance: random.Random) -> Plot:
         Plot(seed, (*giver, cheap), (market,), ("mint: refuses", "no funds")),
         Plot(seed, (Stall(3_000, 3, "promiser"), cheap, dear), (market,), ("drop",)),
         Plot(seed, giver, (market,), ("delay",), crashes=(away,)),
-        Plot(seed | 3, (cheap, cheap, dear), (Job(),), ("mint: stalls long",), crashes=(in_doubt,)),
+        Plot(seed | 3, (cheap, cheap, dear), (doubts,), ("mint: stalls long",), crashes=(in_doubt,)),
         Plot(
             seed, (Stall(3_000, 3, "mute"), dear, dear), (Job(),), ("delay",),
             crashes=(Crash("buyer fallback/locked", False, 500_000), Crash("buyer fallback/refunding", before)),
@@ -247,10 +189,15 @@ def large(seed: int, nodes: int = 2_000) -> Plot:
     groups = max(1, nodes // 25)
     stalls = []
     for _ in range(nodes - buyers):
-        style = chance.choice(ROGUES) if chance.random() < 0.15 else HONEST
-        stalls.append(Stall(chance.randrange(3, 13) * 1000, 3, style))
+        style = chance.choice((*ROGUES, *ORDER_ROGUES, *MACHINES)) if chance.random() < 0.15 else HONEST
+        paid = chance.choice((PLAIN, PLAIN, SEALED, ORDERED, INVOICED))
+        mints = 0 if paid == INVOICED and style == HONEST else 3
+        stalls.append(Stall(chance.randrange(3, 13) * 1000, mints, style, paid))
     faults = tuple(fault for fault in chance.sample(FAULTS, 4) if fault != "mint: refuses")
     crashes = tuple(Crash(point, chance.random() < 0.5, 500) for point in POINTS)
-    jobs = tuple(_job(chance, chance.randrange(8), "uusd") for _ in range(2))
-    strangers = tuple(chance.sample(STRANGERS, 6))
+    jobs = (
+        Job(chance.randrange(4_000), modes=("A", "B")),  # at least one goes to the market, and is wanted
+        replace(_job(chance, chance.randrange(8), "uusd"), invoices=True),
+    )
+    strangers = tuple(chance.sample((*STRANGERS, *SEAL_STRANGERS, *ORDER_STRANGERS, *PAYERS), 8))
     return Plot(seed, tuple(stalls), jobs, faults, strangers, crashes, buyers=buyers, groups=groups)

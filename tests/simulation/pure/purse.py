@@ -8,13 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 from core.identifier import OperationId
-from tests.simulation.pure.mint import ISSUED_QUOTE, PAID_QUOTE, UNPAID_QUOTE, Lock, Mint, Output
+from tests.simulation.pure.mint import ISSUED_QUOTE, PAID_QUOTE, UNPAID_QUOTE, Lock, Mint, Output, Unlock
 from tests.simulation.pure.world import World
 from wallet import payment as saga
+from wallet.cashu.port import MeltQuote, MeltState
+from wallet.error import MintLied
+from wallet.melt import blank_count, receipt
 from wallet.payment import (
     Answered,
     Coins,
     Effect,
+    InFlight,
     Kind,
     LookedUp,
     LookUpFailed,
@@ -34,6 +38,9 @@ LABELS = {
 }
 MAX_SUBMISSIONS = 2
 ANSWERED, SILENT, NEVER_SENT, RESTARTED, NO_LOOK = Answered(), Silent(), NeverSent(), Restarted(), LookUpFailed()
+IN_FLIGHT = InFlight()
+LATE_MS = 600_000  # `wallet.engine`: after an invoice's end, or the last request
+DEPOSIT_LATE_MS = 3_600_000  # `wallet.keeper`: so long after its end an invoice is asked for
 
 
 class Stored:
@@ -42,6 +49,7 @@ class Stored:
     __slots__ = (
         "busy",
         "drive",
+        "expires",
         "id",
         "inputs",
         "key",
@@ -55,6 +63,8 @@ class Stored:
         "sent",
         "subject",
         "terms",
+        "unlock",
+        "updated",
         "worth",
     )
 
@@ -72,6 +82,14 @@ class Stored:
         self.sent = 0
         self.busy = False
         self.pause = 500
+        self.expires = 0  # of an invoice, in milliseconds
+        self.updated = 0
+        self.unlock: Unlock | None = None
+
+    @property
+    def fee(self) -> int:
+        """Of a melt, as `wallet.melt` asks its plan."""
+        return self.mint.fee(len(self.inputs))
 
 
 class Purse:
@@ -117,10 +135,22 @@ class Purse:
     # ---- beginning
 
     def begin(
-        self, id: str, kind: Kind, mint: Mint, inputs: tuple[str, ...], worth: int, key: str, subject: Any, terms: Any
+        self,
+        id: str,
+        kind: Kind,
+        mint: Mint,
+        inputs: tuple[str, ...],
+        worth: int,
+        key: str,
+        subject: Any,
+        terms: Any,
+        *,
+        expires: int = 0,
+        unlock: Unlock | None = None,
     ) -> None:
         """Persist the plan and what it reserves, then ask the mint."""
         stored = Stored(id, kind, mint, inputs, worth, key, subject, terms)
+        stored.expires, stored.unlock, stored.updated = expires, unlock, self.world.now
         label = LABELS[self.role, kind, stored.op.state]
         self.world.before(self.node, label)
         self.plan(stored)
@@ -144,6 +174,9 @@ class Purse:
             change = stored.worth - token - mint.fee(len(stored.inputs))
             outputs = (self._output(mint, token, owner, lock),)
             stored.outputs = (*outputs, self._output(mint, change)) if change else outputs
+        elif kind is Kind.MELT:
+            blanks = blank_count(stored.worth - mint.fee(len(stored.inputs)) - stored.terms["amount"])
+            stored.outputs = tuple([self._output(mint, 0) for _ in range(blanks)])
         elif kind is Kind.DEPOSIT:
             stored.outputs = () if stored.op.state is State.WAITING else (self._output(mint, stored.worth),)
         else:
@@ -187,13 +220,13 @@ class Purse:
             return
         if effect is Effect.REPLAN:
             self.keysets[stored.mint] = stored.mint.keyset
-        if op.state is not old.state or effect is Effect.REPLAN:
+        if op.state is not old.state or op.loose is not old.loose or type(event) is Silent or effect is Effect.REPLAN:
             label = LABELS[self.role, stored.kind, op.state]
             world.before(self.node, label)
             if effect is Effect.REPLAN:
                 self.plan(stored)
                 stored.sent = 0
-            stored.op, stored.reason = op, name
+            stored.op, stored.reason, stored.updated = op, name, world.now
             if stored.kind is Kind.DEPOSIT and not stored.outputs:
                 self.plan(stored)
             world.after(self.node, label)
@@ -224,12 +257,16 @@ class Purse:
         self.world.soon(self.node, stored.pause, self.resume, stored)
 
     def _submitted(self, stored: Stored, word: str, code: int | None) -> None:
+        if stored.kind is Kind.MELT and word == "ok" and code == 0:
+            return self._move(stored, self._melted(stored))
         if word == "ok" and code == 0:
             event: Any = ANSWERED
         elif word == "ok" and code is not None and code > 0:
             event = Rejected(code)
         elif word == "refused":
             event = Rejected(12_001)
+        elif word == "busy":
+            event = Rejected(0)
         elif word == "unsent":
             event = NEVER_SENT
         else:
@@ -242,8 +279,12 @@ class Purse:
         signed, coins = found
         if word == "part" and signed is Signed.ALL:
             signed = Signed.SOME
+        if stored.kind is Kind.MELT:
+            if stored.drive.rejected is not None:
+                self.keysets[stored.mint] = stored.mint.keyset
+            return self._move(stored, LookedUp(signed, coins, late=self.world.now > stored.expires + LATE_MS))
         stale = signed is Signed.NONE and stored.drive.rejected is not None and self._stale(stored)
-        self._move(stored, LookedUp(signed, coins, stale))
+        self._move(stored, LookedUp(signed, coins, stale, self.world.now > stored.updated + LATE_MS))
 
     def _stale(self, stored: Stored) -> bool:
         return any(output.keyset != stored.mint.keyset for output in stored.outputs)
@@ -258,14 +299,16 @@ class Purse:
             if code == 0:
                 world.judge.minted(mint, self.node, outputs)
             return code
-        code = mint.refusal(world.now, stored.inputs, stored.key, outputs)
+        if stored.kind is Kind.MELT:
+            return world.lightning.melt(mint, self.node, stored.id, stored.terms["quote"], stored.inputs, outputs)
+        code = mint.refusal(world.now, stored.inputs, stored.key, outputs, stored.unlock)
         if code:
             return code
         if mint.stalled:
             mint.pending.update(stored.inputs)
             world.soon(None, 9_000, self._stalled, stored, outputs)
             return -1
-        self.swap_at(mint, stored.inputs, stored.key, outputs, stored.id)
+        self.swap_at(mint, stored.inputs, stored.key, outputs, stored.id, stored.unlock)
         return 0
 
     def _stalled(self, stored: Stored, outputs: tuple[Output, ...]) -> None:
@@ -273,11 +316,19 @@ class Purse:
         if mint.stalled:
             return self.world.soon(None, 3_000, self._stalled, stored, outputs)
         mint.pending.difference_update(stored.inputs)
-        if not mint.refusal(self.world.now, stored.inputs, stored.key, outputs):
-            self.swap_at(mint, stored.inputs, stored.key, outputs, stored.id)
+        if not mint.refusal(self.world.now, stored.inputs, stored.key, outputs, stored.unlock):
+            self.swap_at(mint, stored.inputs, stored.key, outputs, stored.id, stored.unlock)
 
-    def swap_at(self, mint: Mint, inputs: tuple[str, ...], key: str, outputs: tuple[Output, ...], op: str) -> None:
-        coins = mint.swap(inputs, key, outputs)
+    def swap_at(
+        self,
+        mint: Mint,
+        inputs: tuple[str, ...],
+        key: str,
+        outputs: tuple[Output, ...],
+        op: str,
+        unlock: Unlock | None = None,
+    ) -> None:
+        coins = mint.swap(inputs, key, outputs, unlock)
         if self.world.story is not None:
             worth = sum(coin.amount for coin in coins)
             self.world.tell(f"{mint.url}: {self.node.name} swaps {worth} sat with {key or 'no key'} ({op[:12]})")
@@ -286,6 +337,8 @@ class Purse:
     def _look(self, stored: Stored) -> tuple[Signed, Coins]:
         """NUT-09 and NUT-07 (of a deposit: its quote), as they are now."""
         mint = stored.mint
+        if stored.kind is Kind.MELT:
+            return self._look_at_melt(stored)
         signed = Signed.NONE
         for group in (stored.outputs, *stored.past):
             known = [output.name in mint.signed for output in group]
@@ -305,6 +358,38 @@ class Purse:
                 coins = Coins.PENDING
         return signed, coins
 
+    # ---- paying an invoice
+
+    def _melted(self, stored: Stored) -> Any:
+        """What the mint's answer to a melt says."""
+        quote = self.world.lightning.shown(stored.mint, stored.mint.melts[stored.terms["quote"]])
+        if quote.state is MeltState.PENDING:
+            return IN_FLIGHT
+        if quote.state is MeltState.UNPAID:
+            return Rejected(0)
+        return ANSWERED if self._proven(stored, quote) else SILENT
+
+    def _proven(self, stored: Stored, quote: MeltQuote, *, closed: bool = False) -> bool:
+        try:
+            receipt(stored, quote, closed=closed)  # type: ignore[arg-type]
+        except MintLied:
+            return False
+        return True
+
+    def _look_at_melt(self, stored: Stored) -> Any:
+        mint = stored.mint
+        quote = self.world.lightning.shown(mint, mint.melts[stored.terms["quote"]])
+        gone = [name for name in stored.inputs if name in mint.spent]
+        coins = Coins.SPENT if gone else Coins.UNSPENT
+        if not gone and any(name in mint.pending for name in stored.inputs):
+            coins = Coins.PENDING
+        if quote.state is MeltState.PAID:
+            closed = self.world.now > stored.expires + LATE_MS and len(gone) == len(stored.inputs)
+            if coins is Coins.SPENT and not self._proven(stored, quote, closed=closed):
+                return None  # the mint lies: as if it had not answered
+            return Signed.ALL, coins
+        return Signed.NONE, Coins.PENDING if quote.state is MeltState.PENDING else coins
+
     # ---- ends
 
     def _book(self, stored: Stored, op: Operation) -> None:
@@ -314,7 +399,9 @@ class Purse:
         more = self.booking(stored) if self.booking is not None else None
         stored.op = op
         signed = stored.mint.signed
-        if stored.past and stored.outputs[0].name not in signed:  # an earlier plan was carried out after all
+        if stored.kind is Kind.MELT:
+            stored.outputs = stored.mint.melts[stored.terms["quote"]].change
+        elif stored.past and stored.outputs[0].name not in signed:  # an earlier plan was carried out after all
             stored.outputs = next((group for group in stored.past if group[0].name in signed), stored.outputs)
         for name in stored.inputs:
             self.coins.pop(name, None)
@@ -344,12 +431,18 @@ class Purse:
 
     # ---- deposits
 
-    def deposit(self, id: str, mint: Mint, amount: int) -> None:
+    def deposit(self, id: str, mint: Mint, amount: int, bolt11: Any = None, request: str = "") -> None:
         """Ask for an invoice; somebody may pay it, soon, late or never."""
         if id in self.ops:
             return
-        mint.quotes.setdefault(id, [UNPAID_QUOTE])
-        self.begin(id, Kind.DEPOSIT, mint, (), amount, "", id, None)
+        quote = id if bolt11 is None else f"quote {bolt11.hash}"
+        mint.quotes.setdefault(quote, [UNPAID_QUOTE])
+        ends = 0 if bolt11 is None else bolt11.expires_at * 1000
+        self.begin(id, Kind.DEPOSIT, mint, (), amount, request, quote, bolt11, expires=ends)
+
+    def poll(self, stored: Stored) -> None:
+        """Ask for a deposit now, since somebody is there."""
+        self._poll(stored)
 
     def _poll(self, stored: Stored) -> None:
         if stored.busy or stored.op.state is not State.WAITING:
@@ -365,8 +458,18 @@ class Purse:
         if word == "ok" and state == PAID_QUOTE:
             stored.sent = 0
             self._move(stored, QuotePaid())
-        elif word == "ok" and state == UNPAID_QUOTE and stored.pause > 1_000_000:
+        elif word == "ok" and state == UNPAID_QUOTE and self._given_up(stored):
             self._move(stored, QuoteExpired())
         else:
-            stored.pause *= 2
+            stored.pause = self._patience(stored)
             self.world.soon(self.node, stored.pause, self._poll, stored)
+
+    def _given_up(self, stored: Stored) -> bool:
+        if stored.expires:
+            return self.world.now > stored.expires + DEPOSIT_LATE_MS
+        return stored.pause > 1_000_000
+
+    def _patience(self, stored: Stored) -> int:
+        if not stored.expires:
+            return stored.pause * 2
+        return min(stored.pause * 2, 4_000) if self.world.now < stored.expires else 900_000

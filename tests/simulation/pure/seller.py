@@ -1,6 +1,6 @@
 """A seller's thin driver over `dvm.seller` and `dvm.admission`; `wallet.verification` itself judges payments."""
 
-from collections import Counter
+from collections.abc import Callable
 from typing import Any
 from zlib import crc32
 
@@ -9,16 +9,19 @@ from core.identifier import PubKey
 from core.money import Msat
 from dvm import admission
 from dvm import seller as machine
+from dvm.bill import LEAST_LIFE_S
 from dvm.parcel import Packed
 from dvm.record import decode, encode
 from dvm.sale import CLAIM_MARGIN_S, GIVE_UP_S, MAX_PAYMENTS
-from dvm.seller import ENDED, Sale, State
+from dvm.seller import ENDED, UNSIGNED_S, Sale, State
+from dvm.settlement import CLAIM_NEED_S, COSIGN_MARGIN_S, MODE_A, MODE_B
 from node.gate import compile as gate
 from tests.simulation.pure.buyer import LIMITS, WRIT
-from tests.simulation.pure.mint import Mint
+from tests.simulation.pure.cast import INVOICED, ORDERED, SEALED, Stall
+from tests.simulation.pure.mint import Mint, Unlock, hash_of
 from tests.simulation.pure.paper import Book, key_of, paper
-from tests.simulation.pure.plot import Stall
 from tests.simulation.pure.purse import Purse, Stored
+from tests.simulation.pure.sealing import OFFER, ORDER, preimage_of, sealed, signatures
 from tests.simulation.pure.world import FREE, Msg, World
 from wallet import verification
 from wallet.error import TokenRejected
@@ -32,6 +35,14 @@ ALLOWED = admission.Limits(open_per_customer=4, free_per_customer=4, burst=16, p
 ROOM = 32
 TAKEN = frozenset({admission.MakeQuote, admission.Serve})
 NOTHING, UNTAKEN = Msat(0), admission.Load()
+
+
+_ROOMS: tuple[Callable[[Any], tuple[tuple[Mint, ...], tuple[str, ...]]], ...] = (
+    lambda mints: ((), ()),
+    lambda mints: (mints[:1], (mints[0].url,)),
+    lambda mints: (mints[1:], (mints[1].url,)),
+    lambda mints: (mints, (mints[0].url, mints[1].url)),
+)
 
 
 class Seller:
@@ -48,23 +59,25 @@ class Seller:
         self.incoming: dict[str, str] = {}  # a coin, and the one quote that it pays
         self.outbox: dict[str, Msg] = {}
         self.quotes: dict[str, str] = {}
-        self.open: Counter[str] = Counter()
+        self.open: dict[str, int] = {}
         self.places = 0
         self.wallet_key = key_of(name)
         self.price = Msat(stall.price)
-        self.mints = tuple(mint for place, mint in enumerate(world.mints) if stall.mints >> place & 1)
-        self.urls = tuple(mint.url for mint in self.mints)
+        self.mints, self.urls = _ROOMS[stall.mints](world.mints)
         self.purse = Purse(world, self, "seller", self.op_ended)
         self.meter = admission.Meter(ALLOWED.burst, ALLOWED.per_second)
         self.declines = admission.Meter(10, 5.0)
         self.looked_at: dict[str, set[str]] = {}
         self.clumsy = "clumsy provider" in world.faults
+        self.way = stall.way
+        self.settlement = ORDER if self.way == ORDERED else OFFER
+        self.sold_to: dict[str, list[str]] = {}  # by customer: sales whose invoice was made
 
     # ---- life
 
     def forget(self) -> None:
         """The process died."""
-        self.looked_at, self.open, self.quotes, self.places = {}, Counter(), {}, 0
+        self.looked_at, self.open, self.quotes, self.places = {}, {}, {}, 0
         self.meter = admission.Meter(ALLOWED.burst, ALLOWED.per_second)
         self.purse.forget()
 
@@ -80,12 +93,16 @@ class Seller:
             self.act(request_id, machine.resumed(sale))
             if sale.state is State.QUOTED:
                 self._watch_expiry(sale)
+            if sale.invoice_id:
+                world.soon(self, 1, self._tell_invoice, request_id)
         for msg in list(self.outbox.values()):
             world.send(self, msg)
         self.purse.recover()
 
     def _take_place(self, sale: Sale) -> None:
-        self.open[sale.customer] += 1
+        if sale.state is State.LAPSED:
+            return
+        self.open[sale.customer] = self.open.get(sale.customer, 0) + 1
         self.places += 1
         if sale.quote_id:
             self.quotes[sale.quote_id] = sale.request_id
@@ -99,6 +116,10 @@ class Seller:
             self._requested(msg)
         elif msg.kind == "wrap":
             self._paid(msg)
+        elif msg.kind == "order":
+            self._ordered(msg)
+        elif msg.kind == "cosign":
+            self._signed(msg)
         elif msg.kind == "cancel" and msg.ref in self.disk:
             self.tell(msg.ref, machine.Cancelled(msg.author))
 
@@ -112,7 +133,10 @@ class Seller:
         request = msg.body
         kind = request.kind % 100_000
         free = kind == FREE
-        offering = admission.Offering(NOTHING if free else self.price, () if free else self.urls, ROOM - self.places)
+        offering = admission.Offering(
+            NOTHING if free else self.price, () if free else self.urls, ROOM - self.places,
+            invoices=self.way == INVOICED and not free,
+        )  # fmt: skip
         taken = self.open.get(request.customer, 0)
         now, kinds = world.now // 1000, (request.kind,)
         expired = request.deadline is not None and request.deadline <= now
@@ -133,28 +157,76 @@ class Seller:
 
     def _begin(self, msg: Msg, price: Msat, decision: Any) -> None:
         world, request = self.world, msg.body
-        intent = Intent(f"customer:{request.customer}", "/serve/5050", msg.id, b"", EffectClass.EXTERNAL, msg.id)
-        if type(gate.judge(intent, WRIT, LIMITS["uusd"], gate.Facts(world.now // 1000, False))) is not gate.Allow:
+        asked = msg.id, world.now // 1000
+        allowed = world.allowed.get(asked)  # each seller's gate is asked the same, and it is pure
+        if allowed is None:
+            intent = Intent(f"customer:{request.customer}", "/serve/5050", msg.id, b"", EffectClass.EXTERNAL, msg.id)
+            decided = gate.judge(intent, WRIT, LIMITS["uusd"], gate.Facts(asked[1], False))
+            allowed = world.allowed[asked] = type(decided) is gate.Allow
+        if not allowed:
             return
         mints = decision.mints if price else ()
         sale = Sale(msg.id, msg.id, request.customer, request.kind, msg.id, price, mints=mints)
         if not price:
-            self.step(sale, machine.Admitted())
-            return
-        quote_id = f"q {self.name} {msg.id}"
+            return self.step(sale, machine.Admitted())
+        if self.way == INVOICED:
+            if self._credit(sale):
+                return
+            if decision.invoice:
+                return self.step(sale, machine.InvoiceWanted())
+        self.step(sale, self._quoted(sale, None))
+        self._watch_expiry(self.disk[msg.id])
+
+    def _credit(self, sale: Sale) -> bool:
+        """As `dvm.credit`: what is owed to a customer pays for its request, and both change in one commit."""
+        for request_id in self.sold_to.get(sale.customer, ()):
+            owed = self.disk[request_id]
+            if owed.state is not State.OWED or owed.owed < sale.price:
+                continue
+            after, _ = machine.step(owed, machine.CreditSpent(sale.price))
+            self.step(sale, machine.CreditTaken(sale.price), after)
+            return True
+        return False
+
+    def _quoted(self, sale: Sale, stored: Stored | None) -> Any:
+        """The signed quote: payable by an invoice, or with ecash, perhaps for a sealed result."""
+        world, customer = self.world, sale.customer
+        request_id = sale.request_id
         expires = world.now // 1000 + (20 if world.plot.seed & 4 else 60)
-        body = {
-            "id": quote_id,
-            "price": price,
+        body: dict[str, Any] = {
+            "id": f"q {self.name} {request_id}",
+            "price": sale.price,
             "expires": expires,
             "eta": ETA_S,
-            "mints": mints,
+            "mints": sale.mints,
             "key": self.wallet_key,
         }
-        quote = Msg(f"quote {self.name} {msg.id}", "quote", self.key, msg.id, request.customer, body)
+        mode = hash_ = invoice = ""
+        if stored is not None:
+            bolt11 = stored.terms
+            expires = body["expires"] = min(expires, bolt11.expires_at)
+            invoice = body["invoice"] = bolt11.text
+            body["mints"] = ()
+        elif self.way in (SEALED, ORDERED):
+            mode = self._mode(sale)
+        if mode:
+            hash_ = hash_of(preimage_of(self.name, request_id))
+            body |= {"mode": mode, "hash": hash_, "seal_key": self.wallet_key}
+        quote = Msg(f"quote {self.name} {request_id}", "quote", self.key, request_id, customer, body)
         self.made[quote.id] = quote
-        self.step(sale, machine.Quoted(quote_id, expires, quote.id))
-        self._watch_expiry(self.disk[msg.id])
+        name = stored.id if stored is not None else ""
+        return machine.Quoted(body["id"], expires, quote.id, invoice, name, mode, hash_)
+
+    def _mode(self, sale: Sale) -> str:
+        """As `dvm.quoting`: mode A only for who has not had work done for nothing, and not often at once (M7)."""
+        request = self.world.log[sale.request_id].body
+        if not request.seal_key or not request.cosign_key:
+            return ""
+        theirs = [one for one in self.disk.values() if one.customer == sale.customer]
+        banned = any(one.state is State.LOST and one.paid_by == MODE_A and not one.paid for one in theirs)
+        open_ = sum(one.mode == MODE_A and not one.paid and one.state not in ENDED for one in theirs)
+        trusted = not banned and open_ < self.settlement.orders_per_customer
+        return self.settlement.mode_for(sale.price, request.modes, trusted=trusted)
 
     def _say(self, kind: str, request: Any, id_: str, content: str) -> None:
         """An answer of a sort that nothing is remembered of but the outbox."""
@@ -167,8 +239,8 @@ class Seller:
     def tell(self, request_id: str, event: Any) -> None:
         self.step(self.disk[request_id], event)
 
-    def step(self, sale: Sale, event: Any) -> None:
-        """Step, persist, act."""
+    def step(self, sale: Sale, event: Any, other: Sale | None = None) -> None:
+        """Step, persist (with the change of another sale), act."""
         after, effects = machine.step(sale, event)
         if after is sale and not effects:
             return
@@ -178,21 +250,41 @@ class Seller:
         label = LABELS[after.state]
         if after is not sale:
             world.before(self, label)
+            if other is not None:
+                world.before(self, LABELS[other.state])
             self.disk[request_id] = after
             world.judge.sale(self, sale, after, type(event))
+            if other is not None:
+                self._also(other)
         posts = [self._written(after, effect) for effect in effects]
         if new:
             self._take_place(after)
-        elif after.state in ENDED and sale.state not in ENDED:
-            self.open[after.customer] -= 1
-            self.places -= 1
-            self.quotes.pop(after.quote_id, None)
+        elif after.state is not sale.state:
+            self._places(sale, after)
         if after is not sale:
             world.after(self, label)
+            if other is not None:
+                world.after(self, LABELS[other.state])
         for msg in posts:
             if msg is not None:
                 world.send(self, msg)
         self.act(request_id, effects)
+
+    def _also(self, other: Sale) -> None:
+        """What is owed has changed: written in the same commit."""
+        before, self.disk[other.request_id] = self.disk[other.request_id], other
+        self.world.judge.sale(self, before, other, machine.CreditSpent)
+
+    def _places(self, sale: Sale, after: Sale) -> None:
+        """A sale that is over, or whose quote is, takes nobody's place."""
+        if (after.state in ENDED or after.state is State.LAPSED) and sale.state not in ENDED:
+            if sale.state is not State.LAPSED:
+                self.open[after.customer] -= 1
+                self.places -= 1
+                self.quotes.pop(after.quote_id, None)
+        elif sale.state is State.LAPSED:
+            self.open[after.customer] = self.open.get(after.customer, 0) + 1
+            self.places += 1
 
     def _written(self, after: Sale, effect: Any) -> Msg | None:
         kind = type(effect)
@@ -212,7 +304,7 @@ class Seller:
             kind = type(effect)
             if kind is machine.Work:
                 sale = self.disk[request_id]
-                if sale.paid and sale.locktime - CLAIM_MARGIN_S <= self.world.now // 1000:
+                if sale.payment and sale.locktime - _needs(sale) <= self.world.now // 1000:
                     self.world.soon(self, 1, self.tell, request_id, machine.WorkFailed("the time is over"))
                     continue
                 self.world.judge.works(self, sale)
@@ -221,6 +313,12 @@ class Seller:
                 self.world.soon(self, 500, self._shipped, request_id)
             elif kind is machine.Claim:
                 self._claim(request_id)
+            elif kind is machine.MakeInvoice:
+                self._make_invoice(request_id, 0)
+            elif kind is machine.AwaitSignatures:
+                self._await_signatures(request_id)
+            elif kind is machine.LookAtInvoice:
+                self._look_at_invoice(request_id)
 
     def _worked(self, request_id: str) -> None:
         sale = self.disk[request_id]
@@ -247,8 +345,11 @@ class Seller:
         )
         if not sale.price:
             result.body = Msat(0)
+        elif sale.paid_by:
+            result.body = sealed(self.name, request_id, result.content)
+            result.content = "sealed"
         self.made[result.id] = result
-        self.tell(request_id, machine.WorkDone(result.id))
+        self.tell(request_id, machine.WorkDone(result.id, self.world.now // 1000))
 
     def _watch_expiry(self, sale: Sale) -> None:
         self.world.at(max(self.world.now, sale.expires_at * 1000) + 500, self, self._lapse, sale.request_id)
@@ -257,6 +358,9 @@ class Seller:
         sale = self.disk[request_id]
         if sale.state is not State.QUOTED:
             self.world.events -= 1
+        elif sale.invoice:
+            self.tell(request_id, machine.QuoteLapsed(self.world.now // 1000))
+            self._tell_invoice(request_id)
         elif self.looked_at.get(request_id, set()) - {""}:
             self.world.soon(
                 self, 1_000, self._lapse, request_id
@@ -272,7 +376,7 @@ class Seller:
         if request_id is None or msg.ref != request_id:
             return
         sale = self.disk[request_id]
-        if msg.author != sale.customer or sale.state is not State.QUOTED:
+        if msg.author != sale.customer or not _open_to_pay(sale, body.get("mode", "")):
             return
         tried = self.looked_at.setdefault(request_id, set())
         if msg.id in tried or len(tried) >= MAX_PAYMENTS:
@@ -283,16 +387,15 @@ class Seller:
     def _verify(self, request_id: str, msg: Msg, came_at: int, pause: int) -> None:
         """What `Wallet.verify` does, with the product's own checks."""
         sale = self.disk[request_id]
-        if sale.state is not State.QUOTED:
-            return
         body = msg.body
+        mode = body.get("mode", "")
+        if not _open_to_pay(sale, mode):
+            return
         try:
             mint = next((mint for mint in self.mints if mint.url == body["mint"]), None)
             if mint is None or mint.url not in sale.mints:
                 raise verification.TokenQuote
-            terms = VerifyTerms(
-                sale.quote_id, sale.price, sale.mints, self.wallet_key, came_at + ETA_S + CLAIM_MARGIN_S
-            )
+            terms = self._wanted(sale, came_at, mode)
             payment = paper(body)
             locktime = verification.check_locks(payment, terms)
             book = Book(mint)
@@ -330,9 +433,113 @@ class Seller:
         for name in names:
             self.incoming[name] = sale.quote_id
         self.world.after(self, "seller incoming coins")
-        verified = machine.PaymentVerified(came_at, msg.id, msg.id, msg.author, mint.url, names, net, locktime)
+        verified = machine.PaymentVerified(
+            came_at, msg.id, msg.id, msg.author, mint.url, names, net, locktime, msg.body.get("mode", "")
+        )
         self.tell(request_id, verified)
         self.looked_at.pop(request_id, None)
+
+    def _wanted(self, sale: Sale, came_at: int, mode: str) -> VerifyTerms:
+        needs = COSIGN_MARGIN_S + CLAIM_NEED_S if mode == MODE_B else CLAIM_MARGIN_S
+        cosigner = self.world.log[sale.request_id].body.cosign_key if mode == MODE_B else ""
+        return VerifyTerms(
+            sale.quote_id, sale.price, sale.mints, self.wallet_key,
+            came_at + (0 if mode == MODE_A else ETA_S) + needs, sale.hash if mode else "", cosigner,
+        )  # fmt: skip
+
+    # ---- sealed results
+
+    def _ordered(self, msg: Msg) -> None:
+        request_id = self.quotes.get(msg.body["quote"])
+        if request_id is not None and msg.ref == request_id:
+            self.tell(request_id, machine.Ordered(self.world.now // 1000, msg.author))
+
+    def _signed(self, msg: Msg) -> None:
+        """The customer's signatures: taken if each is good for its coin."""
+        request_id = self.quotes.get(msg.body["quote"])
+        sale = self.disk.get(request_id) if request_id is not None else None
+        if sale is None or request_id is None or sale.state is not State.SEALED or msg.author != sale.customer:
+            return
+        good = signatures(self.world.log[request_id].body.cosign_key, sale.ys)
+        if msg.body["signed"] != good:
+            self.world.coverage.checks["co-signature refused"] += 1
+            return
+        self.tell(request_id, machine.Cosigned(msg.author, good))
+
+    def _await_signatures(self, request_id: str) -> None:
+        sale, world = self.disk[request_id], self.world
+        world.at(max(world.now, (sale.locktime + UNSIGNED_S) * 1000) + 500, self, self._unsigned, request_id)
+
+    def _unsigned(self, request_id: str) -> None:
+        if self.disk[request_id].state is not State.SEALED:
+            self.world.events -= 1
+            return
+        self.tell(request_id, machine.Unsigned(self.world.now // 1000))
+
+    # ---- invoices
+
+    def _make_invoice(self, request_id: str, number: int) -> None:
+        """As `dvm.bill`: a mint of ours after another is asked; the same request gets the same invoice."""
+        world, sale = self.world, self.disk[request_id]
+        if sale.state is not State.INVOICING:
+            return
+        if number == len(world.mints):
+            if not sale.mints:
+                return self.tell(request_id, machine.InvoiceFailed("no invoice can be made now, try again later"))
+            return self._quote_now(request_id, None)
+        mint = world.mints[number]
+        id_ = f"invoice {self.name} {request_id} {number}"
+        stored = self.purse.ops.get(id_)
+        if stored is not None:
+            good = stored.op.state is Op.WAITING and stored.expires >= world.now + LEAST_LIFE_S * 1000
+            return self._quote_now(request_id, stored) if good else self._make_invoice(request_id, number + 1)
+        expires = world.now // 1000 + (25 if world.plot.seed & 4 else 60)
+
+        def made() -> Any:
+            def paid() -> None:
+                world.pay_invoice(mint, f"quote {bolt11.hash}")
+
+            sat = sale.price.sat_up()
+            bolt11 = world.lightning.invoice(id_, sat * 1000, expires, paid)
+            mint.quotes.setdefault(f"quote {bolt11.hash}", ["unpaid"])
+            return bolt11
+
+        def heard(word: str, bolt11: Any) -> None:
+            if self.disk[request_id].state is not State.INVOICING:
+                return
+            if word != "ok":
+                return self._make_invoice(request_id, number + 1)
+            self.purse.deposit(id_, mint, sale.price.sat_up(), bolt11, request_id)
+            self._quote_now(request_id, self.purse.ops[id_])
+
+        world.ask(self, made, heard)
+
+    def _quote_now(self, request_id: str, stored: Stored | None) -> None:
+        sale = self.disk[request_id]
+        self.sold_to.setdefault(sale.customer, []).append(request_id)
+        self.step(sale, self._quoted(sale, stored))
+        sale = self.disk[request_id]
+        self.quotes[sale.quote_id] = request_id
+        self._watch_expiry(sale)
+        self._tell_invoice(request_id)
+
+    def _tell_invoice(self, request_id: str) -> None:
+        """What the wallet has booked of it is told to the sale, and again after a restart."""
+        sale = self.disk[request_id]
+        stored = self.purse.ops.get(sale.invoice_id)
+        if stored is None or sale.state not in (State.QUOTED, State.LAPSED):
+            return
+        if stored.op.state is Op.DONE:
+            until = self.world.log[request_id].body.deadline or 0
+            amount = Msat.of_sat(sum(output.amount for output in stored.outputs))
+            self.tell(request_id, machine.InvoicePaid(self.world.now // 1000, amount, until))
+        elif stored.op.state is Op.REFUSED and sale.state is State.LAPSED:
+            self.tell(request_id, machine.InvoiceLapsed())
+
+    def _look_at_invoice(self, request_id: str) -> None:
+        stored = self.purse.ops.get(self.disk[request_id].invoice_id)
+        if stored is not None:
+            self.purse.poll(stored)
 
     # ---- claiming
 
@@ -350,10 +557,13 @@ class Seller:
             return
         mint = next(mint for mint in self.mints if mint.url == sale.mint)
         worth = sum(mint.signed[name].amount for name in sale.ys)
-        self.purse.begin(id_, Kind.CLAIM, mint, sale.ys, worth, self.wallet_key, request_id, None)
+        unlock = Unlock(preimage_of(self.name, request_id), sale.cosigned) if sale.paid_by else None
+        self.purse.begin(id_, Kind.CLAIM, mint, sale.ys, worth, self.wallet_key, request_id, None, unlock=unlock)
 
     def op_ended(self, stored: Stored) -> None:
         request_id = stored.subject
+        if stored.kind is Kind.DEPOSIT:
+            return self._tell_invoice(stored.key)
         if stored.op.state is Op.DONE:
             net = sum(output.amount for output in stored.outputs)
             return self.tell(request_id, machine.Claimed(Msat.of_sat(net)))
@@ -366,6 +576,18 @@ class Seller:
 
     def waits(self, stored: Stored) -> None:
         """Nobody needs to know."""
+
+
+def _open_to_pay(sale: Sale, mode: str) -> bool:
+    """Whether a payment is looked at now: before the work, or in mode A after it."""
+    if mode and mode != sale.mode:
+        return False
+    return sale.state is (State.SEALED if mode == MODE_A else State.QUOTED)
+
+
+def _needs(sale: Sale) -> int:
+    """Seconds that the claim needs of the locktime."""
+    return COSIGN_MARGIN_S + CLAIM_NEED_S if sale.paid_by else CLAIM_MARGIN_S
 
 
 def _now(work: Any) -> Any:

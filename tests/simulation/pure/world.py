@@ -10,8 +10,9 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any
 
+from tests.simulation.pure.cast import Crash, Plot
+from tests.simulation.pure.lightning import Lightning
 from tests.simulation.pure.mint import PAID_QUOTE, Mint
-from tests.simulation.pure.plot import Crash, Plot
 
 START_MS = 1_700_000_000_000
 PAID, FREE = 5050, 5055
@@ -68,7 +69,7 @@ class World:
         self.mail: dict[Any, list[Msg]] = {}
         self.shops: dict[int, list[Any]] = {}  # group: its sellers
         self.eavesdroppers: list[Any] = []
-        self.acted: Counter[str] = Counter()
+        self.allowed: dict[tuple[str, int], bool] = {}
         self.points: dict[str, list[list[Any]]] = {}
         for crash in plot.crashes:
             self.points.setdefault(crash.point, []).append([crash.number, crash])
@@ -80,6 +81,8 @@ class World:
         self.smooth = not (self.drops or self.repeats or self.forges)
         self.loses_ok = "lost OK" in faults
         self.bad_line = tuple(name for name in plot.faults if name.startswith("mint: ") and name in _LINE)
+        self.hides = "mint: hides the key" in faults
+        self.lightning = Lightning(self)
         self.cut: Any = None
         self.cut_until = 0
         self.judge: Any = None
@@ -215,7 +218,7 @@ class World:
                 for shop in shops:
                     if msg.ref in shop.known:
                         self._carry(shop, msg)
-        elif kind == "wrap":
+        elif kind in _WRAPPED:
             receiver = self.by_key.get(msg.to)
             if receiver is not None:
                 self._carry(receiver, msg)
@@ -269,8 +272,12 @@ class World:
         self.soon(None, lag, self._asked, node, node.life, act, done, lag, "ok")
 
     def _ask_badly(self, node: Any, act: Callable[[], Any], done: Any, fault: str, lag: int) -> None:
-        if fault in ("mint: away", "mint: busy"):
+        if fault == "mint: away":
             self.soon(node, lag, done, "unsent", None)
+        elif fault == "mint: busy":  # whoever stands before it may have let the request through all the same
+            if self.turn() < 0.3:
+                act()
+            self.soon(node, lag, done, "busy", None)
         elif fault == "mint: request lost":
             self.soon(node, 10_000, done, "silent", None)
         elif fault == "mint: late request":  # it is still on its way when whoever asked has given up waiting
@@ -367,5 +374,6 @@ _LINE = {
     "mint: request lost": "", "mint: answer lost": "silent", "mint: late request": "", "mint: false answer": "false",
     "mint: away": "", "mint: refuses": "", "mint: busy": "", "mint: blind": "", "mint: signs a part": "part",
 }  # fmt: skip
+_WRAPPED = frozenset({"wrap", "order", "cosign"})
 _EVERYWHERE = frozenset({"delay", "reorder"})
 _SWAPS_ONLY = frozenset({"mint: false answer", "mint: refuses"})
