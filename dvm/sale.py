@@ -18,6 +18,7 @@ from core.unit import Insert, UnitOfWork, Update, Write
 from dvm.bill import Bill, Invoice
 from dvm.chain import as_compute
 from dvm.destination import answer_relays
+from dvm.error import ProviderFailed
 from dvm.line import Line
 from dvm.material import Material
 from dvm.provider.provider import Provider
@@ -28,6 +29,7 @@ from dvm.schedule import Ticket, weight_of
 from dvm.seal import SEAL_KEY, Pair, preimage_of, seal
 from dvm.seller import ENDED, UNSIGNED_S, Sale, State, resumed, step
 from dvm.seller_event import (
+    AwaitInvoice,
     AwaitSignatures,
     Claim,
     Claimed,
@@ -76,6 +78,7 @@ TABLE = "sale"
 CLAIM_MARGIN_S = 60  # the claim is made so long before the customer could take the money back
 GIVE_UP_S = 86_400  # so long after the locktime a claim is still tried; the customer may have taken the money back
 LONGEST_WAIT_S = 30.0
+PAY_WITHIN_S = 600  # an invoice in a result can be paid for so long, if the mint makes one that lasts
 MAX_PAYMENTS = 4  # messages that are looked at for one quote
 
 
@@ -93,6 +96,7 @@ class Service:
         max_open: quotes, waiting and running jobs together; 0 means 256 for a free service, else 8 per worker.
         tariff: what a job costs, if that is not `price` for each.
         paused: nothing new is begun; what is open is finished.
+        lends: whether trusted customers who pay over Lightning get the result first, with the invoice in it.
         invoices: whether quotes for customers who pay over Lightning carry an invoice.
     """
 
@@ -106,6 +110,7 @@ class Service:
     tariff: Tariff | None = None
     paused: bool = False
     invoices: bool = False
+    lends: bool = False
 
     @property
     def terms(self) -> Tariff:
@@ -169,6 +174,7 @@ class OpenSale:
         self._payments: set[str] = set()
         self._tries = 0
         self._bill = Bill(counter.wallet, counter.gate, counter.clock, self)
+        self.lent = sale.lent  # served before it is paid, from the moment that is decided
         self.offered = sale.mode  # in which mode, from the moment that is decided
 
     @classmethod
@@ -329,6 +335,8 @@ class OpenSale:
                 self._run(self._unsigned(), "signatures")
             elif isinstance(effect, Claim):
                 self._run(self._claim(), "claim")
+            elif isinstance(effect, AwaitInvoice):
+                self._run(self._bill.watch(), "invoice")
             elif isinstance(effect, MakeInvoice):
                 self._run(self._invoice(), "invoice")
             elif isinstance(effect, LookAtInvoice):
@@ -367,30 +375,40 @@ class OpenSale:
 
     async def _work(self) -> None:
         """Let the provider do it, outside the loop and within the time that the money leaves."""
-        signed, error = await attempted(self._made())
-        if signed is None:  # whatever it is: at work for ever it would keep its place, and again after each restart
+        made, error = await attempted(self._made())
+        if made is None:  # whatever it is: at work for ever it would keep its place, and again after each restart
             if isinstance(error, VendoError):
                 return await self.insist(WorkFailed(error.message))
             log.error("A job failed by a fault of ours", exc_info=error, extra={"action": "work_broke"})
             return await self.insist(WorkFailed("Something broke here."))
+        signed, bill = made
         if len(signed) > MAX_EVENT_BYTES:  # found out later it would leave the sale at work for ever
             return await self.insist(WorkFailed("The result is too long for one event."))
-        await self.insist(WorkDone(signed, self._counter.clock.now()))
+        paper = (bill.text, bill.op_id) if bill is not None else ("", "")
+        await self.insist(WorkDone(signed, self._counter.clock.now(), *paper))
 
-    async def _made(self) -> str:
-        """The result, signed and sealed as it goes out."""
+    async def _made(self) -> tuple[str, Invoice | None]:
+        """The result, signed and sealed as it goes out, and the invoice in it if it is to be paid for now.
+
+        Raises:
+            ProviderFailed: it was to carry an invoice, and none can be had.
+        """
         whole = await self._gathered()
         async with self._line.turn(self.ticket()):
             answer = await supervised(self.service.provider, whole, self._time_left())
         content, tag = self._sealed(answer.content)
+        bill = await self._bill.make(self._counter.clock.now() + PAY_WITHIN_S) if self.sale.lent else None
+        if self.sale.lent and bill is None:
+            raise ProviderFailed("no invoice can be made now, try again later")
         draft = result_draft(
             request=self.request,
             content=content,
             created_at=self._counter.clock.now(),
-            amount=None if self.sale.price else Msat(0),
+            amount=Msat(0) if not self.sale.price else self.sale.price if bill is not None else None,
             seal=tag,
+            invoice=bill.text if bill is not None else "",
         )
-        return sealed_answer(self._counter.key, self.request, draft).to_json()
+        return sealed_answer(self._counter.key, self.request, draft).to_json(), bill
 
     async def _gathered(self) -> ComputeRequest:
         """With what it builds on; it waits for that before it takes a place among those that are worked on."""

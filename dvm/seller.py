@@ -16,6 +16,7 @@ from core.money import Msat
 from dvm.seller_event import (
     Admitted,
     AskedAgain,
+    AwaitInvoice,
     AwaitSignatures,
     Cancelled,
     Claim,
@@ -30,6 +31,7 @@ from dvm.seller_event import (
     InvoiceLapsed,
     InvoicePaid,
     InvoiceWanted,
+    Lent,
     LookAtInvoice,
     MakeInvoice,
     Ordered,
@@ -62,6 +64,7 @@ class State(StrEnum):
     LAPSED = "lapsed"  # the quote is over or not wanted any more, and its invoice may still be paid
     WORKING = "working"  # for free, or the payment is verified and ours to claim
     SEALED = "sealed"  # the sealed result is out; the customer's signatures are waited for
+    BILLED = "billed"  # the result is out with an invoice in it, which is not paid yet
     DELIVERED = "delivered"  # the result is out; the payment is not claimed yet
     DONE = "done"  # claimed, or delivered for free
     EXPIRED = "expired"  # nobody paid in time
@@ -112,6 +115,7 @@ class Sale:
     mode: str = ""  # in which a sealed result is offered
     hash: str = ""  # of the preimage that opens it
     paid_by: str = ""  # the mode in which it was paid; empty for a lock to our key alone
+    lent: bool = False  # served before it is paid: its invoice goes out with the result
     cosigned: tuple[str, ...] = ()  # the customer's signatures, by coin
 
     @property
@@ -163,6 +167,24 @@ def _keep(sale: Sale, event: InvoicePaid) -> Move:
     """The money came too late for a result. It cannot be sent back over an invoice, and is not simply kept."""
     why = "the request was cancelled" if sale.cancelled else "it came too late"
     return _owe(replace(sale, by_invoice=True, claimed=event.amount), event.amount, why)
+
+
+def _lend(sale: Sale, event: Lent) -> Move:
+    return replace(sale, lent=True), [SendWord("processing"), Work()]
+
+
+def _bill(sale: Sale, event: WorkDone) -> Move:
+    sale = replace(sale, answer=event.answer, invoice=event.invoice, invoice_id=event.invoice_id)
+    return sale, [Send(), AwaitInvoice()]
+
+
+def _paid_after(sale: Sale, event: InvoicePaid) -> Move:
+    return replace(sale, by_invoice=True, claimed=event.amount), [Settle(ok=True)]
+
+
+def _never_paid(sale: Sale, event: InvoiceLapsed) -> Move:
+    """It is remembered: this customer is not served so any more."""
+    return replace(sale, error="its invoice was not paid"), [Settle(ok=False)]
 
 
 def _fail_paid(sale: Sale, event: WorkFailed) -> Move:
@@ -327,6 +349,10 @@ def _by_invoice(sale: Sale, event: Any) -> bool:
     return sale.by_invoice
 
 
+def _has_bill(sale: Sale, event: WorkDone) -> bool:
+    return sale.lent and bool(event.invoice)
+
+
 def _covers(sale: Sale, event: CreditTaken) -> bool:
     return event.amount >= sale.price > ZERO
 
@@ -361,6 +387,7 @@ TRANSITIONS: dict[tuple[State, type[Any]], tuple[Rule, ...]] = {
     (S.SEEN, Quoted): (Rule(S.QUOTED, _quote),),
     (S.SEEN, Admitted): (Rule(S.WORKING, _serve, _is_free),),
     (S.SEEN, InvoiceWanted): (Rule(S.INVOICING, _make_invoice),),
+    (S.SEEN, Lent): (Rule(S.WORKING, _lend),),
     (S.SEEN, CreditTaken): (Rule(S.WORKING, _take_credit, _covers),),
     (S.INVOICING, Quoted): (Rule(S.QUOTED, _quote),),
     (S.INVOICING, InvoiceFailed): (Rule(S.FAILED, _refuse_invoice),),
@@ -382,8 +409,12 @@ TRANSITIONS: dict[tuple[State, type[Any]], tuple[Rule, ...]] = {
         Rule(S.DONE, _deliver_paid, _by_invoice),
         Rule(S.DELIVERED, _deliver, _is_paid),
         Rule(S.DONE, _deliver_free, _is_free),
+        Rule(S.BILLED, _bill, _has_bill),
     ),
     (S.WORKING, WorkFailed): (Rule(S.OWED, _fail_paid, _by_invoice), Rule(S.FAILED, _fail)),
+    (S.BILLED, InvoicePaid): (Rule(S.DONE, _paid_after),),
+    (S.BILLED, InvoiceLapsed): (Rule(S.LOST, _never_paid),),
+    (S.BILLED, AskedAgain): (Rule(S.BILLED, _again),),
     (S.SEALED, Cosigned): (Rule(S.DELIVERED, _cosigned, _signed_for_this),),
     (S.SEALED, PaymentVerified): (Rule(S.DELIVERED, _pay_order, _pays_order),),
     (S.SEALED, PaymentRefused): (Rule(S.SEALED, _refuse_payment, _is_customer),),
@@ -412,6 +443,8 @@ def resumed(sale: Sale) -> list[Effect]:
         return [MakeInvoice()]
     if sale.state is State.WORKING:
         return [Work()]
+    if sale.state is State.BILLED:
+        return [AwaitInvoice()]
     if sale.state is State.SEALED:
         return [AwaitSignatures()]
     if sale.state is State.DELIVERED:

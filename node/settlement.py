@@ -18,6 +18,8 @@ class SettlementSection(Section):
     max_unsecured_msat: int = Field(1_000_000, ge=0)
     order_max_msat: int = Field(0, ge=0)
     orders: int = Field(8, ge=1, le=10_000)
+    credit_per_key_msat: int = Field(0, ge=0)
+    credit_msat: int = Field(0, ge=0)
 
     def settlement(self) -> Settlement:
         """For the market's parts."""
@@ -28,6 +30,8 @@ class SettlementSection(Section):
             max_unsecured=Msat(self.max_unsecured_msat),
             order_max=Msat(self.order_max_msat),
             orders=self.orders,
+            credit_per_key=Msat(self.credit_per_key_msat),
+            credit=Msat(self.credit_msat),
         )
 
 
@@ -39,5 +43,7 @@ max_fee_share = 10             # percent of the price: the safest way to pay wit
 max_unsecured_msat = 1000000   # out to one seller at once that could keep it and deliver nothing
 order_max_msat = 0             # sold: jobs up to this price are worked on before the money is locked (mode "A")
 orders = 8                     # so many of them at once; a customer that did not pay gets no more for a day
+credit_per_key_msat = 0        # sold with invoice = "after": what one trusted customer may owe for results at once
+credit_msat = 0                # the same for all of them together; who did not pay one gets no more
 
 """

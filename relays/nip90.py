@@ -324,6 +324,7 @@ def result_draft(
     amount: Msat | None = None,
     relay: str = "",
     seal: Seal | None = None,
+    invoice: str = "",
 ) -> Draft:
     """The result of a job. Request and inputs are echoed (NIP-90) unless they are long or were encrypted.
 
@@ -340,7 +341,7 @@ def result_draft(
     if not request.encrypted and len(orjson.dumps(inputs)) <= MAX_ECHO_CHARS:  # one character may be six in JSON
         out += inputs
     if amount is not None:
-        out.append(("amount", str(amount.value)))
+        out.append(_amount_tag(amount, invoice))
     if seal is not None:
         out += [("encrypted",), seal.tag()]
     return Draft(result_of(request.kind), content, tuple(out), created_at)

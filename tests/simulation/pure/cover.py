@@ -28,7 +28,7 @@ UNBUILT = {
 }
 # Rows that only those methods take, by a state or event that is theirs alone ...
 _THEIRS = re.compile(
-    r"\b(ordered|sealed|invoicing|lapsed|owed|repaid|InvoicePaid|InvoiceWanted|CreditTaken|Ordered|SealedArrived)\b"
+    r"\b(ordered|sealed|invoicing|lapsed|owed|repaid|InvoicePaid|InvoiceWanted|CreditTaken|Lent|billed|Ordered|SealedArrived)\b"
 )
 # ... and by name: an invoice's payment, a result that is paid before it is used, and the melt that pays.
 _THEIRS_TOO = frozenset(
