@@ -25,8 +25,7 @@ log = logging.getLogger(__name__)
 
 LEAST_LIFE_S = 20  # an invoice that expires sooner is of no use in a quote
 MAX_MINTS = 2  # so many of our mints are asked until one makes an invoice
-_LOOK_S = 0.5
-_LAPSED_LOOK_S = 15.0
+_LOOK_S = {State.QUOTED: 0.5, State.BILLED: 5.0, State.LAPSED: 15.0}  # where an invoice is waited for, and how often
 _LOOK_AGAIN_S = 10.0
 
 
@@ -90,10 +89,10 @@ class Bill:
 
     async def watch(self) -> None:
         """Until the sale is paid, or its invoice cannot be paid any more."""
-        while self._owner.sale.state in (State.QUOTED, State.LAPSED):
+        while (pause := _LOOK_S.get(self._owner.sale.state)) is not None:
             if await self._told():
                 return
-            await self._clock.sleep(_LAPSED_LOOK_S if self._owner.sale.state is State.LAPSED else _LOOK_S)
+            await self._clock.sleep(pause)
 
     async def look(self) -> None:
         """Ask the mint now, and tell the sale; a customer that asks for it all the time is not heard each time."""
@@ -119,7 +118,7 @@ class Bill:
         if found.state is OperationState.DONE:
             await self._owner.insist(InvoicePaid(self._clock.now(), Msat.of_sat(found.amount), self._until()))
             return True
-        if found.state is OperationState.REFUSED and sale.state is State.LAPSED:
+        if found.state is OperationState.REFUSED and sale.state in (State.LAPSED, State.BILLED):
             await self._owner.insist(InvoiceLapsed())
             return True
         return False

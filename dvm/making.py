@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from core.error import InvalidInput
 from core.identifier import EffectId
 from core.money import Msat
+from dvm.bill import Bill, Invoice
 from dvm.chain import as_compute
 from dvm.error import ProviderFailed
 from dvm.provider.supervision import supervised
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from dvm.line import Line
     from dvm.sale import Counter, OpenSale
 
+PAY_WITHIN_S = 600  # an invoice in a result can be paid for so long, if the mint makes one that lasts
 TOO_LONG = "The result is too long for one event"
 
 
@@ -31,10 +33,11 @@ class Making:
         counter: what all open sales share.
         line: where the work waits for its turn.
         place: the sale.
+        bill: makes the invoice of a result that is paid for when it is there.
     """
 
-    def __init__(self, counter: "Counter", line: "Line", place: "OpenSale") -> None:
-        self._counter, self._line, self._place = counter, line, place
+    def __init__(self, counter: "Counter", line: "Line", place: "OpenSale", bill: Bill) -> None:
+        self._counter, self._line, self._place, self._bill = counter, line, place, bill
 
     async def made(self) -> Event:
         """Have the work done: the result as it goes out, or packed if it is too large for an event.
@@ -47,13 +50,33 @@ class Making:
         async with self._line.turn(place.ticket()):
             answer = await supervised(place.service.provider, whole, place.time_left())
         size = len(answer.content.encode())
-        signed = self._signed(answer.content) if size <= MAX_EVENT_BYTES else None
-        may_ship = bool(place.sale.price) and shipping is not None and shipping.takes(size, place.request.blob_bytes)
+        bill = await self._billed() if place.sale.lent and size <= MAX_EVENT_BYTES else None
+        signed = self._signed(answer.content, bill=bill) if size <= MAX_EVENT_BYTES else None
+        # What is lent is not paid yet, so it fills no server (M7).
+        room = shipping is not None and shipping.takes(size, place.request.blob_bytes)
+        may_ship = room and bool(place.sale.price) and not place.sale.lent
+            bool(place.sale.price)
+            and not place.sale.lent
+            and shipping is not None
+            and shipping.takes(size, place.request.blob_bytes)
+        )
         if may_ship and shipping is not None and shipping.is_large(size, signed):
             return WorkPacked(await shipping.pack(place.sale.request_id, answer.content, answer.mime))
         if signed is None or len(signed) > MAX_EVENT_BYTES:  # found out later it would be at work for ever
             raise ProviderFailed(f"{TOO_LONG}.")
-        return WorkDone(signed, self._counter.clock.now())
+        paper = (bill.text, bill.op_id) if bill is not None else ("", "")
+        return WorkDone(signed, self._counter.clock.now(), *paper)
+
+    async def _billed(self) -> Invoice:
+        """The invoice that goes out with the result.
+
+        Raises:
+            ProviderFailed: none can be had.
+        """
+        bill = await self._bill.make(self._counter.clock.now() + PAY_WITHIN_S)
+        if bill is None:
+            raise ProviderFailed("no invoice can be made now, try again later")
+        return bill
 
     async def _gathered(self) -> ComputeRequest:
         """With what it builds on; it waits for that before it takes a place among those that are worked on."""
@@ -84,7 +107,7 @@ class Making:
         if shipping is not None and packed is not None:
             await shipping.done(packed)
 
-    def _signed(self, text: str, pointer: Pointer | None = None) -> str | None:
+    def _signed(self, text: str, pointer: Pointer | None = None, bill: Invoice | None = None) -> str | None:
         """The result as it goes out; None if it is too long to be encrypted."""
         if pointer is None:
             content, tag = self._sealed(text)
@@ -96,8 +119,9 @@ class Making:
             request=request,
             content=content,
             created_at=self._counter.clock.now(),
-            amount=None if sale.price else Msat(0),
+            amount=Msat(0) if not sale.price else sale.price if bill is not None else None,
             seal=tag,
+            invoice=bill.text if bill is not None else "",
             blob=pointer is not None,
         )
         try:

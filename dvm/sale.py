@@ -29,6 +29,7 @@ from dvm.schedule import Ticket, weight_of
 from dvm.seal import SEAL_KEY, Pair, preimage_of
 from dvm.seller import ENDED, UNSIGNED_S, Sale, State, resumed, step
 from dvm.seller_event import (
+    AwaitInvoice,
     AwaitSignatures,
     Claim,
     Claimed,
@@ -133,7 +134,8 @@ class OpenSale:
         self._payments: set[str] = set()
         self._tries = 0
         self._bill = Bill(counter.wallet, counter.gate, counter.clock, self)
-        self._making = Making(counter, line, self)
+        self._making = Making(counter, line, self, self._bill)
+        self.lent = sale.lent  # served before it is paid, from the moment that is decided
         self.offered = sale.mode  # in which mode, from the moment that is decided
 
     @classmethod
@@ -298,6 +300,8 @@ class OpenSale:
                 self._run(self._unsigned(), "signatures")
             elif isinstance(effect, Claim):
                 self._run(self._claim(), "claim")
+            elif isinstance(effect, AwaitInvoice):
+                self._run(self._bill.watch(), "invoice")
             elif isinstance(effect, MakeInvoice):
                 self._run(self._invoice(), "invoice")
             elif isinstance(effect, LookAtInvoice):

@@ -17,6 +17,7 @@ from dvm.parcel import Packed
 from dvm.seller_event import (
     Admitted,
     AskedAgain,
+    AwaitInvoice,
     AwaitSignatures,
     Cancelled,
     Claim,
@@ -32,6 +33,7 @@ from dvm.seller_event import (
     InvoiceLapsed,
     InvoicePaid,
     InvoiceWanted,
+    Lent,
     LookAtInvoice,
     MakeInvoice,
     Ordered,
@@ -68,6 +70,7 @@ class State(StrEnum):
     WORKING = "working"  # for free, or the payment is verified and ours to claim
     STORING = "storing"  # the work is done, and its result is too large for an event: it goes to our file servers
     SEALED = "sealed"  # the sealed result is out; the customer's signatures are waited for
+    BILLED = "billed"  # the result is out with an invoice in it, which is not paid yet
     DELIVERED = "delivered"  # the result is out; the payment is not claimed yet
     DONE = "done"  # claimed, or delivered for free
     EXPIRED = "expired"  # nobody paid in time
@@ -119,6 +122,7 @@ class Sale:
     mode: str = ""  # in which a sealed result is offered
     hash: str = ""  # of the preimage that opens it
     paid_by: str = ""  # the mode in which it was paid; empty for a lock to our key alone
+    lent: bool = False  # served before it is paid: its invoice goes out with the result
     cosigned: tuple[str, ...] = ()  # the customer's signatures, by coin
     deposit: str = ""  # of the customer's, on which its voucher draws
     packed: Packed | None = None  # a large result on its way to our file servers
@@ -173,6 +177,24 @@ def _keep(sale: Sale, event: InvoicePaid) -> Move:
     """The money came too late for a result. It cannot be sent back over an invoice, and is not simply kept."""
     why = "the request was cancelled" if sale.cancelled else "it came too late"
     return _owe(replace(sale, by_invoice=True, claimed=event.amount), event.amount, why)
+
+
+def _lend(sale: Sale, event: Lent) -> Move:
+    return replace(sale, lent=True), [SendWord("processing"), Work()]
+
+
+def _bill(sale: Sale, event: WorkDone) -> Move:
+    sale = replace(sale, answer=event.answer, invoice=event.invoice, invoice_id=event.invoice_id)
+    return sale, [Send(), AwaitInvoice()]
+
+
+def _paid_after(sale: Sale, event: InvoicePaid) -> Move:
+    return replace(sale, by_invoice=True, claimed=event.amount), [Settle(ok=True)]
+
+
+def _never_paid(sale: Sale, event: InvoiceLapsed) -> Move:
+    """It is remembered: this customer is not served so any more."""
+    return replace(sale, error="its invoice was not paid"), [Settle(ok=False)]
 
 
 def _fail_paid(sale: Sale, event: WorkFailed) -> Move:
@@ -357,7 +379,7 @@ def _is_free(sale: Sale, event: Any) -> bool:
 
 
 def _is_priced(sale: Sale, event: Any) -> bool:
-    return not _is_free(sale, event)
+    return not _is_free(sale, event) and not sale.lent  # what is lent is not paid yet
 
 
 def _by_invoice(sale: Sale, event: Any) -> bool:
@@ -370,6 +392,10 @@ def _by_voucher(sale: Sale, event: Any) -> bool:
 
 def _voucher_in_time(sale: Sale, event: VoucherTaken) -> bool:
     return _is_customer(sale, event) and event.at < sale.expires_at and not sale.invoice and bool(sale.price)
+
+
+def _has_bill(sale: Sale, event: WorkDone) -> bool:
+    return sale.lent and bool(event.invoice)
 
 
 def _covers(sale: Sale, event: CreditTaken) -> bool:
@@ -413,6 +439,7 @@ _DELIVERY = (
     Rule(S.DELIVERED, _deliver, _is_paid),
     Rule(S.DONE, _deliver_drawn, _by_voucher),
     Rule(S.DONE, _deliver_free, _is_free),
+    Rule(S.BILLED, _bill, _has_bill),
 )
 _FAILURE = (
     Rule(S.OWED, _fail_paid, _by_invoice),
@@ -423,6 +450,7 @@ TRANSITIONS: dict[tuple[State, type[Any]], tuple[Rule, ...]] = {
     (S.SEEN, Quoted): (Rule(S.QUOTED, _quote),),
     (S.SEEN, Admitted): (Rule(S.WORKING, _serve, _is_free),),
     (S.SEEN, InvoiceWanted): (Rule(S.INVOICING, _make_invoice),),
+    (S.SEEN, Lent): (Rule(S.WORKING, _lend),),
     (S.SEEN, CreditTaken): (Rule(S.WORKING, _take_credit, _covers),),
     (S.INVOICING, Quoted): (Rule(S.QUOTED, _quote),),
     (S.INVOICING, InvoiceFailed): (Rule(S.FAILED, _refuse_invoice),),
@@ -445,8 +473,11 @@ TRANSITIONS: dict[tuple[State, type[Any]], tuple[Rule, ...]] = {
     (S.WORKING, WorkDone): _DELIVERY,
     (S.WORKING, WorkFailed): _FAILURE,
     (S.WORKING, WorkPacked): (Rule(S.STORING, _pack, _is_priced),),  # nobody fills our servers for nothing (M7)
-    (S.STORING, WorkDone): _DELIVERY[:-1],
+    (S.STORING, WorkDone): _DELIVERY[:-2],
     (S.STORING, WorkFailed): _FAILURE,
+    (S.BILLED, InvoicePaid): (Rule(S.DONE, _paid_after),),
+    (S.BILLED, InvoiceLapsed): (Rule(S.LOST, _never_paid),),
+    (S.BILLED, AskedAgain): (Rule(S.BILLED, _again),),
     (S.SEALED, Cosigned): (Rule(S.DELIVERED, _cosigned, _signed_for_this),),
     (S.SEALED, PaymentVerified): (Rule(S.DELIVERED, _pay_order, _pays_order),),
     (S.SEALED, PaymentRefused): (Rule(S.SEALED, _refuse_payment, _is_customer),),
@@ -477,6 +508,8 @@ def resumed(sale: Sale) -> list[Effect]:
         return [Work()]
     if sale.state is State.STORING:
         return [Ship()]
+    if sale.state is State.BILLED:
+        return [AwaitInvoice()]
     if sale.state is State.SEALED:
         return [AwaitSignatures()]
     if sale.state is State.DELIVERED:

@@ -23,6 +23,11 @@ class Quoted:
 
 
 @dataclass(frozen=True, slots=True)
+class Lent:
+    """The customer is trusted with the price: it is served, and its result carries the invoice."""
+
+
+@dataclass(frozen=True, slots=True)
 class InvoiceWanted:
     """The request is admitted at a price, and its customer pays over Lightning."""
 
@@ -121,10 +126,15 @@ class PaymentRefused:
 
 @dataclass(frozen=True, slots=True)
 class WorkDone:
-    """The provider's result, signed and ready to go out. `at` in Unix seconds."""
+    """The provider's result, signed and ready to go out. `at` in Unix seconds.
+
+    `invoice` is in the result if it is to be paid for now, `invoice_id` the wallet's name of the deposit behind it.
+    """
 
     answer: str
     at: int = 0
+    invoice: str = ""
+    invoice_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +204,7 @@ class AskedAgain:
 Event: TypeAlias = (
     Quoted
     | InvoiceWanted
+    | Lent
     | InvoiceFailed
     | InvoicePaid
     | InvoiceLapsed
@@ -265,6 +276,11 @@ class AwaitSignatures:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitInvoice:
+    """Tell when the invoice in the result was paid, or cannot be paid any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class SendReceipt:
     """In the same commit: 7000 `success` with the receipt of the claim."""
 
@@ -288,6 +304,7 @@ Effect: TypeAlias = (
     | SendWord
     | MakeInvoice
     | LookAtInvoice
+    | AwaitInvoice
     | Work
     | Ship
     | AwaitSignatures

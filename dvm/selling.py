@@ -38,18 +38,19 @@ from dvm.chain import as_compute, previewed
 from dvm.clientele import Clientele
 from dvm.credit import credit_of
 from dvm.custodian import Custodian
-from dvm.destination import answer_relays
 from dvm.earning import shown
 from dvm.error import Unpriced
+from dvm.lending import Lending
 from dvm.material import Material
 from dvm.prepaid import TAG as PREPAID
 from dvm.provider.retired import Retired
 from dvm.quoting import Quoting
 from dvm.ration import Ration
 from dvm.record import decode
+from dvm.refusal import REFUSED, REFUSED_S, Refusals
 from dvm.sale import TABLE, Counter, OpenSale
 from dvm.seller import ENDED, Sale, State
-from dvm.seller_event import Admitted, AskedAgain, Cancelled, CreditTaken, InvoiceWanted, Quoted
+from dvm.seller_event import Admitted, AskedAgain, Cancelled, CreditTaken, InvoiceWanted, Lent, Quoted
 from dvm.service import Service
 from dvm.settlement import Settlement
 from dvm.shipping import Shipping
@@ -62,10 +63,10 @@ from relays.filter import Filter
 from relays.key import Keyring
 from relays.kind import DELETION, DM, GIFT_WRAP, is_request
 from relays.nip17 import unwrap
-from relays.nip90 import ERROR, JobRequest, feedback_draft, read_request
+from relays.nip90 import JobRequest, read_request
 from relays.outbox import Outbox
 from relays.pool import Pool
-from relays.private_job import as_event, cancellation, open_request, sealed_answer, wrapped_request
+from relays.private_job import as_event, cancellation, open_request, wrapped_request
 from wallet.wallet import Wallet
 
 log = logging.getLogger(__name__)
@@ -73,13 +74,11 @@ log = logging.getLogger(__name__)
 MAX_TASKS = 2_048
 QUOTE_TTL_S = 60
 LISTED = 200
-DECLINE = "market.decline"  # the standing purpose under which refusals go out
 KEPT_S = 86_400  # a request that comes again gets its result again for so long
 AGAIN_PER_SECOND, AGAIN_BURST = 5.0, 50  # look-ups of requests that are too old to be new
 TRUSTED_BURST, TRUSTED_PER_SECOND = 16, 1.0  # quotes to one key beyond what all share: a sat once paid is no free pass
 QUIET_S = 30.0  # a copy from another relay is no new question
 OVERLAP_S = 60  # when something more is sold: it is asked for what came meanwhile
-REFUSED, REFUSED_S = 8_192, 60  # requests that were told no: they are not judged again at once
 _OPEN = tuple(state.value for state in State if state not in ENDED)
 
 
@@ -137,12 +136,11 @@ class Selling:
         self._clients = Clientele(unit, clock, self._limits, lambda: self._stock.priced_kinds)
         self._open: dict[str, OpenSale] = {}
         self._quotes: dict[str, OpenSale] = {}
-        self._refused: dict[str, float] = {}
         self._answered: dict[str, float] = {}
         self._heard: frozenset[int] | None = None
         self._per_customer: Tally[str] = Tally()
         self._meter = Meter(self._limits.burst, self._limits.per_second)
-        self._declines = Meter(2 * self._limits.declines_per_second, self._limits.declines_per_second)
+        self._refusals = Refusals(unit, lambda: pool.urls, outbox, self._key, clock, self._limits, self.dropped)
         self._late = Meter(AGAIN_BURST, AGAIN_PER_SECOND)
         self._strangers = Meter(self._limits.unknown_burst, self._limits.unknown_per_second)
         self._free = Meter(self._limits.free_burst, self._limits.free_per_second)
@@ -163,6 +161,8 @@ class Selling:
             unit, clock, self._key, wallet.key, quote_ttl_s, settlement or Settlement(), proven,
             lambda: self._open.values(), self.custodian,
         )  # fmt: skip
+
+        self._lending = Lending(unit, self._settlement, lambda: self._open.values())
 
     @property
     def load(self) -> tuple[int, int]:
@@ -331,7 +331,7 @@ class Selling:
                 self.dropped["rate"] += 1
             return
         now = self._clock.now()
-        if self._refused.get(event.id, 0) > now:
+        if self._refusals.stands(event.id):
             self.dropped["repeated"] += 1
             return
         reason = screen(event, ourselves=self._key.pubkey, now=now, kinds=self._stock.kinds, limits=self._limits)
@@ -351,7 +351,7 @@ class Selling:
         if isinstance(decision, Ignore):
             self.dropped[decision.reason] += 1
         elif isinstance(decision, Decline):
-            await self._decline(request, decision)
+            await self._refusals.say(request, decision)
         else:
             self._begin(request, decision)
 
@@ -443,26 +443,6 @@ class Selling:
         unpaid = len(self._waiting) + sum(bool(one.sale.invoice) and not one.sale.paid for one in self._open.values())
         return self._ration.take(request.customer, unpaid)
 
-    async def _decline(self, request: JobRequest, decision: Decline) -> None:
-        """Say no, at a bounded rate; a stranger's request is not worth a ledger entry of its own."""
-        self.dropped[decision.word] += 1
-        note(self._refused, request.event_id, self._clock.now() + (decision.retry_after_s or REFUSED_S), REFUSED)
-        if not self._declines.take("", self._clock.monotonic()):
-            return
-        draft = feedback_draft(
-            request=request,
-            status=ERROR,
-            created_at=self._clock.now(),
-            info=decision.reason[:200],
-            amount=decision.floor,
-        )
-        if decision.retry_after_s:
-            draft = replace(draft, tags=(*draft.tags, ("retry-after", str(decision.retry_after_s))))
-        event = sealed_answer(self._key, request, draft)
-        rows = self._outbox.rows(event, DECLINE, answer_relays(self._pool.urls, request.relays))
-        await self._unit.commit(rows)
-        self._outbox.kick(rows)
-
     def _begin(self, request: JobRequest, decision: MakeQuote | Serve) -> None:
         """Take the place at once, so that the limits hold, and go on in a task."""
         service = self.services.get(request.kind)
@@ -515,6 +495,8 @@ class Selling:
         credit = await credit_of(self._unit, place.sale, self._clock.now())
         if credit is not None:
             return await place.tell(CreditTaken(place.sale.price, credit.fresh), first=[*writes, *credit.writes])
+        if invoice and await self._lending.may(place, await self._clients.standing(place.sale.customer)):
+            return await place.tell(Lent(), first=writes)
         if invoice:
             return await place.tell(InvoiceWanted(), first=writes)
         trusted = await self._quoting.may_order(place.request, place.sale.price)
@@ -562,7 +544,8 @@ class Selling:
             self.dropped["not_for_us"] += 1
             return
         if is_request(rumor.kind):  # whoever sealed it is the customer
-            if rumor.id in self._answered and rumor.id not in self._refused:  # another wrap of it is no new question
+            # Another wrap of it is no new question
+            if rumor.id in self._answered and not self._refusals.knows(rumor.id):
                 return self._on_repeat(rumor.id)
             return await self._on_asked(as_event(rumor), lambda _: wrapped_request(rumor, event))
         if cancelled := cancellation(rumor):

@@ -21,6 +21,7 @@ class Service:
         max_open: quotes, waiting and running jobs together; 0 means 256 for a free service, else 8 per worker.
         tariff: what a job costs, if that is not `price` for each.
         paused: nothing new is begun; what is open is finished.
+        lends: whether trusted customers who pay over Lightning get the result first, with the invoice in it.
         invoices: whether quotes for customers who pay over Lightning carry an invoice.
     """
 
@@ -34,6 +35,7 @@ class Service:
     tariff: Tariff | None = None
     paused: bool = False
     invoices: bool = False
+    lends: bool = False
 
     @property
     def terms(self) -> Tariff:

@@ -48,6 +48,8 @@ class Settlement:
         order_max: as a seller: jobs up to this price are worked on before any money is locked (mode A).
         orders_per_customer: unpaid jobs of one customer at once in mode A; `orders` in all.
         orders: see `orders_per_customer`.
+        credit_per_key: as a seller: what one trusted customer may owe for results that carry an invoice; 0 is off.
+        credit: the same for all of them together.
         ban_s: a customer that had a job done and never paid gets no more of them for so long.
         prepaid_max: the most in one deposit of ours at a seller (ADR 27); nothing opens none.
         prepaid_after: jobs that a seller must have delivered for money before.
@@ -62,6 +64,8 @@ class Settlement:
     max_fee_share: int = 10
     max_unsecured: Msat = UNSECURED_MAX
     order_max: Msat = NOTHING
+    credit_per_key: Msat = NOTHING
+    credit: Msat = NOTHING
     orders_per_customer: int = 1
     orders: int = 8
     ban_s: int = 86_400

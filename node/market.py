@@ -67,7 +67,7 @@ class SellSection(Section):
     provider: str
     eta_s: int = Field(10, ge=1, le=3_600)
     max_parallel: int = Field(4, ge=1, le=1_024)
-    invoice: Literal["before", "none"] = "before"
+    invoice: Literal["before", "after", "none"] = "before"
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -160,5 +160,6 @@ SELL_TEMPLATE = """\
 # eta_s = 10                   # how long it takes; stands in the quote
 # max_parallel = 4             # jobs worked on at once
 # invoice = "before"           # who cannot send ecash pays an invoice before the work; the price is then whole sats, up
+#                              # "after": with the result, to those you trust, up to [settlement] credit_msat
 #                              # "none": only ecash is taken
 """

@@ -39,6 +39,7 @@ class Offer:
     max_parallel: int = 4
     state: State = State.SELLING
     invoices: bool = True
+    lends: bool = False
 
     @property
     def tariff(self) -> Tariff:
@@ -57,6 +58,7 @@ class Offer:
         return Service(
             self.kind, tariff_price(self.tariff), provider, self.eta_s, self.max_parallel, tariff=self.tariff,
             paused=self.state is not State.SELLING, invoices=self.invoices and not self.tariff.is_free,
+            lends=self.lends,
         )  # fmt: skip
 
     def shown(self) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def offer_of(section: SellSection, state: State = State.SELLING) -> Offer:
     """What a `[[sell]]` table offers."""
     plain = Offer(
         section.kind, section.provider, Msat.unit, 0, JOB, None, None, section.eta_s, section.max_parallel, state,
-        section.invoice == "before",
+        section.invoice != "none", section.invoice == "after",
     )  # fmt: skip
     return plain.at(section.tariff())
 

@@ -19,6 +19,8 @@ class SettlementSection(Section):
     max_unsecured_msat: int = Field(1_000_000, ge=0)
     order_max_msat: int = Field(0, ge=0)
     orders: int = Field(8, ge=1, le=10_000)
+    credit_per_key_msat: int = Field(0, ge=0)
+    credit_msat: int = Field(0, ge=0)
     nutzaps: Literal["selling", "always", "never"] = "selling"
     lud16: str = Field("", max_length=320, pattern=r"^([a-z0-9._+-]+@[A-Za-z0-9.-]+(:[0-9]+)?)?$")
     zapper: str = ""
@@ -54,6 +56,8 @@ class SettlementSection(Section):
             prepaid_s=self.prepaid_days * 86_400,
             deposit_max=Msat(self.deposit_max_msat),
             deposits=self.deposits,
+            credit_per_key=Msat(self.credit_per_key_msat),
+            credit=Msat(self.credit_msat),
         )
 
 
@@ -65,6 +69,8 @@ max_fee_share = 10             # percent of the price: the safest way to pay wit
 max_unsecured_msat = 1000000   # out to one seller at once that could keep it and deliver nothing
 order_max_msat = 0             # sold: jobs up to this price are worked on before the money is locked (mode "A")
 orders = 8                     # so many of them at once; a customer that did not pay gets no more for a day
+credit_per_key_msat = 0        # sold with invoice = "after": what one trusted customer may owe for results at once
+credit_msat = 0                # the same for all of them together; who did not pay one gets no more
 nutzaps = "selling"            # say where ecash may be given to us (NIP-61): "selling", "always"; "never" takes none
 lud16 = ""                     # a lightning address that pays into the wallet of [lightning]: shown, and zaps count
 zapper = ""                    # the key that signs its zap receipts: nostrPubkey at its address, npub or hex

@@ -339,6 +339,7 @@ def result_draft(
     relay: str = "",
     seal: Seal | None = None,
     blob: bool = False,
+    invoice: str = "",
 ) -> Draft:
     """The result of a job. Request and inputs are echoed (NIP-90) unless they are long or were encrypted.
 
@@ -355,7 +356,7 @@ def result_draft(
     if not request.encrypted and len(orjson.dumps(inputs)) <= MAX_ECHO_CHARS:  # one character may be six in JSON
         out += inputs
     if amount is not None:
-        out.append(("amount", str(amount.value)))
+        out.append(_amount_tag(amount, invoice))
     if seal is not None:
         out += [("encrypted",), seal.tag()]
     if blob:  # the content is a pointer

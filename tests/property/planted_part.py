@@ -17,6 +17,7 @@ from dvm import buyer, buyer_rule, buying, selection
 from dvm import purchase as purchases
 from dvm.buyer import F, Rule, S
 from dvm.job import Funds, Limit
+from dvm.opening import limit_of
 from dvm.selection import payable
 from node.gate import book
 from relays import delivery
@@ -278,7 +279,7 @@ def _any_rate(patch: MonkeyPatch) -> None:
         try:
             return await old(self, request)
         except VendoError:
-            return buying._limit(self.policy.default_max.unit, self.policy.default_max, Rate(1, 2, 0, "made up"))
+            return limit_of(self.policy.default_max.unit, self.policy.default_max, Rate(1, 2, 0, "made up"))
 
     patch.setattr(buying.Buying, "_limit", limit)
 

@@ -41,7 +41,7 @@ TWICE = {"wallet: collided", "wallet: contested", "wallet: not_ours"}
 # What only a deposit that is not paid goes through is shown in test_payment_saga.py.
 DEPOSITS = {f"wallet: {row.name}" for row in TRANSITIONS if State.WAITING in (row.to, *row.states)}
 # Lightning invoices are met, with their crashes and cheats, in tests/unit/dvm/test_bill.py and test_checkout.py.
-_OF_INVOICES = ("Invoice", "invoicing", "Credit", "lapsed", "owed", "repaid")
+_OF_INVOICES = ("Invoice", "invoicing", "Credit", "lapsed", "owed", "repaid", "Lent", "billed")
 INVOICES = {name for name in all_transitions() if any(word in name for word in _OF_INVOICES)} | {
     "buyer: none, Chosen -> locking",
     "buyer: quoting, ResultArrived -> ordered (2)",

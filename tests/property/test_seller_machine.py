@@ -18,6 +18,7 @@ from dvm.seller import ENDED, TRANSITIONS, Rule, Sale, State
 from dvm.seller_event import (
     Admitted,
     AskedAgain,
+    AwaitInvoice,
     AwaitSignatures,
     Cancelled,
     Claim,
@@ -32,6 +33,7 @@ from dvm.seller_event import (
     InvoiceLapsed,
     InvoicePaid,
     InvoiceWanted,
+    Lent,
     LookAtInvoice,
     MakeInvoice,
     Ordered,
@@ -88,6 +90,7 @@ class Shop:
     ordered: bool = False
     drawn: bool = False
     counted: list[bool] = field(default_factory=list)
+    lent: bool = False
     reached: set[State] = field(default_factory=lambda: {State.SEEN})
     fired: Counter = field(default_factory=Counter)
 
@@ -128,7 +131,7 @@ class Shop:
 
     def act(self, effect: object) -> None:
         if isinstance(effect, Work):
-            assert self.free or self.paid or self.ordered, "work before the payment was verified (M7)"
+            assert self.free or self.paid or self.ordered or self.lent, "work before the payment was verified (M7)"
             self.working += 1
         elif isinstance(effect, Send):
             if self.sale.state is State.QUOTED:
@@ -158,7 +161,7 @@ class Shop:
         elif isinstance(effect, Settle):
             self.settled.append(effect.ok)
         else:
-            assert isinstance(effect, SendWord | AwaitSignatures)
+            assert isinstance(effect, SendWord | AwaitSignatures | AwaitInvoice)
 
     def check(self) -> None:
         assert len(set(self.quotes)) <= 1, "two different quotes for one request"
@@ -190,6 +193,12 @@ class Shop:
         if not self.free:
             self.tell(InvoiceWanted())
 
+    def lend(self) -> None:
+        """The customer is trusted; the driver has looked whether it may be."""
+        if not self.free:
+            self.lent |= self.sale.state is State.SEEN
+            self.tell(Lent())
+
     def make_invoice(self, *, ok: bool) -> None:
         if not self.making:
             return
@@ -209,7 +218,7 @@ class Shop:
         self.tell(InvoicePaid(self.now, Msat(PRICE), until))
 
     def give_up_invoice(self) -> None:
-        if self.sale.invoice and not self.got and self.sale.state is State.LAPSED:
+        if self.sale.invoice and not self.got and self.sale.state in (State.LAPSED, State.BILLED):
             self.given_up = True
             self.tell(InvoiceLapsed())
 
@@ -258,7 +267,13 @@ class Shop:
         if self.working and self.sale.state is State.WORKING:
             self.working = 0
             self.worked += ok
-            self.tell(WorkDone("the result", self.now) if ok else WorkFailed("broken"))
+            bill = ("lnbc", "deposit") if self.lent else ("", "")
+            self.tell(WorkDone("the result", self.now, *bill) if ok else WorkFailed("broken"))
+
+    def stray_bill(self) -> None:
+        """A result with an invoice, of a sale that was not to have one."""
+        if not self.lent and not self.paid and not self.ordered and self.sale.state is not State.WORKING:
+            self.tell(WorkDone("another result", self.now, "lnbc", "other"))
 
     def pack(self) -> None:
         """The result is too large for an event."""
@@ -330,6 +345,7 @@ def _always(shop: Shop, chance: random.Random, sender: str) -> Acts:
         lambda: shop.pack() if chance.random() < 0.6 else None,
         lambda: shop.ship(ok=chance.random() < 0.5),
         shop.late_work,
+        shop.stray_bill,
         shop.crash,
         lambda: shop.wait(chance.choice((0, 1, 70))) if chance.random() < 0.7 else None,
         lambda: shop.cancel(sender) if chance.random() < 0.2 else None,
@@ -355,6 +371,7 @@ def _by_ecash(shop: Shop, chance: random.Random, sender: str) -> Acts:
 def _by_invoice(shop: Shop, chance: random.Random, sender: str) -> Acts:
     return (
         shop.want_invoice,
+        lambda: shop.lend() if chance.random() < 0.3 else None,
         lambda: shop.make_invoice(ok=chance.random() < 0.9),
         lambda: shop.pay_invoice(chance.choice((0, 0, 100))),
         lambda: shop.give_up_invoice() if chance.random() < 0.3 else None,
@@ -377,6 +394,10 @@ class Seller(RuleBasedStateMachine):
     @rule(ok=st.booleans())
     def make_invoice(self, ok: bool) -> None:
         self.shop.make_invoice(ok=ok)
+
+    @rule()
+    def lend(self) -> None:
+        self.shop.lend()
 
     @rule(until=st.sampled_from((0, 5, 1_000)))
     def pay_invoice(self, until: int) -> None:
@@ -497,6 +518,9 @@ def _shop_fails() -> bool:
         ((State.QUOTED, QuoteLapsed), (Rule(State.EXPIRED, seller._end, seller._over),)),  # its invoice still stands
         ((State.SEEN, CreditTaken), (Rule(State.WORKING, seller._take_credit),)),  # credit that does not cover it
         ((State.INVOICING, Quoted), (Rule(State.WORKING, seller._serve),)),  # work for an invoice that nobody paid
+        # Called paid though nobody paid, and given up though it may still be paid
+        ((State.BILLED, InvoiceLapsed), (Rule(State.DONE, lambda sale, event: (sale, [Settle(ok=True)])),)),
+        ((State.BILLED, QuoteLapsed), (Rule(State.LOST, seller._never_paid),)),
         ((State.OWED, CreditSpent), (Rule(State.REPAID, seller._spend),)),  # a part of it, and the rest is gone
         ((State.WORKING, WorkDone), (Rule(State.DELIVERED, seller._deliver, seller._is_paid),)),
         ((State.WORKING, WorkPacked), (Rule(State.STORING, seller._pack),)),  # for nothing

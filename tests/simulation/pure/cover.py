@@ -32,9 +32,10 @@ WAIVED = {
     "wallet: contested": "the same",
     "wallet: minted_before": "only in a node restored from an old copy: tests/property/test_payment_saga.py",
 }
-# What no history plays: deposits, and money that is given in public. The tier of the drivers and the properties do.
+# What no history plays: deposits, money that is given in public, and results that are lent. The tier of the drivers and
+# the properties do.
 UNBUILT = {Method.PREPAID: "no rule of the buyer's table makes it"}
-_THEIRS = re.compile(r"\b(VoucherTaken|VoucherCounted)\b")
+_THEIRS = re.compile(r"\b(VoucherTaken|VoucherCounted|Lent|billed)\b")
 _THEIRS_TOO = frozenset(
     {
         "buyer: locked, ResultArrived -> claimed",
