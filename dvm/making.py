@@ -55,11 +55,6 @@ class Making:
         # What is lent is not paid yet, so it fills no server (M7).
         room = shipping is not None and shipping.takes(size, place.request.blob_bytes)
         may_ship = room and bool(place.sale.price) and not place.sale.lent
-            bool(place.sale.price)
-            and not place.sale.lent
-            and shipping is not None
-            and shipping.takes(size, place.request.blob_bytes)
-        )
         if may_ship and shipping is not None and shipping.is_large(size, signed):
             return WorkPacked(await shipping.pack(place.sale.request_id, answer.content, answer.mime))
         if signed is None or len(signed) > MAX_EVENT_BYTES:  # found out later it would be at work for ever

@@ -8,9 +8,9 @@ ignores (DESIGN §6).
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import orjson
 
@@ -19,7 +19,7 @@ from core.money import Msat
 from relays.address import is_relay_url
 from relays.blob import MARK
 from relays.error import MalformedEvent
-from relays.event import Draft, Event, Tags, tags
+from relays.event import Draft, Event, tags
 from relays.file_message import ALGORITHM
 from relays.kind import DELETION, DISCOVERY_REQUEST, JOB_FEEDBACK, TEXT_REQUEST, is_request, is_result, result_of
 
@@ -107,7 +107,7 @@ class JobRequest:
         deadline: Unix seconds after which the result is worthless to the customer.
         expiration: Unix seconds after which the request is void (NIP-40).
         mints: Cashu mints (unit sat) whose ecash the customer can send.
-        encrypted: inputs are (or were, see `reveal`) in the encrypted content.
+        encrypted: inputs are (or were, see `relays.private_job`) in the encrypted content.
         results: (request id, result id) of earlier jobs that it builds on, where the customer says which it took.
         scheme: how it was hidden, once it was opened (`relays.private_job`); empty if it was not.
         sent: the event that brought it, where that is another than `raw`: its gift wrap.
@@ -484,7 +484,7 @@ def _request_id(event: Event) -> EventId:
 def read_answer(event: Event) -> Answer:
     """A quote, other feedback or a result. Who sent it and for whom is the caller's to check.
 
-    Tolerated: `payment_required`; no `p`; no status on encrypted feedback (status is then empty until `reveal`);
+    Tolerated: `payment_required`; no `p`; no status on encrypted feedback (status is then empty until it is opened);
     a `status` on a result; 5300's list without its brackets; an invoice anywhere in `amount`.
 
     Raises:
@@ -588,24 +588,3 @@ def _methods(pay_tags: Iterable[tuple[str, ...]]) -> tuple[PayMethod, ...]:
                 mint = tag[2].rstrip("/")
                 found.append(PayMethod("prepaid", mint, tag[3], tag[4], deposit=tag[5], seq=seq, total=total))
     return tuple(found)
-
-
-def reveal(event: Event, plaintext: str) -> Event:
-    """The event with its decrypted content in place, for the readers above. Its id and signature no longer fit it.
-
-    Of a list of tags (requests; nostrdvm's and NDK's feedback, whose text is a `content` tag) those that do not stand
-    outside as well are added to the outer tags; anything else is the content.
-    """
-    try:
-        inner: Any = orjson.loads(plaintext)
-    except orjson.JSONDecodeError:
-        inner = None
-    if type(inner) is not list or not inner or not all(_is_tag(tag) for tag in inner):
-        return replace(event, content=plaintext)
-    texts = [tag[1] for tag in inner if tag[0] == "content" and len(tag) > 1]
-    added: Tags = tags(tag for tag in inner if tag[0] != "content" and tuple(tag) not in event.tags)
-    return replace(event, tags=event.tags + added, content=texts[0] if texts else "")
-
-
-def _is_tag(value: Any) -> bool:
-    return type(value) is list and bool(value) and all(type(item) is str for item in value)

@@ -11,17 +11,18 @@ NIP-90 names NIP-04; of deployed software some write NIP-44 in its place. So wha
 
 from dataclasses import replace
 from enum import StrEnum
+from typing import Any
 
 import orjson
 
 from core.error import InvalidInput
 from core.identifier import EventId, PubKey
 from relays.error import MalformedEvent, NotForUs
-from relays.event import MAX_EVENT_BYTES, Draft, Event
+from relays.event import MAX_EVENT_BYTES, Draft, Event, Tags, tags
 from relays.key import Key
 from relays.kind import DELETION, GIFT_WRAP, JOB_FEEDBACK, is_request, is_result
 from relays.nip17 import Rumor, rumor_id, unwrap, wrap
-from relays.nip90 import JobRequest, read_request, reveal
+from relays.nip90 import JobRequest, read_request
 
 MAX_HIDDEN_BYTES = 38_000  # of inputs and parameters as JSON: encrypted they must fit one event
 MAX_WRAPPED_BYTES = 24_000  # the same in a gift wrap, where it is encrypted twice
@@ -181,3 +182,24 @@ def open_answer(key: Key, event: Event) -> Event:
 def cancellation(rumor: Rumor) -> tuple[str, ...]:
     """The requests that a wrapped cancellation names; none if it is something else."""
     return tuple(rumor.values("e")) if rumor.kind == DELETION else ()
+
+
+def reveal(event: Event, plaintext: str) -> Event:
+    """The event with its decrypted content in place, for the readers above. Its id and signature no longer fit it.
+
+    Of a list of tags (requests; nostrdvm's and NDK's feedback, whose text is a `content` tag) those that do not stand
+    outside as well are added to the outer tags; anything else is the content.
+    """
+    try:
+        inner: Any = orjson.loads(plaintext)
+    except orjson.JSONDecodeError:
+        inner = None
+    if type(inner) is not list or not inner or not all(_is_tag(tag) for tag in inner):
+        return replace(event, content=plaintext)
+    texts = [tag[1] for tag in inner if tag[0] == "content" and len(tag) > 1]
+    added: Tags = tags(tag for tag in inner if tag[0] != "content" and tuple(tag) not in event.tags)
+    return replace(event, tags=event.tags + added, content=texts[0] if texts else "")
+
+
+def _is_tag(value: Any) -> bool:
+    return type(value) is list and bool(value) and all(type(item) is str for item in value)
