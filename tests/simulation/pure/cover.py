@@ -41,9 +41,9 @@ _THEIRS_TOO = frozenset(
         "buyer: locked, ResultArrived -> claimed",
         "seller: lapsed, CreditTaken -> working",
         "seller: quoted, CreditTaken -> working",
-        "seller: working, WorkDone -> done (2)",
+        "seller: working, WorkDone -> done (3)",
         "seller: working, WorkFailed -> failed (2)",
-        "seller: storing, WorkDone -> done (2)",
+        "seller: storing, WorkDone -> done (3)",
         "seller: storing, WorkFailed -> failed (2)",
     }
 )
