@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-import dvm.sale
+import dvm.making
 from dvm.fraud import Proof
 from dvm.seal import Pair, Sealed, hash_of, seal
 from relays.event import Event
@@ -61,13 +61,13 @@ class Swap:
 @contextmanager
 def lying_sellers() -> Iterator[None]:
     """Whoever sells meanwhile seals junk, and signs the hash of what was asked for."""
-    honest = dvm.sale.seal
+    honest = dvm.making.seal
 
     def junk(text: str, preimage: bytes, pair: Pair) -> Sealed:
         return replace(honest("junk", preimage, pair), pt_hash=honest(text, preimage, pair).pt_hash)
 
-    dvm.sale.seal = junk
+    dvm.making.seal = junk
     try:
         yield
     finally:
-        dvm.sale.seal = honest
+        dvm.making.seal = honest
