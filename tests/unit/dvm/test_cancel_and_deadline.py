@@ -234,7 +234,7 @@ SOLD: list[tuple[seller.State, seller.State, seller.State]] = [
     (seller.State.LAPSED, seller.State.LAPSED, seller.State.LAPSED),  # its invoice may still be paid
     (seller.State.QUOTED, seller.State.CANCELLED, seller.State.EXPIRED),
     (seller.State.WORKING, seller.State.WORKING, seller.State.WORKING),  # paid: it is finished and claimed
-    (seller.State.STORING, seller.State.STORING, seller.State.STORING),  # worked for: it is put on servers and delivered
+    (seller.State.STORING, seller.State.STORING, seller.State.STORING),  # worked for: it is delivered
     (seller.State.BILLED, seller.State.BILLED, seller.State.BILLED),  # the result is out: its invoice is waited for
     (seller.State.SEALED, seller.State.SEALED, seller.State.SEALED),  # it waits for signatures until their time is over
     (seller.State.DELIVERED, seller.State.DELIVERED, seller.State.DELIVERED),
