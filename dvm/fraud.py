@@ -20,7 +20,7 @@ from core.identifier import is_hex64
 from dvm.error import BadSeal, NoFraud
 from dvm.receipt import NAMESPACE
 from dvm.seal import Pair, check_sealed, is_key, open_sealed
-from relays.blob import sealed_part
+from relays.blob import is_pointer, sealed_part
 from relays.error import ForgedEvent, MalformedEvent
 from relays.event import MAX_EVENT_BYTES, Draft, Event, parse, verify
 from relays.key import Key
@@ -103,6 +103,10 @@ def examine(proof: Proof) -> Finding:
         open_sealed(text, seal.pt_hash, proof.preimage, Pair(ours, sellers, answer.request_id))
     except BadSeal as error:
         return Finding(True, error.message, answer.seller, answer.request_id, answer.event_id, answer.kind)
+    if is_pointer(proof.result):
+        return _not(
+            proof, "The seal opens to a large result's key as signed. Whether that opens its bytes is not examined."
+        )
     return _not(proof, "The key opens what the seller signed: that is no fraud, whatever it is worth.")
 
 
