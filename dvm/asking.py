@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from dvm.desk import Desk
 
 
-def parcel_bytes(desk: "Desk") -> int:
-    """Of a result that we would fetch from file servers; 0 if none."""
-    return desk.unpacking.max_bytes if desk.unpacking is not None else 0
+def parcel_bytes(desk: "Desk", job: Purchase) -> int:
+    """Of a result that we would fetch from file servers; 0 if none. Several sellers' results are compared as texts."""
+    return desk.unpacking.max_bytes if desk.unpacking is not None and job.seat is None else 0
 
 
 def request_of(desk: "Desk", job: Purchase) -> tuple[Event, EventId] | None:
@@ -44,7 +44,7 @@ def request_of(desk: "Desk", job: Purchase) -> tuple[Event, EventId] | None:
         invoices=desk.checkout is not None and bool(job.mints),
         modes=desk.envelope.modes(job.mints),
         jobkey=desk.envelope.jobkey(job.job_id),
-        blob_bytes=parcel_bytes(desk),
+        blob_bytes=parcel_bytes(desk, job),
     )
     to = PubKey(job.to) if job.to else None
     return sealed_request(desk.key, to, draft, Scheme(job.private))

@@ -51,7 +51,8 @@ async def credit_of(unit: UnitOfWork, sale: Sale, now: int) -> Credit | None:
         if part > ZERO:
             writes.append(_taken(owed, part, int(row["version"]), now))
             left -= part
-    return Credit(tuple(writes), fresh) if not left else None
+    # Without a gift nobody would look after an invoice that can still be paid: then it is left to that.
+    return Credit(tuple(writes), fresh) if not left and not beside else None
 
 
 async def _owed(unit: UnitOfWork, table: str, whose: dict[str, str]) -> list[Row]:

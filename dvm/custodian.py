@@ -69,6 +69,7 @@ CLOSING_SAT = 1  # what handing over one sat costs is what handing over the rest
 BURST, PER_SECOND = 16.0, 0.5  # words of one customer that are answered
 STRANGERS_BURST, STRANGERS_PER_SECOND = 64.0, 4.0  # of all who have no deposit here
 VERIFYING = 32
+LATEST_S = 600  # a customer's clock, and the time that its lock takes
 GIVE_UP_S = 86_400  # so long after its locktime a claim is still tried
 LONGEST_WAIT_S = 30.0
 RETRIES = 16
@@ -260,6 +261,8 @@ class Custodian:
                 log.warning("A deposit waits to be verified: %s", error.code, extra={"action": "verify_waits"})
                 await self._clock.sleep(wait)
                 wait = min(wait * 2, LONGEST_WAIT_S)
+        if good.locktime > self._clock.now() + terms.most_s + LATEST_S:  # a place that nobody else could have meanwhile
+            return None
         caller = f"customer:{rumor.sender}"
         note: Mapping[str, str | int] = {"amount_msat": amount.value, "mint": good.mint}
         intent = Intent(caller, PATH, id_, id_.encode(), EffectClass.EXTERNAL, id_, note=note)
@@ -311,6 +314,8 @@ class Custodian:
             except Conflict:
                 continue
             self._outbox.kick(rows)
+            if id_ not in self._wake and after.state not in ENDED:
+                self._go_on(after)  # its first commit was in doubt
             if (wake := self._wake.get(id_)) is not None:
                 wake.set()
             return

@@ -459,14 +459,15 @@ TRANSITIONS: dict[tuple[State, type[Any]], tuple[Rule, ...]] = {
 def _learn(deposit: Deposit, event: Heard) -> Deposit:
     """The seller's word, whatever the state; an older one, or one that counts what was never signed, tells nothing."""
     said = event.statement
+    if said.state == prepaid.CLOSED and deposit.state in HELD and not deposit.wrap:
+        deposit = replace(deposit, wrap=event.wrap)  # what comes back is taken, whatever it counts: our row may be old
     if said.seq < deposit.heard_seq or said.total < deposit.heard_total or said.seq > deposit.seq:
         return deposit
     if said.total > _most(deposit) and deposit.state not in ENDED:
         deposit = replace(deposit, fault=deposit.fault or "total")
     if not said.busy:
         deposit = replace(deposit, heard_seq=said.seq, heard_total=said.total)
-    wrap = event.wrap if said.state == prepaid.CLOSED and deposit.state in HELD and not deposit.wrap else deposit.wrap
-    return replace(deposit, heard_state=said.state, wrap=wrap)
+    return replace(deposit, heard_state=said.state)
 
 
 def _count(deposit: Deposit, event: Counted) -> Deposit:

@@ -13,6 +13,7 @@ from dvm.provider.supervision import supervised
 from dvm.request import ComputeRequest
 from dvm.seal import seal
 from dvm.seller_event import Event, WorkDone, WorkPacked
+from dvm.settlement import CLAIM_NEED_S
 from relays.blob import Pointer
 from relays.event import MAX_EVENT_BYTES
 from relays.nip90 import Seal, result_draft
@@ -91,6 +92,8 @@ class Making:
             raise ProviderFailed(f"{TOO_LONG}, and this node has no file servers any more.")
         counter.gate.check(counter.gate.permit(EffectId(sale.effect_id)))
         pointer = await shipping.ship(sale.request_id, sale.packed, self._place.time_left())
+        if sale.locktime and counter.clock.now() >= sale.locktime - CLAIM_NEED_S:
+            raise ProviderFailed("It was stored too late to be paid for.")  # who can take its money back gets no key
         signed = self._signed("", pointer)
         if signed is None:
             raise ProviderFailed(f"{TOO_LONG}, and so is its address.")

@@ -96,6 +96,7 @@ class OpenJob:
         self._payer = Payer(desk.gate, desk.wallet, desk.clock, self)
         self._drawer = Drawer(desk.prepaying, desk.clock, self) if desk.prepaying is not None else None
         self._read_invoices = 0
+        self._fetched_for = ""  # the operation of the payment for whose result we go to file servers
 
     @property
     def view(self) -> PurchaseView:
@@ -167,12 +168,10 @@ class OpenJob:
             settle=self._settle,
             seal_key=desk.envelope.half(self.job),
             drawable=desk.prepaying.drawable if desk.prepaying is not None else undrawable,
-            parcel_bytes=parcel_bytes(desk),
+            parcel_bytes=parcel_bytes(desk, self.job),
         )
         if ours_to_fetch(told, self.job):
-            if self._tasks.get("parcel") is None or self._tasks["parcel"].done():
-                self._run(self._bring(told), "parcel")
-            return
+            return self._fetch(told)
         try:
             await self.tell(told)
         except (Conflict, StoreUncertain, Unavailable):
@@ -204,6 +203,14 @@ class OpenJob:
     def foreseen(self) -> Purchase:
         """The job as it will be once what is decided is written: so it counts for what other jobs decide."""
         return self._decided or self.job
+
+    def _fetch(self, told: ResultArrived | SealedArrived) -> None:
+        """One at a time, for the payment that stands: who was chosen before must not hold up its successor."""
+        assert self.job.payment is not None  # else it is not ours to fetch
+        task = self._tasks.get("parcel")
+        if task is None or task.done() or self._fetched_for != self.job.payment.op_id:
+            self._fetched_for = self.job.payment.op_id
+            self._run(self._bring(told), "parcel")
 
     async def _bring(self, told: ResultArrived | SealedArrived) -> None:
         """Fetch a large result; until it is here its time is not over, since it was announced in time."""
@@ -528,8 +535,8 @@ class OpenJob:
         clock = self._desk.clock
         while (left := timer.at_ms - clock.millis()) > 0:
             await clock.sleep(left / 1000)
-        if timer.name == "deadline" and (bringing := self._tasks.get("parcel")) is not None:
-            await asyncio.wait({bringing})
+        if timer.name == "deadline":
+            await self._brought()
         now = clock.millis()
         event: Event
         if timer.name == "window" and (late := now - timer.at_ms) > _LATE_MS:
@@ -545,6 +552,14 @@ class OpenJob:
         else:
             event = LocktimePassed(now)
         await self.insist(event)
+
+    async def _brought(self) -> None:
+        """Wait for a result that is being fetched, unless that waits for our payment, which may take for ever."""
+        while self.job.state is not State.PAYING:
+            task = self._tasks.get("parcel")
+            if task is None or task.done():
+                return
+            await asyncio.wait({task})
 
     async def _fallback(self, name: str) -> None:
         await self.insist(await done_by(self._desk, self.job, name))

@@ -53,7 +53,8 @@ def weigh(jobs: Sequence[Purchase]) -> Ruling:
     agree = jobs[0].seat.agree
     voices: dict[str, dict[str, str]] = {}  # text: seller: job
     for job in jobs:
-        if job.state is State.DELIVERED and job.provider == MARKET:
+        lies_elsewhere = job.kept is not None and not job.result  # a text that is not at hand agrees with none
+        if job.state is State.DELIVERED and job.provider == MARKET and not lies_elsewhere:
             voices.setdefault(canonical(job.kind, job.result), {}).setdefault(job.seller, job.job_id)
     best = max(voices, key=lambda text: len(voices[text]), default="")
     count = len(voices.get(best, ()))

@@ -443,11 +443,13 @@ class OpenSale:
 
     async def drawn(self, rumor: Rumor) -> None:
         """A voucher: taken with the price of this sale in one commit, or refused."""
-        counter, self._tries = self._counter, self._tries + 1
-        custodian = counter.custodian
-        while custodian is not None and self._tries <= MAX_PAYMENTS and rumor.sender == self.sale.customer:
+        counter, custodian = self._counter, self._counter.custodian
+        if custodian is None or rumor.sender != self.sale.customer:
+            return  # a quote's id is public: what strangers send to it costs its customer no try
+        while self._tries < MAX_PAYMENTS:
             if self.sale.state is not State.QUOTED:
                 return
+            self._tries += 1
             try:
                 shown = read_voucher(_payload(rumor.content).get("voucher"))
                 kept, held = await custodian.take(shown, rumor.sender, self.sale.request_id, self.sale.price)
@@ -457,7 +459,6 @@ class OpenSale:
             except VoucherRefused as error:
                 return await self.insist(PaymentRefused(rumor.sender, error.code))
             except (Conflict, StoreUncertain):
-                self._tries += 1
                 await self._catch_up()
 
     def _open_to_pay(self, mode: str) -> bool:

@@ -71,6 +71,7 @@ from wallet.wallet import Wallet
 
 log = logging.getLogger(__name__)
 
+_TRIES = 4  # to open a sale, while others take what its customer is owed
 MAX_TASKS = 2_048
 QUOTE_TTL_S = 60
 LISTED = 200
@@ -456,9 +457,9 @@ class Selling:
         invoice = isinstance(decision, MakeQuote) and decision.invoice
         self._crew.spawn(self._open_sale(place, invoice), f"admit {request.event_id[:8]}")
 
-    async def _open_sale(self, place: OpenSale, invoice: bool = False) -> None:
+    async def _open_sale(self, place: OpenSale, invoice: bool = False, tries: int = _TRIES) -> None:
         request = place.request
-        begun = False
+        begun = again = False
         try:
             place.trust = (await self._clients.standing(request.customer)).trust
             admission = await self._gate.stage(
@@ -473,28 +474,31 @@ class Selling:
                 )
             )
             if not isinstance(admission, Repeated):
-                await self._first_step(place, invoice, admission.writes)
+                await self._first_step(place, invoice, admission.writes, credit=tries > 1)
                 begun = True
         except Refused as error:
             self.dropped[error.code] += 1
-        except Conflict:
+        except Conflict:  # it is here already, or what its customer is owed went into another request just now
+            again = tries > 1 and not await self._unit.select(TABLE, {"id": request.event_id}, columns=("id",))
             log.info("A request was admitted twice", extra={"action": "request_repeated"})
         except StoreUncertain:
             begun = await place.was_written()
         finally:
-            if not begun:
+            if not begun and not again:
                 self._closed(place)
                 if not (place.sale.price or place.service.is_free):
                     self._clients.served(request.customer, -1)
+        if again:
+            return await self._open_sale(place, invoice, tries - 1)
         if not begun:
             await self._again(request.event_id)
 
-    async def _first_step(self, place: OpenSale, invoice: bool, writes: Sequence[Write]) -> None:
+    async def _first_step(self, place: OpenSale, invoice: bool, writes: Sequence[Write], *, credit: bool) -> None:
         if not place.sale.price:
             return await place.tell(Admitted(), first=writes)
-        credit = await credit_of(self._unit, place.sale, self._clock.now())
-        if credit is not None:
-            return await place.tell(CreditTaken(place.sale.price, credit.fresh), first=[*writes, *credit.writes])
+        owed = await credit_of(self._unit, place.sale, self._clock.now()) if credit else None
+        if owed is not None:
+            return await place.tell(CreditTaken(place.sale.price, owed.fresh), first=[*writes, *owed.writes])
         if invoice and await self._lending.may(place, await self._clients.standing(place.sale.customer)):
             return await place.tell(Lent(), first=writes)
         if invoice:

@@ -209,7 +209,7 @@ class Unpacking:
         except MalformedEvent as error:
             return KeyShown(now, preimage, "", error.message, fraud=True)
         stored = await self._files.held(pointer.x)
-        if stored is None:
+        if stored is None or await asyncio.to_thread(hash_of, stored) != pointer.x:  # our own disk may have spoilt it
             stored, _ = await self._round(pointer, job.seller)
         if stored is None:
             return None

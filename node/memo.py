@@ -16,10 +16,11 @@ from typing import Protocol
 import orjson
 
 from core.clock import Clock
-from core.error import VendoError
+from core.error import Unavailable, VendoError
 from core.unit import Delete, Insert, UnitOfWork, Update, Write
 from relays.event import Event
 from relays.filter import Filter
+from relays.health import RelayHealth
 from relays.key import Key
 from relays.kind import APP_DATA
 from relays.outbox import Outbox
@@ -48,6 +49,9 @@ class Relays(Protocol):
         self, filters: Sequence[Filter], timeout: float, relays: Sequence[str] | None = None
     ) -> Sequence[Event]:
         """What they have stored, verified."""
+
+    def health(self) -> Sequence[RelayHealth]:
+        """Which of ours are connected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +181,10 @@ class WalletMemo:
         said = await self._said()
         if not said.seq:
             return
-        later = [one for one in await self._chunks(self._pool.urls) if one.life == said.life and one.seq > said.seq]
-        if later:
+        own = [one for one in await self._chunks(self._pool.urls) if one.life == said.life]
+        if not own and not any(one.up for one in self._pool.health()):  # no answer is not the answer that there is none
+            raise Unavailable("No relay has said what it holds of the memo.")
+        if any(one.seq > said.seq for one in own):
             log.error("the database is older than its memo", extra={"action": "memo_old_copy"})
             await self._unit.commit([Delete("meta", {"key": LIFE})])
 

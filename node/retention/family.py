@@ -14,6 +14,7 @@ from core.unit import Among, Condition, Delete, Insert, Row, UnitOfWork, Update,
 from dvm.job import ENDED as JOB_ENDED
 from dvm.job import FINAL
 from dvm.seller import ENDED as SALE_ENDED
+from dvm.seller import State as SaleState
 from dvm.tip import ENDED as TIP_ENDED
 from dvm.tip import owner_of
 from wallet.lightning import ENDED as LIGHTNING_ENDED
@@ -23,7 +24,8 @@ CARRIED = "carried"  # the operation under which sums of deleted postings stand
 EFFECT_ENDED = Among(("commit", "fail"))
 _JOB_ENDED = Among(tuple(state.value for state in JOB_ENDED))
 _JOB_FINAL = Among(tuple(funds.value for funds in FINAL))
-_SALE_ENDED = Among(tuple(state.value for state in SALE_ENDED))
+# What is owed to a customer is money, however long ago its sale ended.
+_SALE_ENDED = Among(tuple(state.value for state in SALE_ENDED - {SaleState.OWED}))
 _OPERATION_ENDED = Among((str(State.DONE), str(State.REFUSED)))
 _LIGHTNING_ENDED = Among(tuple(str(stage) for stage in LIGHTNING_ENDED))
 _TIP_ENDED = Among(tuple(state.value for state in TIP_ENDED))

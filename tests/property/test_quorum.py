@@ -9,6 +9,7 @@ from hashlib import sha256
 from core.change import replace
 from core.money import Msat
 from dvm.job import ENDED, FINAL, Purchase, State
+from dvm.parcel import Kept
 from dvm.policy import MARKET
 from dvm.quorum import Outcome, Ruling, is_shown, judged, spare, together, weigh
 from dvm.redundancy import Seat, canonical, seat_id
@@ -159,3 +160,14 @@ def test_it_waits_for_as_long_as_enough_can_still_agree_and_no_longer() -> None:
     asked = replace(open_, state=State.QUOTING)
     assert spare([first, asked, delivered(3, "c", "x")]) == (asked.job_id,)
     assert spare([first, asked, delivered(3, "c", "y")]) == ()
+
+
+def test_large_results_that_are_not_at_hand_agree_with_nothing() -> None:
+    """Their text lies in files: no two of them are known to be the same."""
+    panel = Panel(random.Random(SEED))
+    kept = [Kept(sha256(str(n).encode()).hexdigest(), 70_000, "application/json") for n in range(OF)]
+    jobs = [
+        replace(world.job, state=State.DELIVERED, provider=MARKET, seller=seller, result="", kept=one)
+        for world, seller, one in zip(panel.worlds, SELLERS, kept, strict=False)
+    ]
+    assert weigh(jobs).outcome is Outcome.FAILED

@@ -418,3 +418,24 @@ async def test_many_at_once_are_each_taken_once(world: World) -> None:
     await asyncio.gather(*(ended(node, zap, "kept") for zap in zaps))
     assert await node.sat() == 36
     assert (await node.wallet.audit()).clean
+
+
+@story
+async def test_two_requests_at_once_with_credit_for_one_are_both_answered(world: World) -> None:
+    node = await start(world)
+    friend = await giver(world)
+    first = ask(world, friend.key, "late", deadline=world.clock.now() + 30)
+    await quoted(node, first)
+    await world.clock.sleep(40)
+    zap = await friend.zap(node.key.pubkey, node.nutzaps.pubkey, 30, first.id)
+    give(world, zap)
+    await ended(node, zap, "owed")
+    both = [ask(world, friend.key, f"at once {n}") for n in range(2)]
+
+    def answered() -> bool:
+        done = {one.value("e") for one in words(node, 6050)}
+        told = {one.value("e") for one in words(node, 7000) if one.value("status") == "payment-required"}
+        return len(done & {one.id for one in both}) == 1 and {one.id for one in both} <= done | told
+
+    await until(world.clock, answered)
+    assert (await ended(node, zap, "owed"))["owed_msat"] == 9_000

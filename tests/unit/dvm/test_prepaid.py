@@ -8,6 +8,7 @@ import pytest
 
 from core.error import VendoError
 from core.money import MicroUsd, Msat
+from core.unit import Update
 from dvm import prepaid
 from dvm.custodian import Custodian
 from dvm.deposit import Deposit
@@ -22,6 +23,9 @@ from dvm.request import ComputeRequest, Datum
 from dvm.selection import Terms
 from dvm.settlement import Method, Settlement, choose
 from dvm.view import PurchaseView
+from relays.event import Draft
+from relays.key import Key
+from relays.kind import DM
 from relays.nip17 import wrap
 from tests.unit.dvm.market_part import Node, echo
 from tests.unit.dvm.test_market import World, bought, freeze, story, words
@@ -404,6 +408,31 @@ async def test_a_seller_that_counts_more_than_was_signed_is_found_out(here: Town
 
 
 @town
+async def test_what_a_stranger_sends_to_a_quote_does_not_keep_its_customer_from_paying(here: Town) -> None:
+    """A quote's id is public, and what is looked at for one quote is bounded."""
+    stranger, world = Key.generate(), here.world
+    quote_of = here.seller.selling._quote_id
+    strangers = 0
+
+    async def flood() -> None:
+        nonlocal strangers
+        while not strangers:
+            for place in list(here.seller.selling._open.values()):
+                for n in range(6):
+                    tags = (("p", here.seller.key.pubkey), ("quote", quote_of(place)), ("voucher", f"{n}"))
+                    draft = Draft(DM, "{}", tags, world.clock.now())
+                    world.relay.store(wrap(stranger, here.seller.key.pubkey, draft))
+                    strangers += 1
+            await world.clock.sleep(0.001)
+
+    flooding = asyncio.create_task(flood())
+    view = await bought(here.buyer, ask("among strangers"), "among strangers")
+    await flooding
+    assert strangers
+    assert (view.result is not None, view.to_dict()["money"]) == (True, "claimed")
+
+
+@town
 async def test_a_stranger_says_nothing_of_a_deposit(here: Town) -> None:
     row = await here.open()
     stranger = here.world.node()
@@ -494,6 +523,23 @@ async def test_an_old_copy_of_the_buyer_draws_nothing_more(here: Town) -> None:
     await here.buyer.up(copied=True)
     assert (await here.row())["state"] == "closing"
     await here.becomes("closed")
+
+
+@town
+async def test_the_rest_comes_back_to_an_old_copy_too_though_it_knows_of_fewer_vouchers(here: Town) -> None:
+    await here.open()
+    await here.buyer.down()
+    (old,) = await here.buyer.db.select("deposit", {"side": "buyer"})
+    await here.buyer.up()
+    await bought(here.buyer, ask("after the copy"), "after the copy")
+    await here.buyer.down()
+    (now,) = await here.buyer.db.select("deposit", {"side": "buyer"})
+    assert old["body"] != now["body"]
+    known = {key: old[key] for key in ("state", "body")}
+    await here.buyer.db.commit([Update("deposit", {"id": now["id"], "side": "buyer"}, known)])
+    await here.buyer.up(copied=True)
+    await here.becomes("closed")
+    assert (await held(here.buyer)).returned > Msat(0)
 
 
 async def held(node: Node) -> Deposit:

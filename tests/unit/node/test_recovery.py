@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from core.effect import Permit
-from core.error import StoreUncertain
+from core.error import StoreUncertain, Unavailable
 from core.identifier import EffectId
 from core.money import Msat
 from fs.service.treasury import Treasurer
@@ -19,6 +19,7 @@ from node.recovery import Recovery, Standing
 from node.storage.memory import MemoryDatabase
 from relays.event import Event, parse_json
 from relays.filter import Filter
+from relays.health import RelayHealth
 from relays.key import Keyring
 from relays.outbox import Outbox
 from tests.gate_part import KEY, LIMITS, open_gate
@@ -40,6 +41,7 @@ class Relay:
     """Stored events: of each address the newest (NIP-01)."""
 
     urls = (RELAY,)
+    up = True
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -49,6 +51,9 @@ class Relay:
 
     async def fetch(self, filters: Sequence[Filter], timeout: float, relays: Sequence[str] | None = None):
         return [one for one in self.events if any(wanted.matches(one) for wanted in filters)]
+
+    def health(self) -> list[RelayHealth]:
+        return [RelayHealth(RELAY, up=self.up)]
 
     def store(self, event: Event) -> None:
         same = [one for one in self.events if one.value("d") == event.value("d")]
@@ -414,6 +419,22 @@ async def test_a_database_that_is_older_than_its_memo_takes_another_name(world, 
     assert len(world.relay.events) == 2
     third = await node(world)
     assert [one["operation"] for one in (await third.recall.restore(()))["pending"]] == ["a lock"]
+
+
+async def test_nothing_is_written_before_a_relay_has_said_what_it_holds(world, lost):
+    """A database that was set back, started before its relays are there, would write over what is newer."""
+    await lost.publish()
+    tables, newest = deepcopy(lost.db._tables), list(world.relay.events)
+    old = Dying(ledger_seal(KEY), world.clock)
+    old._tables = tables
+    world.relay.events, world.relay.up = [], False
+    twin = await node(world, [FIRST, SECOND], db=old)
+    await twin.wallet.lock("a lock", world.terms(), Msat.of_sat(30), EFFECT, PERMIT)
+    with pytest.raises(Unavailable):
+        await twin.publish()
+    assert world.relay.events == []
+    world.relay.events, world.relay.up = newest, True
+    assert await twin.publish()
 
 
 async def test_a_node_that_lost_nothing_finds_nothing(world, lost):

@@ -323,7 +323,7 @@ OPEN = [
         for state in ("staged", "quoting", "paying", "working", "fallback")
     ),
     *({"purchase": {"state": "delivered", "money": money}} for money in ("locking", "locked", "refunding")),
-    *({"sale": {"state": state}} for state in ("quoted", "working", "delivered")),
+    *({"sale": {"state": state}} for state in ("quoted", "working", "delivered", "owed")),
     *({"tip": {"state": state}} for state in ("taken", "owed")),
     {"tip": {"state": "repaid", "beside": "an invoice"}},
     *({"operation": {"state": state}} for state in ("waiting", "prepared", "unknown")),
