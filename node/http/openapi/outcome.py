@@ -98,6 +98,7 @@ _CHANGING: Mapping[str, Errors] = {
     "/identity": of(node.identity.error, relays.error),
     "/inbox": of(node.agent.error),
     "/interests": of(node.agent.error),
+    "/market": of(dvm.error, relays.error, wallet.error),
     "/memory": of(node.agent.error),
     "/nostr": of(node.message.error, relays.error, wallet.error),
     "/programs": of(node.agent.error),
