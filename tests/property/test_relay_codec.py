@@ -21,8 +21,8 @@ from relays.nip90 import (
     read_request,
     request_draft,
     result_draft,
-    reveal,
 )
+from relays.private_job import reveal
 
 KEY, WALLET = Key(b"\x01" * 32), Key(b"\x02" * 32)
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)

@@ -9,6 +9,7 @@ A seeded sample is tried (`--randomly-seed` repeats it); `--hypothesis-profile=t
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -19,7 +20,7 @@ from tests.integration.settlement.step_part import OPENED, STEPS, TORTURE, sampl
 from tests.integration.settlement.town_part import KINDS, NODES, Job, Town, settling, tried
 from tests.market_part import until
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(3_600 if TORTURE else 480)]
+pytestmark = pytest.mark.timeout(3_600 if TORTURE else 480)
 
 SWAPS = {"lock": 1, "claim": 2}  # which of the mint's swaps since the job began
 TRANSACTIONS = 5  # of the mint in one swap, at most
@@ -37,35 +38,35 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             sample(metafunc, name, cases, count)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
-    async with settling(tmp_path_factory.mktemp("settlement")) as town:
+@pytest_asyncio.fixture
+async def town(tmp_path: Path) -> AsyncIterator[Town]:
+    """One for each test: after a job that failed a buyer thinks less of its seller, and may not buy there again."""
+    async with settling(tmp_path) as town:
+        await town.ready()
         yield town
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def town(opened: Town) -> Town:
-    await opened.ready()
-    return opened
 
 
 async def test_every_step_that_a_job_s_money_takes_is_one_of_those_that_are_tried(town: Town) -> None:
     for mode in KINDS:
-        for name in NODES:
-            (town.market.homes[name] / "steps").unlink(missing_ok=True)
-            record(town.market.homes[name])
-        (town.mint.home / "mint.steps").touch()
-        job, before = Job(mode, f"nobody dies {mode}", 120), await town.held()
-        assert await tried(town, job, before) == "claimed"
-        for name in NODES:
-            await until(lambda mode=mode, name=name: _all_taken(town, mode, name), "the last step to be written down")
-            assert sorted(recorded(town.market.homes[name])) == sorted(STEPS[mode, name])
-            (town.market.homes[name] / "steps").unlink()
-        swaps = (town.mint.home / "mint.steps").read_text().splitlines()
-        (town.mint.home / "mint.steps").unlink()
-        assert {line.split()[0] for line in swaps} == {SWAP}
-        assert len(swaps) == len(SWAPS)
-        assert max(int(line.split()[1]) for line in swaps) == TRANSACTIONS
+        await _takes(town, mode)
+
+
+async def _takes(town: Town, mode: str) -> None:
+    for name in NODES:
+        (town.market.homes[name] / "steps").unlink(missing_ok=True)
+        record(town.market.homes[name])
+    (town.mint.home / "mint.steps").touch()
+    job, before = Job(mode, f"nobody dies {mode}", 120), await town.held()
+    assert await tried(town, job, before) == "claimed"
+    for name in NODES:
+        await until(lambda name=name: _all_taken(town, mode, name), "the last step to be written down")
+        assert sorted(recorded(town.market.homes[name])) == sorted(STEPS[mode, name])
+        (town.market.homes[name] / "steps").unlink()
+    swaps = (town.mint.home / "mint.steps").read_text().splitlines()
+    (town.mint.home / "mint.steps").unlink()
+    assert {line.split()[0] for line in swaps} == {SWAP}
+    assert len(swaps) == len(SWAPS)
+    assert max(int(line.split()[1]) for line in swaps) == TRANSACTIONS
 
 
 async def _all_taken(town: Town, mode: str, name: str) -> bool:

@@ -43,9 +43,12 @@ async def test_a_killed_payment_is_found_out_and_never_paid_twice(tmp_path: Path
             after = await made.book.find("op-k")
             assert after is not None
             assert after.request == order.request
-            assert (after.payment.stage, ledger.tried[payment_hash], ledger.paid[payment_hash]) == ("paid", 1, 1)
+            ended = after.payment.stage, ledger.tried[payment_hash], ledger.paid[payment_hash]
+            # Nothing was asked for yet: a wallet that is not reached in time then is not asked any more.
+            never = when == "commit-1" and ended == ("failed", 0, 0)
+            assert never or ended == ("paid", 1, 1)
             name = made.lightning.name
-            accounts = balances(await made.book.posted(name))[name, "msat"]
-            assert (sum(accounts.values()), accounts[Account.WALLET]) == (0, -22_000)
+            accounts = balances(await made.book.posted(name)).get((name, "msat"), {})
+            assert (sum(accounts.values()), accounts.get(Account.WALLET, 0)) == (0, 0 if never else -22_000)
             assert (await made.lightning.audit()).differences == ()
-        assert len(service.paying) == 1
+        assert len(service.paying) == (0 if never else 1)

@@ -6,7 +6,7 @@ from typing import Any
 from _pytest.monkeypatch import MonkeyPatch
 
 from core.money import Msat
-from dvm import buyer, buyer_rule, seal_rule, seller
+from dvm import buyer, buyer_rule, seal_rule, seller, voucher_rule
 from dvm import invoice as bills
 from dvm.buyer import F, Rule, S
 from dvm.settlement import MODE_A, Settlement
@@ -59,7 +59,7 @@ def unknown_is_failed(patch: MonkeyPatch) -> None:
 
 def early_refund(patch: MonkeyPatch) -> None:
     """Money is asked back before its locktime."""
-    patch.setattr(buyer_rule, "refund_from_ms", lambda paid: paid.locktime * 1000 - 60_000)
+    patch.setattr(voucher_rule, "refund_from_ms", lambda paid: paid.locktime * 1000 - 60_000)
     rows(patch, buyer.TRANSITIONS, (F.LOCKED, buyer.LocktimePassed), when=buyer_rule.always)
 
 

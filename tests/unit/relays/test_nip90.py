@@ -26,8 +26,8 @@ from relays.nip90 import (
     read_request,
     request_draft,
     result_draft,
-    reveal,
 )
+from relays.private_job import reveal
 
 CUSTOMER, SELLER, WALLET = Key.generate(), Key.generate(), Key.generate()
 NOW = 1_800_000_000
