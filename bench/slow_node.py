@@ -22,5 +22,5 @@ class Slow(Echo):
 
 
 if __name__ == "__main__":
-    trade.Echo = Slow  # type: ignore[misc]
+    trade.Echo = Slow  # where the node takes it from
     sys.exit(launch.serve(Path(sys.argv[1]), app.Node))

@@ -108,7 +108,9 @@ lightning() (
     cd ../../..
     modules=.tool/lightning/root/usr/lib/python3/dist-packages
     cp .tool/lightning/root/usr/lib/*/libsecp256k1.so.1 $modules/electrum/ # where it looks first
-    echo ../../../../root/usr/lib/python3/dist-packages >.tool/lightning/venv/lib/python3.11/site-packages/electrum.pth
+    for packages in .tool/lightning/venv/lib/python3.*/site-packages; do
+        echo ../../../../root/usr/lib/python3/dist-packages >"$packages/electrum.pth"
+    done
     .tool/lightning/venv/bin/python -m compileall -q $modules/electrum >/dev/null
     .tool/lightning/venv/bin/python -c 'from electrum import ecc_fast; assert ecc_fast._libsecp256k1'
     rm -r .tool/lightning/deb

@@ -104,7 +104,7 @@ def serve() -> None:
 
         setattr(Ledger, of, told)
 
-    Database.connect = counted  # type: ignore[method-assign]
+    Database.connect = counted
     watched(SWAP)
     watched(MELT)
     from cashu.mint.main import main

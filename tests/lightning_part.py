@@ -188,7 +188,7 @@ def serve() -> None:
                 await asyncio.sleep(3600)
                 yield ""
 
-    cashu.lightning.TrueWallet = TrueWallet  # type: ignore[attr-defined]  # where the mint looks up the backend it is named
+    cashu.lightning.TrueWallet = TrueWallet  # where the mint looks up the backend it is named
     from cashu.mint.main import main
 
     sys.argv = ["mint"]

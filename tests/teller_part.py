@@ -48,7 +48,7 @@ def _serve(home: str, log: str) -> None:
             lines.write(size + "\n")
         return Answer(story(int(size)))
 
-    Echo.run = run  # type: ignore[method-assign]
+    Echo.run = run
     sys.argv = ["vendo", "up", "--home", home]
     main()
 

@@ -40,7 +40,7 @@ _OUTGOING = {
 }
 
 
-class ElectrumNode(LightningBackend):  # type: ignore[misc]  # the mint comes without types
+class ElectrumNode(LightningBackend):
     """Asks the node for everything, so that a killed mint finds it again; only `paid_invoices_stream` forgets."""
 
     supported_units: ClassVar = {Unit.sat}

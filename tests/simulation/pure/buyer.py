@@ -134,11 +134,11 @@ class Buyer:
         day = gate.Usage(self.unit, self.held, self.spent)
         decision = gate.judge(intent, WRIT, self.limits, gate.Facts(world.now // 1000, False, day))
         if isinstance(decision, gate.Deny):
-            self.disk[job_id] = None  # type: ignore[assignment]
+            self.disk[job_id] = None
             world.coverage.actors["a job that the gate refuses"] += 1
             return
-        ceiling = RATE.cover(reserve) if self.unit == "uusd" else reserve  # type: ignore[arg-type]
-        limit = Limit(self.unit, job.maximum, ceiling, RATE)  # type: ignore[arg-type]
+        ceiling = RATE.cover(reserve) if self.unit == "uusd" else reserve
+        limit = Limit(self.unit, job.maximum, ceiling, RATE)
         purchase = Purchase(
             job_id=job_id,
             effect_id=job_id,
@@ -473,7 +473,7 @@ class Buyer:
         token = sum(output.amount for output in stored.outputs if output.lock is not None)
         change = sum(output.amount for output in stored.outputs if output.lock is None)
         ys = tuple([output.name for output in stored.outputs if output.lock is not None])
-        return e.LockDone(self.world.now, stored.id, Msat.of_sat(stored.worth - change), Msat.of_sat(token), ys)  # type: ignore[arg-type]
+        return e.LockDone(self.world.now, stored.id, Msat.of_sat(stored.worth - change), Msat.of_sat(token), ys)
 
     def op_ended(self, stored: Stored) -> None:
         """The wallet says how one of its operations ended."""

@@ -1,5 +1,6 @@
 """M1 to M6 of what is paid in the new ways: money for keys of sealed results, and invoices."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from dvm.job import Purchase
@@ -11,7 +12,7 @@ from tests.simulation.pure.world import World
 from wallet.invoice import MAINNET
 
 
-class Payments:
+class Payments(ABC):
     """A part of the judge."""
 
     world: World
@@ -19,12 +20,13 @@ class Payments:
     ended: set[str]
     count: int
 
+    @abstractmethod
     def breach(self, rule: str, text: str) -> None:
         """A rule is broken."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _mint_adds_up(self, mint: Mint) -> None:
-        raise NotImplementedError
+        """What a mint holds is what it owes."""
 
     def _atomic(self, buyer: Any, purchase: Purchase, lock: Any, body: Any) -> None:
         """Money for the key of a sealed result: it is taken for that alone, in mode A with its result here."""

@@ -41,7 +41,7 @@ def transitions() -> set[str]:
     """Every row of the three machines, by its name in the coverage."""
     names = {f"wallet: {row.name}" for row in saga.TRANSITIONS}
     for word, table in (("buyer", buyer_machine.TRANSITIONS), ("seller", seller_machine.TRANSITIONS)):
-        for (place, event), rules in table.items():  # type: ignore[attr-defined]
+        for (place, event), rules in table.items():
             names |= {f"{word}: {name_of(place, event, rule.to, number)}" for number, rule in enumerate(rules)}
     return names
 
@@ -67,7 +67,7 @@ def recording(coverage: Coverage) -> Iterator[Coverage]:
                 for number, rule in enumerate(rules)
             )
     signed, reader = verification.was_signed, bills.read_invoice
-    verification.was_signed = was_signed  # type: ignore[assignment]
+    verification.was_signed = was_signed
     bills.read_invoice = read
     try:
         yield coverage

@@ -371,7 +371,7 @@ class Purse:
 
     def _proven(self, stored: Stored, quote: MeltQuote, *, closed: bool = False) -> bool:
         try:
-            receipt(stored, quote, closed=closed)  # type: ignore[arg-type]
+            receipt(stored, quote, closed=closed)
         except MintLied:
             return False
         return True

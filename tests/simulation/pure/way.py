@@ -33,7 +33,7 @@ def lead(script: Plot, chance: random.Random) -> Plot:
 def _of(script: Plot, way: str, jobs: dict[str, object]) -> Plot:
     mints = {"mints": 0} if way == INVOICED else {}
     stalls = tuple(replace(one, way=way, **mints) if one.style == HONEST else one for one in script.stalls)
-    return replace(script, stalls=stalls, jobs=tuple(replace(job, **jobs) for job in script.jobs))  # type: ignore[arg-type]
+    return replace(script, stalls=stalls, jobs=tuple(replace(job, **jobs) for job in script.jobs))
 
 
 def _with_rogue(script: Plot, style: str, price: int = 3_000) -> Plot:

@@ -138,7 +138,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Giver, Node, list[dict]], Event]]] = {
         "malformed", lambda g, n, p: g.event(n.key.pubkey, p, more=(("p", "ab" * 32),)),
     ),
     "no proofs": ("malformed", lambda g, n, p: g.event(n.key.pubkey, [])),
-    "a proof that is no object": ("malformed", lambda g, n, p: g.event(n.key.pubkey, [[1]])),  # type: ignore[list-item]
+    "a proof that is no object": ("malformed", lambda g, n, p: g.event(n.key.pubkey, [[1]])),
     "a proof that is too long": (
         "malformed", lambda g, n, p: g.event(n.key.pubkey, [{**p[0], "x": "y" * 5_000}]),
     ),
