@@ -190,16 +190,19 @@ class Keeper:
         quote = await self._book(stored).mint.quote(stored.plan.quote)
         if quote.state is QuoteState.PAID:
             await self._teller.paid(stored, permit)
-        elif quote.state is QuoteState.ISSUED and stored.plan.copied:
+        elif quote.state is QuoteState.ISSUED:
             await self._issued(stored, permit)
         elif quote.state is QuoteState.UNPAID and self._clock.now() > stored.plan.expires + _margin(stored):
             await self._teller.expired(stored, permit)
 
     async def _issued(self, stored: Stored, permit: Permit) -> None:
-        """An old copy's deposit: if its outputs are known they may be what was signed, else the coins were found."""
-        if stored.plan.outputs:
+        """If its outputs are known they may be what was signed; else the coins of an old copy's deposit were found.
+
+        A copy of a request may reach the mint late, after another copy was refused and the deposit waits again.
+        """
+        if stored.plan.outputs or stored.plan.past:
             await self._teller.paid(stored, permit)
-        elif not self._book(stored).copied:
+        elif stored.plan.copied and not self._book(stored).copied:
             await self._teller.minted_before(stored, permit)
 
     def _book(self, stored: Stored) -> KeysetBook:

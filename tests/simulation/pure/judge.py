@@ -238,7 +238,8 @@ class Judge(Payments, Sales):
     def _conserved(self, node: Any, purse: Purse, mint: Mint) -> None:
         """With nothing else under way, what a wallet counts is what the mint owes it."""
         for stored in purse.ops.values():
-            if stored.mint is mint and stored.op.state in (Op.PREPARED, Op.UNKNOWN):
+            asked = stored.op.state is Op.WAITING and stored.outputs  # and a copy of it may arrive even now
+            if stored.mint is mint and (asked or stored.op.state in (Op.PREPARED, Op.UNKNOWN)):
                 return
         held, owed = purse.held(mint), mint.balance.get(node.name, 0)
         if held != owed:

@@ -455,7 +455,7 @@ class Purse:
 
     def _polled(self, stored: Stored, word: str, state: str | None) -> None:
         stored.busy = False
-        if word == "ok" and state == PAID_QUOTE:
+        if word == "ok" and (state == PAID_QUOTE or (state == ISSUED_QUOTE and stored.outputs)):
             stored.sent = 0
             self._move(stored, QuotePaid())
         elif word == "ok" and state == UNPAID_QUOTE and self._given_up(stored):

@@ -120,7 +120,7 @@ class World:
 
     def tell(self, text: str) -> None:
         assert self.story is not None
-        self.story.append(f"{(self.now - START_MS) / 1000:9.3f}s  {text}")
+        self.story.append(f"{(self.now - START_MS) // 1000:5d}.{(self.now - START_MS) % 1000:03d}s  {text}")
 
     # ---- processes
 

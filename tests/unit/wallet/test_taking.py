@@ -138,3 +138,19 @@ async def test_a_paid_deposit_that_the_mint_turns_away_is_minted_later_with_the_
     assert (await stage.buyer.poll("deposit")).state is State.DONE
     assert await stage.live() == 50
     await clean(stage.buyer)
+
+
+@pytest.mark.parametrize("rotates", [False, True])
+async def test_a_deposit_that_was_turned_away_and_whose_first_request_arrives_late_is_booked(rotates):
+    stage = Stage()
+    await stage.buyer.deposit("deposit", stage.mint.url, 50, EFFECT, PERMIT)
+    faults = iter([Fault.REQUEST_DELAYED, Fault.REFUSED])
+    stage.mint.script = lambda name: next(faults, Fault.NONE) if name == "mint" else Fault.NONE
+    assert (await stage.buyer.poll("deposit")).state is State.WAITING
+    stage.mint.deliver()
+    if rotates:
+        stage.mint.rotate()
+        stage.wire()
+    assert (await stage.buyer.poll("deposit")).state is State.DONE
+    assert await stage.live() == 50
+    await clean(stage.buyer)
