@@ -506,7 +506,7 @@ class OpenJob:
                     self._desk.prepaying.recount(payment.deposit)
                 case Notify():
                     self._stop("timer window", "timer deadline", "timer reveal", "seek", "fallback", "parcel")
-                    self._till.hurry()
+                    self._till.expect()
                 case Finish():
                     self._close()
             if self.job.seat is not None and isinstance(effect, Notify | Finish):

@@ -19,6 +19,7 @@ from dvm.buyer_event import Event, LockDone, LockFailed, LockUnknown, RefundDone
 from dvm.job import ENDED, Funds, Payment, Purchase, State, refund_id
 from dvm.settlement import MODE_B
 from wallet.cashu.lock import revealed
+from wallet.cashu.watcher import Watch
 from wallet.error import MintRefused, TokenSpent
 from wallet.model import Locked, LockTerms, SpentState
 from wallet.payment import State as OperationState
@@ -30,6 +31,7 @@ FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
 FIRST_LOOK_S = 0.25
 LONGEST_LOOK_S = 15.0
+HEARD_LOOK_S = 3.0
 
 
 class Job(Protocol):
@@ -62,17 +64,24 @@ class Till:
         self.payload: Mapping[str, Any] | None = None
         self._unit, self._gate, self._wallet, self._clock, self._owner = unit, gate, wallet, clock, owner
         self._wake = asyncio.Event()
+        self._hurried = self._expects = False  # why it was woken
 
     def hurry(self) -> None:
         """Something suggests that the money moved: look now."""
+        self._hurried = True
+        self._wake.set()
+
+    def expect(self) -> None:
+        """The money is about to move: look soon, if the mint does not tell before."""
+        self._expects = True
         self._wake.set()
 
     def _is(self, money: Funds, payment: Payment) -> bool:
         job = self._owner.job
         return job.money is money and job.payment is not None and job.payment.op_id == payment.op_id
 
-    async def _pause(self, seconds: float) -> bool:
-        """Sleep, but wake early on `hurry`; whether it did."""
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but wake early on `hurry` and `expect`."""
         sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
         waking = asyncio.ensure_future(self._wake.wait())
         try:
@@ -80,9 +89,7 @@ class Till:
         finally:
             sleeping.cancel()
             waking.cancel()
-        woken = self._wake.is_set()
         self._wake.clear()
-        return woken
 
     # ---- locking
 
@@ -159,14 +166,20 @@ class Till:
 
     async def watch(self, payment: Payment) -> None:
         """Ask the mint until the coins are spent, or it is time to take them back."""
-        with self._wallet.watching(payment.mint, payment.ys, self.hurry):
-            await self._watch(payment)
+        with self._wallet.watching(payment.mint, payment.ys, self.hurry) as watch:
+            await self._watch(payment, watch)
 
-    async def _watch(self, payment: Payment) -> None:
-        wait = FIRST_LOOK_S
+    async def _watch(self, payment: Payment, watch: Watch) -> None:
+        wait, quiet = FIRST_LOOK_S, True
         while self._is(Funds.LOCKED, payment):
-            if await self._pause(wait):
-                wait = FIRST_LOOK_S
+            # A mint that has promised to tell is not asked all the time: each look takes it as long as part of a swap.
+            await self._pause(max(wait, HEARD_LOOK_S) if watch.heard and quiet else wait)
+            hurried, expects = self._hurried, self._expects
+            self._hurried = self._expects = False
+            if hurried or expects:
+                wait, quiet = FIRST_LOOK_S, not hurried
+            if expects and not hurried:
+                continue
             if not self._is(Funds.LOCKED, payment):
                 return
             state = await self._look(payment)

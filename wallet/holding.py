@@ -21,7 +21,7 @@ from wallet.cashu.proof import Output
 from wallet.cashu.signature import sign_secret
 from wallet.cashu.subscription import Topic
 from wallet.cashu.token import Payment
-from wallet.cashu.watcher import Watcher
+from wallet.cashu.watcher import Watch, Watcher
 from wallet.copy import OldCopy
 from wallet.debt import Debts
 from wallet.engine import Engine
@@ -268,13 +268,13 @@ class Holding:
         """
         return await self._auditor.spent(self._book(mint), ys)
 
-    def watching(self, mint: str, ys: Sequence[str], hurry: Callable[[], None]) -> AbstractContextManager[None]:
+    def watching(self, mint: str, ys: Sequence[str], hurry: Callable[[], None]) -> AbstractContextManager[Watch]:
         """Call `hurry` whenever the mint says that one of these coins has changed, until the block is left.
 
         Its word is a hint; `spent` asks.
         """
         watcher = self._watchers.get(canonical_url(mint))
-        return nullcontext() if watcher is None else watcher.watching(Topic.COINS, ys, hurry)
+        return nullcontext(Watch()) if watcher is None else watcher.watching(Topic.COINS, ys, hurry)
 
     async def restore(self, mint: str) -> Restored:
         """Find coins of this seed that the database does not know (NUT-09, NUT-13).

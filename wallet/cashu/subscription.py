@@ -50,3 +50,16 @@ def changed(frame: str) -> str | None:
     name, payload = params.get("subId"), params.get("payload")
     state = payload.get("state") if type(payload) is dict else None
     return name if type(name) is str and type(state) is str and state not in _QUIET else None
+
+
+def granted(frame: str) -> str | None:
+    """The subscription that a frame says is in force; None for all else that a mint may send."""
+    if len(frame) > MAX_FRAME:
+        return None
+    try:
+        body = orjson.loads(frame)
+    except orjson.JSONDecodeError:
+        return None
+    result = body.get("result") if type(body) is dict else None
+    name = result.get("subId") if type(result) is dict and result.get("status") == "OK" else None
+    return name if type(name) is str else None

@@ -1,7 +1,7 @@
 """Listens at a mint's websocket (NUT-17), so that a change is seen in a moment and not at the next look.
 
-One socket per mint, open only while something is watched. What comes over it is never believed, only looked up: a mint
-without a websocket, or one that lies there, costs time and nothing else.
+One socket per mint, open while something is watched and a little longer: one payment follows another. What comes over
+it is never believed, only looked up: a mint without a websocket, or one that lies there, costs time and nothing else.
 """
 
 import asyncio
@@ -10,22 +10,34 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import aiohttp
 
 from core.clock import Clock
 from wallet.cashu.address import canonical_url
-from wallet.cashu.subscription import MAX_FRAME, Topic, changed, subscribe, unsubscribe
+from wallet.cashu.subscription import MAX_FRAME, Topic, changed, granted, subscribe, unsubscribe
 
 _log = logging.getLogger(__name__)
 
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 300.0
 STEADY_S = 30.0  # a socket that held so long was a good one
+IDLE_S = 30.0  # so long it stays open when nothing is watched any more
 MAX_WATCHED = 500  # subscriptions at one mint; mints take a thousand
 _HEARTBEAT_S = 20.0
 _PAUSE_S = 0.005  # between two frames: each costs a look-up, and the mint sets their number
 _CONNECT_S = 10.0
+
+
+@dataclass(slots=True)
+class Watch:
+    """What is watched. `heard`: the mint has promised to tell, on a socket that is open; so it need not be asked often.
+
+    Without a watcher it is never heard.
+    """
+
+    heard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +45,7 @@ class _Watched:
     topic: Topic
     names: tuple[str, ...]
     hurry: Callable[[], None]
+    watch: Watch
 
 
 class _Moved(aiohttp.ClientError):
@@ -70,18 +83,19 @@ class Watcher:
         self._changed = asyncio.Event()
 
     @contextmanager
-    def watching(self, topic: Topic, names: Sequence[str], hurry: Callable[[], None]) -> Iterator[None]:
+    def watching(self, topic: Topic, names: Sequence[str], hurry: Callable[[], None]) -> Iterator[Watch]:
         """Call `hurry` whenever the mint says that one of these has changed, until the block is left."""
+        watch = Watch()
         if len(self._watched) >= MAX_WATCHED or not names:
-            yield
+            yield watch
             return
         name = f"v{next(self._numbers)}"
-        self._watched[name] = _Watched(topic, tuple(names), hurry)
+        self._watched[name] = _Watched(topic, tuple(names), hurry, watch)
         self._changed.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._listen(), name=f"watch {self.url}")
         try:
-            yield
+            yield watch
         finally:
             del self._watched[name]
             self._changed.set()
@@ -122,17 +136,30 @@ class Watcher:
         try:
             reading = asyncio.create_task(self._read(link))
             try:
-                while self._watched and not reading.done():
+                while not reading.done():
                     self._changed.clear()
                     await self._tell(link)
-                    waiting = asyncio.create_task(self._changed.wait())
-                    await asyncio.wait((reading, waiting), return_when=asyncio.FIRST_COMPLETED)
-                    waiting.cancel()
+                    if not await self._stirs(reading):
+                        return
             finally:
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
         finally:
+            for one in self._watched.values():
+                one.watch.heard = False
             await link.close()
+
+    async def _stirs(self, reading: asyncio.Task[None]) -> bool:
+        """Wait for something new, or for the end of the socket; false if for a while nothing is watched."""
+        waits: set[asyncio.Task[Any]] = {asyncio.create_task(self._changed.wait())}
+        if not self._watched:
+            waits.add(asyncio.create_task(self._clock.sleep(IDLE_S)))
+        try:
+            await asyncio.wait({reading, *waits}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waits:
+                one.cancel()
+        return bool(self._watched) or self._changed.is_set()
 
     async def _tell(self, link: aiohttp.ClientWebSocketResponse) -> None:
         """Have the mint know what is watched now, and no more."""
@@ -148,9 +175,10 @@ class Watcher:
         async for message in link:
             if message.type is not aiohttp.WSMsgType.TEXT:
                 return
-            name = changed(message.data)
-            one = self._watched.get(name) if name is not None else None
-            if one is not None:
+            if (one := self._watched.get(granted(message.data) or "")) is not None:
+                one.watch.heard = True
+                continue
+            if (one := self._watched.get(changed(message.data) or "")) is not None:
                 one.hurry()
             await self._clock.sleep(_PAUSE_S)
 

@@ -79,7 +79,7 @@ async def test_a_real_mint_tells_when_a_locked_payment_was_taken(
         assert (await buyer.poll("deposit")).state is State.DONE
         ready, stop, bell = asyncio.Event(), asyncio.Event(), Bell()
         running = asyncio.create_task(buyer.run(ready, stop))
-        for turn in ("one", "two"):  # after the first the socket was closed, since nothing was watched
+        for turn in ("one", "two"):
             terms = LockTerms(url, Msat.of_sat(10), seller.key.compressed, CLOCK.now() + 600, quote_id=turn)
             locked = await buyer.lock(turn, terms, Msat.of_sat(20), EFFECT, PERMIT)
             with buyer.watching(url, locked.ys, bell.ring):
@@ -190,11 +190,46 @@ async def test_the_socket_is_closed_when_nothing_is_watched_any_more(http: aioht
 
     bell = Bell()
     async with AsyncExitStack() as stack:
-        watcher = Watcher(await stack.enter_async_context(served(talk)), http, CLOCK)
+        watcher = Watcher(await stack.enter_async_context(served(talk)), http, HandClock())
         stack.push_async_callback(watcher.aclose)
         with watcher.watching(Topic.COINS, [Y], bell.ring):
             await bell.rung()
         await asyncio.wait_for(closed.wait(), HANGS_S)
+
+
+async def test_one_socket_serves_a_payment_after_another_and_is_heard_while_it_is_open(
+    http: aiohttp.ClientSession,
+) -> None:
+    sockets, ended = list[web.WebSocketResponse](), asyncio.Event()
+
+    async def talk(link: web.WebSocketResponse) -> None:
+        sockets.append(link)
+        for _ in range(2):
+            asked = await link.receive_json(timeout=HANGS_S)
+            while asked["method"] != "subscribe":
+                asked = await link.receive_json(timeout=HANGS_S)
+            name = asked["params"]["subId"]
+            await link.send_json({"jsonrpc": "2.0", "result": {"status": "OK", "subId": name}, "id": asked["id"]})
+            await _say(link, name, "SPENT")
+        await asyncio.wait_for(ended.wait(), HANGS_S)
+        await link.close()
+
+    bell = Bell()
+    async with AsyncExitStack() as stack:
+        watcher = Watcher(await stack.enter_async_context(served(talk)), http, CLOCK)
+        stack.push_async_callback(watcher.aclose)
+        with watcher.watching(Topic.COINS, [Y], bell.ring) as watch:
+            assert not watch.heard
+            await bell.rung()
+            assert watch.heard
+        with watcher.watching(Topic.COINS, [Y], bell.ring) as watch:
+            await bell.rung()
+            assert watch.heard
+            ended.set()
+            async with asyncio.timeout(HANGS_S):
+                while watch.heard:
+                    await asyncio.sleep(0.01)
+    assert len(sockets) == 1
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

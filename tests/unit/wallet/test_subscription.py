@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from wallet.cashu.subscription import MAX_FRAME, MAX_NAMES, Topic, changed, subscribe, unsubscribe
+from wallet.cashu.subscription import MAX_FRAME, MAX_NAMES, Topic, changed, granted, subscribe, unsubscribe
 
 
 def note(state: object = "SPENT", **params: object) -> str:
@@ -47,3 +47,26 @@ def test_a_new_state_names_its_subscription(state: str) -> None:
 )
 def test_all_else_says_nothing(frame: str) -> None:
     assert changed(frame) is None
+
+
+def test_a_promise_to_tell_names_its_subscription() -> None:
+    assert granted('{"jsonrpc": "2.0", "result": {"status": "OK", "subId": "v1"}, "id": 1}') == "v1"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        note(),
+        "",
+        "{",
+        "[]",
+        '{"result": []}',
+        '{"result": {"status": "OK"}}',
+        '{"result": {"status": "OK", "subId": 7}}',
+        '{"result": {"status": "no", "subId": "v1"}}',
+        '{"jsonrpc": "2.0", "error": {"code": -1, "message": "no"}, "id": 1}',
+        '{"result": {"status": "OK", "subId": "v1"}}' + " " * MAX_FRAME,
+    ],
+)
+def test_all_else_promises_nothing(frame: str) -> None:
+    assert granted(frame) is None
