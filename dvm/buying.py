@@ -7,7 +7,7 @@ is called after that commit. What a crash interrupts is found by `resume`, which
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -16,9 +16,10 @@ from core.clock import Clock
 from core.effect import Admission, EffectClass, Gate, Intent, Repeated
 from core.error import Conflict, VendoError
 from core.guard import Crew
-from core.identifier import PubKey, derived_id, is_hex64
+from core.identifier import PubKey, derived_id
 from core.money import MicroUsd, Msat
 from core.unit import Among, Condition, Delete, Insert, UnitOfWork, Within, Write
+from dvm.ancestry import Ancestry
 from dvm.buyer_event import CancelAsked
 from dvm.desk import Desk, Finished
 from dvm.envelope import Envelope
@@ -35,7 +36,6 @@ from dvm.exposure import Exposure
 from dvm.fraud import FRAUD, Proof, to_dict, told
 from dvm.invoice import Checkout
 from dvm.job import Funds, Limit, Purchase, State
-from dvm.lineage import becomes, own_text
 from dvm.opening import TABLE, Fx, StagedPurchase, Wish, check_wire, limit_of, row_of, share_of
 from dvm.parallel import Parallel
 from dvm.parcel import Kept
@@ -46,7 +46,7 @@ from dvm.purchase import OpenJob
 from dvm.record import decode
 from dvm.redundancy import Redundancy, Seat, panel_id, seat_id, seat_ids, seat_key
 from dvm.reputation import HORIZON_S, MAX_SELLERS
-from dvm.request import ComputeRequest, Datum
+from dvm.request import ComputeRequest
 from dvm.restored import adopt_copy, nothing_was_paid, open_rows
 from dvm.settlement import Settlement
 from dvm.unpacking import Unpacking
@@ -69,10 +69,10 @@ log = logging.getLogger(__name__)
 NEW = "/compute/new"
 LISTED = 200
 ANSWERS = "market/answers"
-OPERATOR = "operator"  # as the gate names who may see every job
-JOB = "job"  # the type of an input that names an earlier job
 CANCEL = "cancel/"  # keys in table `meta`
 _CANCELS = Within(CANCEL, "cancel0")
+# In these a job may be whose committer never heard that it was committed; nothing is paid in them.
+_EARLY = Among((State.STAGED.value, State.QUOTING.value, State.FALLBACK.value))
 _PAST_MONEY = (Funds.CLAIMED.value, Funds.REFUNDED.value)
 REMEMBERED = 2_000  # paid jobs that are read at the start; each takes a fifth of a millisecond
 LUCK = 1 << 32
@@ -141,7 +141,7 @@ class Buying:
             spawn=self._crew.spawn,
             closed=self._closed,
             directory=directory,
-            own=self._own,
+            own=lambda purchase: self._ancestry.own(purchase),
             hear=self._hear,
             envelope=Envelope(keyring, wallet, clock, settlement or Settlement(), proven),
             unsecured=self._unsecured,
@@ -154,6 +154,7 @@ class Buying:
         self._hears = False
         self._key = keyring.node
         self._parallel = Parallel(self._desk, self.cancel)
+        self._ancestry = Ancestry(unit, self._parallel, policy)
         if policy.invoices:
             self._desk.checkout = Checkout(wallet.pay_cost, policy.max_unsecured, wallet.currencies)
             self._desk.exposure = Exposure(unit, wallet, clock, policy.max_unsecured, self._jobs)
@@ -268,9 +269,24 @@ class Buying:
     # ---- a new job
 
     async def stage(
-        self, caller: str, key: str, request: ComputeRequest, path: str = NEW, pending: Iterable[Write] = ()
+        self,
+        caller: str,
+        key: str,
+        request: ComputeRequest,
+        path: str = NEW,
+        pending: Iterable[Write] = (),
+        *,
+        at_once: bool = False,
     ) -> StagedPurchase:
         """Judge a job, together with what the caller will commit beside it. Nothing is committed, nothing leaves.
+
+        Args:
+            caller: who asks for it.
+            key: under which idempotency key.
+            request: the job.
+            path: where it was asked for.
+            pending: what the caller will commit beside it.
+            at_once: it will be committed without delay, so its request may be made now.
 
         Raises:
             InvalidInput: the request cannot go out, or nothing on the route serves it.
@@ -293,10 +309,14 @@ class Buying:
         if isinstance(admission, Repeated):
             await self._revive(admission.subject)
             return StagedPurchase(admission.subject, (), True, lambda: None)
-        inputs = await self._chained(caller, request)
+        inputs = await self._ancestry.placed(caller, request)
         purchase = self._purchase(job_id, admission.effect_id, caller, request, limit, route)
         purchase = replace(purchase, inputs=inputs)
         used = () if limit.rate is None else (history(limit.rate),)
+        if at_once and self._running:
+            job = OpenJob(self._desk, purchase, 0)
+            writes = (*admission.writes, *await job.prepare(), *used)
+            return StagedPurchase(job_id, writes, False, lambda: self._started(job))
         writes = (*admission.writes, row_of(purchase), *used)
         return StagedPurchase(job_id, writes, False, lambda: self._start(purchase))
 
@@ -332,7 +352,7 @@ class Buying:
             for job_id in seat_ids(panel):
                 await self._revive(job_id)
             return StagedPurchase(panel, (), True, lambda: None)
-        inputs, jobs, writes = await self._chained(wish.caller, request), [], list[Write]()
+        inputs, jobs, writes = await self._ancestry.placed(wish.caller, request), [], list[Write]()
         sellers = self._parallel.sellers(request.kind, wanted.of, part.ceiling.value)
         for number, seller in enumerate(sellers, 1):
             job_id, own = seat_id(panel, number), replace(request, redundancy=None, to=seller)
@@ -358,31 +378,36 @@ class Buying:
         Raises:
             VendoError: as `stage` and as the database's `commit`.
         """
-        staged = await self.stage(caller, key, request, path)
+        staged = await self.stage(caller, key, request, path, at_once=True)
         if not staged.repeated:
             try:
                 await self._unit.commit(staged.writes)
             except Conflict:
-                staged = await self.stage(caller, key, request, path)
+                staged = await self.stage(caller, key, request, path, at_once=True)
                 if not staged.repeated:
                     await self._unit.commit(staged.writes)
         staged.start()
         return staged
 
-    def _start(self, purchase: Purchase) -> None:
+    def _start(self, purchase: Purchase, version: int = 0) -> None:
         if not self._running or purchase.job_id in self._open:
             return  # not up: the rows are there, and the next `resume` finds them
-        job = self._open[purchase.job_id] = OpenJob(self._desk, purchase, 0)
+        job = self._open[purchase.job_id] = OpenJob(self._desk, purchase, version)
         job.resume()
+
+    def _started(self, job: OpenJob) -> None:
+        if self._running and job.job.job_id not in self._open:
+            self._open[job.job.job_id] = job
+            job.started()
 
     async def adopt(self) -> None:
         """Take up what other processes committed: new jobs, and wishes to end one."""
         if not self._running:
             return
         await self.prepaying.adopt()
-        for row in await self._unit.select(TABLE, {"state": State.STAGED.value}):
+        for row in await self._unit.select(TABLE, {"state": _EARLY}):
             if row["id"] not in self._open:
-                self._start(decode(Purchase, row["body"]))
+                self._take_up(row)
         for row in await self._unit.select("meta", {"key": _CANCELS}):
             job = self._open.get(row["key"].removeprefix(CANCEL))
             if job is not None and not job.view.ended:
@@ -393,44 +418,12 @@ class Buying:
         """Begin a job that was committed and never started: whoever committed it did not hear that it was."""
         if not self._running or job_id in self._open:
             return
-        for row in await self._unit.select(TABLE, {"id": job_id, "state": State.STAGED.value}):
-            self._start(decode(Purchase, row["body"]))
+        for row in await self._unit.select(TABLE, {"id": job_id, "state": _EARLY}):
+            self._take_up(row)
 
-    async def _named(self, caller: str, item: Datum) -> Purchase | None:
-        """The job of the caller's own that an input names, by its id or its request's."""
-        if item.type != JOB:
-            return None
-        column = "request_id" if is_hex64(item.data) else "id"
-        rows = await self._unit.select(TABLE, {column: item.data})
-        found = decode(Purchase, rows[0]["body"]) if rows else None
-        if found is None and column == "id" and (whole := await self._parallel.view(item.data)) is not None:
-            found = whole.purchase
-        return found if found is not None and caller in (found.caller, OPERATOR) else None
-
-    async def _chained(self, caller: str, request: ComputeRequest) -> tuple[Datum, ...]:
-        """The inputs, with what stands for jobs of the caller's own.
-
-        Raises:
-            ChainBroken, NotFinished: as `lineage.becomes`.
-            NoSuchJob: an input names a job that the caller has not.
-            InputTooLarge: with earlier results in place the inputs are over a limit.
-        """
-        inputs = []
-        for item in request.inputs:
-            job = await self._named(caller, item)
-            if item.type == JOB and job is None and not is_hex64(item.data):
-                raise NoSuchJob(f"There is no job {item.data[:64]} to build on.")
-            inputs.append(item if job is None else becomes(item, job, private=bool(request.private)))
-        whole = replace(request, inputs=tuple(inputs))
-        whole.check(self.policy.max_input_bytes)
-        if whole.inputs != request.inputs:
-            check_wire(whole, len(whole.canonical()))
-        return whole.inputs
-
-    async def _own(self, purchase: Purchase) -> ComputeRequest:
-        found = [(item, await self._named(purchase.caller, item)) for item in purchase.inputs]
-        mine = [item if job is None else own_text(item, job) for item, job in found]
-        return replace(purchase.ask, inputs=tuple(mine))
+    def _take_up(self, row: Mapping[str, Any]) -> None:
+        self._desk.outbox.kick()  # its request may be there, and whoever sends it was not told
+        self._start(decode(Purchase, row["body"]), int(row["version"]))
 
     def _route(self, kind: int) -> tuple[str, ...]:
         found: list[str] = []

@@ -8,7 +8,7 @@ again and what was to happen is decided again.
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from core.effect import Outcome, OutcomeState
@@ -56,7 +56,7 @@ from dvm.error import NotNow
 from dvm.fallback import done_by
 from dvm.invoice import MAX_READ, Checkout
 from dvm.job import ENDED, Funds, Payment, Purchase, State
-from dvm.opening import TABLE
+from dvm.opening import TABLE, row_of
 from dvm.payer import Payer
 from dvm.record import decode, encode
 from dvm.reputation import Standing
@@ -105,16 +105,37 @@ class OpenJob:
 
     # ---- life
 
-    async def begin(self) -> None:
-        """The staged rows are durable: make the request and start. If none can be made the job ends, unsent."""
+    def _start(self) -> Start:
+        """The first event: the request, made and signed. If none can be made the job ends, unsent."""
         now = self._desk.clock.millis()
         try:
             made = request_of(self._desk, self.job)
         except InvalidInput as error:
             log.warning("A request cannot be made: %s", error.code, extra={"action": "job_unsent"})
-            return await self.insist(Start(now, "", "", now // 1000, error.message))
+            return Start(now, "", "", now // 1000, error.message)
         raw, request_id = (made[0].to_json(), str(made[1])) if made is not None else ("", "")
-        await self.insist(Start(now, raw, request_id, now // 1000 + self.job.timeout_s))
+        return Start(now, raw, request_id, now // 1000 + self.job.timeout_s)
+
+    async def begin(self) -> None:
+        """The staged rows are durable: make the request and start."""
+        await self.insist(self._start())
+
+    async def prepare(self) -> tuple[Write, ...]:
+        """The job's first rows with its start in them, so that one commit does for both; `started` acts on it.
+
+        A job that would end with its start is not started: that end is others' concern too.
+        """
+        after, effects = step(self.job, self._start())
+        if after.state in ENDED:
+            return (row_of(self.job),)
+        rows, moved = self._sync_rows(after, effects, None), await self._moved(PurchaseView(after, self.version))
+        self.job, self._booked = after, (effects, rows)
+        return (row_of(after), *moved, *rows)
+
+    def started(self) -> None:
+        """What `prepare` gave is durable."""
+        if not self.booked():
+            self.resume()
 
     def resume(self) -> None:
         """After a restart: do again whatever the state implies."""
@@ -173,7 +194,7 @@ class OpenJob:
         if ours_to_fetch(told, self.job):
             return self._fetch(told)
         try:
-            await self.tell(told)
+            await self.tell(told, self._all_answered)
         except (Conflict, StoreUncertain, Unavailable):
             payment = self.job.payment
             if not isinstance(told, ResultArrived | SealedArrived) or payment is None or told.seller != payment.seller:
@@ -181,10 +202,13 @@ class OpenJob:
             self._run(self.insist(told), "result")  # it is paid for, and no relay may ever show it again
         if isinstance(told, Progress) and told.word == "success" and told.seller == self.job.seller:
             self._till.hurry()  # a receipt is a hint; the mint's word is what counts
-        if self.job.state is State.QUOTING and self.job.round == 0:
-            known = frozenset({self.job.to}) if self.job.to else desk.known_sellers(self.job.kind)
-            if known and known <= answered(self.job.offers):
-                await self.tell(WindowClosed(desk.clock.millis(), self.job.round))
+
+    def _all_answered(self, job: Purchase) -> Event | None:
+        """The early end of the first window: nobody is known who has not answered. Written together with the answer."""
+        if job.state is not State.QUOTING or job.round > 0:
+            return None
+        known = frozenset({job.to}) if job.to else self._desk.known_sellers(job.kind)
+        return WindowClosed(self._desk.clock.millis(), job.round) if known and known <= answered(job.offers) else None
 
     def _judge(self, seller: str, price: Msat) -> Standing:
         return self._desk.repute.standing(seller, self.job.kind, price.value, self._desk.clock.now())
@@ -241,8 +265,8 @@ class OpenJob:
                 await self._desk.clock.sleep(wait)
                 wait = min(wait * 2, 10.0)
 
-    async def tell(self, event: Event) -> None:
-        """Step, commit, act.
+    async def tell(self, event: Event, then: Callable[[Purchase], Event | None] = lambda job: None) -> None:
+        """Step, commit, act. What `then` says of the job after it is a second event in the same commit.
 
         Raises:
             Conflict: another process changes this job's row.
@@ -254,7 +278,7 @@ class OpenJob:
                 if self.version < 0:
                     await self._catch_up()
                 base = self.version
-                after, effects, writes = await self._decide(event)
+                after, effects, writes = await self._decide(event, then)
                 if not effects and after.refused_count != self.job.refused_count and self._same(after):
                     self.job = after  # kept in memory: strangers' noise is no reason to write
                     return
@@ -279,9 +303,14 @@ class OpenJob:
             self.job.notes,
         )
 
-    async def _decide(self, event: Event) -> tuple[Purchase, list[Effect], list[Write]]:
+    async def _decide(
+        self, event: Event, then: Callable[[Purchase], Event | None]
+    ) -> tuple[Purchase, list[Effect], list[Write]]:
         """Step; where the gate has no room for the chosen seller, go on as if that quote had not come."""
         after, effects = step(self.job, event)
+        if (second := then(after)) is not None:
+            after, more = step(after, second)
+            effects += more
         while (ask := next((item for item in effects if isinstance(item, Allocate)), None)) is not None:
             amount = after.limit.cost(ask.amount)
             reason = await self._desk.exposure.refusal(after) if self._desk.exposure is not None else ""

@@ -19,9 +19,8 @@ from dvm.buyer_event import Event, LockDone, LockFailed, LockUnknown, RefundDone
 from dvm.job import ENDED, Funds, Payment, Purchase, State, refund_id
 from dvm.settlement import MODE_B
 from wallet.cashu.lock import revealed
-from wallet.cashu.watcher import Watch
 from wallet.error import MintRefused, TokenSpent
-from wallet.model import Locked, LockTerms, SpentState
+from wallet.model import Locked, LockTerms, SpentState, Watch
 from wallet.payment import State as OperationState
 from wallet.wallet import Wallet
 

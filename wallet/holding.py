@@ -21,7 +21,7 @@ from wallet.cashu.proof import Output
 from wallet.cashu.signature import sign_secret
 from wallet.cashu.subscription import Topic
 from wallet.cashu.token import Payment
-from wallet.cashu.watcher import Watch, Watcher
+from wallet.cashu.watcher import Watcher
 from wallet.copy import OldCopy
 from wallet.debt import Debts
 from wallet.engine import Engine
@@ -39,6 +39,7 @@ from wallet.model import (
     OperationView,
     Restored,
     SpentState,
+    Watch,
 )
 from wallet.payment import Kind
 from wallet.planner import Planner, lock_cost, melt_cost

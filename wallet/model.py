@@ -218,3 +218,13 @@ class Restored:
     amount: int
     coins: int
     keysets: int
+
+
+@dataclass(slots=True)
+class Watch:
+    """What is watched. `heard`: the mint has promised to tell, on a socket that is open; so it need not be asked often.
+
+    Without a watcher it is never heard.
+    """
+
+    heard: bool = False

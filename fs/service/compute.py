@@ -89,9 +89,18 @@ class Jobs(Protocol):
     """Buys work: `dvm.buying.Buying`."""
 
     async def stage(
-        self, caller: str, key: str, request: ComputeRequest, path: str = NEW, pending: Iterable[Write] = ()
+        self,
+        caller: str,
+        key: str,
+        request: ComputeRequest,
+        path: str = NEW,
+        pending: Iterable[Write] = (),
+        *,
+        at_once: bool = False,
     ) -> StagedJob:
         """Judge a request, together with writes that will be committed beside it; nothing is committed.
+
+        `at_once`: the commit follows without delay.
 
         Raises:
             Refused: the gate said no.
@@ -167,13 +176,14 @@ class _Compute:
 
     async def _apply(self, request: ComputeRequest, key: str, session: Session) -> StagedJob:
         """Stage and apply. Who loses a race for the same key is judged once more, and finds the winner's job."""
-        staged = await self._jobs.stage(session.caller, key, request, NEW, session.gathered)
+        at_once = session.batch is None
+        staged = await self._jobs.stage(session.caller, key, request, NEW, session.gathered, at_once=at_once)
         if staged.repeated:
             return staged
         try:
             await session.apply(staged.writes, staged.start)
         except Conflict:
-            staged = await self._jobs.stage(session.caller, key, request, NEW)
+            staged = await self._jobs.stage(session.caller, key, request, NEW, at_once=at_once)
             if not staged.repeated:
                 await session.apply(staged.writes, staged.start)
         return staged

@@ -1,5 +1,6 @@
 """Points and scalars of secp256k1 as NUT-00 uses them, over the library's curve code. Pure."""
 
+from functools import lru_cache
 from typing import Any
 
 from wallet.cashu.fence import PrivateKey, PublicKey, hash_to_curve
@@ -14,6 +15,16 @@ def point(text: str) -> Any:
     if len(text) != 66:
         raise ValueError("a compressed point has 33 bytes")
     return PublicKey(bytes.fromhex(text))
+
+
+@lru_cache(maxsize=512)
+def key_point(text: str) -> Any:
+    """The same for a mint's key, which is asked for again with every coin.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return point(text)
 
 
 def scalar(text: str) -> Any:
@@ -38,11 +49,13 @@ def is_point(text: object) -> bool:
     return True
 
 
+@lru_cache(maxsize=2_048)
 def hashed(secret: str) -> Any:
-    """NUT-00's hash_to_curve of a coin's secret."""
+    """NUT-00's hash_to_curve of a coin's secret. On its way from plan to booking a coin is asked for it many times."""
     return hash_to_curve(secret.encode())
 
 
+@lru_cache(maxsize=2_048)
 def y_of(secret: str) -> str:
     """The point that names a coin at its mint (NUT-07)."""
     return str(hashed(secret).format().hex())

@@ -7,7 +7,7 @@ from hashlib import sha256
 from coincurve import PublicKeyXOnly
 
 from relays.key import Key
-from wallet.cashu.curve import hashed, point, scalar
+from wallet.cashu.curve import hashed, key_point, point, scalar
 from wallet.cashu.fence import alice_verify_dleq, step3_alice
 from wallet.cashu.proof import Dleq, Output, Proof, Signature
 from wallet.error import MintLied
@@ -25,7 +25,7 @@ def unblind(output: Output, signature: Signature, mint_key: str) -> Proof:
     if signature.keyset != output.keyset or signature.amount != output.amount:
         raise MintLied("The mint signed another amount or keyset than we asked for.")
     try:
-        blinded, key = point(signature.c), point(mint_key)
+        blinded, key = point(signature.c), key_point(mint_key)
         holds = alice_verify_dleq(point(output.b), blinded, scalar(signature.e), scalar(signature.s), key)
         unblinded = step3_alice(blinded, scalar(output.r), key)
     except ValueError as error:
@@ -41,7 +41,7 @@ def was_signed(proof: Proof, mint_key: str) -> bool:
     if proof.dleq is None:
         return False
     try:
-        key, r = point(mint_key), scalar(proof.dleq.r)
+        key, r = key_point(mint_key), scalar(proof.dleq.r)
         blinded = point(proof.c) + key * r
         message = hashed(proof.secret) + r.public_key
         return bool(alice_verify_dleq(message, blinded, scalar(proof.dleq.e), scalar(proof.dleq.s), key))

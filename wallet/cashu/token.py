@@ -6,6 +6,7 @@ Only V4 is read: a V3 token may name several mints, of which the first one would
 import base64
 import binascii
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from wallet.error import TokenMalformed, TokenOversized
 MAX_TEXT = 65_536
 MAX_PROOFS = 200
 MAX_AMOUNT = 1 << 50
+_HEX = re.compile("[0-9a-f]*")
 _PREFIX = "cashuB"
 
 
@@ -123,7 +125,7 @@ def _field(body: object, name: str, kind: type) -> Any:
 
 
 def _hex(text: str, size: int) -> str:
-    if len(text) != 2 * size or any(digit not in "0123456789abcdef" for digit in text):
+    if len(text) != 2 * size or _HEX.fullmatch(text) is None:
         raise TokenMalformed("A coin has a value that is not lower-case hex of the right length.")
     return text
 

@@ -17,6 +17,7 @@ import aiohttp
 from core.clock import Clock
 from wallet.cashu.address import canonical_url
 from wallet.cashu.subscription import MAX_FRAME, Topic, changed, granted, subscribe, unsubscribe
+from wallet.model import Watch
 
 _log = logging.getLogger(__name__)
 
@@ -28,16 +29,6 @@ MAX_WATCHED = 500  # subscriptions at one mint; mints take a thousand
 _HEARTBEAT_S = 20.0
 _PAUSE_S = 0.005  # between two frames: each costs a look-up, and the mint sets their number
 _CONNECT_S = 10.0
-
-
-@dataclass(slots=True)
-class Watch:
-    """What is watched. `heard`: the mint has promised to tell, on a socket that is open; so it need not be asked often.
-
-    Without a watcher it is never heard.
-    """
-
-    heard: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ class StandIn:
     slow: float = 0.0
 
     async def stage(
-        self, caller: str, key: str, request: ComputeRequest, path: str = "/compute/new", pending=()
+        self, caller: str, key: str, request: ComputeRequest, path: str = "/compute/new", pending=(), *, at_once=False
     ) -> StagedView:
         job_id = derived_id(caller, path, key)
         reserve = request.maximum or Msat(50_000)

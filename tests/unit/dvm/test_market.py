@@ -90,6 +90,13 @@ def freeze(node: Node, table: str, state: str) -> asyncio.Event:
     return frozen
 
 
+async def staged_and_started(node: Node) -> None:
+    """As a tick does it, which commits a job together with everything else."""
+    staged = await node.buying.stage("agent:a", "k", ASK)
+    await node.db.commit(staged.writes)
+    staged.start()
+
+
 def words(node: Node, event_kind: int) -> list:
     return [event for event in node.relay.events.values() if event.kind == event_kind]
 
@@ -305,7 +312,8 @@ def test_a_buyer_that_crashes_anywhere_finishes_and_pays_once(moment: str) -> No
         await seller.up()
         await buyer.fund(100)
         frozen = freeze(buyer, "purchase", moment)
-        buying = asyncio.create_task(buyer.buying.buy("agent:a", "k", ASK))
+        begun = staged_and_started(buyer) if moment == "staged" else buyer.buying.buy("agent:a", "k", ASK)
+        buying = asyncio.create_task(begun)
         await frozen.wait()
         buying.cancel()
         await buyer.crash()

@@ -51,7 +51,7 @@ class StandIn:
     views: dict[str, View] = field(default_factory=dict)
 
     async def stage(
-        self, caller: str, key: str, request: ComputeRequest, path: str = "/compute/new", pending=()
+        self, caller: str, key: str, request: ComputeRequest, path: str = "/compute/new", pending=(), *, at_once=False
     ) -> StagedView:
         job_id = derived_id("job", caller, key)
         intent = Intent(
