@@ -276,10 +276,11 @@ DIRECTED = len(SPECIALS) + len(CRASHES) + len(ADVERSARIES)  # so many seeds meet
 def _with_crash(script: Script, number: int, chance: random.Random) -> Script:
     """A crash at a certain point, under conditions that lead there."""
     (node, label, needs), after = CRASHES[number]
+    ticks = label.startswith("purchase staged")
     script = replace(
         script, funds=120, order=("dvm", "builtin"), unpriced=0.0, clumsy=0.0, per_seller=30_000, prices=(7, 11),
-        jobs=tuple(replace(job, kind=PAID, maximum=None, cancel_at=None) for job in script.jobs), known=False,
-        partition=None,
+        jobs=tuple(replace(job, kind=PAID, maximum=None, cancel_at=None, ticks=ticks) for job in script.jobs),
+        known=False, partition=None,
     )  # fmt: skip
     others = tuple(style for style in script.adversaries if style not in ("thief", "generous", "twoface", "changer"))
     if needs == "nobody":
@@ -312,6 +313,7 @@ def _jobs(chance: random.Random) -> tuple[Job, ...]:
                 maximum=maximum,
                 cancel_at=chance.choice((0.0, 0.02, 0.4, 1.6, 2.0, 3.0)) if chance.random() < 0.12 else None,
                 again=chance.random() < 0.2,
+                ticks=place % 2 == 1,
             )
         )
     return tuple(jobs)

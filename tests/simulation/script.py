@@ -50,6 +50,7 @@ class Job:
     cancel_at: float | None = None
     again: bool = False  # asked for twice under the same key
     timeout_s: int | None = None
+    ticks: bool = False  # a tick commits it with what else it decided, and begins it then
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from core.money import Msat, Rate
 from core.unit import Row, Write
 from dvm.buying import Buying
 from dvm.error import ProviderFailed
+from dvm.opening import StagedPurchase
 from dvm.policy import Policy
 from dvm.provider.provider import Answer, only_text
 from dvm.request import ComputeRequest, Datum
@@ -427,13 +428,21 @@ class World:
             self.acted["partition"] += 1
             pool.partition(seconds)
 
+    async def _ticked(self, caller: str, key: str, request: ComputeRequest) -> StagedPurchase:
+        staged = await self.buyer.buying.stage(caller, key, request)
+        if not staged.repeated:
+            await self.buyer.disk.commit(staged.writes)
+        staged.start()
+        return staged
+
     async def _customer(self, job: Job) -> None:
         """Wants a job done, and does not care who dies meanwhile: the same key gives the same job."""
         await self.clock.sleep(job.at)
         request = ComputeRequest(job.kind, (Datum(f"work for {job.key}"),), (), job.maximum, job.timeout_s)
+        begun = self._ticked if job.ticks else self.buyer.buying.buy
         for _ in range(2 if job.again else 1):
             try:
-                staged = await self.buyer.call(lambda: self.buyer.buying.buy("agent:a", job.key, request))
+                staged = await self.buyer.call(lambda: begun("agent:a", job.key, request))
             except VendoError as error:
                 self.acted[f"refused {error.code}"] += 1
                 continue
