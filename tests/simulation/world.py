@@ -428,10 +428,14 @@ class World:
             self.acted["partition"] += 1
             pool.partition(seconds)
 
-    async def _ticked(self, caller: str, key: str, request: ComputeRequest) -> StagedPurchase:
-        staged = await self.buyer.buying.stage(caller, key, request)
+    async def _bought(self, job: Job, request: ComputeRequest) -> StagedPurchase:
+        """By the buyer that is alive now; a tick commits it by itself."""
+        buyer = self.buyer
+        if not job.ticks:
+            return await buyer.buying.buy("agent:a", job.key, request)
+        staged = await buyer.buying.stage("agent:a", job.key, request)
         if not staged.repeated:
-            await self.buyer.disk.commit(staged.writes)
+            await buyer.disk.commit(staged.writes)
         staged.start()
         return staged
 
@@ -439,10 +443,9 @@ class World:
         """Wants a job done, and does not care who dies meanwhile: the same key gives the same job."""
         await self.clock.sleep(job.at)
         request = ComputeRequest(job.kind, (Datum(f"work for {job.key}"),), (), job.maximum, job.timeout_s)
-        begun = self._ticked if job.ticks else self.buyer.buying.buy
         for _ in range(2 if job.again else 1):
             try:
-                staged = await self.buyer.call(lambda: begun("agent:a", job.key, request))
+                staged = await self.buyer.call(lambda: self._bought(job, request))
             except VendoError as error:
                 self.acted[f"refused {error.code}"] += 1
                 continue
