@@ -40,14 +40,13 @@ from wallet.pending import (
     take_plan,
 )
 from wallet.planner import Planned
-from wallet.purse import OPEN, Purse, Stored
+from wallet.purse import HELD, OPEN, Purse, Stored
 from wallet.record import Plan, Vault
 from wallet.teller import Request, Teller, conclude, result_of, settled
 
 FOUND = "found/"  # in table `meta`: an entry of a memo that is not finished
 OWED = "owed/"  # a payment to us that is to be claimed, at a mint that is away
 SCANNED = "unscanned/"  # a mint that a memo named, and that was not searched for coins yet
-_HELD = Among(("live", "reserved", "locked", "incoming"))
 _FORGET_S = 7 * 86_400  # after its locktime the customer has taken a payment back, or nobody ever will
 _LIVE = Among((str(State.WAITING), *OPEN.values))
 _log = logging.getLogger(__name__)
@@ -101,7 +100,7 @@ class Recollection:
             for one in pending_of(stored.op.id, stored.op.kind, stored.mint, stored.unit, stored.amount, stored.plan):
                 told[one.op_id] = one
         where = ("mint", "unit")
-        held = await self._unit.select("proof", {"state": _HELD}, columns=where, distinct=True)
+        held = await self._unit.select("proof", {"state": HELD}, columns=where, distinct=True)
         mints = {(str(row["mint"]), str(row["unit"])) for row in held}
         mints |= {(stored.mint, stored.unit) for stored in operations} | await self.unscanned()
         counters = {str(row["keyset"]): rounded(int(row["next"])) for row in await self._unit.select("counter")}
