@@ -27,7 +27,7 @@ from wallet.cashu.signature import unblind
 from wallet.error import MintBusy, MintLied, TokenSpent
 from wallet.journal import Account, postings
 from wallet.memo import Memo, rounded
-from wallet.model import Received
+from wallet.model import Gained, Received
 from wallet.payment import Kind, Operation, State
 from wallet.pending import (
     Pending,
@@ -298,7 +298,7 @@ class Recollection:
             )
         return stored.op.state
 
-    async def take(self, op_id: OperationId, found: Pending, effect_id: EffectId, permit: Permit) -> Received:
+    async def take(self, op_id: OperationId, found: Pending, effect_id: EffectId, permit: Permit) -> Received | Gained:
         """Coins that were being taken: what is still there is taken now.
 
         Raises:
@@ -320,7 +320,7 @@ class Recollection:
             return await self._teller.planner.take(take_plan(digest, found, there), book)
 
         result = result_of(settled(await self._teller.perform(wanted, permit, make)))
-        assert isinstance(result, Received)
+        assert isinstance(result, Received | Gained)
         return result
 
     @staticmethod
