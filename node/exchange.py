@@ -78,10 +78,8 @@ class Placing:
 
     async def _sellers(self, unit: str) -> tuple[str, ...]:
         """Mints that give out coins of a unit; those that were never heard are asked."""
-        if not (found := self._wallet.foreign.sellers(unit)):
-            await asyncio.gather(*map(self._hear, self._wallet.mints))
-            found = self._wallet.foreign.sellers(unit)
-        return found
+        await asyncio.gather(*map(self._hear, self._wallet.foreign.unheard()))
+        return self._wallet.foreign.sellers(unit)
 
     async def _hear(self, mint: str) -> None:
         with contextlib.suppress(VendoError):

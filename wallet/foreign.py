@@ -98,6 +98,11 @@ class Foreign:
         books = ((mint, self._shelf.get((mint, unit))) for mint in self._shelf.mints)
         return tuple(mint for mint, book in books if book is not None and any(map(book.usable, book.infos)))
 
+    def unheard(self) -> tuple[str, ...]:
+        """Trusted mints that have not said yet which units they have."""
+        rolls = ((mint, self._shelf.roll(mint)) for mint in self._shelf.mints)
+        return tuple(mint for mint, roll in rolls if roll is not None and not roll.heard)
+
     # ------------------------------------------------------------------ money in and out
 
     async def deposit(self, op_id: str, mint: str, amount: Amount, effect_id: EffectId, permit: Permit) -> OtherDeposit:
