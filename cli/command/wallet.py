@@ -334,8 +334,8 @@ def _confirm(client: Client, body: dict[str, Any], *, again: bool) -> None:
         if not again:
             raise
         return
-    if plan["unit"] != SAT:
-        whole = f"Pay {plan['amount_sat']} sat for {_said(plan['total'], plan['unit'])} at most, from {plan['mint']}?"
+    if (unit := body.get("unit", SAT)) != SAT:
+        whole = f"Pay {plan['amount_sat']} sat for {_said(plan['total'], unit)} at most, from {plan['mint']}?"
         typer.confirm(whole, abort=True, err=True)
         return
     fees = f"{plan['max_fee_sat']} sat of fees at most"

@@ -11,6 +11,7 @@ from core.money import Msat
 from node.storage.memory import MemoryDatabase
 from tests.model_mint import MSAT_PER, Fault, ModelMint, Payment, payable
 from tests.wallet_part import BUYER_WORDS, EFFECT, PERMIT, SELLER_WORDS, HandClock, make_wallet
+from wallet import restorer
 from wallet.amount import EUR, MSAT, SAT, USD, Amount
 from wallet.cashu.keyset import Keyset, KeysetInfo
 from wallet.cashu.port import MintQuote
@@ -86,6 +87,12 @@ async def clean(stage: Stage) -> None:
     for unit in (SAT, *OTHERS):
         both = [await held(wallet, unit) for wallet in (stage.one, stage.two)]
         assert sum(map(sum, both)) == stage.mint.owes(unit), unit
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch):
+    """The counters have no such gaps here, and each search costs a second."""
+    monkeypatch.setattr(restorer, "GAP", 50)
 
 
 @pytest.fixture
