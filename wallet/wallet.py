@@ -34,6 +34,7 @@ from wallet.error import (
     TokenMint,
     TokenReused,
     TokenTooSmall,
+    UnitMixed,
 )
 from wallet.holding import Holding
 from wallet.model import (
@@ -102,6 +103,7 @@ class Wallet(Holding):
 
         Raises:
             NotFound: there is no such deposit.
+            UnitMixed: it is in another unit; `run` looks at it, and `find` tells.
         """
         await self._keeper.poll(op_id)
         stored = await self._purse.find(op_id)
@@ -120,6 +122,8 @@ class Wallet(Holding):
 
     @staticmethod
     def _deposit(stored: Stored) -> Deposit:
+        if stored.unit != SAT:
+            raise UnitMixed("This deposit is not in sat.")
         plan = stored.plan
         pay_until = int(plan.terms.get("pay_until", plan.expires))
         return Deposit(stored.op.id, plan.invoice, stored.op.state, stored.amount, plan.expires, pay_until)

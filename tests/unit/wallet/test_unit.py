@@ -154,6 +154,9 @@ async def test_the_invoice_of_a_deposit_names_its_price(stage: Stage) -> None:
     assert made.amount == Amount(300, USD)
     assert made.price == Msat(300 * MSAT_PER[USD])
     assert made.state is State.WAITING
+    with pytest.raises(UnitMixed):  # whose answer counts sat
+        await stage.one.poll("more")
+    assert (await stage.one.find("more")).state is State.DONE
 
 
 async def test_an_invoice_above_what_may_be_spent_begins_nothing(stage: Stage) -> None:
