@@ -446,6 +446,9 @@ async def test_one_id_for_two_units_is_used_for_neither(stage: Stage) -> None:
     with pytest.raises((InsufficientFunds, MintRefused)):
         await stage.one.send("send", stage.mint.url, 5, EFFECT, PERMIT)
     assert await stage.one.foreign.send("cents", stage.mint.url, Amount(5, EUR), EFFECT, PERMIT)
+    fresh = make_wallet(SELLER_WORDS, [stage.mint], stage.clock)  # and who hears both at once believes neither
+    assert set(await fresh.units_at(stage.mint.url)) == {SAT, *OTHERS}
+    assert [sat in book.infos for book in fresh._books.values()] == [False] * 4
 
 
 async def test_a_refund_from_a_keyset_that_changed_its_unit_waits(stage: Stage) -> None:
