@@ -35,6 +35,7 @@ from node.agent.view import BudgetView, LedgerView, agent_counts, agents, every_
 from node.collector import Collector
 from node.config import AgentSection, Config
 from node.depot import Depot
+from node.exchange import exchange_of
 from node.gate.gate import NodeGate
 from node.hosting import settings_of
 from node.http.access import door_of
@@ -249,7 +250,9 @@ class Node:
         self.rail = rail_of(self, outside.nwc)
         self.probe = Probe(self.database, self.gate, self.wallet, self.keyring, self.clock, mints)
         self.treasurer = Treasurer(self.rail.funding, self.gate, self.database, self.clock)
-        self.spreading = Spreading(self.wallet, self.treasurer, self.database, self.clock, self.config.wallet.rules())
+        rules = self.config.wallet.rules()
+        self.spreading = Spreading(self.wallet, self.treasurer, self.database, self.clock, rules, self.fx.known)
+        self.exchange = exchange_of(self.wallet, self.spreading, self.fx.known, self.treasurer)
         self.collector = Collector(self.wallet, self.treasurer)
         self.recall = recall_of(self, lambda mint: connect([mint], outside.http, self.gate.check)[0])
 
@@ -416,6 +419,7 @@ class Node:
             treasurer=self.treasurer,
             spreading=self.spreading,
             recall=self.recall,
+            exchange=self.exchange,
             rail=self.rail,
             ledger=LedgerView(self.database),
             switch=Switch(self.gate),

@@ -14,6 +14,7 @@ from fs.service.alarms import alarms_service
 from fs.service.compute import Market, compute_service
 from fs.service.containers import containers_service
 from fs.service.ctl import Lives, Switch, ctl_service
+from fs.service.foreign import Exchange
 from fs.service.goals import goals_service
 from fs.service.hooks import hooks_service
 from fs.service.hud import hud_service
@@ -79,6 +80,7 @@ class Parts:
     treasurer: Treasurer
     spreading: Spreading
     recall: Recall
+    exchange: Exchange
     rail: Rail
     ledger: Ledger
     switch: Switch
@@ -129,6 +131,7 @@ def operator_namespace(parts: Parts, messages: Messages, roster: Roster) -> Name
                     parts.rail.funding.fund,
                     parts.probes,
                     parts.recall,
+                    parts.exchange,
                 ),
                 Access.ADMIN,
                 "money, and what moves it",

@@ -18,10 +18,11 @@ from core.error import InvalidInput, StoreUncertain, VendoError
 from core.identifier import EffectId, OperationId, derived_id
 from fs.service.treasury import BASE, OperationEnded
 from fs.session import Role, Session
+from wallet.amount import SAT
 from wallet.cashu.port import Mint
 from wallet.error import TokenSpent
 from wallet.memo import Memo
-from wallet.model import OperationView, Received, Restored
+from wallet.model import Gained, OperationView, Received, Restored
 from wallet.payment import Kind, State
 from wallet.pending import Pending
 from wallet.recollection import Lookup, Recollection
@@ -74,8 +75,11 @@ class Coins(Protocol):
     async def find(self, op_id: str) -> OperationView | None:
         """One of its operations."""
 
-    async def restore(self, mint: str) -> Restored:
-        """Find coins of this seed."""
+    async def units_at(self, mint: str) -> tuple[str, ...]:
+        """The units in which there may be something at a mint."""
+
+    async def restore(self, mint: str, unit: str) -> Restored:
+        """Find coins of this seed, in one unit."""
 
     async def refund(self, op_id: str, lock_op_id: str, effect_id: EffectId, permit: Permit) -> Received:
         """Take a locked payment back."""
@@ -112,6 +116,12 @@ class Searched:
 class _Pace:
     due: float
     wait: float = LOOK_S
+
+
+def _got(got: Received | Gained) -> dict[str, str | int]:
+    if isinstance(got, Received):
+        return {"amount_sat": got.amount_sat}
+    return {"unit": got.amount.unit, "amount": got.amount.value}
 
 
 class Recovery:
@@ -175,21 +185,37 @@ class Recovery:
             entries = await self._mind.kept()
             # Before the search: what such a payment holds must not be taken for free coins.
             looked = [await self._advance(one) for one in entries if one.kind is Kind.MELT]
-            searched = [await self._search(mint) for mint in self._wallet.known_mints]
+            searched = [one for mint in self._wallet.known_mints for one in await self._search(mint)]
             looked += [await self._advance(one) for one in entries if one.kind is not Kind.MELT]
             return searched, looked
 
-    async def _search(self, mint: str) -> Searched:
+    async def _search(self, mint: str) -> list[Searched]:
+        """In each of its units. What it has not said is asked for again."""
         try:
-            found = await self._wallet.restore(mint)
-            for unit in self._wallet.units:
-                await self._mind.scanned(mint, unit)
+            units = await self._wallet.units_at(mint)
         except StoreUncertain:
             raise
         except VendoError as error:
-            log.warning("a mint was not searched", extra={"action": "restore_waits", "mint": mint, "code": error.code})
-            return Searched(Restored(mint, 0, 0, 0), error.code)
+            return [self._unsearched(mint, SAT, error)]
+        for unit in set(self._wallet.units) - set(units):  # the mint has no such coins
+            await self._mind.scanned(mint, unit)
+        return [await self._search_unit(mint, unit) for unit in units]
+
+    async def _search_unit(self, mint: str, unit: str) -> Searched:
+        try:
+            found = await self._wallet.restore(mint, unit)
+            await self._mind.scanned(mint, unit)
+        except StoreUncertain:
+            raise
+        except VendoError as error:
+            return self._unsearched(mint, unit, error)
         return Searched(found)
+
+    @staticmethod
+    def _unsearched(mint: str, unit: str, error: VendoError) -> Searched:
+        about = {"action": "restore_waits", "mint": mint, "unit": unit, "code": error.code}
+        log.warning("a mint was not searched", extra=about)
+        return Searched(Restored(mint, 0, 0, 0, unit), error.code)
 
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         """Go on with what is left until `stop`."""
@@ -278,7 +304,7 @@ class Recovery:
             if one.kind is Kind.MELT:
                 return {"state": str(await self._mind.melt(op_id, one, effect_id))}
             got = await self._mind.take(op_id, one, effect_id, permit)
-            return {"state": "done", "amount_sat": got.amount_sat}
+            return {"state": "done", **_got(got)}
 
         try:
             answer = await self._move(one, act)

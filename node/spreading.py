@@ -6,7 +6,7 @@ crash between them leaves an invoice that nobody pays, or a payment that arrives
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -16,16 +16,19 @@ from core.clock import Clock
 from core.effect import EffectClass, Permit
 from core.error import InvalidInput, StoreUncertain, VendoError
 from core.identifier import EffectId, OperationId
-from core.money import Msat
+from core.money import Msat, Rate
 from core.unit import Delete, Insert, UnitOfWork, Within
 from fs.service.model.wallet import Transfer
 from fs.service.treasury import canonical
 from fs.session import Role, Session
+from wallet.amount import SAT, Amount
 from wallet.cashu.address import canonical_url
-from wallet.error import MintFull, PaymentUnknown
+from wallet.error import FxUnpriced, MintFull, PaymentUnknown
+from wallet.model import Balance
 from wallet.payment import State
 from wallet.spread import Held, Move, Rules, best_place, next_move, room
 from wallet.wallet import Wallet
+from wallet.worth import sat_worth
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +69,19 @@ class Spreading:
         unit: the database: what is on its way stands there.
         clock: the pace.
         rules: the owner's.
+        rate: the exchange rate, if it is known: what a mint holds in other units counts towards its cap.
     """
 
-    def __init__(self, wallet: Wallet, mover: Mover, unit: UnitOfWork, clock: Clock, rules: Rules) -> None:
+    def __init__(
+        self,
+        wallet: Wallet,
+        mover: Mover,
+        unit: UnitOfWork,
+        clock: Clock,
+        rules: Rules,
+        rate: Callable[[], Rate | None] = lambda: None,
+    ) -> None:
+        self._rate = rate
         self._wallet, self._mover, self._unit, self._clock = wallet, mover, unit, clock
         caps = {canonical_url(mint): cap for mint, cap in rules.caps_sat.items()}
         self.rules = replace(rules, caps_sat=caps)
@@ -80,11 +93,31 @@ class Spreading:
         What was sent to a mint and has not arrived is bound there: one that keeps it gets no more.
         """
         listed, coming = set(self._wallet.mints), await self._coming()
-        rows = [one for one in await self._wallet.balance() if one.unit == "sat"]
+        rows = await self._wallet.balance()
+        foreign = self._foreign(rows)
         return [
-            Held(one.mint, one.live, one.reserved + one.locked + coming.get(one.mint, 0), one.mint not in listed)
+            Held(
+                one.mint,
+                one.live,
+                one.reserved + one.locked + coming.get(one.mint, 0),
+                one.mint not in listed,
+                foreign=foreign.get(one.mint, 0),
+            )
             for one in rows
+            if one.unit == SAT
         ]
+
+    def _foreign(self, rows: Sequence[Balance]) -> dict[str, int | None]:
+        """What each mint's coins in other units are worth in sat; None where one of them has no price now."""
+        found: dict[str, int | None] = {}
+        rate = self._rate()
+        for one in rows:
+            held = one.live + one.reserved + one.locked
+            if one.unit == SAT or not held:
+                continue
+            worth, before = sat_worth(Amount(held, one.unit), rate), found.get(one.mint, 0)
+            found[one.mint] = None if worth is None or before is None else before + worth
+        return found
 
     async def _coming(self) -> dict[str, int]:
         """What is on its way to each mint, in sat. What has arrived meanwhile is taken off the list."""
@@ -103,6 +136,7 @@ class Spreading:
 
         Raises:
             MintFull: it would hold more than its cap; nothing was asked for.
+            FxUnpriced: it has a cap, and what it holds in other units has no price now.
             InvalidInput: this node has no mint.
         """
         held = await self.held()
@@ -116,6 +150,11 @@ class Spreading:
         named = canonical_url(mint)
         one = next((one for one in held if one.mint == named), Held(named, 0))
         left = room(one, self.rules)
+        if one.foreign is None and left is not None:
+            raise FxUnpriced(
+                f"{named} has a cap and holds coins in other units, whose worth is not known now.",
+                remedy="Name another mint, or see that there is a rate: vendo cat /wallet/fx.",
+            )
         if left is not None and left < sat and not one.retired:
             raise MintFull(f"{named} may hold {left} sat more, not {sat}.")
         return named

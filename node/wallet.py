@@ -23,7 +23,7 @@ class WalletSection(Section):
 
 TEMPLATE = """\
 [wallet]                       # a mint is a custodian: what lies there may be lost with it
-cap_sat = 0                    # the most that one mint should hold; deposits beyond are refused. 0: any amount
+cap_sat = 0                    # the most that one mint should hold, in all units; more is refused. 0: any amount
 caps_sat = {{}}                  # the same for single mints: {{ "https://mint.example" = 50000 }}
 spread = true                  # move what is above a cap, or at a mint that is off the list, to another over Lightning
 least_sat = 1000               # less than this is not moved

@@ -23,6 +23,9 @@ from bolt11 import Bolt11, Feature, Features, FeatureState, MilliSatoshi, TagCha
 # What becomes of a payment. `pending` and `unknown` are read again at each look-up, so a test can end them.
 SETTLED, FAILED, PENDING, UNKNOWN = "SETTLED", "FAILED", "PENDING", "UNKNOWN"
 
+# What the mint's node thinks one of a unit is worth, in msat.
+MSAT_PER = {"sat": 1_000, "msat": 1, "usd": 13_370, "eur": 14_000}
+
 # Settings of a mint that waits until its invoices are paid, and looks each time it is asked.
 PATIENT = {"LIGHTNING_PATIENT": "1", "MINT_QUOTE_BACKEND_CHECK_RATE_LIMIT": "0"}
 
@@ -139,7 +142,7 @@ def serve() -> None:
     network = Network(Path(os.environ["LIGHTNING_FOLDER"]))
 
     class TrueWallet(LightningBackend):
-        supported_units: ClassVar[set[Unit]] = {Unit.sat}
+        supported_units: ClassVar[set[Unit]] = {Unit.sat, Unit.msat, Unit.usd, Unit.eur}
         supports_description = True
         supports_incoming_payment_stream = False
         unit = Unit.sat
@@ -149,10 +152,10 @@ def serve() -> None:
             self.unit = unit
 
         async def status(self) -> StatusResponse:
-            return StatusResponse(balance=Amount(Unit.sat, 1_000_000))
+            return StatusResponse(balance=Amount(self.unit, 1_000_000))
 
         async def create_invoice(self, amount: Amount, *_: object, **__: object) -> InvoiceResponse:
-            text = network.invoice(amount.amount * 1000, network.fate())
+            text = network.invoice(amount.amount * MSAT_PER[self.unit.name], network.fate())
             return InvoiceResponse(ok=True, checking_id=decode(text).payment_hash, payment_request=text)
 
         async def get_invoice_status(self, checking_id: str) -> PaymentStatus:
@@ -161,9 +164,9 @@ def serve() -> None:
 
         async def get_payment_quote(self, melt_quote: PostMeltQuoteRequest) -> PaymentQuoteResponse:
             asked = decode(melt_quote.request)
-            sat = -(-int(asked.amount_msat or 0) // 1000)
-            fee = Amount(Unit.sat, max(2, sat // 100))
-            return PaymentQuoteResponse(checking_id=asked.payment_hash, amount=Amount(Unit.sat, sat), fee=fee)
+            value = -(-int(asked.amount_msat or 0) // MSAT_PER[self.unit.name])
+            fee = Amount(self.unit, max(2, value // 100))
+            return PaymentQuoteResponse(checking_id=asked.payment_hash, amount=Amount(self.unit, value), fee=fee)
 
         async def pay_invoice(self, quote: MeltQuote, fee_limit_msat: int) -> PaymentResponse:
             hash_ = decode(quote.request).payment_hash
@@ -172,7 +175,7 @@ def serve() -> None:
             return PaymentResponse(
                 result=result,
                 checking_id=hash_,
-                fee=Amount(Unit.sat, 1) if settled else None,
+                fee=Amount(self.unit, 1) if settled else None,
                 preimage=network.read(hash_)["preimage"] if settled else None,
             )
 
@@ -180,7 +183,7 @@ def serve() -> None:
             held = network.read(checking_id)
             result = PaymentResult[held["fate"]]
             settled = result is PaymentResult.SETTLED
-            fee, preimage = (Amount(Unit.sat, 1), held["preimage"]) if settled else (None, None)
+            fee, preimage = (Amount(self.unit, 1), held["preimage"]) if settled else (None, None)
             return PaymentStatus(result=result, fee=fee, preimage=preimage)
 
         async def paid_invoices_stream(self) -> AsyncIterator[str]:

@@ -18,6 +18,17 @@ import aiohttp
 READY_S = 60.0
 
 
+_PLACE = {"msat": 1, "usd": 2, "eur": 3}  # in a keyset's derivation path
+
+
+def also(*units: str, backend: str = "FakeWallet") -> dict[str, str]:
+    """Settings of a mint that has coins in these units besides sat."""
+    paths = ", ".join(f"\"m/0'/{_PLACE[unit]}'/0'\"" for unit in units)
+    return {f"MINT_BACKEND_BOLT11_{unit.upper()}": backend for unit in units} | {
+        "MINT_DERIVATION_PATH_LIST": f"[{paths}]"
+    }
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -7,6 +7,7 @@ It fulfils `wallet.cashu.port.Mint`, shares no code with the wallet but the curv
 import contextlib
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -26,6 +27,8 @@ from wallet.cashu.proof import Output, Proof, Signature
 from wallet.error import MintBusy, MintRejected, MintSilent, MintUnreachable
 
 ORDERS = 24
+MSAT_PER = {"sat": 1_000, "msat": 1, "usd": 13_370, "eur": 14_000}
+"""What the mint thinks one of a unit is worth."""
 T = TypeVar("T")
 
 
@@ -116,6 +119,7 @@ class ModelMint:
         clock: Clock,
         ppk: int = 100,
         unit: str = "sat",
+        more: Sequence[str] = (),
         check: Callable[[Permit], None] = _allow,
     ) -> None:
         self.url = url
@@ -145,16 +149,22 @@ class ModelMint:
         self._keys: dict[str, dict[int, PrivateKey]] = {}
         self._infos: dict[str, KeysetInfo] = {}
         self._delayed: list[Callable[[], object]] = []
+        self._gone: Counter[str] = Counter()
         self.rotate(ppk)
+        for other in more:
+            self.rotate(ppk, other)
 
     # ------------------------------------------------------------------ what a test does to it
 
-    def rotate(self, ppk: int | None = None) -> str:
-        """A new active keyset; the old ones still spend."""
+    def rotate(self, ppk: int | None = None, unit: str = "") -> str:
+        """A new active keyset of a unit; the old ones still spend."""
+        unit = unit or self.unit
         fee = ppk if ppk is not None else next(info.ppk for info in self._infos.values() if info.active)
-        id_, keys = _keyset(f"{self.url}/{self.unit}/{len(self._infos)}", self.unit, fee)
-        self._infos = {old: replace(info, active=False) for old, info in self._infos.items()}
-        self._infos[id_] = KeysetInfo(id_, self.unit, True, fee)
+        id_, keys = _keyset(f"{self.url}/{unit}/{len(self._infos)}", unit, fee)
+        self._infos = {
+            old: replace(info, active=info.active and info.unit != unit) for old, info in self._infos.items()
+        }
+        self._infos[id_] = KeysetInfo(id_, unit, True, fee)
         self._keys[id_] = keys
         return id_
 
@@ -174,6 +184,21 @@ class ModelMint:
     def circulating(self) -> int:
         """What is signed and not spent, in the unit: the mint's whole debt."""
         return sum(signature.amount for signature in self.signed.values()) - sum(a for a, _ in self.spent.values())
+
+    def owes(self, unit: str) -> int:
+        """The same for one of several units."""
+        signed = (one.amount for one in self.signed.values() if self._infos[one.keyset].unit == unit)
+        return sum(signed) - self._gone[unit]
+
+    def _spend(self, proof: Proof, y: str) -> None:
+        self.spent[y] = (proof.amount, proof.witness)
+        self._gone[self._infos[proof.keyset].unit] += proof.amount
+
+    def _one_unit(self, coins: Sequence[Proof | Output], unit: str = "") -> None:
+        """All coins of one unit, and of this one (11010, 11013)."""
+        found = {self._infos[coin.keyset].unit for coin in coins if coin.keyset in self._infos}
+        if len(found) > 1 or (unit and found - {unit}):
+            raise MintRejected(11010)
 
     def is_spent(self, y: str) -> bool:
         """Whether this coin was spent."""
@@ -230,9 +255,11 @@ class ModelMint:
         self._check(permit)
 
         def act() -> MintQuote:
+            if not any(info.unit == unit for info in self._infos.values()):
+                raise MintRejected(11013)
             id_ = f"quote-{len(self._quotes)}"
             expiry = self.clock.now() + 3600
-            request = invoice(amount * 1000, self.clock.now(), id_)
+            request = invoice(amount * MSAT_PER[unit], self.clock.now(), id_)
             self._quotes[id_] = _Quote(MintQuote(id_, request, QuoteState.UNPAID, expiry, amount, unit, pubkey), pubkey)
             return self._quotes[id_].quote
 
@@ -270,7 +297,9 @@ class ModelMint:
 
         def act() -> MeltQuote:
             asked = decode(invoice)
-            id_, amount = f"melt-{len(self._melts)}", -(-int(asked.amount_msat or 0) // 1000)
+            if not any(info.unit == unit for info in self._infos.values()):
+                raise MintRejected(11013)
+            id_, amount = f"melt-{len(self._melts)}", -(-int(asked.amount_msat or 0) // MSAT_PER[unit])
             quote = MeltQuote(id_, amount, self.reserve(amount), MeltState.UNPAID, None, unit, invoice)
             self._melts[id_] = _Melt(quote, asked.payment_hash, asked.date + (asked.expiry or 3600))
             return quote
@@ -320,6 +349,7 @@ class ModelMint:
         held = self._melts[quote_id]
         if held.quote.state is not MeltState.UNPAID:
             raise MintRejected(20005 if held.quote.state is MeltState.PENDING else 20006)
+        self._one_unit([*inputs, *outputs], held.quote.unit or "")
         names = self._fresh(inputs)
         if any(output.b in self.signed for output in outputs):
             raise MintRejected(11003)
@@ -361,7 +391,7 @@ class ModelMint:
         for proof in held.inputs:
             y = hash_to_curve(proof.secret.encode()).format().hex()
             self.pending.discard(y)
-            self.spent[y] = (proof.amount, proof.witness)
+            self._spend(proof, y)
         self.fees += due
         self.paid.append(held.hash)
         self.paid_out += held.quote.amount
@@ -385,6 +415,7 @@ class ModelMint:
         return names
 
     def _swap(self, inputs: tuple[Proof, ...], outputs: tuple[Output, ...]) -> list[Signature]:
+        self._one_unit([*inputs, *outputs])
         names = self._fresh(inputs)
         fee = self._due(inputs)
         if sum(p.amount for p in inputs) - fee != sum(o.amount for o in outputs):
@@ -392,7 +423,7 @@ class ModelMint:
         signatures = self._sign(outputs)
         self.fees += fee
         for proof, y in zip(inputs, names, strict=True):
-            self.spent[y] = (proof.amount, proof.witness)
+            self._spend(proof, y)
         return signatures
 
     def _mint(self, quote_id: str, outputs: tuple[Output, ...], signature: str) -> list[Signature]:
@@ -404,6 +435,7 @@ class ModelMint:
         message = quote_id.encode() + b"".join(output.b.encode() for output in outputs)
         if not _signed_by(held.pubkey, message, [signature]):
             raise MintRejected(20008)
+        self._one_unit(outputs, held.quote.unit or "")
         if sum(output.amount for output in outputs) != held.quote.amount:
             raise MintRejected(11005)
         signatures = self._sign(outputs)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from core.clock import Clock
 from core.error import Conflict, Unavailable, VendoError
 from core.unit import Among, Write
+from wallet.amount import SAT
 from wallet.cashu.book import KeysetBook
 from wallet.cashu.port import CoinReport, CoinState
 from wallet.error import MintLied, MintRejected
@@ -37,8 +38,8 @@ class Auditor:
         self._clock = clock
 
     async def balance(self) -> list[Balance]:
-        """What is held, per mint and unit."""
-        sums: dict[tuple[str, str], Counter[str]] = {key: Counter() for key in self._books}
+        """What is held, per mint and unit; of units other than sat where there is something."""
+        sums: dict[tuple[str, str], Counter[str]] = {key: Counter() for key in self._books if key[1] == SAT}
         for coin in await self._purse.coins(state=_HELD):
             sums.setdefault((coin.mint, coin.unit), Counter())[coin.state] += coin.amount
         return [
@@ -63,7 +64,8 @@ class Auditor:
         ours = {proof.y for stored in await self._purse.operations(state=OPEN) for proof in stored.plan.inputs}
         taken: dict[str, list[Coin]] = {}
         for coin in (await self._purse.known(gone)).values():
-            if coin.state == "locked" and coin.y not in ours:
+            here = (coin.mint, coin.unit) == (book.mint.url, book.unit)
+            if here and coin.state == "locked" and coin.y not in ours:
                 taken.setdefault(coin.operation, []).append(coin)
         for operation, coins in taken.items():
             await self._book_one(book, operation, coins)
@@ -83,7 +85,7 @@ class Auditor:
     async def sweep(self) -> None:
         """Ask about everything that we gave away and that was not taken when last seen. No mint waits for another."""
         async with asyncio.TaskGroup() as group:
-            for book in self._books.values():
+            for book in list(self._books.values()):
                 group.create_task(self._swept(book))
 
     async def _swept(self, book: KeysetBook) -> None:
@@ -99,7 +101,7 @@ class Auditor:
     async def audit(self) -> Audit:
         """Whether rows, journal and mints agree."""
         differences: list[str] = []
-        for book in self._books.values():
+        for book in list(self._books.values()):
             try:
                 differences += await self._against_mint(book)
             except (Unavailable, MintRejected, MintLied) as error:
@@ -116,7 +118,13 @@ class Auditor:
         differences: list[str] = []
         journal = balances(await self._purse.posted())
         audited = []
-        for held in await self.balance():
+        balances_now = await self.balance()
+        doubtful = await self._purse.operations(state=OPEN)
+        paying = Counter[tuple[str, str]]()
+        for stored in doubtful:
+            if stored.op.kind is Kind.MELT and stored.reason in PENDING:
+                paying[stored.mint, stored.unit] += stored.amount
+        for held in balances_now:
             accounts = journal.pop((held.mint, held.unit), Counter())
             audited.append(
                 AuditedMint(
@@ -126,6 +134,7 @@ class Auditor:
                     held.reserved,
                     held.locked,
                     {str(name): amount for name, amount in sorted(accounts.items())},
+                    paying[held.mint, held.unit],
                 )
             )
             differences += _against_journal(held, accounts)
@@ -134,10 +143,9 @@ class Auditor:
                 continue  # not coins: `wallet.lightning_audit` compares them
             if accounts[Account.WALLET] or accounts[Account.LOCKED] or sum(accounts.values()):
                 differences.append(f"{mint} {unit}: the journal holds money of which there are no coins")
-        pending = await self._purse.operations(state=OPEN)
-        differences += await self._orphans({stored.op.id for stored in pending})
-        paying = sum(stored.amount for stored in pending if stored.op.kind is Kind.MELT and stored.reason in PENDING)
-        return Audit(tuple(audited), len(pending), tuple(differences), paying)
+        differences += await self._orphans({stored.op.id for stored in doubtful})
+        paying_sat = sum(amount for (_, unit), amount in paying.items() if unit == SAT)
+        return Audit(tuple(audited), len(doubtful), tuple(differences), paying_sat)
 
     async def _against_mint(self, book: KeysetBook) -> list[str]:
         where = f"{book.mint.url} {book.unit}"
@@ -147,17 +155,22 @@ class Auditor:
         live = await self._purse.coins(mint=book.mint.url, unit=book.unit, state="live")
         if not live:
             return []
+        contested = sum(coin.amount for coin in live if coin.proof and coin.proof.keyset in book.roll.contested)
+        found = [f"{where}: {contested} in a keyset of which the mint says two things"] if contested else []
         reports = await book.mint.states([coin.y for coin in live])
         wrong = [coin for coin in live if reports[coin.y].state is not CoinState.UNSPENT]
         # It may have been spent since we read it; what counts is whether it still is thought free.
         still = await self._purse.known([coin.y for coin in wrong])
         amount = sum(coin.amount for coin in wrong if coin.y in still and still[coin.y].state == "live")
-        return [f"{where}: {amount} thought free are spent or pending at the mint"] if amount else []
+        return [*found, f"{where}: {amount} thought free are spent or pending at the mint"] if amount else found
 
     async def _orphans(self, open_ids: set[str]) -> list[str]:
         reserved = await self._purse.coins(state="reserved")
-        amount = sum(coin.amount for coin in reserved if coin.operation not in open_ids)
-        return [f"{amount} are reserved for operations that have ended"] if amount else []
+        amounts: Counter[str] = Counter()
+        for coin in reserved:
+            if coin.operation not in open_ids:
+                amounts[f"{coin.mint} {coin.unit}"] += coin.amount
+        return [f"{where}: {held} are reserved for operations that have ended" for where, held in amounts.items()]
 
 
 def _against_journal(held: Balance, accounts: Counter[Account]) -> list[str]:

@@ -15,7 +15,6 @@ the time that nobody remembers. A mint that does not answer is asked again; unti
 """
 
 import logging
-from collections.abc import Iterable
 from dataclasses import replace
 
 from core.clock import Clock
@@ -29,6 +28,7 @@ from wallet.journal import Account, postings
 from wallet.payment import Kind, State
 from wallet.purse import OPEN, Coin, Purse
 from wallet.restorer import scan
+from wallet.shelf import Shelf
 
 KEY = "copied/"
 LIFE = "memo"  # in table `meta`: under which name this database writes its memo, and how often it did
@@ -50,26 +50,28 @@ class OldCopy:
         derive: makes outputs from counters.
         unit: remembers which mints were asked (table `meta`).
         clock: stamps postings.
+        books: the mints. A mint has been asked once it was asked in each of its units.
     """
 
-    def __init__(self, purse: Purse, derive: Derivation, unit: UnitOfWork, clock: Clock) -> None:
-        self._purse, self._derive, self._unit, self._clock = purse, derive, unit, clock
+    def __init__(self, purse: Purse, derive: Derivation, unit: UnitOfWork, clock: Clock, books: Shelf) -> None:
+        self._purse, self._derive, self._unit, self._clock, self._books = purse, derive, unit, clock, books
 
-    async def mark(self, books: Iterable[KeysetBook]) -> None:
+    async def mark(self) -> None:
         """The rows are an old copy's. Durable when it returns; again, it asks every mint once more.
 
         Its memo goes on under a new name, so that what relays hold of the life that is forgotten stays there.
         """
         await self._unit.commit([Delete("meta", {"key": LIFE})])
-        for book in books:
-            key = KEY + book.mint.url
+        for mint in self._books.known:
+            key = KEY + mint
             await self._unit.commit(
                 [
                     Insert("meta", {"key": key, "value": _PENDING}, or_ignore=True),
                     Update("meta", {"key": key}, {"value": _PENDING}),
                 ]
             )
-            book.copied, book.guarded = True, False
+            for book in self._books.at(mint):
+                book.copied, book.guarded = True, False
         for stored in [
             *await self._purse.operations(state=OPEN),
             *await self._purse.operations(state=str(State.WAITING)),
@@ -78,10 +80,10 @@ class OldCopy:
                 marked = replace(stored, plan=replace(stored.plan, copied=True))
                 await self._purse.commit([self._purse.change(stored, marked)])
 
-    async def load(self, books: Iterable[KeysetBook]) -> None:
+    async def load(self) -> None:
         """At start: which mints were not asked yet."""
         pending = {mint for mint, state in (await self.states()).items() if state.startswith(_PENDING)}
-        for book in books:
+        for book in list(self._books.values()):
             book.copied = book.mint.url in pending
 
     async def states(self) -> dict[str, str]:
@@ -108,6 +110,9 @@ class OldCopy:
         for keyset in sorted(book.infos):
             await self._find(book, keyset)
         await self._write_off(book)
+        if any(other.copied for other in self._books.at(book.mint.url) if other is not book):
+            book.copied = False  # the mint is not done: after a crash all its units are asked again
+            return
         said = _MOVED if (await self.states())[book.mint.url] == _FOUND else _SAME
         await self._purse.commit([self._say(book, said)])
         book.copied = False

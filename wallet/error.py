@@ -19,6 +19,8 @@ VendoError
 ├── NotProven          wallet.not_proven     409  a receipt's coins were not taken by the seller that it names
 ├── MemoInvalid        wallet.memo          400  not a wallet memo of ours
 ├── FxUnpriced         fx.unpriced           503  no fresh rate
+├── UnitAbsent         wallet.unit           409  the mint has no coins in that unit
+├── UnitMixed          wallet.unit_mixed     500  amounts of different units met; nothing was done
 └── TokenRejected      token.rejected        400  a payment that we do not accept; one subclass per reason
 """
 
@@ -237,3 +239,19 @@ class NotProven(VendoError):
     code = "wallet.not_proven"
     status = 409
     remedy = "The receipt counts for nothing."
+
+
+class UnitAbsent(Refused):
+    """This mint has no coins in that unit."""
+
+    code = "wallet.unit"
+    status = 409
+    remedy = "See which units the mints have: vendo wallet mints."
+
+
+class UnitMixed(VendoError):
+    """Amounts of different units were about to meet in one sum."""
+
+    code = "wallet.unit_mixed"
+    status = 500
+    remedy = "This is a fault of the node or of the mint: report it with the log."

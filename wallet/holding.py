@@ -10,9 +10,11 @@ from core.effect import Permit
 from core.error import InvalidInput, NotFound
 from core.identifier import EffectId, OperationId
 from core.money import Msat
-from core.unit import UnitOfWork, Write
+from core.unit import Among, UnitOfWork, Write
 from relays.key import Key, Keyring
+from wallet.amount import SAT, UNITS
 from wallet.auditor import Auditor
+from wallet.cashier import Cashier
 from wallet.cashu.address import canonical_url
 from wallet.cashu.book import KeysetBook
 from wallet.cashu.derive import Derivation
@@ -30,6 +32,7 @@ from wallet.error import (
     TokenMint,
     TokenUnit,
 )
+from wallet.foreign import Foreign
 from wallet.invoice import MAINNET, Invoice, payable_invoice, plain_invoice
 from wallet.keeper import Keeper
 from wallet.model import (
@@ -41,17 +44,17 @@ from wallet.model import (
     SpentState,
     Watch,
 )
-from wallet.payment import Kind
+from wallet.payment import Kind, State
 from wallet.planner import Planner, lock_cost, melt_cost
 from wallet.proven import check_taken
-from wallet.purse import Purse, Stored
+from wallet.purse import HELD, OPEN, Purse, Stored
 from wallet.recollection import Recollection
 from wallet.record import Vault
 from wallet.restorer import Restorer
+from wallet.shelf import Shelf
 from wallet.teller import Teller, conclude, result_of, view_of
 from wallet.withdrawal import Withdrawal
 
-UNIT = "sat"
 _WARM_S = 60.0  # so long a start waits for what a mint has to say of our counters
 _log = logging.getLogger(__name__)
 
@@ -92,24 +95,31 @@ class Holding:
         self._check = check
         self._currencies = currencies
         self._watchers = dict(watchers or {})
-        self._books = {(canonical_url(mint.url), UNIT): KeysetBook(mint, UNIT, clock) for mint in mints}
+        self._unit = unit
+        self._books = Shelf(clock)
+        for mint in mints:
+            self._books.add(mint)
         for mint in retired:
-            self._books.setdefault((canonical_url(mint.url), UNIT), KeysetBook(mint, UNIT, clock, retired=True))
+            self._books.add(mint, retired=True)
         derive = Derivation(keyring)
         vault = Vault(keyring.derive("seal"))
         self._purse = Purse(unit, vault, derive, clock)
-        self._planner = Planner(self._purse, derive, self._book)
+        self._planner = Planner(self._purse, derive, lambda mint, unit: self._teller.book(mint, unit))
         self._engine = Engine(
             self._purse, keyring, clock, self._books, permit_for, self._renew, self._make_way, conclude, collection
         )
         self._restorer = Restorer(self._purse, derive, clock)
-        self._copy = OldCopy(self._purse, derive, unit, clock)
+        self._copy = OldCopy(self._purse, derive, unit, clock, self._books)
         self._teller = Teller(
             self._purse, self._planner, self._engine, self._books, clock, check, self._guard,
             lambda book: self._keeper.look_up(book),
         )  # fmt: skip
         self.debts = Debts()
         self._withdrawal = Withdrawal(self._teller, self._planner, self._purse, clock, currencies, self.debts)
+        self._cashier = Cashier(
+            self._teller, self._planner, self._engine, self._withdrawal, keyring, clock, check, currencies
+        )
+        self.foreign = Foreign(self._cashier, self._books)
         self._auditor = Auditor(self._purse, self._books, clock)
         self.recollection = Recollection(unit, self._purse, vault, derive, self._teller, self._auditor, clock)
         self._keeper = Keeper(
@@ -126,15 +136,15 @@ class Holding:
         async with self._teller.choosing(book):
             await self._restorer.restore(book, others)
 
-    def _book(self, mint: str, unit: str = UNIT) -> KeysetBook:
-        if unit != UNIT:
-            raise TokenUnit("Only sat is handled.")
+    def _book(self, mint: str, unit: str = SAT) -> KeysetBook:
+        if unit != SAT:
+            raise TokenUnit("Jobs are paid for in sat.")
         return self._teller.book(canonical_url(mint), unit)
 
     @property
     def mints(self) -> tuple[str, ...]:
         """Canonical addresses of the trusted mints."""
-        return tuple(mint for (mint, _), book in self._books.items() if not book.retired)
+        return self._books.mints
 
     @property
     def currencies(self) -> frozenset[str]:
@@ -172,20 +182,17 @@ class Holding:
 
     @property
     def units(self) -> tuple[str, ...]:
-        """The units that are handled."""
-        return (UNIT,)
+        """The units that are handled, at mints that have them."""
+        return tuple(UNITS)
 
     def fetch_from(self, mint: Mint) -> None:
         """Ask one more mint for what is ours there: one that is not on the list, and held money of ours (`retired`)."""
-        for unit in self.units:
-            if (canonical_url(mint.url), unit) not in self._books:
-                book = self._books[canonical_url(mint.url), unit] = KeysetBook(mint, unit, self._clock, retired=True)
-                self._teller.attend(book)
+        self._books.add(mint, retired=True)
 
     @property
     def known_mints(self) -> tuple[str, ...]:
         """Canonical addresses of all mints that may be asked, trusted or not."""
-        return tuple(dict.fromkeys(mint for mint, _ in self._books))
+        return self._books.known
 
     def on_change(self, watcher: Callable[[], None]) -> None:
         """Have it called when rows of the wallet have changed."""
@@ -195,11 +202,25 @@ class Holding:
 
     async def recover(self) -> int:
         """At start: resolve every open operation, or leave it unknown. How many are still open."""
-        await self._copy.load(self._books.values())
+        await self._open_books()
+        await self._copy.load()
         async with asyncio.TaskGroup() as group:  # a mint that is away keeps none of the others waiting
-            for book in self._books.values():
+            for book in list(self._books.values()):
                 group.create_task(self._warm(book))
         return await self._keeper.recover()
+
+    async def _open_books(self) -> None:
+        """The books of all that we hold, in whichever unit, whatever the mint says now."""
+        rows = await self._unit.select("proof", {"state": HELD}, columns=("mint", "unit", "keyset"), distinct=True)
+        for row in rows:
+            roll = self._books.roll(str(row["mint"]))
+            if roll is not None:
+                roll.pin(str(row["keyset"]), str(row["unit"]))
+        under_way = Among((str(State.WAITING), *OPEN.values))
+        rows += await self._unit.select("operation", {"state": under_way}, columns=("mint", "unit"), distinct=True)
+        for mint, unit in {(str(row["mint"]), str(row["unit"])) for row in rows}:
+            if self._books.roll(mint) is not None:
+                self._teller.book(mint, unit)
 
     async def _warm(self, book: KeysetBook) -> None:
         try:
@@ -220,7 +241,8 @@ class Holding:
 
     async def mark_copied(self) -> None:
         """Before `recover`: the rows are an old copy's. See `wallet.copy` for what follows from that."""
-        await self._copy.mark(self._books.values())
+        await self._open_books()
+        await self._copy.mark()
 
     async def copied(self) -> Mapping[str, str]:
         """Mint → what asking it has shown so far: `pending`, `same` or `moved`. Empty where nothing was restored."""
@@ -277,14 +299,24 @@ class Holding:
         watcher = self._watchers.get(canonical_url(mint))
         return nullcontext(Watch()) if watcher is None else watcher.watching(Topic.COINS, ys, hurry)
 
-    async def restore(self, mint: str) -> Restored:
-        """Find coins of this seed that the database does not know (NUT-09, NUT-13).
+    async def units_at(self, mint: str) -> tuple[str, ...]:
+        """The units in which there may be something of ours at a mint: those that it lists, and those that we hold.
+
+        Raises:
+            MintUnlisted: not one of ours.
+            Unavailable, MintRejected, MintLied: the mint does not say.
+        """
+        await self._book(mint).known()
+        return tuple(book.unit for book in self._books.at(canonical_url(mint)))
+
+    async def restore(self, mint: str, unit: str = SAT) -> Restored:
+        """Find coins of this seed, in one unit, that the database does not know (NUT-09, NUT-13).
 
         Raises:
             MintUnlisted: not one of ours.
             Unavailable: the mint does not answer.
         """
-        book = self._book(mint)
+        book = self._teller.book(canonical_url(mint), unit)
         if book.copied:  # first of all what moved meanwhile: coins that are found in another way would hide it
             await self._teller.compared(book)
         async with self._teller.choosing(book):
@@ -342,7 +374,7 @@ class Holding:
         Raises:
             TokenMint, TokenUnit: it is not acceptable.
         """
-        if payment.unit != UNIT:
+        if payment.unit != SAT:
             raise TokenUnit
         try:
             return self._book(payment.mint)

@@ -12,6 +12,7 @@ MAX_LENGTH = 4_096
 MAINNET = "bc"
 # A payment may stay in doubt, and its coins bound, until its invoice ends; the payee chooses when. A week is usual.
 MOST_S = 8 * 86_400
+MOST_MSAT = 2_100_000_000_000_000_000  # all bitcoin that there will be
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +71,21 @@ def check_invoice(text: str, sat: int, now: int, *, currencies: frozenset[str] =
     Raises:
         InvoiceRejected: it is not.
     """
-    invoice = read_invoice(text)
+    invoice = fresh_invoice(text, now, currencies=currencies)
     if invoice.amount_msat != sat * 1000:
         raise InvoiceRejected("The invoice is for another amount than was asked for.")
+    return invoice
+
+
+def fresh_invoice(text: str, now: int, *, currencies: frozenset[str] = frozenset({MAINNET})) -> Invoice:
+    """An invoice that asks for some amount which can exist, on this network, and has not expired.
+
+    Raises:
+        InvoiceRejected: it is not.
+    """
+    invoice = read_invoice(text)
+    if not 0 < (invoice.amount_msat or 0) <= MOST_MSAT:
+        raise InvoiceRejected("The invoice names no amount, or more than there is.")
     if invoice.currency not in currencies:
         raise InvoiceRejected("The invoice is for another network.")
     if invoice.expires_at <= now:

@@ -45,6 +45,10 @@ def _margin(stored: Stored) -> int:
     return _BRIEF_MARGIN_S if UNTIL in stored.plan.terms else _EXPIRY_MARGIN_S
 
 
+def _name(book: KeysetBook) -> str:
+    return f"{book.unit} {book.mint.url}"
+
+
 class Keeper:
     """Owned by the wallet; see `run`.
 
@@ -115,7 +119,7 @@ class Keeper:
             _log.warning("the wallet's rows cannot be read", extra={"action": "wallet_round", "code": error.code})
             return
         copied = [book for book in self._books.values() if book.copied]
-        listed = {stored.op.id for stored in (*waiting, *doubtful)} | {book.mint.url for book in copied}
+        listed = {stored.op.id for stored in (*waiting, *doubtful)} | {_name(book) for book in copied}
         self._pace = {id_: pace for id_, pace in self._pace.items() if id_ in listed}
         for mint in {stored.mint for stored in (*waiting, *doubtful)} | {book.mint.url for book in copied}:
             work = self._at_mint(
@@ -149,7 +153,7 @@ class Keeper:
             if self._due(stored.op.id, _LATE_POLL_S if late else _SLOWEST_POLL_S):
                 await self.poll(stored.op.id)
         for book in copied:
-            if self._due(book.mint.url, _SLOWEST_S):
+            if self._due(_name(book), _SLOWEST_S):
                 await self._teller.warm(book)
         for stored in doubtful:
             if not self._engine.is_driven(stored.op.id) and self._due(stored.op.id, _SLOWEST_S):

@@ -5,8 +5,8 @@ swapped to the exact sum before: selection looks for an exact sum anyway, a swap
 would be one more thing that can be half done. What it would spare is that a coin that is too large stays reserved
 while a slow payment is under way.
 
-A plan's `terms` for a melt: `msat` and `hash` of the invoice, `amount` and `reserve` in the mint's unit, `ceiling`
-(msat), and once it was paid `preimage`.
+A plan's `terms` for a melt: `msat` and `hash` of the invoice, `amount` and `reserve` in the mint's unit, of what may be
+spent `ceiling` in msat if that unit is sat, else `most` in the unit; and once it was paid `preimage`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from core.money import Msat
+from wallet.amount import MSAT, SAT, Amount
 from wallet.cashu.port import MeltQuote, MeltState
 from wallet.cashu.proof import Output, Proof, Signature, total
 from wallet.cashu.signature import unblind
@@ -58,7 +59,9 @@ def check_quote(quote: MeltQuote, invoice: Invoice, text: str, unit: str, now: i
         MintLied: it is for another invoice, amount or unit.
         MintRefused: it was paid before, is under way, or has expired.
     """
-    if quote.amount != invoice_sat(invoice) or quote.unit not in (unit, None):
+    wanted = exact(invoice, unit)
+    # Mints from before quotes named their unit had sat alone.
+    if (quote.amount != wanted and wanted is not None) or not (quote.unit == unit or (unit, quote.unit) == (SAT, None)):
         raise MintLied("The mint's quote is for another amount or unit than the invoice.")
     if quote.request is not None and quote.request.lower() != text:
         raise MintLied("The mint's quote is for another invoice.")
@@ -66,6 +69,28 @@ def check_quote(quote: MeltQuote, invoice: Invoice, text: str, unit: str, now: i
         raise MintRefused("The mint says that this invoice is paid, or being paid, already.")
     if quote.expiry and quote.expiry <= now:
         raise MintRefused("The mint's quote has expired.")
+
+
+def exact(invoice: Invoice, unit: str) -> int | None:
+    """What a mint must ask for an invoice in a unit of bitcoin; None for another unit, in which it has its own rate.
+
+    Raises:
+        InvoiceUnfit: it names no amount.
+    """
+    sat = invoice_sat(invoice)
+    return {SAT: sat, MSAT: invoice.amount_msat}.get(unit)
+
+
+def check_most(quote: MeltQuote, due: int, most: Amount) -> None:
+    """Whether amount, fee reserve and input fee are within what may be spent, all in one unit.
+
+    Raises:
+        TooDear: they are not.
+        UnitMixed: the quote names another unit.
+    """
+    asked = Amount(quote.amount + quote.fee_reserve + due, quote.unit or "")
+    if asked > most:
+        raise TooDear(f"Paying the invoice may take {asked} with fees, above {most}.")
 
 
 def check_ceiling(quote: MeltQuote, due: int, ceiling: Msat) -> None:

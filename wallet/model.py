@@ -1,4 +1,7 @@
-"""What the wallet is asked for and what it answers. Amounts in sat are whole units of the mint's `sat` unit."""
+"""What the wallet is asked for and what it answers. Amounts in sat are whole units of the mint's `sat` unit.
+
+What is in another unit has types of its own (`Gained`, `OtherDeposit`, `OtherPaid`), whose amounts name it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,6 +9,7 @@ from typing import Any, TypeAlias
 
 from core.identifier import EffectId, OperationId
 from core.money import Msat
+from wallet.amount import SAT, Amount
 from wallet.cashu.port import CoinReport
 from wallet.payment import Kind, State
 
@@ -42,6 +46,26 @@ class Received:
 
     amount_sat: int
     fee_sat: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gained:
+    """What came in in another unit than sat, net, and the fee that the mint took of it."""
+
+    amount: Amount
+    fee: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class OtherDeposit:
+    """A `Deposit` in another unit than sat. `price` is what its invoice asks for; the mint alone decides that."""
+
+    op_id: OperationId
+    invoice: str
+    state: State
+    amount: Amount
+    price: Msat
+    expires_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +126,20 @@ class Paid:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherPaid:
+    """A `Paid` with coins of another unit: `gross` and `fee` in it, and `price`, what the invoice asked for, in msat.
+
+    `gross` less `fee` is what the mint called the invoice's amount, by its own rate.
+    """
+
+    op_id: OperationId
+    preimage: str = field(repr=False)
+    gross: Amount
+    fee: Amount
+    price: Msat
+
+
+@dataclass(frozen=True, slots=True)
 class VerifyTerms:
     """What a payment must be worth and how it must be locked.
 
@@ -157,7 +195,7 @@ class SpentState:
     coins: Mapping[str, CoinReport] = field(repr=False)
 
 
-OperationResult: TypeAlias = Locked | Received | Paid | str | None
+OperationResult: TypeAlias = Locked | Received | Gained | Paid | OtherPaid | str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +220,10 @@ class OperationView:
 
 @dataclass(frozen=True, slots=True)
 class AuditedMint:
-    """One mint and unit: what the coins' rows say and what the journal says."""
+    """One mint and unit: what the coins' rows say and what the journal says.
+
+    `pending` of what is reserved goes out over Lightning just now, by the mint's last word.
+    """
 
     mint: str
     unit: str
@@ -190,13 +231,14 @@ class AuditedMint:
     reserved: int
     locked: int
     journal: Mapping[str, int]
+    pending: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
     """Whether rows, journal and mints agree, and every way in which they do not.
 
-    `pending_sat` of what is reserved goes out over Lightning just now, by the last word of its mint.
+    `pending_sat` is what goes out over Lightning just now of the coins in sat; of others each mint's row tells.
     """
 
     mints: tuple[AuditedMint, ...]
@@ -218,6 +260,7 @@ class Restored:
     amount: int
     coins: int
     keysets: int
+    unit: str = SAT
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from core.money import Msat
 from core.unit import Write
+from wallet.amount import SAT, Amount
 from wallet.cashu.book import KeysetBook
 from wallet.cashu.derive import Derivation, lock_name
 from wallet.cashu.keyset import fee
@@ -12,8 +13,8 @@ from wallet.cashu.lock import HashLock, KeyLock, Lock
 from wallet.cashu.port import MeltQuote
 from wallet.cashu.proof import Output, Proof, total
 from wallet.cashu.select import select, split, with_fee
-from wallet.error import InsufficientFunds, MintRefused, TokenTooSmall, TooDear
-from wallet.melt import blank_count, check_ceiling, likely_reserve
+from wallet.error import InsufficientFunds, MintRefused, TokenTooSmall, TooDear, UnitMixed
+from wallet.melt import blank_count, check_ceiling, check_most, likely_reserve
 from wallet.payment import Kind
 from wallet.purse import Purse, Stored
 from wallet.record import Plan
@@ -102,7 +103,10 @@ class Planner:
             InsufficientFunds: too few free coins.
             TooDear: with all fees it is above the ceiling.
             MintRefused: reserved coins no longer cover it.
+            UnitMixed: the book is not of sat; prices and ceilings are.
         """
+        if book.unit != SAT:
+            raise UnitMixed("Payments for jobs are locked in sat.")
         keyset = (await book.active()).info
         token = with_fee(Msat(int(plan.terms["price"])).sat_up(), keyset.ppk)
         inputs = plan.inputs or await self._affordable(book, token)
@@ -153,7 +157,10 @@ class Planner:
         keyset = (await book.active()).info
         inputs = await self._affordable(book, quote.amount + quote.fee_reserve)
         due = fee((proof.keyset for proof in inputs), book.infos)
-        check_ceiling(quote, due, Msat(int(plan.terms["ceiling"])))
+        if book.unit == SAT:
+            check_ceiling(quote, due, Msat(int(plan.terms["ceiling"])))
+        else:
+            check_most(quote, due, Amount(int(plan.terms["most"]), book.unit))
         blank = blank_count(total(inputs) - due - quote.amount)
         outputs, writes = await self._purse.outputs(keyset.id, [0] * blank)
         return Planned(replace(plan, inputs=inputs, outputs=tuple(outputs), fee=due), tuple(writes), quote.amount)

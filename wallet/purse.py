@@ -13,6 +13,7 @@ from wallet.payment import Kind, Operation, State
 from wallet.record import Plan, Vault
 
 _CHUNK = 200
+HELD = Among(("live", "reserved", "locked", "incoming"))
 OPEN = Among((str(State.PREPARED), str(State.UNKNOWN)))
 
 # Why an operation is unknown, if its mint says that it is still at it.

@@ -27,7 +27,7 @@ from wallet.cashu.signature import unblind
 from wallet.error import MintBusy, MintLied, TokenSpent
 from wallet.journal import Account, postings
 from wallet.memo import Memo, rounded
-from wallet.model import Received
+from wallet.model import Gained, Received
 from wallet.payment import Kind, Operation, State
 from wallet.pending import (
     Pending,
@@ -40,14 +40,13 @@ from wallet.pending import (
     take_plan,
 )
 from wallet.planner import Planned
-from wallet.purse import OPEN, Purse, Stored
+from wallet.purse import HELD, OPEN, Purse, Stored
 from wallet.record import Plan, Vault
 from wallet.teller import Request, Teller, conclude, result_of, settled
 
 FOUND = "found/"  # in table `meta`: an entry of a memo that is not finished
 OWED = "owed/"  # a payment to us that is to be claimed, at a mint that is away
 SCANNED = "unscanned/"  # a mint that a memo named, and that was not searched for coins yet
-_HELD = Among(("live", "reserved", "locked", "incoming"))
 _FORGET_S = 7 * 86_400  # after its locktime the customer has taken a payment back, or nobody ever will
 _LIVE = Among((str(State.WAITING), *OPEN.values))
 _log = logging.getLogger(__name__)
@@ -101,7 +100,7 @@ class Recollection:
             for one in pending_of(stored.op.id, stored.op.kind, stored.mint, stored.unit, stored.amount, stored.plan):
                 told[one.op_id] = one
         where = ("mint", "unit")
-        held = await self._unit.select("proof", {"state": _HELD}, columns=where, distinct=True)
+        held = await self._unit.select("proof", {"state": HELD}, columns=where, distinct=True)
         mints = {(str(row["mint"]), str(row["unit"])) for row in held}
         mints |= {(stored.mint, stored.unit) for stored in operations} | await self.unscanned()
         counters = {str(row["keyset"]): rounded(int(row["next"])) for row in await self._unit.select("counter")}
@@ -299,7 +298,7 @@ class Recollection:
             )
         return stored.op.state
 
-    async def take(self, op_id: OperationId, found: Pending, effect_id: EffectId, permit: Permit) -> Received:
+    async def take(self, op_id: OperationId, found: Pending, effect_id: EffectId, permit: Permit) -> Received | Gained:
         """Coins that were being taken: what is still there is taken now.
 
         Raises:
@@ -321,7 +320,7 @@ class Recollection:
             return await self._teller.planner.take(take_plan(digest, found, there), book)
 
         result = result_of(settled(await self._teller.perform(wanted, permit, make)))
-        assert isinstance(result, Received)
+        assert isinstance(result, Received | Gained)
         return result
 
     @staticmethod

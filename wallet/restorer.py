@@ -98,7 +98,7 @@ class Restorer:
             added = await self._add(book, [proof for proof in found if proof.secret not in planned])
             amount += total(added)
             coins += len(added)
-        return Restored(book.mint.url, amount, coins, len(book.infos))
+        return Restored(book.mint.url, amount, coins, len(book.infos), book.unit)
 
     async def guard(self, book: KeysetBook) -> None:
         """Raise counters past outputs that the mint has signed already: then the database is an old copy.

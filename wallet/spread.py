@@ -40,13 +40,17 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What one mint holds, in sat: `live` is free, `bound` is reserved or locked. `retired`: trusted no more."""
+    """What one mint holds, in sat: `live` is free, `bound` is reserved or locked. `retired`: trusted no more.
+
+    `foreign` is what its coins in other units are worth; None if that is not known.
+    """
 
     mint: str
     live: int
     bound: int = 0
     retired: bool = False
     silent: bool = False
+    foreign: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,9 @@ def room(held: Held, rules: Rules) -> int | None:
     if held.retired or held.silent:
         return 0
     cap = rules.cap(held.mint)
-    return None if cap is None else max(0, cap - held.live - held.bound)
+    if cap is None:
+        return None
+    return 0 if held.foreign is None else max(0, cap - held.live - held.bound - held.foreign)
 
 
 def best_place(mints: Sequence[Held], rules: Rules, sat: int, *, but: str = "") -> str | None:
@@ -83,7 +89,8 @@ def next_move(mints: Sequence[Held], rules: Rules) -> Move | None:
         if cap is None:
             continue
         # Down to nine tenths, or the next earning would move some again. What is bound is on its way, maybe from here.
-        above = one.live if one.retired else one.live - cap
+        # What lies there in other units is not moved, and makes room for less sat.
+        above = one.live if one.retired else one.live + (one.foreign or 0) - cap
         if above <= 0:
             continue
         spare = min(one.live, above if one.retired else above + cap // 10)

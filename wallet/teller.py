@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +13,7 @@ from core.error import Unavailable
 from core.identifier import EffectId, OperationId
 from core.money import Msat
 from core.unit import Write
+from wallet.amount import SAT, UNITS, Amount
 from wallet.cashu.book import KeysetBook
 from wallet.cashu.proof import Proof, total
 from wallet.cashu.token import Payment, encode, to_payload
@@ -26,12 +27,15 @@ from wallet.error import (
     OperationReused,
     PaymentUnknown,
     TokenSpent,
+    UnitAbsent,
+    UnitMixed,
 )
-from wallet.model import Locked, OperationResult, OperationView, Paid, Received
+from wallet.model import Gained, Locked, OperationResult, OperationView, OtherPaid, Paid, Received
 from wallet.payment import Kind, Operation, QuoteExpired, QuoteIssued, QuotePaid, Restarted, State, step
 from wallet.planner import Planned, Planner
 from wallet.purse import PENDING, Purse, Stored
 from wallet.record import Plan
+from wallet.shelf import Shelf
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +61,8 @@ class Request:
 def conclude(stored: Stored, kept: Sequence[Proof], given: Sequence[Proof]) -> dict[str, Any]:
     """What an operation's sealed result says."""
     if stored.op.kind is Kind.LOCK:
+        if stored.unit != SAT:
+            raise UnitMixed("A payment that is locked is in sat.")
         payment = Payment(stored.mint, stored.unit, tuple(given), str(stored.plan.terms["quote_id"]))
         return {
             "payload": to_payload(payment),
@@ -69,8 +75,10 @@ def conclude(stored: Stored, kept: Sequence[Proof], given: Sequence[Proof]) -> d
     if stored.op.kind is Kind.MELT:
         terms = stored.plan.terms
         # What the mint withheld of the change has left us as well.
-        gross = Msat.of_sat(total(stored.plan.inputs) - total(kept))
-        return {"preimage": terms["preimage"], "gross": gross.value, "amount": terms["msat"]}
+        gross = total(stored.plan.inputs) - total(kept)
+        if stored.unit != SAT:
+            return {"preimage": terms["preimage"], "gross": gross, "amount": terms["amount"], "msat": terms["msat"]}
+        return {"preimage": terms["preimage"], "gross": Msat.of_sat(gross).value, "amount": terms["msat"]}
     return {"amount": total(kept), "fee": stored.fee}
 
 
@@ -83,9 +91,14 @@ def result_of(stored: Stored) -> OperationResult:
         return Locked(stored.op.id, body["payload"], tuple(body["ys"]), Msat(body["gross"]), Msat(body["amount"]))
     if stored.op.kind is Kind.SEND:
         return str(body["token"])
+    if stored.op.kind is Kind.MELT and stored.unit != SAT:
+        gross, asked = Amount(body["gross"], stored.unit), Amount(body["amount"], stored.unit)
+        return OtherPaid(stored.op.id, body["preimage"], gross, gross - asked, Msat(body["msat"]))
     if stored.op.kind is Kind.MELT:
         fee = Msat(body["gross"] - body["amount"])
         return Paid(stored.op.id, body["preimage"], Msat(body["gross"]), Msat(body["amount"]), fee)
+    if stored.unit != SAT:
+        return Gained(Amount(body["amount"], stored.unit), Amount(body["fee"], stored.unit))
     return Received(body["amount"], body["fee"])
 
 
@@ -142,7 +155,7 @@ class Teller:
         purse: Purse,
         planner: Planner,
         engine: Engine,
-        books: Mapping[tuple[str, str], KeysetBook],
+        books: Shelf,
         clock: Clock,
         check: Callable[[Permit], None],
         guard: Callable[[KeysetBook], Awaitable[None]],
@@ -156,6 +169,7 @@ class Teller:
         self._clock = clock
         self._check = check
         self._locks = {key: asyncio.Lock() for key in books}
+        books.on_open = self.attend
 
     @property
     def planner(self) -> Planner:
@@ -163,19 +177,22 @@ class Teller:
         return self._planner
 
     def attend(self, book: KeysetBook) -> None:
-        """One more mint is among the books."""
+        """One more mint or unit is among the books."""
         self._locks.setdefault((book.mint.url, book.unit), asyncio.Lock())
 
     def book(self, mint: str, unit: str) -> KeysetBook:
-        """The keysets of a mint that we trust.
+        """The keysets of a mint that we trust, in one unit.
 
         Raises:
             MintUnlisted: we do not.
+            UnitAbsent: no such unit is handled.
         """
-        found = self._books.get((mint, unit))
-        if found is None:
-            raise MintUnlisted
-        return found
+        if unit not in UNITS:
+            raise UnitAbsent(f"Coins in {unit[:32]!r} are not handled.")
+        try:
+            return self._books[mint, unit]
+        except KeyError:
+            raise MintUnlisted from None
 
     async def perform(
         self,
@@ -316,6 +333,7 @@ class Teller:
             except (Unavailable, MintLied, MintRejected) as error:
                 raise MintRefused("The mint's keys cannot be had; nothing was begun.", cause=error.code) from error
             plan = planned.plan
+            self._check_outputs(plan, wanted.mint, wanted.unit)
             operation = Operation(wanted.op_id, wanted.kind, State.PREPARED)
             stored = Stored(
                 operation, plan, wanted.mint, wanted.unit, wanted.effect_id, planned.amount, plan.fee, "", 0, 0
@@ -325,7 +343,23 @@ class Teller:
 
     async def _reserve(self, stored: Stored) -> list[Write]:
         held = await self._purse.known([proof.y for proof in stored.plan.inputs])
+        if any((coin.mint, coin.unit) != (stored.mint, stored.unit) for coin in held.values()):
+            raise UnitMixed("Coins of another mint or unit were about to be spent.")
         return [self._purse.move(coin, "reserved", stored.op.id) for coin in held.values() if coin.state == "live"]
+
+    def _check_outputs(self, plan: Plan, mint: str, unit: str) -> None:
+        """Whatever made the plan: what goes in and what is asked for is of one mint and unit.
+
+        Raises:
+            UnitMixed: a keyset is known to be of another unit.
+            MintRefused: the mint's keysets have no such coins; nothing was begun.
+        """
+        book = self.book(mint, unit)
+        for keyset in {coin.keyset for coin in plan.inputs} | {output.keyset for output in plan.outputs}:
+            if book.roll.unit(keyset) not in (unit, None):
+                raise UnitMixed("Coins of different units were about to be swapped.")
+        if any(output.amount and not book.has(output.keyset, output.amount) for output in plan.outputs):
+            raise MintRefused("The mint has no coins of an amount that this takes; nothing was begun.")
 
     async def _may_reopen(self, stored: Stored) -> bool:
         """Whether what was refused may be tried again."""
@@ -360,6 +394,7 @@ class Teller:
         async with self._locks[stored.mint, stored.unit]:
             await self._ensure_guarded(book)
             planned = await self._planner.again(stored)
+            self._check_outputs(planned.plan, stored.mint, stored.unit)
             plan = replace(planned.plan, attempt=operation.attempt)
             new = replace(stored, op=operation, plan=plan, fee=plan.fee, amount=planned.amount, reason="")
             await self._purse.commit([self._purse.change(stored, new), *planned.writes])
@@ -407,6 +442,7 @@ class Teller:
         if old.outputs and all(book.usable(output.keyset) for output in old.outputs):
             return old, ()
         planned = await (self._planner.again(stored) if old.outputs else self._planner.deposit(old, book))
+        self._check_outputs(planned.plan, stored.mint, stored.unit)
         return planned.plan, planned.writes
 
     async def expired(self, stored: Stored, permit: Permit) -> Stored:

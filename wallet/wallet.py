@@ -1,5 +1,8 @@
 """The wallet: deposits, payments locked to sellers, claims, refunds, tokens. The only driver of mints in the node.
 
+All of this is in sat. What an owner holds in other units is reached through `foreign` alone, which the market never is
+given: nothing here takes the name of another unit, so that no job is paid for, claimed or refunded in cents.
+
 An operation is known by an id that the caller chooses; the same id gives the same result and never a second payment.
 Its effect has already begun at the gate: the permit is asked for before anything is written, and at every call that
 changes something at a mint.
@@ -12,30 +15,28 @@ import orjson
 
 from core.effect import Permit
 from core.error import Conflict, InvalidInput, NotFound
-from core.identifier import EffectId, OperationId, derived_id
+from core.identifier import EffectId, derived_id
 from core.money import Msat
 from core.unit import Write
+from wallet.amount import SAT, Amount
+from wallet.cashier import request
 from wallet.cashu.address import canonical_url
 from wallet.cashu.book import KeysetBook
 from wallet.cashu.curve import is_point
-from wallet.cashu.lock import condition, read_key_lock
 from wallet.cashu.proof import Proof, total
 from wallet.cashu.token import Payment, decode, from_payload
 from wallet.error import (
-    InvoiceRejected,
     MintLied,
     MintRefused,
     MintRejected,
     MintSilent,
-    MintUnlisted,
     TokenLock,
     TokenMint,
     TokenReused,
     TokenTooSmall,
+    UnitMixed,
 )
-from wallet.holding import UNIT, Holding
-from wallet.invoice import Invoice, check_invoice, plain_invoice
-from wallet.keeper import UNTIL
+from wallet.holding import Holding
 from wallet.model import (
     Deposit,
     Locked,
@@ -50,13 +51,8 @@ from wallet.payment import Kind, State
 from wallet.planner import Planned, lock_of
 from wallet.purse import Coin, Stored
 from wallet.record import Plan
-from wallet.teller import Request, result_of, settled
+from wallet.teller import result_of, settled
 from wallet.verification import check_coins, check_given, check_locks, check_unspent, check_worth, net_worth, unlocked
-
-
-def _pay_until(invoice: Invoice, quote_expiry: int | None) -> int:
-    """Until when a payment still becomes coins: what comes after the quote's end a mint may keep."""
-    return min(invoice.expires_at, quote_expiry or invoice.expires_at)
 
 
 def _no_locked(_: Locked) -> Sequence[Write]:
@@ -98,33 +94,8 @@ class Wallet(Holding):
             MintLimited: the mint does not take this amount; it was asked for nothing.
             Unavailable, MintRejected: the mint gives no quote.
         """
-        book = self._book(mint)
-        if not 0 < sat < 1 << 40:
-            raise InvalidInput("A deposit is a positive number of sat.")
-        wanted = self._request(op_id, Kind.DEPOSIT, book, effect_id, str(sat))
-        async with self._engine.driving(op_id):
-            stored = await self._teller.begun(wanted)
-            if stored is None:
-                self._check(permit)
-                self._teller.admit(wanted)
-                (await book.limits()).deposit(UNIT).check(sat, UNIT, "deposits")
-                key = ("quote", op_id)
-                pubkey = self._keyring.key(*key).compressed
-                quote = await book.mint.request_quote(sat, UNIT, pubkey, permit)
-                if (quote.amount, quote.unit) not in ((sat, UNIT), (None, None)) or quote.pubkey not in (pubkey, None):
-                    raise InvoiceRejected("The mint's quote is not for what was asked for.")
-                invoice = check_invoice(quote.request, sat, self._clock.now(), currencies=self._currencies)
-                plan = Plan(
-                    wanted.digest,
-                    key=key,
-                    quote=quote.id,
-                    invoice=quote.request,
-                    expires=max(invoice.expires_at, quote.expiry or 0),
-                    terms={"amount": sat}
-                    | ({"lightning": 1, "pay_until": _pay_until(invoice, quote.expiry)} if lightning else {})
-                    | ({UNTIL: until} if until else {}),
-                )
-                stored = await self._teller.await_payment(wanted, plan, sat)
+        amount = Amount(sat, SAT)
+        stored = await self._cashier.deposit(op_id, mint, amount, effect_id, permit, until=until, lightning=lightning)
         return self._deposit(stored)
 
     async def poll(self, op_id: str) -> Deposit:
@@ -132,6 +103,7 @@ class Wallet(Holding):
 
         Raises:
             NotFound: there is no such deposit.
+            UnitMixed: it is in another unit; `run` looks at it, and `find` tells.
         """
         await self._keeper.poll(op_id)
         stored = await self._purse.find(op_id)
@@ -150,6 +122,8 @@ class Wallet(Holding):
 
     @staticmethod
     def _deposit(stored: Stored) -> Deposit:
+        if stored.unit != SAT:
+            raise UnitMixed("This deposit is not in sat.")
         plan = stored.plan
         pay_until = int(plan.terms.get("pay_until", plan.expires))
         return Deposit(stored.op.id, plan.invoice, stored.op.state, stored.amount, plan.expires, pay_until)
@@ -163,33 +137,8 @@ class Wallet(Holding):
             PaymentUnknown: it may have happened; the same call again goes on.
         """
         payment = decode(token)
-        book = self._accepted(payment)
-        wanted = self._request(op_id, Kind.RECEIVE, book, effect_id, token.strip())
-
-        async def make() -> Planned:
-            coins = await check_coins(payment, book, needs_dleq=False)
-            return await self._planner.take(Plan(wanted.digest, coins, self._spending_key(coins)), book)
-
-        try:
-            stored = await self._teller.perform(wanted, permit, make)
-        except MintUnlisted as error:
-            raise TokenMint from error
-        return self._received(settled(stored))
-
-    def _spending_key(self, coins: Sequence[Proof]) -> tuple[str, ...]:
-        """The key that a token's coins need: none, or ours for all of them.
-
-        Raises:
-            TokenLock: any other condition.
-        """
-        locked = [condition(coin.secret) is not None for coin in coins]
-        if not any(locked):
-            return ()
-        if not all(locked):
-            raise TokenLock("Some of the coins are locked and others are not.")
-        if not all(read_key_lock(coin.secret).opens_to(self.key.compressed) for coin in coins):
-            raise TokenLock("A coin is locked to another key.")
-        return ("wallet",)
+        self._accepted(payment)
+        return self._received(await self._cashier.receive(op_id, token, payment, effect_id, permit))
 
     # ------------------------------------------------------------------ money out
 
@@ -205,18 +154,8 @@ class Wallet(Holding):
             InsufficientFunds, MintRefused, PaymentUnknown: as in `lock`.
             InvalidInput: no such amount, or `pubkey` is no key.
         """
-        book = self._book(mint)
-        if not 0 < sat < 1 << 40:
-            raise InvalidInput("A token is a positive number of sat.")
-        if pubkey and not is_point(pubkey):
-            raise InvalidInput("A token is locked to a public key: 66 hex digits that begin with 02 or 03, or 64.")
-        wanted = self._request(op_id, Kind.SEND, book, effect_id, f"{sat} {pubkey}".rstrip())
-        terms: dict[str, str | int] = {"amount": sat} | ({"pubkey": pubkey} if pubkey else {})
-
-        async def make() -> Planned:
-            return await self._planner.send(op_id, Plan(wanted.digest, terms=terms), book)
-
-        return str(result_of(settled(await self._teller.perform(wanted, permit, make))))
+        amount = Amount(sat, SAT)
+        return str(result_of(await self._cashier.send(op_id, mint, amount, effect_id, permit, pubkey)))
 
     async def pay(
         self,
@@ -242,10 +181,17 @@ class Wallet(Holding):
             PaymentUnknown: it may have happened, or still happen until the invoice ends; recovery resolves it.
             OperationReused: the id stands for another invoice.
         """
-        book = self._book(mint)
-        text = plain_invoice(invoice)
-        wanted = self._request(op_id, Kind.MELT, book, effect_id, text)
-        return await self._withdrawal.pay(wanted, text, ceiling, permit, then)
+        limit = {"ceiling": ceiling.value}
+        stored = await self._cashier.pay(
+            op_id, mint, SAT, invoice, limit, effect_id, permit, lambda done: then(self._paid(done))
+        )
+        return self._paid(stored)
+
+    @staticmethod
+    def _paid(stored: Stored) -> Paid:
+        result = result_of(stored)
+        assert isinstance(result, Paid)
+        return result
 
     async def lock(
         self,
@@ -279,7 +225,7 @@ class Wallet(Holding):
         }
         if terms.hash:
             facts |= {"hash": terms.hash, "cosigner": self.cosign_pubkey(terms.cosigner) if terms.cosigner else ""}
-        wanted = self._request(op_id, Kind.LOCK, book, effect_id, orjson.dumps(facts).decode())
+        wanted = request(op_id, Kind.LOCK, book, effect_id, orjson.dumps(facts).decode())
 
         async def make() -> Planned:
             # Only for a new operation: one that exists is answered whatever the time.
@@ -323,8 +269,8 @@ class Wallet(Holding):
         lock = await self._purse.find(lock_op_id)
         if lock is None or lock.op.kind is not Kind.LOCK:
             raise NotFound("There is no such locked payment.")
-        book = self._book(lock.mint, lock.unit)
-        wanted = self._request(op_id, Kind.REFUND, book, effect_id, lock_op_id)
+        book = self._book(lock.mint, lock.unit)  # in sat, as it was locked
+        wanted = request(op_id, Kind.REFUND, book, effect_id, lock_op_id)
 
         async def make() -> Planned:
             if int(lock.plan.terms["locktime"]) >= self._clock.now():
@@ -364,7 +310,7 @@ class Wallet(Holding):
         await check_unspent(coins, book)
         await self._remember(coins, book, owner)
         ys = tuple(coin.y for coin in coins)
-        return VerifiedPayment(book.mint.url, UNIT, Msat.of_sat(total(coins)), ys, net, locktime)
+        return VerifiedPayment(book.mint.url, SAT, Msat.of_sat(total(coins)), ys, net, locktime)
 
     async def appraise(
         self, owner: str, payload: Mapping[str, Any], pubkey: str, not_before: int, giver: str = ""
@@ -412,7 +358,7 @@ class Wallet(Holding):
         fresh = [coin for coin in coins if coin.y not in known]
         try:
             await self._purse.commit(
-                [self._purse.insert(coin, book.mint.url, UNIT, "incoming", owner) for coin in fresh]
+                [self._purse.insert(coin, book.mint.url, book.unit, "incoming", owner) for coin in fresh]
             )
         except Conflict as error:
             raise TokenReused from error
@@ -439,12 +385,12 @@ class Wallet(Holding):
         payment = from_payload(payload)
         book = self._accepted(payment)
         names = sorted(proof.secret for proof in payment.proofs)
-        wanted = self._request(op_id, Kind.CLAIM, book, effect_id, derived_id(*names))
+        wanted = request(op_id, Kind.CLAIM, book, effect_id, derived_id(*names))
 
         def plan(coins: tuple[Proof, ...]) -> Plan:
             if unlock is not None:
                 return unlocked(wanted.digest, coins, unlock, self.key.compressed)
-            if self._spending_key(coins) != ("wallet",):
+            if self._cashier.spending_key(coins) != ("wallet",):
                 raise TokenLock
             return Plan(wanted.digest, coins, ("wallet",))
 
@@ -458,9 +404,3 @@ class Wallet(Holding):
                 await self.recollection.owe(op_id, book.mint.url, book.unit, plan(payment.proofs))
             raise
         return self._received(settled(stored))
-
-    # ------------------------------------------------------------------ inside
-
-    def _request(self, op_id: str, kind: Kind, book: KeysetBook, effect_id: EffectId, body: str) -> Request:
-        digest = derived_id(str(kind), book.mint.url, book.unit, body)
-        return Request(OperationId(op_id), kind, book.mint.url, book.unit, effect_id, digest)

@@ -1,26 +1,25 @@
 """Pays Lightning invoices with coins: checks the invoice, then the mint's quote, and hands a plan to the teller."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from core.clock import Clock
 from core.effect import Permit
 from core.error import NotFound, Unavailable
 from core.identifier import OperationId
-from core.money import Msat
-from core.unit import Write
+from wallet.amount import Amount
 from wallet.cashu.book import KeysetBook
 from wallet.cashu.port import MeltQuote
 from wallet.debt import Debts
+from wallet.engine import Then
 from wallet.error import MintLied, MintRefused, MintRejected
 from wallet.invoice import Invoice, payable_invoice
-from wallet.melt import check_quote, invoice_sat
-from wallet.model import Paid
+from wallet.melt import check_most, check_quote, exact
 from wallet.payment import Kind, State
 from wallet.planner import Planned, Planner
 from wallet.purse import Purse, Stored
 from wallet.record import Plan
-from wallet.teller import Request, Teller, result_of, settled
+from wallet.teller import Request, Teller
 
 
 @dataclass(slots=True)
@@ -55,13 +54,13 @@ class Withdrawal:
         debts.add(self.pays)
 
     async def pay(
-        self, wanted: Request, text: str, ceiling: Msat, permit: Permit, then: Callable[[Paid], Sequence[Write]]
-    ) -> Paid:
+        self, wanted: Request, text: str, ceiling: Mapping[str, int], permit: Permit, then: Then | None
+    ) -> Stored:
         """See `Wallet.pay`. One quote for one operation: it is asked for before the plan, and stored with it."""
         self._teller.book(wanted.mint, wanted.unit)
         if await self._teller.begun(wanted) is not None:
             # Whatever the time is now: what was begun is looked up, and what has ended is answered.
-            return _paid(settled(await self._teller.perform(wanted, permit, _gone, lambda done: then(_paid(done)))))
+            return await self._teller.perform(wanted, permit, _gone, then)
         invoice = payable_invoice(text, self._clock.now(), currencies=self._currencies)
         async with self._debts.alone(invoice.payment_hash, wanted.op_id):
             return await self._begin(wanted, text, invoice, ceiling, permit, then)
@@ -78,23 +77,28 @@ class Withdrawal:
         wanted: Request,
         text: str,
         invoice: Invoice,
-        ceiling: Msat,
+        ceiling: Mapping[str, int],
         permit: Permit,
-        then: Callable[[Paid], Sequence[Write]],
-    ) -> Paid:
+        then: Then | None,
+    ) -> Stored:
         book = self._teller.book(wanted.mint, wanted.unit)
         asked: list[_Asked] = []
 
         async def ask() -> None:
-            (await book.limits()).withdrawal(book.unit).check(invoice_sat(invoice), book.unit, "withdrawals")
-            asked.append(_Asked(invoice, await self._quoted(book, invoice, text, permit)))
+            limit, known = (await book.limits()).withdrawal(book.unit), exact(invoice, book.unit)
+            if known is not None:
+                limit.check(known, book.unit, "withdrawals")
+            quote = await self._quoted(book, invoice, text, permit)
+            limit.check(quote.amount, book.unit, "withdrawals")
+            if "most" in ceiling:  # before coins are looked for: the mint alone says what an invoice is in its unit
+                check_most(quote, 0, Amount(ceiling["most"], book.unit))
+            asked.append(_Asked(invoice, quote))
 
         async def make() -> Planned:
             plan = self._plan(wanted, text, asked[0], ceiling)
             return await self._planner.melt(plan, asked[0].quote, book)
 
-        stored = await self._teller.perform(wanted, permit, make, lambda done: then(_paid(done)), ask)
-        return _paid(settled(stored))
+        return await self._teller.perform(wanted, permit, make, then, ask)
 
     async def _quoted(self, book: KeysetBook, invoice: Invoice, text: str, permit: Permit) -> MeltQuote:
         try:
@@ -107,7 +111,7 @@ class Withdrawal:
         return quote
 
     @staticmethod
-    def _plan(wanted: Request, text: str, asked: _Asked, ceiling: Msat) -> Plan:
+    def _plan(wanted: Request, text: str, asked: _Asked, ceiling: Mapping[str, int]) -> Plan:
         invoice, quote = asked.invoice, asked.quote
         assert invoice.amount_msat is not None
         return Plan(
@@ -120,16 +124,10 @@ class Withdrawal:
                 "hash": invoice.payment_hash,
                 "amount": quote.amount,
                 "reserve": quote.fee_reserve,
-                "ceiling": ceiling.value,
+                **ceiling,
             },
         )
 
 
 async def _gone() -> Planned:
     raise NotFound("The payment's row was deleted meanwhile.")
-
-
-def _paid(stored: Stored) -> Paid:
-    result = result_of(stored)
-    assert isinstance(result, Paid)
-    return result

@@ -12,6 +12,8 @@ from cli.client import Client
 from cli.option import HomeOption, JsonOption, KeyOption, MintOption
 from cli.output import ExitCode, NodeRefusal, Output, Problem
 from cli.qr import invoice_uri, qr
+from core.money import Msat
+from wallet.amount import SAT, UNITS, Amount
 
 app = typer.Typer(
     no_args_is_help=True, help="Ecash and Lightning in and out, and whether the books agree with the mints."
@@ -22,6 +24,15 @@ _POLL_S = 0.25
 _RESTORE_S = 900.0  # every keyset of every mint is searched
 
 SatArgument = Annotated[int, typer.Argument(min=1, metavar="SAT", help="Whole satoshi.")]
+SumArgument = Annotated[
+    int,
+    typer.Argument(
+        min=1, metavar="AMOUNT", help="Whole satoshi; with --unit the smallest part of that unit, as cents of usd."
+    ),
+]
+UnitOption = Annotated[
+    str, typer.Option("--unit", metavar="UNIT", help="Coins of this unit instead: msat, usd or eur, if a mint has it.")
+]
 QrOption = Annotated[
     bool | None,
     typer.Option("--qr/--no-qr", help="Show the invoice as a QR code, on stderr; by default on a terminal."),
@@ -35,6 +46,30 @@ WaitOption = Annotated[float, typer.Option("--wait", min=0, help="Wait this many
 
 def _with_mint(body: dict[str, Any], mint: str | None) -> dict[str, Any]:
     return body | {"mint": mint} if mint else body
+
+
+def _sum(amount: int, unit: str) -> dict[str, Any]:
+    return {"sat": amount} if unit == SAT else {"amount": amount, "unit": unit}
+
+
+def _said(amount: int, unit: str) -> str:
+    """For people: `5.00 usd`."""
+    return str(Amount(amount, unit)) if unit in UNITS else f"{amount} {unit}"
+
+
+@app.command()
+def mints(home: HomeOption, json_mode: JsonOption = False) -> None:
+    """The trusted mints: the units of their coins, and whether results are paid for there by their key."""
+    answer = Client.open(home).get(f"{_WALLET}/mints")
+    rows = (
+        (
+            one["mint"],
+            " ".join(unit["unit"] for unit in one["units"] if unit["active"]) or "it did not say",
+            "yes" if one["proven"] else f"no: {one['reason']}",
+        )
+        for one in answer
+    )
+    Output(json_mode=json_mode).rows(answer, ("mint", "units", "by key"), rows, "No mint is on your list.")
 
 
 @app.command()
@@ -64,9 +99,10 @@ def receive(
 
 @app.command()
 def deposit(
-    amount: SatArgument,
+    amount: SumArgument,
     home: HomeOption,
     mint: MintOption = None,
+    unit: UnitOption = SAT,
     wait: WaitOption = 0.0,
     code: QrOption = None,
     key: KeyOption = None,
@@ -77,8 +113,11 @@ def deposit(
 ) -> int:
     """Ask a mint for a Lightning invoice; once it is paid, the node collects the coins."""
     out, client = Output(json_mode=json_mode), Client.open(home)
-    body = _with_mint({"sat": amount}, mint) | ({"from_lightning": True} if from_lightning else {})
+    body = _with_mint(_sum(amount, unit), mint) | ({"from_lightning": True} if from_lightning else {})
     answer = client.call(f"{_WALLET}/deposit", body, key=out.key(key))
+    if answer.get("price_msat"):
+        price = Msat(answer["price_msat"]).sat_up()
+        out.note(f"The mint asks {price} sat for {_said(amount, unit)}; pay only if that is what you want to give.")
     # What is paid, may have been, or will be when the wallet is back, must not be paid by hand too.
     by_hand = not from_lightning or answer.get("payment_state") == "lightning.failed"
     if from_lightning and answer.get("payment_state") not in (None, "done"):
@@ -99,7 +138,7 @@ def deposit(
             time.sleep(_POLL_S)
             answer |= client.get(f"{_WALLET}/operations/{answer['op_id']}")
     if answer["state"] == "done":
-        out.answer(answer, f"{amount} sat deposited.")
+        out.answer(answer, f"{_said(amount, unit)} deposited.")
         return ExitCode.OK
     return out.fail(_open_deposit(answer, wait))
 
@@ -201,9 +240,10 @@ def _open_deposit(answer: dict[str, Any], wait: float) -> Problem:
 
 @app.command()
 def send(
-    amount: SatArgument,
+    amount: SumArgument,
     home: HomeOption,
     mint: MintOption = None,
+    unit: UnitOption = SAT,
     lock: Annotated[
         str | None, typer.Option("--lock", metavar="PUBKEY", help="Only the holder of this key can take it, for good.")
     ] = None,
@@ -213,7 +253,7 @@ def send(
     """Make a token. Whoever has it has the money, unless it is locked; the same --key shows the same token again."""
     out, client = Output(json_mode=json_mode), Client.open(home)
     used = out.key(key)
-    body = _with_mint({"sat": amount}, mint) | ({"lock": lock} if lock else {})
+    body = _with_mint(_sum(amount, unit), mint) | ({"lock": lock} if lock else {})
     answer = client.call(f"{_WALLET}/send", body, key=used)
     if "token" not in answer:
         why = f"The payment is {answer['state']}: the mint has not answered yet."
@@ -247,6 +287,13 @@ def withdraw(
     home: HomeOption,
     mint: MintOption = None,
     max_fee: MaxFeeOption = None,
+    unit: UnitOption = SAT,
+    most: Annotated[
+        int | None,
+        typer.Option(
+            "--most", min=1, metavar="AMOUNT", help="With --unit: all that may be spent, in its smallest part."
+        ),
+    ] = None,
     wait: WaitOption = 0.0,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
     key: KeyOption = None,
@@ -255,7 +302,8 @@ def withdraw(
     """Pay a Lightning invoice from the wallet. It cannot be taken back; the same --key never pays twice."""
     text = sys.stdin.read().strip() if invoice == "-" else invoice
     out, client = Output(json_mode=json_mode), Client.open(home)
-    body = _with_mint({"invoice": text} | ({} if max_fee is None else {"max_fee_sat": max_fee}), mint)
+    given = {"max_fee_sat": max_fee, "most": most, "unit": None if unit == SAT else unit}
+    body = _with_mint({"invoice": text} | {name: one for name, one in given.items() if one is not None}, mint)
     if not (yes or json_mode):
         _confirm(client, body, again=key is not None)
     used = out.key(key)
@@ -270,7 +318,11 @@ def withdraw(
         remedy = f"Pay it in no other way until this is known. Ask again with --key {used}; see: vendo wallet audit"
         return out.fail(Problem("wallet.unknown", why, "Its coins stay reserved.", remedy, 503))
     receipt = f" Receipt: {answer['preimage']}" if answer.get("preimage") else ""
-    out.answer(answer | {"key": used}, f"{answer['amount_sat']} sat paid, {answer['fee_sat']} sat of fees.{receipt}")
+    if unit == SAT:
+        paid = f"{answer['amount_sat']} sat paid, {answer['fee_sat']} sat of fees."
+    else:
+        paid = f"{_said(answer['amount'], unit)} paid, {_said(answer['fee'], unit)} of fees."
+    out.answer(answer | {"key": used}, f"{paid}{receipt}")
     return ExitCode.OK
 
 
@@ -281,6 +333,10 @@ def _confirm(client: Client, body: dict[str, Any], *, again: bool) -> None:
     except NodeRefusal:
         if not again:
             raise
+        return
+    if (unit := body.get("unit", SAT)) != SAT:
+        whole = f"Pay {plan['amount_sat']} sat for {_said(plan['total'], unit)} at most, from {plan['mint']}?"
+        typer.confirm(whole, abort=True, err=True)
         return
     fees = f"{plan['max_fee_sat']} sat of fees at most"
     typer.confirm(f"Pay {plan['amount_sat']} sat and {fees}, from {plan['mint']}?", abort=True, err=True)
@@ -330,13 +386,13 @@ def _found(answer: dict[str, Any]) -> list[str]:
     lines = [
         f"{one['mint']}: {one['problem']}; it is asked again."
         if one["problem"]
-        else f"{one['mint']}: {one['amount']} sat in {one['coins']} coins were found."
+        else f"{one['mint']}: {_said(one['amount'], one['unit'])} in {one['coins']} coins were found."
         for one in answer["restored"]
     ]
     for one in answer["pending"]:
         due = f", due {datetime.fromtimestamp(one['due'], UTC):%Y-%m-%d %H:%M:%S} UTC" if one["due"] else ""
         why = f" ({one['problem']})" if one["problem"] else ""
-        what = f"{one['kind']} of {one['amount']} {one['unit']} at {one['mint']}{due}"
+        what = f"{one['kind']} of {_said(one['amount'], one['unit'])} at {one['mint']}{due}"
         lines.append(f"{what}: {_STANDINGS.get(one['standing'], one['standing'])}{why}.")
     lines += [
         f"{one['mint']} is not on your list: add it to [node] mints to spend there, or pay an invoice from it."

@@ -130,7 +130,7 @@ async def restored_balance(ring: Keyring, url: str, http: aiohttp.ClientSession)
         MemoryDatabase(clock=clock), ring, clock, _reads_only, connect([url], http, _reads_only), permit_for=Permit
     )
     await wallet.restore(url)
-    return sum(one.live for one in await wallet.balance())
+    return sum(one.live for one in await wallet.balance() if one.unit == "sat")
 
 
 def _reads_only(permit: Permit) -> None:

@@ -22,7 +22,7 @@ from core.unit import Among, Row, UnitOfWork, Write
 from fs.error import Unsupported
 from fs.session import Session
 from wallet.lightning_record import LightningView
-from wallet.model import OperationView, Paid, Received
+from wallet.model import OperationView, OtherPaid, Paid, Received
 from wallet.payment import Kind, State
 
 log = logging.getLogger(__name__)
@@ -228,6 +228,18 @@ def receipt(paid: Paid) -> dict[str, Any]:
     return {"amount_sat": amount, "fee_sat": paid.gross.sat_up() - amount, "preimage": paid.preimage}
 
 
+def other_receipt(paid: OtherPaid) -> dict[str, Any]:
+    """What the owner is told of an invoice that was paid with coins of another unit."""
+    asked = paid.gross - paid.fee
+    return {
+        "unit": asked.unit,
+        "amount": asked.value,
+        "fee": paid.fee.value,
+        "price_msat": paid.price.value,
+        "preimage": paid.preimage,
+    }
+
+
 def canonical(body: Mapping[str, Any]) -> bytes:
     """The same bytes for the same request."""
     return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
@@ -253,6 +265,8 @@ def shown(view: OperationView | LightningView) -> dict[str, Any]:
         out["amount_sat"], out["fee_sat"] = view.result.amount_sat, view.result.fee_sat
     elif isinstance(view.result, Paid):
         out |= receipt(view.result)
+    elif isinstance(view.result, OtherPaid):
+        out |= other_receipt(view.result)
     if view.pending:
         out["pending"] = True
     return out

@@ -14,13 +14,15 @@ from core.error import InvalidInput, NotFound, VendoError
 from core.identifier import EffectId, OperationId
 from core.money import Msat, Rate
 from fs.body import parsed
+from fs.service.foreign import Exchange, unit_of
 from fs.service.lightning import LightningWallet, held, lightning_folder
 from fs.service.model import wallet as model
 from fs.service.model.job import Usage
 from fs.service.treasury import Treasurer, canonical, receipt
 from fs.session import Session
 from fs.tree import File, Folder, Node, Tree, json_bytes, json_reader
-from wallet.error import MintFull
+from wallet.amount import SAT
+from wallet.error import MintFull, UnitAbsent
 from wallet.invoice import Invoice, asked_invoice, plain_invoice
 from wallet.lightning_error import NotConnected
 from wallet.lightning_record import LightningView
@@ -116,6 +118,7 @@ def wallet_service(
     fund: Fund | None = None,
     probes: Callable[[], list[dict[str, Any]]] = list,
     recall: Recalling | None = None,
+    exchange: Exchange | None = None,
 ) -> Tree:
     """The service at `/wallet`; only with a treasurer does it have files that move money.
 
@@ -130,6 +133,7 @@ def wallet_service(
         fund: pays for a deposit from there.
         probes: what was found of each mint when it was tried with a coin.
         recall: finds money again after a loss.
+        exchange: moves money in other units than sat.
     """
 
     async def balance() -> dict[str, Any]:
@@ -147,7 +151,9 @@ def wallet_service(
         }
 
     async def tried() -> list[dict[str, Any]]:
-        return probes()
+        found = probes()
+        units = {} if exchange is None else await exchange.units([one["mint"] for one in found])
+        return [one | {"units": units.get(one["mint"], [])} for one in found]
 
     async def feeds() -> list[dict[str, Any]]:
         return fx.sources()
@@ -170,14 +176,14 @@ def wallet_service(
             gives=RootModel[list[model.FxRate]],
         ),
         "mints": File(
-            "each mint: whether results are paid for there by their key, and if not, why not",
+            "each mint: its units, and whether results are paid for there by their key, and if not, why not",
             read=json_reader(tried),
             gives=RootModel[list[model.Probed]],
         ),
         "usage": File("what was spent today, of what may be", read=json_reader(usage), gives=Usage),
     }
     if treasurer is not None and places is not None:
-        files |= _moving(wallet, treasurer, places, lightning, fund)
+        files |= _moving(wallet, treasurer, places, lightning, fund, exchange)
         if recall is not None:
             files["restore"] = _restoring(recall)
         files["lightning"] = lightning_folder(lightning, treasurer)
@@ -213,20 +219,38 @@ async def _funded(deposit: Deposit, effect_id: EffectId, permit: Permit, fund: F
     return {"payment": view.id, "payment_state": view.state.value}
 
 
+def _has(exchange: Exchange | None) -> Exchange:
+    """What moves other units.
+
+    Raises:
+        UnitAbsent: this wallet has sat alone.
+    """
+    if exchange is None:
+        raise UnitAbsent("This wallet holds sat alone.")
+    return exchange
+
+
 def _moving(
-    wallet: Purse, treasurer: Treasurer, places: Places, lightning: LightningWallet | None, fund: Fund | None
+    wallet: Purse,
+    treasurer: Treasurer,
+    places: Places,
+    lightning: LightningWallet | None,
+    fund: Fund | None,
+    exchange: Exchange | None,
 ) -> dict[str, Node]:
     """The files that move money."""
 
     async def deposit(body: bytes, session: Session) -> bytes:
         asked = parsed(model.DepositSum, body)
-        sat, said = asked.sat, canonical(asked.model_dump())
+        if (other := asked.other) is not None:
+            return json_bytes(await _has(exchange).deposit(session, asked, other))
+        sat, said = asked.whole_sat, canonical(asked.in_sat())
         paying = fund if asked.from_lightning else None
         if asked.from_lightning and (fund is None or lightning is None):
             raise NotConnected
         effect = EffectClass.EXTERNAL if paying is None else EffectClass.IRREVERSIBLE
         try:
-            mint = await places.into(asked.sat, asked.mint)
+            mint = await places.into(sat, asked.mint)
         except MintFull:
             if (known := await treasurer.known(session, "deposit", said, effect)) is None:
                 raise
@@ -243,6 +267,8 @@ def _moving(
 
     async def receive(body: bytes, session: Session) -> bytes:
         token = _token(body)
+        if exchange is not None and unit_of(token) != SAT:
+            return json_bytes(await exchange.receive(session, token))
 
         async def act(op_id: OperationId, effect_id: EffectId, permit: Permit) -> dict[str, Any]:
             got = await wallet.receive(op_id, token, effect_id, permit)
@@ -252,9 +278,11 @@ def _moving(
 
     async def send(body: bytes, session: Session) -> bytes:
         asked = parsed(model.SentSum, body)
+        if (other := asked.other) is not None:
+            return json_bytes(await _has(exchange).send(session, asked, other))
         # Keys of requests from before there were locks stand for the same request still.
-        sat, said = asked.sat, canonical(asked.model_dump(exclude=None if asked.lock else {"lock"}))
-        mint = await places.out_of(asked.sat, asked.mint)
+        sat, said = asked.whole_sat, canonical(asked.in_sat(but=() if asked.lock else ("lock",)))
+        mint = await places.out_of(sat, asked.mint)
 
         async def act(op_id: OperationId, effect_id: EffectId, permit: Permit) -> dict[str, Any]:
             token = await wallet.send(op_id, mint, sat, effect_id, permit, pubkey=asked.pubkey)
@@ -278,14 +306,14 @@ def _moving(
     swapped = "a Cashu token: swapped at once for coins of our own"
     return {
         "deposit": File(
-            "{sat, mint?, from_lightning?}: an invoice; coins come once it is paid",
+            "{sat, mint?, from_lightning?} or {amount, unit, mint?}: an invoice; coins come once it is paid",
             call=deposit,
             takes=model.DepositSum,
             gives=model.Operation,
         ),
         "receive": File(swapped, call=receive, max_bytes=MAX_TOKEN, takes=model.Token, gives=model.Operation),
         "send": File(
-            "{sat, mint?, lock?}: a token; who has it has the money, or only the holder of the key in `lock`",
+            "{sat or amount and unit, mint?, lock?}: a token; who has it has the money, or only the key's holder",
             call=send,
             **moves,
         ),
@@ -295,7 +323,7 @@ def _moving(
             takes=model.Transfer,
             gives=model.Transferred,
         ),
-        **_paying(wallet, treasurer, places),
+        **_paying(wallet, treasurer, places, exchange),
         "audit": File("whether rows, journal and mints agree", read=audit, gives=model.Audit),
         "operations": _operations(treasurer),
     }
@@ -311,11 +339,13 @@ def _restoring(recall: Recalling) -> File:
     return File(about, call=restore, takes=model.Recall, gives=model.Restored)
 
 
-def _paying(wallet: Purse, treasurer: Treasurer, places: Places) -> dict[str, Node]:
+def _paying(wallet: Purse, treasurer: Treasurer, places: Places, exchange: Exchange | None) -> dict[str, Node]:
     """The files that pay invoices."""
 
     async def withdraw(body: bytes, session: Session) -> bytes:
         value = parsed(model.Invoice, body)
+        if value.is_other:
+            return json_bytes(await _has(exchange).withdraw(session, value))
         text = plain_invoice(value.invoice)
         # Whether it may be paid now is for what is new: what was paid with this key is answered after its end, too.
         asked = asked_invoice(text)
@@ -334,22 +364,26 @@ def _paying(wallet: Purse, treasurer: Treasurer, places: Places) -> dict[str, No
     async def prepare(body: bytes, session: Session) -> bytes:
         value = parsed(model.Invoice, body)
         asked = wallet.payable(value.invoice)
+        if value.is_other:
+            return json_bytes(await _has(exchange).prepare(value, asked))
         amount = Msat(asked.amount_msat or 0).sat_up()
         mint = await places.out_of(amount, value.mint)
         total = _ceiling(wallet, asked, mint, value.max_fee_sat).sat_up()
         return json_bytes(
             {
                 "mint": mint,
+                "unit": SAT,
                 "amount_sat": amount,
                 "max_fee_sat": total - amount,
                 "total_sat": total,
+                "total": total,
                 "payment_hash": asked.payment_hash,
                 "expires_at": asked.expires_at,
             }
         )
 
-    priced = "{invoice, mint?, max_fee_sat?}: what paying it takes at most; pays nothing and asks nobody"
-    paid = "{invoice, mint?, max_fee_sat?}: pay a Lightning invoice; it cannot be taken back"
+    priced = "{invoice, mint?, max_fee_sat? | unit, most?}: what paying it takes at most; pays nothing and asks nobody"
+    paid = "{invoice, mint?, max_fee_sat? | unit, most?}: pay a Lightning invoice; it cannot be taken back"
     return {
         "prepare": File(priced, call=prepare, takes=model.Invoice, gives=model.Prepared),
         "withdraw": File(paid, call=withdraw, takes=model.Invoice, gives=model.Operation),

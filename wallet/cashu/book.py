@@ -1,46 +1,62 @@
-"""What we know of one mint's keysets. Asked again when old, when a coin names an unknown one, or after a refusal."""
+"""What we know of one mint's keysets in one unit, and which of them may be used for what."""
 
 from core.clock import Clock
-from core.error import Unavailable
 from wallet.cashu.keyset import MAX_PPK, Keyset, KeysetInfo
 from wallet.cashu.limit import Limits
 from wallet.cashu.port import Mint
-from wallet.error import MintBusy, MintLied, MintRefused, MintRejected, MintUnreachable, TokenKeyset
+from wallet.cashu.roll import FRESH_S, Roll
+from wallet.error import MintBusy, MintLied, MintRefused, TokenKeyset
 
-_FRESH_S = 300
 _AGAIN_S = 5
-_LIMITS_FRESH_S = 3_600
-_LIMITS_AGAIN_S = 60
 # Before a keyset's final expiry we no longer ask for coins in it.
 _EXPIRY_MARGIN_S = 7 * 86_400
 
 
 class KeysetBook:
-    """The keysets of one mint in one unit.
+    """The keysets of one mint in one unit: a part of what its roll says, and never a keyset of another unit.
 
     Args:
         mint: its client.
         unit: of its coins.
         clock: says when what is known is old.
         retired: the owner trusts it no more: what is there may be taken out, and nothing new is begun.
+        roll: what the mint says, if other units' books have it too.
 
     `guarded`: our counters were compared with the mint since the start. `copied`: our rows come from an old copy of the
-    database, and the mint was not asked yet what happened since (`wallet.copy`). `silent`: the last thing that we heard
-    of the mint is that it cannot be reached or turns everybody away.
+    database, and the mint was not asked yet what happened since (`wallet.copy`).
     """
 
-    def __init__(self, mint: Mint, unit: str, clock: Clock, *, retired: bool = False) -> None:
+    def __init__(self, mint: Mint, unit: str, clock: Clock, *, retired: bool = False, roll: Roll | None = None) -> None:
         self.mint = mint
         self.unit = unit
-        self.infos: dict[str, KeysetInfo] = {}
+        self.roll = Roll(mint, clock, retired=retired) if roll is None else roll
         self.guarded = self.copied = False
-        self.silent = False
-        self.retired = retired
         self._clock = clock
         self._keysets: dict[str, Keyset] = {}
-        self._asked_at: float | None = None
-        self._limits = Limits()
-        self._limits_due: float | None = None
+        self._infos: dict[str, KeysetInfo] = {}
+        self._heard = -1
+
+    @property
+    def infos(self) -> dict[str, KeysetInfo]:
+        """The keysets in this unit that may be used, by id."""
+        if self._heard != self.roll.heard:
+            self._infos = {id_: info for id_, info in self.roll.infos.items() if info.unit == self.unit}
+            self._heard = self.roll.heard
+        return self._infos
+
+    @property
+    def retired(self) -> bool:
+        """Whether nothing new is begun at this mint."""
+        return self.roll.retired
+
+    @property
+    def silent(self) -> bool:
+        """Whether the last thing that we heard of the mint is that it cannot be reached or turns everybody away."""
+        return self.roll.silent
+
+    @silent.setter
+    def silent(self, value: bool) -> None:
+        self.roll.silent = value
 
     async def refresh(self, *, older_than: float = 0.0) -> None:
         """Ask the mint, unless we asked within `older_than` seconds.
@@ -49,23 +65,11 @@ class KeysetBook:
             Unavailable: it does not answer, and nothing is known from earlier.
             MintLied: its answer cannot be true.
         """
-        now = self._clock.monotonic()
-        if self._asked_at is not None and now - self._asked_at < older_than:
-            return
-        try:
-            found = await self.mint.keysets()
-        except Unavailable:
-            self.silent = True
-            if not self.infos:
-                raise
-            return
-        self.silent = False
-        self.infos = {info.id: info for info in found if info.unit == self.unit}
-        self._asked_at = now
+        await self.roll.refresh(older_than=older_than)
 
     async def known(self) -> None:
         """Have a picture that is not old."""
-        await self.refresh(older_than=_FRESH_S)
+        await self.roll.refresh(older_than=FRESH_S)
 
     async def heard(self) -> None:
         """If the mint was silent when last asked: have it answer now.
@@ -73,23 +77,11 @@ class KeysetBook:
         Raises:
             MintUnreachable: it does not.
         """
-        if self.silent:
-            await self.refresh()
-            if self.silent:
-                raise MintUnreachable
+        await self.roll.answer()
 
     async def limits(self) -> Limits:
-        """The mint's limits, an hour old at most; what was last known, or none, where it does not say.
-
-        They spare a payment that would be refused. The mint's own refusal is what counts.
-        """
-        now = self._clock.monotonic()
-        if self._limits_due is None or now >= self._limits_due:
-            try:
-                self._limits, self._limits_due = await self.mint.limits(), now + _LIMITS_FRESH_S
-            except (Unavailable, MintRejected, MintLied):
-                self._limits_due = now + _LIMITS_AGAIN_S
-        return self._limits
+        """The mint's limits; see `Roll.limits`."""
+        return await self.roll.limits()
 
     async def keys(self, keyset: str) -> Keyset:
         """A keyset's checked keys.
@@ -102,20 +94,30 @@ class KeysetBook:
             raise TokenKeyset
         held = self._keysets.get(keyset)
         if held is None:
-            held = self._keysets[keyset] = await self.mint.keys(info)
+            held = await self.mint.keys(info)
+            if (held.info.id, held.info.unit) != (keyset, self.unit):
+                raise MintLied("The mint answered with the keys of another keyset or unit.")
+            self._keysets[keyset] = held
         return held
+
+    def has(self, keyset: str, amount: int) -> bool:
+        """Whether a keyset whose keys were fetched has a coin of this amount."""
+        held = self._keysets.get(keyset)
+        return held is not None and amount in held.keys
 
     async def expand(self, keyset: str) -> str:
         """The whole id of a keyset that a token names, maybe by its short id (NUT-02).
 
         Raises:
-            TokenKeyset: unknown, ambiguous, or with a fee above our cap.
+            TokenKeyset: unknown, ambiguous, of another unit, or with a fee above our cap.
             MintBusy: unknown so far, and the mint was asked a moment ago.
         """
         await self.known()
         if not self._named(keyset):
+            if any(keyset in (id_, id_[:16]) for id_ in (*self.roll.infos, *self.roll.contested)):
+                raise TokenKeyset("A coin's keyset is not one of the unit that the payment names.")
             # Strangers choose these ids, so that they must not choose how often the mint is asked.
-            if self._asked_at is not None and self._clock.monotonic() - self._asked_at < _AGAIN_S:
+            if self.roll.asked_within(_AGAIN_S):
                 raise MintBusy("The mint was asked for its keysets a moment ago; this one may be newer.")
             await self.refresh()
         named = self._named(keyset)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from wallet.cashu.curve import is_point
 from wallet.cashu.fence import PublicKey, derive_keyset_id, derive_keyset_id_v2
-from wallet.error import MintLied
+from wallet.error import MintLied, TokenKeyset
 
 MAX_KEYS = 128
 MAX_KEYSETS = 500
@@ -57,5 +57,12 @@ def checked(info: KeysetInfo, keys: Mapping[int, str]) -> Keyset:
 
 
 def fee(ids: Iterable[str], infos: Mapping[str, KeysetInfo]) -> int:
-    """The mint's fee for spending these coins, given as the keyset id of each (NUT-02)."""
-    return -(-sum(infos[keyset].ppk for keyset in ids) // 1000)
+    """The mint's fee for spending these coins, given as the keyset id of each (NUT-02).
+
+    Raises:
+        TokenKeyset: the mint names one of the keysets no more, or calls it one of another unit.
+    """
+    try:
+        return -(-sum(infos[keyset].ppk for keyset in ids) // 1000)
+    except KeyError as error:
+        raise TokenKeyset("The mint names a keyset of these coins no more, or calls it another unit's.") from error

@@ -1,8 +1,12 @@
 """Money, as the wallet's files take and show it. Pure. Amounts are whole units of `unit`, or what their name says."""
 
-from pydantic import ConfigDict, Field
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
 
 from fs.body import Body, Fact
+from wallet.amount import MOST, SAT, Amount
 
 MAX_SAT = 2_100_000_000_000_000
 
@@ -73,23 +77,71 @@ class Transferred(Fact):
     state: str
 
 
+class MintUnit(Fact):
+    """A unit of a mint's coins; limits in its smallest part. `deposits` and `withdrawals` over Lightning, if it says.
+
+    `active`: the mint gives out new coins of it.
+    """
+
+    unit: str
+    active: bool
+    deposits: bool | None
+    withdrawals: bool | None
+    least_deposit: int | None
+    most_deposit: int | None
+    least_withdrawal: int | None
+    most_withdrawal: int | None
+
+
 class Probed(Fact):
-    """A mint. `proven`: it showed the preimage of a coin that was locked to a hash; `at` in Unix seconds."""
+    """A mint. `proven`: it showed the preimage of a coin that was locked to a hash; `at` in Unix seconds.
+
+    `units` is empty for a mint that did not answer, and for those who may not move money.
+    """
 
     mint: str
     proven: bool
     at: int | None
     reason: str
+    units: list[MintUnit]
 
 
 _X_ONLY = 64
 
 
-class Sum(Body):
-    """How much, and at which mint. Without one a deposit goes where there is room, and the fullest mint pays."""
+UnitName = Literal["sat", "msat", "usd", "eur"]
 
-    sat: int = Field(ge=1, le=MAX_SAT)
+
+class Sum(Body):
+    """How much, and at which mint. Without one a deposit goes where there is room, and the fullest mint pays.
+
+    Either `sat`, or `amount` of a `unit` in its smallest part: cents of `usd`.
+    """
+
+    sat: int | None = Field(None, ge=1, le=MAX_SAT)
+    amount: int | None = Field(None, ge=1, lt=MOST)
+    unit: UnitName = "sat"
     mint: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.sat is None) == (self.amount is None) or (self.sat is not None and self.unit != SAT):
+            raise ValueError("either sat, or amount with unit")
+        return self
+
+    @property
+    def other(self) -> Amount | None:
+        """The amount, if it is not in sat."""
+        return None if self.amount is None or self.unit == SAT else Amount(self.amount, self.unit)
+
+    @property
+    def whole_sat(self) -> int:
+        """The amount, if it is."""
+        return self.sat if self.sat is not None else int(self.amount or 0)
+
+    def in_sat(self, but: Sequence[str] = ()) -> dict[str, Any]:
+        """The request as it was written before there were other units, for its digest."""
+        return self.model_dump(exclude={"amount", "unit", *but}) | {"sat": self.whole_sat}
 
 
 class SentSum(Sum):
@@ -111,20 +163,42 @@ class DepositSum(Sum):
 
 
 class Invoice(Body):
-    """A Lightning invoice, with or without `lightning:`, and what its fees may come to; by default what is usual."""
+    """A Lightning invoice, with or without `lightning:`, and what its fees may come to; by default what is usual.
+
+    With another `unit` it is paid with such coins: `most` is what may be spent with all fees, in the unit's smallest
+    part; without it what is usual at the exchange rate of the moment.
+    """
 
     invoice: str = Field(min_length=1, max_length=4_200)
     mint: str | None = None
     max_fee_sat: int | None = Field(default=None, ge=0, le=MAX_SAT)
+    unit: UnitName = "sat"
+    most: int | None = Field(None, ge=1, lt=MOST)
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> Self:
+        if self.unit == SAT and self.most is not None:
+            raise ValueError("most is for other units than sat; there it is max_fee_sat")
+        return self
+
+    @property
+    def is_other(self) -> bool:
+        """Whether it is paid with coins of another unit than sat."""
+        return self.unit != SAT
 
 
 class Prepared(Fact):
-    """What paying an invoice takes at most: its amount, all fees, both together. `expires_at` in Unix seconds."""
+    """What paying an invoice takes at most: its amount, all fees, both together. `expires_at` in Unix seconds.
+
+    `total` is what may be spent with all fees, in `unit`; fees and sum in sat are there where that is sat.
+    """
 
     mint: str
+    unit: str
+    total: int
     amount_sat: int
-    max_fee_sat: int
-    total_sat: int
+    max_fee_sat: int | None = None
+    total_sat: int | None = None
     payment_hash: str
     expires_at: int
 
@@ -147,6 +221,7 @@ class Operation(Fact):
     """One operation of the wallet. Which fields it has depends on its kind and its state; a sent token is money.
 
     `pending`: its mint says that the payment is under way. `preimage` is the receipt for an invoice that was paid.
+    `amount` and `fee` are in `unit`; `price_msat` is what an invoice asks for that buys or is paid with another unit.
     """
 
     op_id: str
@@ -162,6 +237,7 @@ class Operation(Fact):
     expires_at: int = 0
     amount_sat: int = 0
     fee_sat: int = 0
+    price_msat: int = 0
     payment: str = ""
     payment_state: str = ""
     stage: str = ""
@@ -174,9 +250,13 @@ class Operation(Fact):
 
 
 class FoundCoins(Fact):
-    """What was found at a mint, and whether it is on our list; `problem`: the error's code if it did not say all."""
+    """What was found at a mint in one unit, and whether the mint is on our list.
+
+    `problem` is the error's code if it did not say all.
+    """
 
     mint: str
+    unit: str
     amount: int
     coins: int
     keysets: int
@@ -209,9 +289,10 @@ class Restored(Fact):
 
 
 class AuditedMint(Balance):
-    """One mint and unit: what the coins' rows say, and what the journal says."""
+    """One mint and unit: what the coins' rows and the journal say; `pending` is on its way over Lightning."""
 
     journal: dict[str, int]
+    pending: int
 
 
 class AuditedLightning(Fact):
@@ -230,7 +311,7 @@ class AuditedLightning(Fact):
 class Audit(Fact):
     """Whether rows, journal, mints and Lightning wallet agree, and every way in which they do not.
 
-    `pending_sat` of what is reserved is on its way over Lightning.
+    `pending_sat` of what is reserved in sat is on its way over Lightning; of other units each mint's row tells.
     """
 
     mints: list[AuditedMint]

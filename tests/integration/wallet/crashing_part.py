@@ -15,6 +15,7 @@ from core.money import Msat
 from node.storage.chain import unsigned_seal
 from node.storage.database import Database, open_database
 from relays.key import Keyring
+from wallet.amount import Amount
 from wallet.cashu.mint import MintClient
 from wallet.model import LockTerms
 from wallet.wallet import Wallet
@@ -88,6 +89,12 @@ async def main() -> None:
             await wallet.lock("lock", terms, Msat(20_000), "effect", permit)
         elif action == "send":
             await wallet.send("send", url, 20, "effect", permit, pubkey=argument)
+        elif action == "send_cents":
+            await wallet.foreign.send("send", url, Amount(20, "usd"), "effect", permit)
+        elif action == "pay_cents":
+            await wallet.foreign.pay("pay", url, argument, Amount(150, "usd"), "effect", permit)
+        elif action == "receive_cents":
+            await wallet.foreign.receive("receive", argument, "effect", permit)
         elif action == "pay":
             await wallet.pay("pay", url, argument, Msat(300_000), "effect", permit)
         else:

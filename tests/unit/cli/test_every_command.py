@@ -89,6 +89,7 @@ LOOKS = {
     "inbox dead": ["a"],
     "hook list": ["a"],
     "wallet balance": [],
+    "wallet mints": [],
     "wallet audit": [],
     "wallet lightning": [],
     "relay list": [],

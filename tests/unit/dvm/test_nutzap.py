@@ -241,7 +241,7 @@ async def test_what_comes_while_the_mint_is_away_is_taken_when_it_is_back(world:
     zap = await friend.zap(node.key.pubkey, node.nutzaps.pubkey, 20)
     world.mint.script = lambda name: Fault.UNREACHABLE
     for book in node.wallet._books.values():  # as if it had never been heard of
-        book.infos, book._keysets, book._asked_at = {}, {}, None
+        book.roll.infos, book.roll._asked_at, book._infos, book._keysets = {}, None, {}, {}
     give(world, zap)
     await ended(node, zap, "seen")
     await world.clock.sleep(300)

@@ -23,9 +23,10 @@ from relays.health import RelayHealth
 from relays.key import Keyring
 from relays.outbox import Outbox
 from tests.gate_part import KEY, LIMITS, open_gate
-from tests.model_mint import Fault, ModelMint, Payment, payable
+from tests.model_mint import MSAT_PER, Fault, ModelMint, Payment, payable
 from tests.wallet_part import BUYER_WORDS, EFFECT, PERMIT, SELLER_WORDS, HandClock, allow, make_wallet
 from wallet import restorer
+from wallet.amount import SAT, USD, Amount
 from wallet.error import MintRefused, PaymentUnknown, TokenSpent
 from wallet.leftover import leftover
 from wallet.memo import Memo
@@ -77,9 +78,9 @@ class Dying(MemoryDatabase):
 class World:
     """Two mints, a relay, and nodes of the same words one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, more: Sequence[str] = ()) -> None:
         self.clock = HandClock()
-        self.mints = {url: ModelMint(url, clock=self.clock) for url in (FIRST, SECOND)}
+        self.mints = {url: ModelMint(url, clock=self.clock, more=more) for url in (FIRST, SECOND)}
         self.relay = Relay()
         self.seller = make_wallet(SELLER_WORDS, list(self.mints.values()), self.clock)
 
@@ -304,6 +305,51 @@ async def test_a_payment_over_lightning_that_was_under_way_is_followed_to_its_en
     await again.recall.restore(())
     assert (await again.held())[1:] == (0, 0)
     assert await again.live() == (164 if ends is Payment.STUCK else 164 - 40 - 2)
+    assert await again.clean()
+
+
+async def test_what_was_under_way_in_cents_is_found_as_cents():
+    world = World(more=(USD,))
+    lost = await node(world, [FIRST, SECOND])
+    await lost.fund(FIRST, 100)
+    cents, mint = lost.wallet.foreign, world.mints[FIRST]
+    await cents.deposit("cents", FIRST, Amount(500, USD), EFFECT, PERMIT)
+    await lost.wallet._keeper.poll("cents")
+    giver = make_wallet(SELLER_WORDS, [mint], world.clock)
+    await giver.foreign.deposit("d", FIRST, Amount(64, USD), EFFECT, PERMIT)
+    await giver._keeper.poll("d")
+    token = await giver.foreign.send("gift", FIRST, Amount(33, USD), EFFECT, PERMIT)
+    # An invoice that is not paid yet, a payment under way, and a token whose swap got lost.
+    mint.lightning = lambda _: Payment.SLOW
+    bill = payable(100 * MSAT_PER[USD], world.clock.now(), "bill")
+    with pytest.raises(PaymentUnknown):
+        await cents.pay("pay", FIRST, bill, Amount(120, USD), EFFECT, PERMIT)
+    mint.auto_pay = False
+    await cents.deposit("later", FIRST, Amount(32, USD), EFFECT, PERMIT)
+    mint.script = lambda name: Fault.REQUEST_LOST if name == "swap" else Fault.NONE
+    with pytest.raises((PaymentUnknown, MintRefused)):
+        await cents.receive("token", token, EFFECT, PERMIT)
+    mint.script = lambda _: Fault.NONE
+    await lost.publish()
+    world.pay_last(FIRST)
+
+    again = await node(world)
+    found = await again.recall.restore(())
+    assert {(one["kind"], one["unit"], one["standing"]) for one in found["pending"]} == {
+        ("deposit", USD, Standing.BEGUN),
+        ("melt", USD, Standing.BEGUN),
+        ("receive", USD, Standing.DONE),
+    }
+    assert {(one["mint"], one["unit"]) for one in found["restored"]} >= {(FIRST, SAT), (FIRST, USD)}
+    assert {one["amount"] for one in found["restored"] if (one["mint"], one["unit"]) == (FIRST, SAT)} == {100}
+    mint.lightning_ends()
+    await world.settle(again)
+    await again.recall.restore(())
+    rows = {one.unit: one for one in await again.wallet.balance() if one.mint == FIRST}
+    assert rows[SAT].live == 100
+    paid = (await again.wallet._purse.operations(kind="melt"))[0]
+    assert paid.result is not None
+    assert (rows[USD].live, rows[USD].reserved, rows[USD].locked) == (500 - paid.result["gross"] + 32 + 33 - 1, 0, 0)
     assert await again.clean()
 
 

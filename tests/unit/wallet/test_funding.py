@@ -215,7 +215,7 @@ async def test_no_money_goes_to_a_mint_that_was_taken_off_the_list(town: Town) -
     await town.wallet.deposit("d", town.mint.url, 100, EFFECT, PERMIT, lightning=True)
     town.restart()
     for book in town.wallet._books.values():
-        book.retired = True
+        book.roll.retired = True
     await town.funding.look()
     assert town.ledger.tried.total() == 0
 
