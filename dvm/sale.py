@@ -400,13 +400,13 @@ class OpenSale:
             await self._bill.look()
 
     async def take_credit(self) -> bool:
-        """Have the work paid by what its customer is owed, if that covers it; whether it was.
+        """Have the work, or a result that is out and not paid yet, paid by what its customer is owed; whether it was.
 
         Raises:
             Conflict, StoreUncertain, Unavailable: not written, or nobody knows; it may be asked for again.
         """
         now = self._counter.clock.now()
-        if self.sale.state not in (State.QUOTED, State.LAPSED):
+        if self.sale.state not in (State.QUOTED, State.LAPSED, State.BILLED):
             return False
         credit = await credit_of(self._counter.unit, self.sale, now)
         if credit is not None:

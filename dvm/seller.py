@@ -192,6 +192,11 @@ def _paid_after(sale: Sale, event: InvoicePaid) -> Move:
     return replace(sale, by_invoice=True, claimed=event.amount), [Settle(ok=True)]
 
 
+def _credited_after(sale: Sale, event: CreditTaken) -> Move:
+    """The result is out already, and stays as it was sent."""
+    return replace(sale, by_invoice=True, by_credit=True, claimed=event.fresh), [Settle(ok=True)]
+
+
 def _never_paid(sale: Sale, event: InvoiceLapsed) -> Move:
     """It is remembered: this customer is not served so any more."""
     return replace(sale, error="its invoice was not paid"), [Settle(ok=False)]
@@ -476,6 +481,7 @@ TRANSITIONS: dict[tuple[State, type[Any]], tuple[Rule, ...]] = {
     (S.STORING, WorkDone): _DELIVERY[:-2],
     (S.STORING, WorkFailed): _FAILURE,
     (S.BILLED, InvoicePaid): (Rule(S.DONE, _paid_after),),
+    (S.BILLED, CreditTaken): (Rule(S.DONE, _credited_after, _covers),),  # whatever the hour: nothing is left to do
     (S.BILLED, InvoiceLapsed): (Rule(S.LOST, _never_paid),),
     (S.BILLED, AskedAgain): (Rule(S.BILLED, _again),),
     (S.SEALED, Cosigned): (Rule(S.DELIVERED, _cosigned, _signed_for_this),),
