@@ -55,6 +55,7 @@ from dvm.service import Service
 from dvm.settlement import Settlement
 from dvm.shipping import Shipping
 from dvm.stock import Stock
+from dvm.stowage import Stowage
 from dvm.trust import STRANGER, Standing, Trust
 from relays.directory import Directory
 from relays.error import MalformedEvent, NotForUs
@@ -157,6 +158,7 @@ class Selling:
             unit, gate, pool, outbox, wallet, clock, self._key, self._crew.spawn, self._closed,
             self._lapsed, self._revived, self._quote, quote_ttl_s, keyring, directory,
             Material(pool.fetch, clock, self._limits.max_input_bytes), self.custodian, shipping,
+            Stowage(unit, clock, self._settlement, lambda: [(one.sale, one.load) for one in self._open.values()]),
         )  # fmt: skip
         self._quoting = Quoting(
             unit, clock, self._key, wallet.key, quote_ttl_s, settlement or Settlement(), proven,
