@@ -305,8 +305,8 @@ class Selling:
             self._trusted.give(sale.sale.customer)
             if sale.sale.invoice:
                 self._ration.give(sale.sale.customer)
-        if sale.sale.claimed:
-            self._clients.settled(sale.sale.customer, sale.sale.claimed)
+        if sale.sale.earned:
+            self._clients.settled(sale.sale.customer, sale.sale.earned)
 
     # ---- requests
 
@@ -500,9 +500,10 @@ class Selling:
             return await place.tell(Admitted(), first=writes)
         owed = await credit_of(self._unit, place.sale, self._clock.now()) if credit else None
         if owed is not None:
-            return await place.tell(CreditTaken(place.sale.price, owed.fresh), first=[*writes, *owed.writes])
+            taken = CreditTaken(place.sale.price, owed.fresh, quote_id=self._quote_id(place))
+            return await place.tell(taken, first=[*writes, *owed.writes])
         if invoice and await self._lending.may(place, await self._clients.standing(place.sale.customer)):
-            return await place.tell(Lent(), first=writes)
+            return await place.tell(Lent(self._quote_id(place)), first=writes)
         if invoice:
             return await place.tell(InvoiceWanted(), first=writes)
         trusted = await self._quoting.may_order(place.request, place.sale.price)
