@@ -1,4 +1,4 @@
-"""How much unpaid work may lie on a seller's file servers: a result that was ordered and not paid yet (mode A) fills them.
+"""How much unpaid work may lie on a seller's file servers: results that were ordered (mode A) and not paid yet.
 
 What was never paid for stays there, since no server has to delete anything; so it goes on counting for its customer as
 long as the sale is kept, and for a day for all customers together, whose keys cost nothing.

@@ -179,7 +179,7 @@ class Till:
             wait = min(wait * 1.5, most)
 
     async def seek(self, payment: Payment) -> None:
-        """Ask the mint for the preimage with which the money was taken, until the job has what it opens, or gives up."""
+        """Ask the mint for the preimage with which the money was taken, until the job has what it opens or ends."""
         wait = FIRST_LOOK_S
         while (job := self._owner.job).state is State.SEALED:
             if job.preimage:  # the mint need not be there any more

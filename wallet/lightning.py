@@ -26,7 +26,7 @@ GRACE_S = 30
 LATE_S = 900
 """So long after an invoice's expiry a payment that no wallet knows of cannot be under way any more."""
 GIVE_UP_S = 14 * 86_400
-"""So long after its invoice's expiry a payment in doubt may be given up: whoever is paid may hold it for days before."""
+"""So long after its invoice's expiry a payment in doubt may be given up: whoever is paid may hold it for days."""
 UNPAID_S = 7 * 86_400
 """So long after its expiry an invoice of ours is looked at; some wallets take money late."""
 MAX_SENDS = 5

@@ -85,11 +85,17 @@ async def test_one_of_our_servers_does_not_lead_us_into_our_network_nor_back_ove
 
 
 async def test_a_server_of_ours_may_lead_on_to_itself_and_not_for_ever() -> None:
-    async with served("127.0.0.1", lambda number: "/x.bin" if number == 1 else "") as (ours, _), client(ours) as blossom:
+    async with (
+        served("127.0.0.1", lambda number: "/x.bin" if number == 1 else "") as (ours, _),
+        client(ours) as blossom,
+    ):
         assert await blossom.fetch(f"{ours}/x", 100, 30.0) == BLOB
     for host in ("127.0.0.1", FOREIGN):
         own = [] if host == FOREIGN else [host]
-        async with served(host, lambda number: f"/{number}") as (place, asked), client(*(place for _ in own)) as blossom:
+        async with (
+            served(host, lambda number: f"/{number}") as (place, asked),
+            client(*(place for _ in own)) as blossom,
+        ):
             with pytest.raises(FileUnreachable):
                 await blossom.fetch(f"{place}/x", 100, 30.0)
             assert len(asked) == MAX_REDIRECTS + 1
