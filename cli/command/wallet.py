@@ -172,25 +172,10 @@ def invoice(
 def lightning(
     home: HomeOption,
     limit: Annotated[int, typer.Option("--limit", min=1, max=100, help="Show so many payments and invoices.")] = 20,
-    give_up: Annotated[
-        str | None,
-        typer.Option("--give-up", metavar="ID", help="Count a payment in doubt as paid: the wallet will not say more."),
-    ] = None,
-    key: KeyOption = None,
     json_mode: JsonOption = False,
 ) -> None:
-    """The Lightning wallet: what it has, what may be paid today, the latest payments and invoices.
-
-    With --give-up a payment that nobody will ever know more about is closed as paid, since it may have been made: its
-    amount and the most that its fee may be stay counted in every budget, and nothing comes back. It is refused while
-    the wallet can still answer about it, and until 14 days after its invoice has expired.
-    """
+    """The Lightning wallet: what it has, what may be paid today, the latest payments and invoices."""
     out, client = Output(json_mode=json_mode), Client.open(home)
-    if give_up is not None:
-        answer = client.call(f"{_WALLET}/lightning/give-up", {"op_id": give_up}, key=out.key(key))
-        spent = answer["amount"] + answer["fee"]
-        out.answer(answer, f"{give_up} counts as paid ({spent} msat), though nobody knows that it was.")
-        return
     status = client.get(f"{_WALLET}/lightning/status")
     rows = [*client.get(f"{_WALLET}/lightning/payments"), *client.get(f"{_WALLET}/lightning/invoices")]
     rows = sorted(rows, key=lambda row: row["created_at"], reverse=True)[:limit]
@@ -203,6 +188,27 @@ def lightning(
         ((row["kind"], row["stage"], row["amount"], row["fee"], row["reason"], row["op_id"]) for row in rows),
         "Nothing was paid or asked for yet.",
     )
+
+
+@app.command("give-up")
+def give_up(
+    operation: Annotated[
+        str, typer.Argument(metavar="ID", help="The operation, as `vendo wallet lightning` shows it.")
+    ],
+    home: HomeOption,
+    key: KeyOption = None,
+    json_mode: JsonOption = False,
+) -> None:
+    """Close a payment over Lightning of which its wallet will never speak again: it counts as paid.
+
+    The payment may have been made, and nobody will ever know. So its amount and the most that its fee may be stay
+    counted in every budget, and nothing comes back. It is refused while the wallet can still answer about it, and
+    until 14 days after its invoice has expired.
+    """
+    out, client = Output(json_mode=json_mode), Client.open(home)
+    answer = client.call(f"{_WALLET}/lightning/give-up", {"op_id": operation}, key=out.key(key))
+    spent = answer["amount"] + answer["fee"]
+    out.answer(answer, f"{operation} counts as paid ({spent} msat), though nobody knows whether it was.")
 
 
 def _open_deposit(answer: dict[str, Any], wait: float) -> Problem:
