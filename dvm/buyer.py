@@ -28,6 +28,7 @@ from dvm.buyer_event import (
     FallbackFailed,
     Finish,
     InvoicePaid,
+    KeyHeld,
     KeyShown,
     Lock,
     LockDone,
@@ -150,7 +151,8 @@ TRANSITIONS: dict[tuple[State | Funds, type[Any]], tuple[Rule, ...]] = {
     # The seller can take the money from here on: the job waits for the key, or until the money is back.
     (S.SEALED, KeyShown): (Rule(S.DELIVERED, sealing.deliver_opened, sealing.opened_well), *_give_way()),
     (S.SEALED, RefundDone): _give_way(),
-    (S.SEALED, RevealPassed): _give_way(sealing.taken),
+    (S.SEALED, KeyHeld): (Rule(S.SEALED, sealing.hold_on),),
+    (S.SEALED, RevealPassed): _give_way(sealing.over),
     (S.SEALED, CancelAsked): (Rule(S.CANCELLED, r.cancel),),
     (S.FALLBACK, FallbackDone): (Rule(S.DELIVERED, r.deliver_builtin, r.our_leg),),
     (S.FALLBACK, FallbackFailed): (

@@ -43,6 +43,7 @@ class ResultArrived:
     """A verified result. `fault` says what the check for its kind found; empty is good.
 
     One that was too large for its event has a `parcel` until it is fetched; then it is `kept` in a file, if it is long.
+    `ours` if its fault is that we could not keep it.
     """
 
     at_ms: int
@@ -54,6 +55,7 @@ class ResultArrived:
     bill: Bill | None = None
     parcel: Pointer | None = None
     kept: Kept | None = None
+    ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class SealedArrived:
     """A verified sealed result (ADR 25). `fault` says why its hashes do not fit; empty is good.
 
     `whole` is the signed event as JSON, `hash` what its seal names. `parcel` is set until the bytes of a large one,
-    whose key alone is sealed, are here.
+    whose key alone is sealed, are here; `ours` if they could not be kept.
     """
 
     at_ms: int
@@ -72,6 +74,7 @@ class SealedArrived:
     pt_hash: str
     fault: str
     parcel: Pointer | None = None
+    ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +93,17 @@ class KeyShown:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyHeld:
+    """The mint shows the preimage of a large result, whose bytes cannot be had or kept yet, for this `reason`."""
+
+    at_ms: int
+    preimage: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RevealPassed:
-    """The mint had long enough to show the preimage with which the money was taken."""
+    """The time may be over in which the mint shows the preimage, or in which what it opens could be kept."""
 
     at_ms: int
 
@@ -267,6 +279,7 @@ Event: TypeAlias = (
     | ResultArrived
     | SealedArrived
     | KeyShown
+    | KeyHeld
     | RevealPassed
     | SellerFailed
     | Progress

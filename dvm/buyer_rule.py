@@ -21,6 +21,7 @@ from dvm.buyer_event import (
     FallbackDone,
     FallbackFailed,
     InvoicePaid,
+    KeyHeld,
     KeyShown,
     Lock,
     LockDone,
@@ -74,7 +75,7 @@ def learn(purchase: Purchase, event: Event) -> Purchase:
             return _strike(purchase, purchase.chosen, why_not(purchase, event))
         case SealedArrived() if purchase.state not in AWAITED or not from_chosen(purchase, event):
             return purchase.refusing(event.event_id, event.seller, "a sealed result was not waited for")
-        case KeyShown() if not purchase.preimage:
+        case KeyShown() | KeyHeld() if not purchase.preimage:
             return replace(purchase, preimage=event.preimage)
         case ResultArrived() | SellerFailed() | Progress():
             return _learn_word(purchase, event)
@@ -391,7 +392,7 @@ def why_not(purchase: Purchase, event: Any) -> str:
         case SellerFailed():
             return f"The seller failed: {event.reason}"
         case ResultArrived():
-            return f"The seller's result is bad: {event.fault}"
+            return event.fault if event.ours else f"The seller's result is bad: {event.fault}"
         case SealedArrived() | KeyShown() | RevealPassed() | RefundDone():
             return sealed_why_not(purchase, event)
         case FallbackFailed():

@@ -110,6 +110,6 @@ class Clientele:
 
 def _earned(body: str) -> int:
     try:
-        return decode(Sale, body).claimed.value
+        return decode(Sale, body).earned.value
     except Unreadable:  # one broken row is no reason to refuse whoever it is of
         return 0

@@ -46,6 +46,10 @@ def _took_unpaid(job: Purchase) -> int:
 
 def _verdict(after: Purchase, event: Event) -> Verdict:
     match event:
+        case ResultArrived() | SealedArrived() if event.ours:
+            return Verdict.NONE  # it was our disk that did not take it
+        case RevealPassed() if after.unkept:
+            return Verdict.NONE
         case ResultArrived() | KeyShown():
             return Verdict.DELIVERED if after.state is State.DELIVERED else Verdict.BAD
         case SealedArrived():

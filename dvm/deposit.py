@@ -89,6 +89,7 @@ class Deposit:
     refunds: int = 0
     error: str = ""
     fault: str = ""  # what the seller did that it should not have
+    unwanted: bool = False  # it was to be closed while its coins were being locked
 
     @property
     def lock_id(self) -> OperationId:
@@ -359,6 +360,21 @@ def _send(deposit: Deposit, event: LockDone) -> Move:
     return replace(deposit, gross=event.gross, ys=event.ys), [SendCoins()]
 
 
+def _unwanted(deposit: Deposit, event: CloseAsked) -> Move:
+    """The coins may have left already, so it is closed as soon as that is known."""
+    return replace(deposit, unwanted=True), []
+
+
+def _send_to_close(deposit: Deposit, event: LockDone) -> Move:
+    """Only its seller can give the coins back before the locktime: it gets them, and the word that it is closed."""
+    deposit, effects = _send(deposit, event)
+    return deposit, [*effects, SendClose()]
+
+
+def _is_unwanted(deposit: Deposit, event: LockDone) -> bool:
+    return deposit.unwanted
+
+
 def _nothing(deposit: Deposit, event: Any) -> Move:
     return deposit, []
 
@@ -423,7 +439,8 @@ TRANSITIONS: dict[tuple[State, type[Any]], tuple[Rule, ...]] = {
     (S.ASKED, Agreed): (Rule(S.LOCKING, _agree),),
     (S.ASKED, Declined): (Rule(S.FAILED, _decline),),
     (S.ASKED, CloseAsked): (Rule(S.FAILED, _withdraw),),
-    (S.LOCKING, LockDone): (Rule(S.SENT, _send),),
+    (S.LOCKING, LockDone): (Rule(S.CLOSING, _send_to_close, _is_unwanted), Rule(S.SENT, _send)),
+    (S.LOCKING, CloseAsked): (Rule(S.LOCKING, _unwanted),),
     (S.LOCKING, LockFailed): (Rule(S.FAILED, _decline),),
     (S.SENT, Heard): (
         Rule(S.OPEN, _nothing, _opens),

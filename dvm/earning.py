@@ -33,12 +33,12 @@ async def earnings(unit: UnitOfWork, since: int = 0) -> list[Earned]:
         one = found.setdefault((sale.kind, sale.mint), Earned(sale.kind, sale.mint))
         one.sales += 1
         one.price_msat += sale.price.value
-        one.earned_msat += sale.claimed.value
+        one.earned_msat += sale.earned.value
     return [found[key] for key in sorted(found)]
 
 
 async def _settled(unit: UnitOfWork, since: int) -> AsyncIterator[Sale]:
-    """Sales with a quote that ended with the money: read by the index over quotes, which free ones have not."""
+    """Sales on terms that ended with the money: read by the index over quotes, which free ones have not."""
     low = "0"  # quotes are named in hex
     while True:
         where: dict[str, Condition] = {"quote_id": Within(low), "state": State.DONE.value}
@@ -51,7 +51,7 @@ async def _settled(unit: UnitOfWork, since: int) -> AsyncIterator[Sale]:
                 sale = decode(Sale, row["body"])
             except Unreadable:
                 continue
-            if sale.claimed:
+            if sale.earned:
                 yield sale
         if len(rows) < _PAGE:
             return

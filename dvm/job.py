@@ -203,6 +203,8 @@ class Purchase:
     sealed_id: str = ""
     pt_hash: str = ""
     preimage: str = ""  # of the payment's hash, once the mint has shown it
+    held_ms: int = 0  # since when what it opens could not be had or kept, and why: `unkept`
+    unkept: str = ""
     fault: str = ""  # `fraud`: the key that was paid for does not open what the seller signed
     error: str = ""
     why: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from dvm.request import ComputeRequest
 from dvm.seal import seal
 from dvm.seller_event import Event, WorkDone, WorkPacked
 from dvm.settlement import CLAIM_NEED_S
-from relays.blob import Pointer
+from relays.blob import TAG_BYTES, Pointer
 from relays.event import MAX_EVENT_BYTES
 from relays.nip90 import Seal, result_draft
 from relays.private_job import sealed_answer
@@ -57,11 +57,18 @@ class Making:
         room = shipping is not None and shipping.takes(size, place.request.blob_bytes)
         may_ship = room and bool(place.sale.price) and not place.sale.lent
         if may_ship and shipping is not None and shipping.is_large(size, signed):
+            if not await self._may_stow(size):
+                raise ProviderFailed(f"{TOO_LONG}, and too large to be stored here before it is paid for.")
             return WorkPacked(await shipping.pack(place.sale.request_id, answer.content, answer.mime))
         if signed is None or len(signed) > MAX_EVENT_BYTES:  # found out later it would be at work for ever
             raise ProviderFailed(f"{TOO_LONG}.")
         paper = (bill.text, bill.op_id) if bill is not None else ("", "")
         return WorkDone(signed, self._counter.clock.now(), *paper)
+
+    async def _may_stow(self, size: int) -> bool:
+        """Whether our file servers have room for what may never be paid (M7)."""
+        place, stowage = self._place, self._counter.stowage
+        return stowage is None or await stowage.take(place.sale, place.load, size + TAG_BYTES)
 
     async def _billed(self) -> Invoice:
         """The invoice that goes out with the result.

@@ -4,7 +4,7 @@ A seller encrypts such a result and puts it on its file servers; the event holds
 fetches the bytes when they are its own to fetch, and keeps the text in a file beside its database.
 """
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
@@ -93,6 +93,10 @@ class Servers(Protocol):
 
 class Files(Protocol):
     """Files beside the database: `node.message.shelf.Shelf`."""
+
+    @property
+    def check(self) -> Callable[[], None]:
+        """Raises a `VendoError` if nothing is to be written now: the disk is nearly full."""
 
     async def put(self, agent: str, ox: str, data: bytes) -> None:
         """Keep a file; the oldest go if there are too many.

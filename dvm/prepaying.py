@@ -222,12 +222,12 @@ class Prepaying:
 
         Raises:
             NoSuchDeposit: there is none of ours with this id.
-            NotNow: its coins are being locked just now, or it has ended.
+            NotNow: it has ended.
         """
         found = await self._read(id_)
         if found is None:
             raise NoSuchDeposit(f"There is no deposit {id_[:64]}.")
-        if found[0].state is State.LOCKING or found[0].state in ENDED:
+        if found[0].state in ENDED:
             raise NotNow(f"The deposit is {found[0].state.value}.")
         await self._tell(id_, CloseAsked())
         return await self.row(id_)

@@ -27,6 +27,7 @@ from dvm.buyer_event import (
     Effect,
     Event,
     Finish,
+    KeyShown,
     Lock,
     LockDone,
     LocktimePassed,
@@ -248,10 +249,9 @@ class OpenJob:
         """Tell what the preimage that the mint shows opens."""
         before, unpacking = self.job, self._desk.unpacking
         event = await shown(self._desk.envelope, unpacking, before, preimage)
-        if event is not None:
-            await self.insist(event)
-            if unpacking is not None:
-                await unpacking.release(before)
+        await self.insist(event)
+        if isinstance(event, KeyShown) and unpacking is not None:
+            await unpacking.release(before)
 
     async def insist(self, event: Event) -> None:
         """Tell the machine something of our own, again and again if the database fails meanwhile."""

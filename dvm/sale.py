@@ -60,6 +60,7 @@ from dvm.seller_event import (
 from dvm.service import Service
 from dvm.settlement import CLAIM_NEED_S, COSIGN_MARGIN_S, MODE_A, MODE_B
 from dvm.shipping import Shipping
+from dvm.stowage import Load, Stowage
 from dvm.trust import Trust
 from relays.directory import Directory
 from relays.event import Event as NostrEvent
@@ -108,6 +109,7 @@ class Counter:
     material: Material | None = None
     custodian: Custodian | None = None  # without one nothing is drawn from deposits
     shipping: Shipping | None = None
+    stowage: Stowage | None = None
 
 
 class OpenSale:
@@ -137,6 +139,7 @@ class OpenSale:
         self._making = Making(counter, line, self, self._bill)
         self.lent = sale.lent  # served before it is paid, from the moment that is decided
         self.offered = sale.mode  # in which mode, from the moment that is decided
+        self.load = Load(sale.packed.size if sale.packed is not None else 0)
 
     @classmethod
     def reopened(cls, counter: Counter, service: Service, line: Line, sale: Sale, version: int) -> "OpenSale":
@@ -400,13 +403,13 @@ class OpenSale:
             await self._bill.look()
 
     async def take_credit(self) -> bool:
-        """Have the work paid by what its customer is owed, if that covers it; whether it was.
+        """Have the work, or a result that is out and not paid yet, paid by what its customer is owed; whether it was.
 
         Raises:
             Conflict, StoreUncertain, Unavailable: not written, or nobody knows; it may be asked for again.
         """
         now = self._counter.clock.now()
-        if self.sale.state not in (State.QUOTED, State.LAPSED):
+        if self.sale.state not in (State.QUOTED, State.LAPSED, State.BILLED):
             return False
         credit = await credit_of(self._counter.unit, self.sale, now)
         if credit is not None:

@@ -10,6 +10,7 @@ from core.change import replace
 from dvm.buyer_event import (
     Chosen,
     Effect,
+    KeyHeld,
     KeyShown,
     PublishCosign,
     ResultArrived,
@@ -28,6 +29,7 @@ Move: TypeAlias = tuple[Purchase, list[Effect]]
 
 AWAITED = (State.WORKING, State.ORDERED)  # where a sealed result is waited for
 REVEAL_MS = 60_000  # how long a mint that shows the money taken is asked with which preimage
+KEEP_MS = 86_400_000  # how long a result that is paid for is fetched and stored again if the disk does not take it
 
 
 def mode_of(offer: Offer) -> str:
@@ -83,9 +85,10 @@ def opened_well(purchase: Purchase, event: Any) -> bool:
     return not event.fault
 
 
-def taken(purchase: Purchase, event: Any) -> bool:
-    """The money is gone to the seller."""
-    return purchase.money is Funds.CLAIMED
+def over(purchase: Purchase, event: RevealPassed) -> bool:
+    """The money is gone to the seller, and there was time enough for what it bought."""
+    held = purchase.held_ms
+    return purchase.money is Funds.CLAIMED and (not held or event.at_ms >= held + KEEP_MS)
 
 
 def keep_sealed(purchase: Purchase, event: SealedArrived) -> Move:
@@ -112,17 +115,35 @@ def deliver_opened(purchase: Purchase, event: KeyShown) -> Move:
     return purchase.noted(event.at_ms, "delivered", f"by {purchase.seller}, opened"), []
 
 
+def hold_on(purchase: Purchase, event: KeyHeld) -> Move:
+    """What the key opens is ours, so it is fetched and stored again until our disk takes it."""
+    if purchase.unkept == event.reason:
+        return purchase, []
+    first = not purchase.held_ms
+    purchase = replace(purchase, held_ms=purchase.held_ms or event.at_ms, unkept=event.reason)
+    purchase = purchase.noted(event.at_ms, "unkept", event.reason)
+    return purchase, [_end_of_wait(purchase, event.at_ms)] if first and purchase.money is Funds.CLAIMED else []
+
+
 def seek_key(purchase: Purchase, now_ms: int) -> list[Effect]:
     """What follows from the money being taken: if it bought a key, that is asked for until it is here."""
     if purchase.state is not State.SEALED or purchase.money not in (Funds.LOCKED, Funds.REFUNDING, Funds.CLAIMED):
         return []
     assert purchase.payment is not None  # money is out only with a payment
-    return [SeekKey(purchase.payment), StartTimer("reveal", max(purchase.deadline * 1000, now_ms) + REVEAL_MS)]
+    return [SeekKey(purchase.payment), _end_of_wait(purchase, now_ms)]
+
+
+def _end_of_wait(purchase: Purchase, now_ms: int) -> StartTimer:
+    if purchase.held_ms:
+        return StartTimer("reveal", max(purchase.held_ms + KEEP_MS, now_ms))
+    return StartTimer("reveal", max(purchase.deadline * 1000, now_ms) + REVEAL_MS)
 
 
 def sealed_why_not(purchase: Purchase, event: Any) -> str:
     """Why a sealed result did not become one that can be read."""
     match event:
+        case SealedArrived() if event.ours:
+            return event.fault
         case SealedArrived() if event.fault:
             return f"The seller's sealed result is bad: {event.fault}"
         case SealedArrived() if purchase.payment is None or event.hash != purchase.payment.hash:
@@ -131,6 +152,8 @@ def sealed_why_not(purchase: Purchase, event: Any) -> str:
             return "The sealed result came too late to be paid safely."
         case KeyShown():
             return f"The seller's sealed result is bad: {event.fault}"
+        case RevealPassed() if purchase.unkept:
+            return f"The result was paid for, and could not be kept all day: {purchase.unkept}"
         case RevealPassed():
             return "The mint shows that the money was taken, but not with which key."
     return "The seller did not take the money, so its result stays sealed."

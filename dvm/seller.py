@@ -132,6 +132,13 @@ class Sale:
         """Whether a verified payment came."""
         return bool(self.payment) or self.by_invoice or bool(self.deposit)
 
+    @property
+    def earned(self) -> Msat:
+        """What it has brought for good. What a customer was owed is earned by the sale that it paid for at last."""
+        if self.state is not State.DONE:
+            return ZERO
+        return self.price if self.by_credit else self.claimed
+
 
 Move: TypeAlias = tuple[Sale, list[Effect]]
 
@@ -170,6 +177,7 @@ def _take_invoice(sale: Sale, event: InvoicePaid) -> Move:
 
 def _take_credit(sale: Sale, event: CreditTaken) -> Move:
     sale = replace(sale, by_invoice=True, by_credit=True, claimed=event.fresh, answer="")
+    sale = replace(sale, quote_id=sale.quote_id or event.quote_id)
     return sale, [SendWord("processing"), Work()]
 
 
@@ -180,7 +188,7 @@ def _keep(sale: Sale, event: InvoicePaid) -> Move:
 
 
 def _lend(sale: Sale, event: Lent) -> Move:
-    return replace(sale, lent=True), [SendWord("processing"), Work()]
+    return replace(sale, lent=True, quote_id=event.quote_id), [SendWord("processing"), Work()]
 
 
 def _bill(sale: Sale, event: WorkDone) -> Move:
@@ -190,6 +198,11 @@ def _bill(sale: Sale, event: WorkDone) -> Move:
 
 def _paid_after(sale: Sale, event: InvoicePaid) -> Move:
     return replace(sale, by_invoice=True, claimed=event.amount), [Settle(ok=True)]
+
+
+def _credited_after(sale: Sale, event: CreditTaken) -> Move:
+    """The result is out already, and stays as it was sent."""
+    return replace(sale, by_invoice=True, by_credit=True, claimed=event.fresh), [Settle(ok=True)]
 
 
 def _never_paid(sale: Sale, event: InvoiceLapsed) -> Move:
@@ -476,6 +489,7 @@ TRANSITIONS: dict[tuple[State, type[Any]], tuple[Rule, ...]] = {
     (S.STORING, WorkDone): _DELIVERY[:-2],
     (S.STORING, WorkFailed): _FAILURE,
     (S.BILLED, InvoicePaid): (Rule(S.DONE, _paid_after),),
+    (S.BILLED, CreditTaken): (Rule(S.DONE, _credited_after, _covers),),  # whatever the hour: nothing is left to do
     (S.BILLED, InvoiceLapsed): (Rule(S.LOST, _never_paid),),
     (S.BILLED, AskedAgain): (Rule(S.BILLED, _again),),
     (S.SEALED, Cosigned): (Rule(S.DELIVERED, _cosigned, _signed_for_this),),

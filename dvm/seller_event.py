@@ -24,7 +24,12 @@ class Quoted:
 
 @dataclass(frozen=True, slots=True)
 class Lent:
-    """The customer is trusted with the price: it is served, and its result carries the invoice."""
+    """The customer is trusted with the price: it is served, and its result carries the invoice.
+
+    `quote_id` names the terms, as if there had been a quote.
+    """
+
+    quote_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +63,14 @@ class CreditTaken:
     """The customer's request is served for money that was owed to it.
 
     `fresh` of it came by nutzaps and was counted for no sale before. `until`: no result is wanted from then on, 0 if
-    unsaid; with `at` in Unix seconds.
+    unsaid; with `at` in Unix seconds. `quote_id` names the terms if there was no quote.
     """
 
     amount: Msat
     fresh: Msat = field(default_factory=lambda: Msat(0))
     at: int = 0
     until: int = 0
+    quote_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

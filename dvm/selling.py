@@ -55,6 +55,7 @@ from dvm.service import Service
 from dvm.settlement import Settlement
 from dvm.shipping import Shipping
 from dvm.stock import Stock
+from dvm.stowage import Stowage
 from dvm.trust import STRANGER, Standing, Trust
 from relays.directory import Directory
 from relays.error import MalformedEvent, NotForUs
@@ -157,6 +158,7 @@ class Selling:
             unit, gate, pool, outbox, wallet, clock, self._key, self._crew.spawn, self._closed,
             self._lapsed, self._revived, self._quote, quote_ttl_s, keyring, directory,
             Material(pool.fetch, clock, self._limits.max_input_bytes), self.custodian, shipping,
+            Stowage(unit, clock, self._settlement, lambda: [(one.sale, one.load) for one in self._open.values()]),
         )  # fmt: skip
         self._quoting = Quoting(
             unit, clock, self._key, wallet.key, quote_ttl_s, settlement or Settlement(), proven,
@@ -303,8 +305,8 @@ class Selling:
             self._trusted.give(sale.sale.customer)
             if sale.sale.invoice:
                 self._ration.give(sale.sale.customer)
-        if sale.sale.claimed:
-            self._clients.settled(sale.sale.customer, sale.sale.claimed)
+        if sale.sale.earned:
+            self._clients.settled(sale.sale.customer, sale.sale.earned)
 
     # ---- requests
 
@@ -498,9 +500,10 @@ class Selling:
             return await place.tell(Admitted(), first=writes)
         owed = await credit_of(self._unit, place.sale, self._clock.now()) if credit else None
         if owed is not None:
-            return await place.tell(CreditTaken(place.sale.price, owed.fresh), first=[*writes, *owed.writes])
+            taken = CreditTaken(place.sale.price, owed.fresh, quote_id=self._quote_id(place))
+            return await place.tell(taken, first=[*writes, *owed.writes])
         if invoice and await self._lending.may(place, await self._clients.standing(place.sale.customer)):
-            return await place.tell(Lent(), first=writes)
+            return await place.tell(Lent(self._quote_id(place)), first=writes)
         if invoice:
             return await place.tell(InvoiceWanted(), first=writes)
         trusted = await self._quoting.may_order(place.request, place.sale.price)

@@ -50,6 +50,8 @@ class Settlement:
         orders: see `orders_per_customer`.
         credit_per_key: as a seller: what one trusted customer may owe for results that carry an invoice; 0 is off.
         credit: the same for all of them together.
+        order_bytes: of large results that one customer may have on our file servers unpaid in mode A; all of them
+            `orders` times as much.
         ban_s: a customer that had a job done and never paid gets no more of them for so long.
         prepaid_max: the most in one deposit of ours at a seller (ADR 27); nothing opens none.
         prepaid_after: jobs that a seller must have delivered for money before.
@@ -68,6 +70,7 @@ class Settlement:
     credit: Msat = NOTHING
     orders_per_customer: int = 1
     orders: int = 8
+    order_bytes: int = 4 << 20
     ban_s: int = 86_400
     prepaid_max: Msat = NOTHING
     prepaid_after: int = 3

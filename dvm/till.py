@@ -31,6 +31,7 @@ LONGEST_WAIT_S = 30.0
 FIRST_LOOK_S = 0.25
 LONGEST_LOOK_S = 15.0
 HEARD_LOOK_S = 3.0
+LONGEST_KEEP_S = 120.0  # between two tries to keep what a known key opens
 
 
 class Job(Protocol):
@@ -190,12 +191,15 @@ class Till:
             wait = min(wait * 1.5, most)
 
     async def seek(self, payment: Payment) -> None:
-        """Ask the mint for the preimage with which the money was taken, until the job has it or does not want it."""
+        """Ask the mint for the preimage with which the money was taken, until the job has what it opens or ends."""
         wait = FIRST_LOOK_S
-        while self._owner.job.state is State.SEALED:
-            await self._look(payment)
+        while (job := self._owner.job).state is State.SEALED:
+            if job.preimage:  # the mint need not be there any more
+                await self._owner.show(job.preimage)
+            else:
+                await self._look(payment)
             await self._pause(wait)
-            wait = min(wait * 1.5, LONGEST_LOOK_S)
+            wait = min(wait * 1.5, LONGEST_KEEP_S if job.preimage else LONGEST_LOOK_S)
 
     async def _look(self, payment: Payment) -> str:
         """As `_state`; if a coin's witness shows the preimage that the job waits for, it is told."""

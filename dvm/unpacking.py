@@ -3,7 +3,8 @@
 Nothing is fetched for an offer, or for anybody but the seller that was chosen and paid (or is paid when it has
 delivered). Addresses are tried in turn, then the seller's own list of file servers (BUD-03): one that is down, slow,
 too long, or has other bytes than were announced gives way to the next. All of them are tried again until the time is
-over; what then is not here is a bad result.
+over; what then is not here is a bad result. What is paid for and only finds no place on our disk is tried again for a
+day: it can still be had.
 """
 
 import asyncio
@@ -16,12 +17,12 @@ from core.clock import Clock
 from core.error import NotFound, VendoError
 from core.identifier import PubKey
 from dvm.acceptance import MAX_RESULT_BYTES, check_result
-from dvm.buyer_event import Event, KeyShown, ResultArrived, SealedArrived
+from dvm.buyer_event import Event, KeyHeld, KeyShown, ResultArrived, SealedArrived
 from dvm.envelope import Envelope
 from dvm.error import BadResult, BadSeal, ResultGone
-from dvm.job import Purchase, State
+from dvm.job import Funds, Purchase, State
 from dvm.parcel import MAX_BYTES, Files, Kept, Servers, kept_of
-from dvm.seal_rule import safe_until_ms
+from dvm.seal_rule import KEEP_MS, safe_until_ms
 from dvm.settlement import Method
 from relays.blob import ANY_SIZE, Pointer, hash_of, is_pointer, place, read_pointer, read_servers
 from relays.error import MalformedEvent, NotForUs
@@ -38,6 +39,7 @@ SERVER_S = 30.0  # how long one address has
 GRACE_MS = 60_000  # a result that was announced in time is fetched so long
 FETCH_S = 3.0  # for the seller's list
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 15.0
+_LONGEST_FULL_S = 120.0  # between two tries to keep what the disk did not take
 Fetch = Callable[[Sequence[Filter], float], Awaitable[list[NostrEvent]]]
 
 
@@ -49,6 +51,7 @@ class Opened:
     kept: Kept | None = None
     fault: str = ""
     fraud: bool = False
+    ours: bool = False  # the fault is that our disk does not take it
 
 
 def ours_to_fetch(told: Event, job: Purchase) -> TypeGuard[ResultArrived | SealedArrived]:
@@ -99,22 +102,45 @@ class Unpacking:
             job: as it stands.
             told: as `ours_to_fetch` found it.
         """
-        pointer = told.parcel
-        assert pointer is not None  # `ours_to_fetch` looked
-        stored, reason = await self._collected(pointer, told.seller, self._until_ms(job, told))
-        opened = Opened(fault=f"It lies on no file server as it was announced: {reason}"[:300])
-        try:
-            if stored is not None and isinstance(told, SealedArrived):
-                await self._files.hold(pointer.x, stored)  # whoever has paid must not depend on a server for it
-                opened = Opened()
-            elif stored is not None:
-                opened = await self._opened(job, pointer, stored)
-        except VendoError as error:
-            opened = Opened(fault=f"It could not be kept: {error.message}")
-        now = self._clock.millis()
+        opened = await self._brought(job, told)
+        told = replace(told, at_ms=self._clock.millis(), parcel=None, fault=opened.fault, ours=opened.ours)
         if isinstance(told, SealedArrived):
-            return replace(told, at_ms=now, parcel=None, fault=opened.fault)
-        return replace(told, at_ms=now, parcel=None, content=opened.content, kept=opened.kept, fault=opened.fault)
+            return told
+        return replace(told, content=opened.content, kept=opened.kept)
+
+    async def _brought(self, job: Purchase, told: ResultArrived | SealedArrived) -> Opened:
+        pointer, wait = told.parcel, _FIRST_WAIT_S
+        assert pointer is not None  # `ours_to_fetch` looked
+        until = self._until_ms(job, told)
+        while True:
+            stored, reason = await self._collected(pointer, told.seller, until)
+            if stored is None:
+                return Opened(fault=f"It lies on no file server as it was announced: {reason}"[:300])
+            try:
+                if isinstance(told, ResultArrived):
+                    return await self._opened(job, pointer, stored)
+                await self._files.hold(pointer.x, stored)  # whoever has paid must not depend on a server for it
+                return Opened()
+            except VendoError as error:
+                fault = f"The result is here, and could not be kept: {error.message}"
+            del stored  # megabytes, and the disk may be full for long
+            if isinstance(told, ResultArrived) and job.money is not Funds.NONE:
+                until = max(until, (job.deadline * 1000) + KEEP_MS)
+            wait = await self._room(until, wait)
+            if not wait:
+                return Opened(fault=fault[:300], ours=True)
+
+    async def _room(self, until_ms: int, wait: float) -> float:
+        """Wait until the disk may take something again: how long to wait the next time; 0 if the time is over."""
+        while self._clock.millis() + wait * 1000 < until_ms:
+            await self._clock.sleep(wait)
+            wait = min(wait * 2, _LONGEST_FULL_S)
+            try:
+                self._files.check()
+            except VendoError:
+                continue
+            return wait
+        return 0.0
 
     def _until_ms(self, job: Purchase, told: ResultArrived | SealedArrived) -> int:
         until = max(job.deadline * 1000, self._clock.millis() + GRACE_MS)
@@ -195,8 +221,8 @@ class Unpacking:
 
     # ---- a sealed one, when its key is here
 
-    async def shown(self, job: Purchase, preimage: str, secret: str) -> KeyShown | None:
-        """What the bytes are with the key that was sealed; None if they are not here and cannot be fetched now.
+    async def shown(self, job: Purchase, preimage: str, secret: str) -> KeyShown | KeyHeld:
+        """What the bytes are with the key that was sealed, or why they cannot be had or kept now.
 
         Args:
             job: its `sealed` names a pointer.
@@ -210,16 +236,16 @@ class Unpacking:
             return KeyShown(now, preimage, "", error.message, fraud=True)
         stored = await self._files.held(pointer.x)
         if stored is None or await asyncio.to_thread(hash_of, stored) != pointer.x:  # our own disk may have spoilt it
-            stored, _ = await self._round(pointer, job.seller)
-        if stored is None:
-            return None
+            stored, reason = await self._round(pointer, job.seller)
+            if stored is None:
+                return KeyHeld(now, preimage, f"It is not here any more, and on no file server: {reason}"[:300])
         try:
             opened = await self._opened(job, pointer, stored)
             if opened.fraud:
                 await self._files.put(EVIDENCE, pointer.x, stored)
         except VendoError as error:
             log.warning("A result cannot be kept: %s", error.code, extra={"action": "result_unkept"})
-            return None
+            return KeyHeld(now, preimage, f"It is here, and could not be kept: {error.message}"[:300])
         return KeyShown(now, preimage, opened.content, opened.fault, fraud=opened.fraud, kept=opened.kept)
 
     async def release(self, job: Purchase) -> None:
@@ -259,15 +285,17 @@ def _held(job: Purchase) -> tuple[str, ...]:
         return ()
 
 
-async def shown(envelope: Envelope, unpacking: Unpacking | None, job: Purchase, preimage: str) -> KeyShown | None:
-    """What the preimage that the mint shows opens; None if that cannot be said yet."""
+async def shown(envelope: Envelope, unpacking: Unpacking | None, job: Purchase, preimage: str) -> KeyShown | KeyHeld:
+    """What the preimage that the mint shows opens, or why that cannot be had or kept yet."""
     now = envelope.clock.millis()
     try:
         text = envelope.unsealed(job, preimage)
     except BadSeal as error:
         return KeyShown(now, preimage, "", error.message, fraud=True)
     if is_pointer(parse_json(job.sealed)):
-        return await unpacking.shown(job, preimage, text) if unpacking is not None else None
+        if unpacking is None:
+            return KeyHeld(now, preimage, "This node fetches no large results any more.")
+        return await unpacking.shown(job, preimage, text)
     try:
         check_result(job.ask, text)
     except BadResult as error:

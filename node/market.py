@@ -126,7 +126,7 @@ lock_margin_s = 300            # the refund opens this long after the timeout
 publish_receipts = true        # say in public which sellers took our money, and whether they delivered; with proof
 deterministic = [5400, 5901]   # kinds with one right answer: results of several sellers can be compared (--redundancy)
 invoices = true                # pay sellers over Lightning who take nothing else, as most do: nothing comes back
-max_unsecured_msat = 50000     # what one seller may be paid so before it has delivered
+max_unsecured_msat = 50000     # so paid to one seller, for good, before it delivered; [settlement] has one for locks
 
 [strangers]
 free_per_second = 1000         # free jobs in all, however many keys ask for them

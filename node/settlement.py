@@ -19,6 +19,7 @@ class SettlementSection(Section):
     max_unsecured_msat: int = Field(1_000_000, ge=0)
     order_max_msat: int = Field(0, ge=0)
     orders: int = Field(8, ge=1, le=10_000)
+    order_mb: int = Field(4, ge=0, le=1_024)
     credit_per_key_msat: int = Field(0, ge=0)
     credit_msat: int = Field(0, ge=0)
     nutzaps: Literal["selling", "always", "never"] = "selling"
@@ -51,6 +52,7 @@ class SettlementSection(Section):
             max_unsecured=Msat(self.max_unsecured_msat),
             order_max=Msat(self.order_max_msat),
             orders=self.orders,
+            order_bytes=self.order_mb << 20,
             prepaid_max=Msat(self.prepaid_msat),
             prepaid_after=self.prepaid_after,
             prepaid_s=self.prepaid_days * 86_400,
@@ -66,9 +68,10 @@ TEMPLATE = """\
 atomic = false                 # buy and sell sealed results, so that money and result change hands at once
 modes = ["A", "B"]             # bought sealed: "A" work first, then money; "B" money first, released by a signature
 max_fee_share = 10             # percent of the price: the safest way to pay with fees up to this is taken
-max_unsecured_msat = 1000000   # out to one seller at once that could keep it and deliver nothing
+max_unsecured_msat = 1000000   # locked for one seller, or deposited there, without a seal; [policy]: over Lightning
 order_max_msat = 0             # sold: jobs up to this price are worked on before the money is locked (mode "A")
 orders = 8                     # so many of them at once; a customer that did not pay gets no more for a day
+order_mb = 4                   # of large results that one customer may leave on your file servers unpaid; 0: none
 credit_per_key_msat = 0        # sold with invoice = "after": what one trusted customer may owe for results at once
 credit_msat = 0                # the same for all of them together; who did not pay one gets no more
 nutzaps = "selling"            # say where ecash may be given to us (NIP-61): "selling", "always"; "never" takes none

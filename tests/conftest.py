@@ -6,6 +6,7 @@
 * A connection to anything but this machine fails the test that tried; names do not resolve.
 """
 
+import json
 import os
 import shutil
 import socket
@@ -109,7 +110,19 @@ class Part:
 
 
 def _has_node() -> bool:
-    return shutil.which("node") is not None and (ROOT / "tests/interop/node/node_modules/.stamp").exists()
+    """Node, and the very packages that are listed: older ones would fail tests that were written for the newer."""
+    folder = ROOT / "tests/interop/node"
+    if shutil.which("node") is None or not (folder / "node_modules/.stamp").exists():
+        return False
+    try:
+        wanted = json.loads((folder / "package.json").read_text()).get("dependencies", {})
+        return all(_version(folder / "node_modules" / name) == version for name, version in wanted.items())
+    except (OSError, ValueError):
+        return False
+
+
+def _version(package: Path) -> str:
+    return str(json.loads((package / "package.json").read_text()).get("version"))
 
 
 def _has_relays() -> bool:

@@ -25,6 +25,8 @@ GRACE_S = 30
 """A wallet that said "failed" may still be at it for so long."""
 LATE_S = 900
 """So long after an invoice's expiry a payment that no wallet knows of cannot be under way any more."""
+GIVE_UP_S = 14 * 86_400
+"""So long after its invoice's expiry a payment in doubt may be given up: whoever is paid may hold it for days."""
 UNPAID_S = 7 * 86_400
 """So long after its expiry an invoice of ours is looked at; some wallets take money late."""
 MAX_SENDS = 5
@@ -185,7 +187,14 @@ class LookUpFailed:
     """The wallet did not answer the look-up, or answered something odd."""
 
 
-Event: TypeAlias = Begun | Restarted | Proven | NeverSent | Rejected | Silent | LookedUp | LookUpFailed
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """Its owner waits no longer for the wallet's word: it counts as paid, since it may have been."""
+
+    now: int
+
+
+Event: TypeAlias = Begun | Restarted | Proven | NeverSent | Rejected | Silent | LookedUp | LookUpFailed | GivenUp
 
 
 class Effect(StrEnum):
@@ -267,6 +276,16 @@ def _not_arrived(payment: Payment, event: Event) -> bool:
     return absent and again and not payment.copied
 
 
+def may_give_up(payment: Payment, now: int) -> bool:
+    """Whether a payment in doubt is so old that its owner may give it up."""
+    in_doubt = payment.direction is Direction.PAY and payment.stage in _OPEN
+    return in_doubt and now >= payment.expires_at + GIVE_UP_S
+
+
+def _given_up(payment: Payment, event: Event) -> bool:
+    return isinstance(event, GivenUp) and may_give_up(payment, event.now)
+
+
 def _unpaid(payment: Payment, event: Event) -> bool:
     return isinstance(event, LookedUp) and event.now >= payment.expires_at + UNPAID_S
 
@@ -299,6 +318,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("over", _OPEN, LookedUp, Stage.FAILED, Effect.RELEASE, _over),
     Transition("not_arrived", _OPEN, LookedUp, Stage.UNKNOWN, Effect.SEND, _not_arrived),
     Transition("doubtful", _OPEN, LookedUp, Stage.UNKNOWN, Effect.WAIT),
+    Transition("given_up", _OPEN, GivenUp, Stage.PAID, Effect.BOOK, _given_up),
     # A wallet lied for longer than was waited: the books follow the money.
     Transition("paid_after_all", frozenset({Stage.FAILED}), Proven, Stage.PAID, Effect.BOOK),
     Transition("received", _WAITING, LookedUp, Stage.PAID, Effect.BOOK, _is(Found.SETTLED)),

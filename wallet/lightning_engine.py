@@ -163,7 +163,7 @@ class LightningEngine:
         reason = name if payment.stage is Stage.FAILED else payment.rejected
         if name == "failed" or name == "turned_away":
             reason = payment.rejected or name
-        if name in ("unproven", "paid_after_all"):
+        if name in ("unproven", "paid_after_all", "given_up"):
             reason = name
         new = replace(order, payment=payment, reason=reason)
         writes: Sequence[Write] = ()

@@ -5,6 +5,7 @@ VendoError
 ├── InvoiceUnpayable   lightning.invoice      400  not an invoice that is paid from here
 ├── InvoiceKnown       lightning.known        409  an operation has this invoice already
 ├── LightningLimit     lightning.limit        402  above a limit of `[lightning]`
+├── NotGivenUp         lightning.open         409  a payment in doubt that may still become known
 ├── LightningFailed    lightning.failed       409  looked up: nothing left us
 ├── WalletUnreachable  nwc.unreachable        503  no relay of the wallet: the request was never sent
 ├── WalletSilent       nwc.silent             503  the request went out and no usable answer came
@@ -42,6 +43,14 @@ class LightningLimit(BudgetExceeded):
 
     code = "lightning.limit"
     remedy = "Pay less, wait, or raise the limit in the configuration."
+
+
+class NotGivenUp(VendoError):
+    """This payment is not given up: what became of it is known, or may still become known."""
+
+    code = "lightning.open"
+    status = 409
+    remedy = "See how it stands: vendo wallet lightning. While it is in doubt the node goes on asking the wallet."
 
 
 class LightningFailed(VendoError):

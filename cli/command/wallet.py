@@ -229,6 +229,27 @@ def lightning(
     )
 
 
+@app.command("give-up")
+def give_up(
+    operation: Annotated[
+        str, typer.Argument(metavar="ID", help="The operation, as `vendo wallet lightning` shows it.")
+    ],
+    home: HomeOption,
+    key: KeyOption = None,
+    json_mode: JsonOption = False,
+) -> None:
+    """Close a payment over Lightning of which its wallet will never speak again: it counts as paid.
+
+    The payment may have been made, and nobody will ever know. So its amount and the most that its fee may be stay
+    counted in every budget, and nothing comes back. It is refused while the wallet can still answer about it, and
+    until 14 days after its invoice has expired.
+    """
+    out, client = Output(json_mode=json_mode), Client.open(home)
+    answer = client.call(f"{_WALLET}/lightning/give-up", {"op_id": operation}, key=out.key(key))
+    spent = answer["amount"] + answer["fee"]
+    out.answer(answer, f"{operation} counts as paid ({spent} msat), though nobody knows whether it was.")
+
+
 def _open_deposit(answer: dict[str, Any], wait: float) -> Problem:
     if answer["state"] == "refused":
         why = answer.get("reason") or "The mint refused."

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -111,7 +112,9 @@ async def _start_mint(folder: Path, http: aiohttp.ClientSession, port: int) -> t
     """A mint on a port that was free a moment ago, and whether it answers: it takes seconds until it listens."""
     own = folder / "mint"
     own.mkdir(parents=True, exist_ok=True)
+    name = secrets.token_hex(8)  # by which this very mint is known
     env = {
+        "MINT_INFO_NAME": name,
         "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
         "HOME": str(own),  # nutshell reads a .env from here or from its working directory: both are empty
         "CASHU_DIR": str(own),
@@ -130,21 +133,22 @@ async def _start_mint(folder: Path, http: aiohttp.ClientSession, port: int) -> t
     child.said = {"url": f"http://127.0.0.1:{port}", "pid": child.process.pid}
     answers = False
     try:
-        answers = await _answers(http, str(child.said["url"]), child)
+        answers = await _answers(http, str(child.said["url"]), child, name)
     finally:
         if not answers and child.process.returncode is None:
             await child.kill()
     return child, answers
 
 
-async def _answers(http: aiohttp.ClientSession, url: str, child: Child) -> bool:
+async def _answers(http: aiohttp.ClientSession, url: str, child: Child, name: str) -> bool:
+    """Whether this very mint answers: somebody else's may have the port, and ours ends a moment later."""
     end = asyncio.get_running_loop().time() + _START
     while asyncio.get_running_loop().time() < end and child.process.returncode is None:
         try:
             async with http.get(url + "/v1/info") as answer:
-                if answer.status == 200:
+                if answer.status == 200 and (await answer.json(content_type=None)).get("name") == name:
                     return True
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError):  # whoever else may answer anything
             pass
         await asyncio.sleep(0.1)
     return False

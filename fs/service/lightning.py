@@ -55,6 +55,9 @@ class LightningWallet(Protocol):
     async def audit(self) -> LightningAudit:
         """Whether rows, journal and wallet agree."""
 
+    async def give_up(self, op_id: str) -> LightningView:
+        """Count a payment as paid of which the wallet says nothing any more."""
+
 
 async def held(lightning: LightningWallet) -> dict[str, Any]:
     """What the wallet says it has, or why that is not known."""
@@ -110,6 +113,15 @@ def lightning_folder(lightning: LightningWallet | None, treasurer: Treasurer) ->
         whole = canonical(wanted.model_dump())
         return json_bytes(await treasurer.move(session, "lightning/invoice", whole, wish, EffectClass.EXTERNAL, act))
 
+    async def give_up(body: bytes, session: Session) -> bytes:
+        wallet, op_id = connected(), OperationId(parsed(model.GiveUp, body).op_id)
+
+        async def act() -> dict[str, Any]:
+            return shown_lightning(await wallet.give_up(op_id))
+
+        whole = canonical({"op_id": op_id})
+        return json_bytes(await treasurer.decide(session, "lightning/give-up", whole, op_id, act))
+
     async def listed(kind: Direction) -> bytes:
         found = await connected().latest()
         return json_bytes([shown_lightning(view) for view in found if view.kind is kind])
@@ -128,6 +140,10 @@ def lightning_folder(lightning: LightningWallet | None, treasurer: Treasurer) ->
         "invoice": File(
             "{sat, note?, expiry_s?}: an invoice of ours", call=invoice, takes=model.Wanted,
             gives=model.LightningOperation,
+        ),
+        "give-up": File(
+            "{op_id}: wait no longer for the wallet's word on a payment in doubt; it then counts as paid",
+            call=give_up, takes=model.GiveUp, gives=model.LightningOperation,
         ),
         "payments": File("what was paid or is in doubt, newest first", read=payments, gives=many),
         "invoices": File("invoices of ours, newest first", read=invoices, gives=many),

@@ -16,7 +16,7 @@ import orjson
 
 from core.clock import Clock
 from core.effect import Admission, EffectClass, Gate, Intent, Outcome, OutcomeState, Permit, Repeated
-from core.error import NotFound, VendoError
+from core.error import NotFound, StoreUncertain, VendoError
 from core.identifier import EffectId, OperationId, derived_id
 from core.unit import Among, Row, UnitOfWork, Write
 from fs.error import Unsupported
@@ -98,6 +98,39 @@ class Treasurer:
             if not self._active[op_id]:
                 del self._active[op_id]
         return {"op_id": op_id, **answer}
+
+    async def decide(
+        self, session: Session, name: str, body: bytes, op_id: OperationId, act: Callable[[], Awaitable[dict[str, Any]]]
+    ) -> dict[str, Any]:
+        """A decision of the owner's about an operation that is there: recorded before and after it takes effect.
+
+        Raises:
+            Unsupported: it was asked for within a tick.
+            Refused: the gate said no.
+            OperationEnded: the key belongs to a request that failed.
+            VendoError: what the wallet raised; nothing was decided.
+        """
+        if session.staged:
+            raise Unsupported("Deciding about money is not part of a tick.")
+        intent = Intent(session.caller, BASE + name, session.effect_key(), body, EffectClass.IRREVERSIBLE, op_id)
+        self._active[op_id] += 1
+        try:
+            admission = await self._gate.begin(intent)
+            if isinstance(admission, Repeated):
+                return await self._again(op_id)
+            try:
+                answer = await act()
+            except StoreUncertain:  # `run` finds out by how the operation stands
+                raise
+            except VendoError:
+                await self._unit.commit(await self._gate.settle(admission.effect_id, Outcome(OutcomeState.FAIL)))
+                raise
+            await self._unit.commit(await self._gate.settle(admission.effect_id, Outcome(OutcomeState.COMMIT)))
+        finally:
+            self._active[op_id] -= 1
+            if not self._active[op_id]:
+                del self._active[op_id]
+        return answer
 
     async def _act(self, effect_id: EffectId, op_id: OperationId, act: Act) -> Mapping[str, Any]:
         try:

@@ -1,7 +1,8 @@
 """Files on Blossom servers (BUD-01, BUD-02): uploads to our own, downloads from wherever others say, guarded.
 
 A stranger's address must not reach into our own network: each connection is checked after resolution, and each redirect
-is a new one. Our own servers, named by the operator, may be anywhere.
+is a new one. Our own servers, named by the operator, may be anywhere; but only when they are asked at once, or lead on
+to themselves. Wherever else a redirect leads is somebody's word, even if it is a server of ours.
 """
 
 import asyncio
@@ -164,8 +165,9 @@ class Blossom:
     async def _get(self, url: str, most: int) -> bytes:
         try:
             target = URL(url)
+            first, ours = target.origin(), target.origin() in self._origins
             for _ in range(MAX_REDIRECTS + 1):
-                session = self._ours if target.origin() in self._origins else self._guest
+                session = self._ours if ours else self._guest
                 if session is None:
                     raise FileUnreachable("The client of file servers is not running.")
                 async with session.get(target, allow_redirects=False) as answer:
@@ -173,6 +175,7 @@ class Blossom:
                         target = target.join(URL(answer.headers.get("Location", "")))
                         if target.scheme not in ("http", "https"):
                             raise FileUnreachable("The server points to an address that is no web address.")
+                        ours = ours and target.origin() == first
                         continue
                     if answer.status != 200:
                         raise FileUnreachable(f"{target.host} answered {answer.status}.")

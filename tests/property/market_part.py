@@ -19,6 +19,7 @@ from dvm.buyer_event import (
     FallbackFailed,
     Finish,
     InvoicePaid,
+    KeyHeld,
     KeyShown,
     Lock,
     LockDone,
@@ -57,6 +58,7 @@ RATE = Rate.of_btc_price(65_000, 0, "test")
 SELLERS = ("a" * 64, "b" * 64, "c" * 64)
 MINT = "http://mint"
 FEE = 2_000
+DAY_MS = 86_400_000
 
 
 def purchase(route: tuple[str, ...] = ("dvm", "summarizer"), uusd: int = 20_000) -> Purchase:
@@ -154,6 +156,7 @@ class World:
     fired: Counter[tuple[str, str]] = field(default_factory=Counter)
     denied: set[str] = field(default_factory=set)
     good_seal: bool = False
+    held_from: int = 0
     ordered: set[str] = field(default_factory=set)
 
     def tell(self, event: Event) -> None:
@@ -311,13 +314,24 @@ class World:
         self.tell(SealedArrived(self.now, f"s{self._next()}", seller, "{}", hash_, "pt", fault))
 
     def show_key(self, fault: str = "", *, fraud: bool = False) -> None:
-        """The mint shows how the money was taken."""
+        """The seller takes the money, and the mint shows how."""
+        self.claim()
         if self.job.state is State.SEALED and any(op.state == "claimed" for op in self.ops.values()):
             content = "" if fault else f"by {self.job.seller}"
             self.tell(KeyShown(self.now, "k", content, fault, fraud))
 
+    def hold_key(self, reason: str) -> None:
+        """The same, and what it opens finds no place on our disk."""
+        self.claim()
+        if self.job.state is State.SEALED and any(op.state == "claimed" for op in self.ops.values()):
+            self.held_from = self.held_from or self.now
+            self.tell(KeyHeld(self.now, "k", reason))
+
     def reveal_passed(self) -> None:
+        self.watch()  # only with the money taken does that timer run
+        waits = bool(self.held_from) and self.now < self.held_from + DAY_MS and self.job.state is State.SEALED
         self.tell(RevealPassed(self.now))
+        assert not waits or self.job.state is State.SEALED, "given up what is paid for and can still be had"
 
     def error(self, seller: str) -> None:
         self.tell(SellerFailed(self.now, f"e{self._next()}", seller, "no"))
@@ -444,6 +458,7 @@ class World:
             self.watch()
             self.refund("done")
             self.count(ok=bool(self.now % 2))
+            self.wait(86_400 if self.held_from else 0)
             self.reveal_passed()
         assert self.job.closed, f"never closed: {self.job.state} {self.job.money}"
 
@@ -482,10 +497,11 @@ def happenings(world: World, chance: random.Random) -> None:
         lambda: world.sealed(seller, "junk"),
         lambda: world.show_key(chance.choice(("", "", "it is empty")), fraud=chance.random() < 0.3),
         world.reveal_passed,
+        lambda: world.hold_key(chance.choice(("the disk is full", "no server has it"))),
         lambda: world.drawn_quote(seller, price),
         lambda: world.count(ok=chance.random() < 0.5),
     )
-    weights = [4, 3, 8, 4, 1, 3, 3, 2, 3, 1, 1, 5, 1, 6, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, 1, 3, 1, 3, 3]
+    weights = [4, 3, 8, 4, 1, 3, 3, 2, 3, 1, 1, 5, 1, 6, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, 1, 3, 1, 1, 3, 3]
     if chance.random() < 0.02:
         world.cancel()
     elif chance.random() < 0.03:

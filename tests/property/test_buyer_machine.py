@@ -113,6 +113,10 @@ class Buyer(RuleBasedStateMachine):
     def show_key(self, fault: str, fraud: bool) -> None:
         self.world.show_key(fault, fraud=fraud)
 
+    @rule(reason=st.sampled_from(("the disk is full", "no server has it")))
+    def hold_key(self, reason: str) -> None:
+        self.world.hold_key(reason)
+
     @rule()
     def reveal_passed(self) -> None:
         self.world.reveal_passed()

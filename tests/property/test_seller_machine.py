@@ -226,7 +226,8 @@ class Shop:
         if not self.free:
             open_ = self.sale.state in (State.SEEN, State.QUOTED, State.LAPSED) and not self.sale.cancelled
             in_time = not until or self.now < until
-            if open_ and amount >= PRICE and (in_time or self.sale.state is State.SEEN):
+            billed = self.sale.state is State.BILLED
+            if amount >= PRICE and (billed or (open_ and (in_time or self.sale.state is State.SEEN))):
                 self.paid = self.credited = True
             self.tell(CreditTaken(Msat(amount), Msat(0), self.now, until))
 
@@ -521,6 +522,7 @@ def _shop_fails() -> bool:
         # Called paid though nobody paid, and given up though it may still be paid
         ((State.BILLED, InvoiceLapsed), (Rule(State.DONE, lambda sale, event: (sale, [Settle(ok=True)])),)),
         ((State.BILLED, QuoteLapsed), (Rule(State.LOST, seller._never_paid),)),
+        ((State.BILLED, CreditTaken), (Rule(State.DONE, seller._credited_after),)),  # credit that does not cover it
         ((State.OWED, CreditSpent), (Rule(State.REPAID, seller._spend),)),  # a part of it, and the rest is gone
         ((State.WORKING, WorkDone), (Rule(State.DELIVERED, seller._deliver, seller._is_paid),)),
         ((State.WORKING, WorkPacked), (Rule(State.STORING, seller._pack),)),  # for nothing

@@ -22,6 +22,12 @@ class Wanted(Body):
     expiry_s: int = Field(3_600, ge=60, le=604_800)
 
 
+class GiveUp(Body):
+    """A payment of which the wallet will not speak again."""
+
+    op_id: str = Field(min_length=1, max_length=64)
+
+
 class LightningOperation(Fact):
     """One payment (`kind` pay) or invoice of ours (invoice). A repeated call answers with the same."""
 

@@ -27,6 +27,7 @@ WAIVED = {
     "buyer: ordered, ResultArrived -> delivered (1)": "the same",
     "buyer: ordered, SealedArrived -> delivered (1)": "the same",
     "buyer: ordered, SellerFailed -> delivered": "the same",
+    "buyer: sealed, KeyHeld -> sealed": "buyers have no disks here: tests/unit/dvm/test_full_disk.py",
     "buyer: quoting, ResultArrived -> ordered (2)": "whoever waits orders when the quote comes, before any result",
     "wallet: collided": "a counter that was used twice, as by a copied file: tests/unit/wallet/test_collision.py",
     "wallet: contested": "the same",

@@ -52,6 +52,7 @@ EFFECTS = {
     "wallet move": ["5"],
     "wallet pay": ["lnbc1x"],
     "wallet invoice": ["5"],
+    "wallet give-up": ["a" * 32],
     "wallet withdraw": ["lnbc1x", "--yes"],
     "wallet restore": [],
     "key new": ["a"],

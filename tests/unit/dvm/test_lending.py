@@ -17,6 +17,7 @@ from tests.model_mint import Fault
 from tests.unit.dvm.market_part import Node, until
 from tests.unit.dvm.test_bill import ask, pay, quoted, sale_of, statuses
 from tests.unit.dvm.test_market import World, freeze, story, words
+from tests.unit.dvm.test_nutzap import giver
 from wallet.invoice import read_invoice
 from wallet.payment import State as OperationState
 
@@ -182,3 +183,58 @@ async def test_it_is_sent_again_to_a_customer_that_asks_again(world: World) -> N
     await seller.selling._on_request(asked, "")
     await until(world.clock, lambda: bool(results(seller, asked)))
     assert results(seller, asked)[0].event_id == result.event_id
+
+
+async def start_with_gifts(world: World, friend: Key) -> Node:
+    """Whose one customer may owe one price at once, and pays by a nutzap."""
+    world.mint.auto_pay = False
+    service = Service(5050, Msat(PRICE), Echo(), eta_s=2, invoices=True, lends=True)
+    named = Limits(allow=frozenset({friend.pubkey}), pow_bits_full=0)
+    return await world.node(
+        services=lambda: [service],
+        strangers=named,
+        settlement=replace(TERMS, credit_per_key=Msat(PRICE)),
+        gifts=True,
+        offered=True,
+    ).up()
+
+
+@pytest.mark.parametrize("names", ["request", "result"])
+def test_a_nutzap_pays_for_a_result_that_was_lent_and_frees_what_its_customer_owes(names: str) -> None:
+    async def tell(world: World) -> None:
+        donor = await giver(world)
+        seller = await start_with_gifts(world, donor.key)
+        asked = ask(world, donor.key)
+        first = await billed(world, seller, asked)
+        refused = ask(world, donor.key, "it owes as much as it may")
+        assert (await quoted(seller, refused)).invoice
+        named = asked.id if names == "request" else first.event_id
+        world.relay.store(await donor.zap(seller.key.pubkey, seller.nutzaps.pubkey, 22, named))
+        while (await sale_of(seller, asked))["state"] != "done":
+            await world.clock.sleep(0.1)
+        shown = await sale_of(seller, asked)
+        assert (shown["paid_by"], shown["earned_msat"], shown["result_id"]) == ("credit", PRICE, first.event_id)
+        (effect,) = await seller.db.select("effect", {"subject": asked.id})
+        assert effect["state"] == "commit"
+        assert (await billed(world, seller, ask(world, donor.key, "now there is room"))).invoice
+        pay(world, first)  # both ways: what came twice is not kept in silence
+        while not [tip for tip in await seller.db.select("tip") if tip["owed_msat"] >= PRICE]:
+            await world.clock.sleep(0.1)
+
+    World().run(tell, 20_000)
+
+
+@story
+async def test_a_nutzap_that_does_not_cover_a_lent_result_leaves_it_billed(world: World) -> None:
+    donor = await giver(world)
+    seller = await start_with_gifts(world, donor.key)
+    asked = ask(world, donor.key)
+    result = await billed(world, seller, asked)
+    world.relay.store(await donor.zap(seller.key.pubkey, seller.nutzaps.pubkey, 12, asked.id))
+    while not [tip for tip in await seller.db.select("tip") if tip["state"] == "owed"]:
+        await world.clock.sleep(0.1)
+    await world.clock.sleep(40)
+    assert (await sale_of(seller, asked))["state"] == "billed"
+    pay(world, result)
+    await until(world.clock, lambda: not seller.selling.open_count())
+    assert (await sale_of(seller, asked))["paid_by"] == "invoice"

@@ -11,14 +11,15 @@ from core.money import MicroUsd, Msat
 from core.unit import Update
 from dvm import prepaid
 from dvm.custodian import Custodian
-from dvm.deposit import Deposit
+from dvm.deposit import CloseAsked, Deposit
 from dvm.deposit import State as Held
+from dvm.deposit import step as deposit_step
 from dvm.error import DepositRefused, NotNow, ProviderFailed
 from dvm.job import Funds, State
 from dvm.policy import Policy
 from dvm.prepaid import Statement, message
 from dvm.provider.echo import Echo
-from dvm.record import decode
+from dvm.record import decode, encode
 from dvm.request import ComputeRequest, Datum
 from dvm.selection import Terms
 from dvm.settlement import Method, Settlement, choose
@@ -27,6 +28,7 @@ from relays.event import Draft
 from relays.key import Key
 from relays.kind import DM
 from relays.nip17 import wrap
+from tests.model_mint import Fault
 from tests.unit.dvm.market_part import Node, echo
 from tests.unit.dvm.test_market import World, bought, freeze, story, words
 
@@ -567,3 +569,54 @@ async def test_errors_have_codes(here: Town) -> None:
         await here.buyer.buying.prepaying.close("00" * 32)
     assert caught.value.code == "prepaid.no_such_deposit"
     assert State.PAYING
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_deposit_that_is_closed_while_its_coins_are_being_locked_ends_closed_with_the_money_back(crash: bool) -> None:
+    async def tell(world: World) -> None:
+        here = await Town(world).up()
+        before, prepaying = await here.buyer.sat(), here.buyer.buying.prepaying
+        away = [True]
+        swaps = [0]
+
+        def script(call: str) -> Fault:
+            swaps[0] += call == "swap"
+            return (Fault.ANSWER_LOST if call == "swap" else Fault.UNREACHABLE) if away and swaps[0] else Fault.NONE
+
+        world.mint.script = script
+        row = await prepaying.open("operator", "d", here.seller.key.pubkey, 50)
+        await here.becomes("locking", row["id"])
+        while not swaps[0]:
+            await world.clock.sleep(0.1)
+        for _ in range(2):  # asked twice it is closed once
+            assert (await prepaying.close(row["id"]))["state"] == "locking"
+        if crash:
+            await here.buyer.crash()
+            await here.buyer.up()
+        await world.clock.sleep(20)
+        assert (await here.row())["state"] == "locking", "what may have left is not called closed"
+        away.clear()
+        shown = await here.becomes("closed")
+        assert (shown["drawn_msat"], shown["fault"]) == (0, None)
+        assert await here.buyer.sat() >= before - 12, "less by the fees of locking and giving back"
+        assert len(await here.effects(here.buyer)) == 0
+        await here.clean()
+
+    World().run(tell, 20_000)
+
+
+@town
+async def test_a_deposit_that_is_closed_and_turns_out_to_have_never_been_locked_has_failed(here: Town) -> None:
+    before = await here.buyer.sat()
+    frozen = freeze(here.buyer, "deposit", "locking")
+    task = asyncio.create_task(here.buyer.buying.prepaying.open("operator", "d", here.seller.key.pubkey, 50))
+    await frozen.wait()
+    task.cancel()
+    await here.buyer.crash()
+    (row,) = await here.buyer.db.select("deposit", {"side": "buyer"})
+    asked, _ = deposit_step(decode(Deposit, row["body"]), CloseAsked())
+    await here.buyer.db.commit([Update("deposit", {"id": row["id"], "side": "buyer"}, {"body": encode(asked)})])
+    here.world.mint.script = lambda call: Fault.REFUSED if call == "swap" else Fault.NONE
+    await here.buyer.up()
+    await here.becomes("failed")
+    assert await here.buyer.sat() == before

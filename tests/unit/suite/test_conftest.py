@@ -47,6 +47,18 @@ def test_a_missing_part_is_named_with_what_enables_it(run):
     assert "tests/test_it.py::test_a_foreign_client: needs node: make test-deps (root)" in done.stdout
 
 
+@pytest.mark.needs("node")
+@pytest.mark.parametrize(("there", "runs"), [("3.7.1", True), ("3.6.0", False)])
+def test_older_packages_than_are_listed_are_a_missing_part(run, tmp_path, there, runs):
+    folder = tmp_path / "suite" / "tests" / "interop" / "node"
+    package = folder / "node_modules" / "@cashu" / "cashu-ts"
+    package.mkdir(parents=True)
+    (folder / "node_modules" / ".stamp").touch()
+    (folder / "package.json").write_text('{"dependencies": {"@cashu/cashu-ts": "3.7.1"}}')
+    (package / "package.json").write_text(f'{{"version": "{there}"}}')
+    assert ("needs node: make test-deps (root)" not in run(NEEDS_NODE).stdout) == runs
+
+
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "two workers"])
 def test_in_ci_a_missing_part_fails_the_run_by_name(run, workers):
     done = run(NEEDS_NODE, *workers, CI="true")

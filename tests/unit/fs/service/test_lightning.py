@@ -11,7 +11,7 @@ from bolt11 import decode
 
 from core.clock import SystemClock
 from core.effect import Outcome, OutcomeState
-from core.error import InvalidInput, KeyReused
+from core.error import InvalidInput, KeyReused, NotFound
 from core.identifier import EffectId, OperationId
 from fs.error import KeyRequired, NoSuchFile
 from fs.service.treasury import Treasurer
@@ -31,7 +31,7 @@ from tests.wallet_part import BUYER_WORDS, HandClock
 from wallet.funding import Funding
 from wallet.fx import used
 from wallet.lightning import LightningLimits
-from wallet.lightning_error import InvoiceKnown, InvoiceUnpayable, LightningFailed, NotConnected
+from wallet.lightning_error import InvoiceKnown, InvoiceUnpayable, LightningFailed, NotConnected, NotGivenUp
 from wallet.lightning_record import LightningBook
 from wallet.lightning_wallet import Lightning
 from wallet.record import Vault
@@ -247,3 +247,76 @@ async def test_an_invoice_that_coins_pay_is_not_paid_over_lightning_too(desk: De
         await desk.call("pay", invoice)
     assert desk.ledger.tried.total() == 0
     assert (await desk.call("pay", desk.ledger.foreign(21_000), key="other"))["state"] == "done"
+
+
+async def in_doubt(desk: Desk, *said: Fault) -> str:
+    """A payment whose answers were lost; its wallet says nothing from then on, or what the script says."""
+    desk.client.script = [Fault.ANSWER_LOST, Fault.ANSWER_LOST]
+    view = await desk.call("pay", {"invoice": desk.ledger.foreign(21_000)})
+    assert view["state"] == "unknown"
+    desk.client.script = list(said) or [Fault.UNREACHABLE] * 50
+    return str(view["op_id"])
+
+
+def later(desk: Desk, days: float) -> None:
+    desk.client.clock.seconds += days * 86_400
+
+
+async def refused(desk: Desk, op_id: str, why: str, key: str = "g") -> None:
+    with pytest.raises(NotGivenUp, match=why):
+        await desk.call("give-up", {"op_id": op_id}, key=key)
+    assert ("/wallet/lightning/give-up", "fail") in await desk.states()
+
+
+async def test_a_payment_of_which_its_wallet_never_speaks_again_can_be_given_up_as_paid(desk: Desk) -> None:
+    op_id = await in_doubt(desk)
+    later(desk, 16)
+    given = await desk.call("give-up", {"op_id": op_id}, key="g")
+    assert (given["state"], given["stage"], given["reason"]) == ("done", "paid", "given_up")
+    assert (given["amount"], given["fee"], given["preimage"]) == (21_000, 2_000, ""), "with all that its fee may be"
+    assert await desk.call("give-up", {"op_id": op_id}, key="g") == given, "the same key answers again"
+    assert desk.ledger.tried.total() == 1, "nothing was sent"
+    ready, stop = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(desk.treasurer.run(ready, stop))
+    async with asyncio.timeout(60):
+        while ("/wallet/lightning/pay", "commit") not in await desk.states():
+            await asyncio.sleep(0.01)
+    stop.set()
+    await task
+    states = await desk.states()
+    assert sorted(states) == [("/wallet/lightning/give-up", "commit"), ("/wallet/lightning/pay", "commit")]
+    assert not [text for text in (await desk.lightning.audit()).differences if "journal" in text]
+    await refused(desk, op_id, "nothing to give up", "again")
+
+
+async def test_a_payment_is_not_given_up_before_its_time_nor_one_that_nobody_knows(desk: Desk) -> None:
+    op_id = await in_doubt(desk)
+    later(desk, 13)
+    await refused(desk, op_id, "14 days after")
+    desk.client.script.clear()
+    made = await desk.call("invoice", {"sat": 5}, key="i")
+    for unknown in ("x" * 32, made["op_id"]):
+        with pytest.raises(NotFound):
+            await desk.call("give-up", {"op_id": unknown}, key=unknown[:8])
+    view = await desk.lightning.find(op_id)
+    assert view is not None
+    assert view.stage == "unknown"
+
+
+async def test_a_wallet_that_speaks_at_last_ends_the_payment_and_nothing_is_given_up(desk: Desk) -> None:
+    op_id = await in_doubt(desk, Fault.NONE)
+    later(desk, 16)
+    await refused(desk, op_id, "just said how it ended: it is paid")
+    view = await desk.lightning.find(op_id)
+    assert view is not None
+    assert (view.stage, view.fee, bool(view.preimage)) == ("paid", 1_000, True)
+
+
+async def test_a_payment_that_its_wallet_calls_pending_is_not_given_up(desk: Desk) -> None:
+    op_id = await in_doubt(desk, Fault.NONE)
+    view = await desk.lightning.find(op_id)
+    assert view is not None
+    entry = desk.ledger.entries[view.payment_hash]
+    entry.state, entry.preimage = "pending", ""
+    later(desk, 16)
+    await refused(desk, op_id, "still answers about it: pending")
