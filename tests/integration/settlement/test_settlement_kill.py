@@ -1,114 +1,195 @@
-"""kill -9 of buyer, seller and mint at every persisted step of an atomic settlement, with locks that last seconds.
+"""kill -9 of buyer, seller and mint at every persisted step of every settlement method, with locks that last seconds.
 
-Whoever was killed comes back, at once or when the lock is over. Then the job's money was claimed, or is back, or never
-left; nothing is forgotten and nothing happened twice. What happened is read from the relay and the mint.
+Whoever was killed comes back, at once or when the lock, the invoice or the deposit is over. Then the job's money was
+claimed, or is back, or never left; nothing is forgotten and nothing happened twice. What happened is read from the
+relay, the mints and the Lightning network between them.
 
 A seeded sample is tried (`--randomly-seed` repeats it); `--hypothesis-profile=torture` tries everything.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from tests.dying_mint_part import ANSWER, SWAP, MintArm, arm_mint
+from tests.dying_mint_part import MintArm, arm_mint
 from tests.dying_part import AFTER, BEFORE, MARGINS, Arm, arm, record, recorded
-from tests.integration.settlement.step_part import OPENED, STEPS, TORTURE, sample
-from tests.integration.settlement.town_part import KINDS, NODES, Job, Town, settling, tried
+from tests.integration.settlement.judge_part import FATES
+from tests.integration.settlement.method_part import METHODS, NODES, Job, Place
+from tests.integration.settlement.step_part import (
+    ACTS,
+    RETURNS,
+    SILENT,
+    STEPS,
+    TORTURE,
+    TRANSACTIONS,
+    at_mint,
+    others,
+    sample,
+    sealed,
+    too_late,
+)
+from tests.integration.settlement.town_part import Town, settling, tried
 from tests.market_part import until
 
 pytestmark = pytest.mark.timeout(3_600 if TORTURE else 480)
 
-SWAPS = {"lock": 1, "claim": 2}  # which of the mint's swaps since the job began
-TRANSACTIONS = 5  # of the mint in one swap, at most
-AT_ONCE = [
-    (mode, who, step, when) for (mode, who), steps in STEPS.items() for step in steps for when in (BEFORE, AFTER)
-]
-TOO_LATE = [(mode, who, step) for (mode, who), steps in STEPS.items() for step in steps if step not in OPENED]
-AT_MINT = [(mode, swap, at) for mode in KINDS for swap in SWAPS for at in (ANSWER, *range(TRANSACTIONS + 1))]
-SAMPLES = {"at_once": (AT_ONCE, 2), "too_late": (TOO_LATE, 1), "at_mint": (AT_MINT, 1)}
+WHEN = (BEFORE, AFTER)
+AT_ONCE = [(method, who, step, when) for (method, who), steps in STEPS.items() for step in steps for when in WHEN]
+COMING_BACK = [(method, step, when) for method, steps in RETURNS.items() for step in steps for when in WHEN]
+SAMPLES = {
+    "at_once": (sealed(AT_ONCE), others(AT_ONCE)),
+    "over": (too_late(),),
+    "coming_back": (COMING_BACK,),
+    "at_mint": (at_mint(),),
+}
+SHORT_S = 8
+DEPOSIT_S, INVOICE_S, GIVEN_UP_S = 24, 24, 5
+BRIEF = {"settlement.prepaid_s": DEPOSIT_S, "wallet.engine._LATE_S": GIVEN_UP_S}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    for name, (cases, count) in SAMPLES.items():
+    for name, groups in SAMPLES.items():
         if name in metafunc.fixturenames:
-            sample(metafunc, name, cases, count)
+            sample(metafunc, name, *groups)
 
 
-@pytest_asyncio.fixture
-async def town(tmp_path: Path) -> AsyncIterator[Town]:
-    """One for each test: after a job that failed a buyer thinks less of its seller, and may not buy there again."""
-    async with settling(tmp_path) as town:
-        await town.ready()
-        yield town
+@pytest.mark.parametrize("place", list(Place))
+async def test_every_step_that_a_job_s_money_takes_is_one_of_those_that_are_tried(tmp_path: Path, place: Place) -> None:
+    async with settling(tmp_path, place) as town:
+        for method, way in METHODS.items():
+            if way.place is place:
+                await _takes(town, method)
 
 
-async def test_every_step_that_a_job_s_money_takes_is_one_of_those_that_are_tried(town: Town) -> None:
-    for mode in KINDS:
-        await _takes(town, mode)
-
-
-async def _takes(town: Town, mode: str) -> None:
+async def _takes(town: Town, method: str) -> None:
+    mints = {mint.url: mint.home / "mint.steps" for mint in town.mints.values()}
     for name in NODES:
         (town.market.homes[name] / "steps").unlink(missing_ok=True)
         record(town.market.homes[name])
-    (town.mint.home / "mint.steps").touch()
-    job, before = Job(mode, f"nobody dies {mode}", 120), await town.held()
-    assert await tried(town, job, before) == "claimed"
+    for steps in mints.values():
+        steps.write_text("")
+    async with town.errand(Job(method, f"nobody dies {method}", 120)) as errand:
+        assert await tried(town, errand) in {"claimed", "served"}
+        assert (await errand.ended())["method"] == _NAMES[method]
     for name in NODES:
-        await until(lambda name=name: _all_taken(town, mode, name), "the last step to be written down")
-        assert sorted(recorded(town.market.homes[name])) == sorted(STEPS[mode, name])
+        await until(lambda name=name: _all_taken(town, method, name), "the last step to be written down")
+        assert sorted(recorded(town.market.homes[name])) == sorted(STEPS[method, name])
         (town.market.homes[name] / "steps").unlink()
-    swaps = (town.mint.home / "mint.steps").read_text().splitlines()
-    (town.mint.home / "mint.steps").unlink()
-    assert {line.split()[0] for line in swaps} == {SWAP}
-    assert len(swaps) == len(SWAPS)
-    assert max(int(line.split()[1]) for line in swaps) == TRANSACTIONS
+    done = [line.split() for steps in mints.values() for line in steps.read_text().splitlines()]
+    assert sorted(of for of, _ in done) == sorted(act.of for name, act in ACTS[method].items() if name != "refund")
+    for of, count in done:
+        assert int(count) == TRANSACTIONS[of]
+    for steps in mints.values():
+        steps.unlink()
 
 
-async def _all_taken(town: Town, mode: str, name: str) -> bool:
-    return set(STEPS[mode, name]) <= set(recorded(town.market.homes[name]))
+_NAMES = {
+    "A": "atomic",
+    "B": "atomic",
+    "locked": "locked",
+    "prepaid": "prepaid",
+    "free": None,
+    "invoice before": "invoice_before",
+    "invoice after": "invoice_after",
+}
+
+
+async def _all_taken(town: Town, method: str, name: str) -> bool:
+    return set(STEPS[method, name]) <= set(recorded(town.market.homes[name]))
 
 
 async def test_who_is_killed_and_comes_back_at_once_ends_the_job(
-    town: Town, at_once: tuple[str, str, str, str]
+    tmp_path: Path, at_once: tuple[str, str, str, str]
 ) -> None:
-    mode, who, step, when = at_once
-    job, before = Job(mode, f"back at once {at_once}"), await town.held()
-    arm(town.market.homes[who], Arm(step, when))
-    await town.fell(who, await town.buy(job))
-    await town.ready()
-    assert await tried(town, job, before) in ("claimed", "refunded", "nothing")
+    method, who, step, when = at_once
+    async with settling(tmp_path, METHODS[method].place, waits={"settlement.prepaid_s": 90}) as town:
+        arm(town.market.homes[who], Arm(step, when))
+        async with town.errand(Job(method, f"back at once {at_once}")) as errand:
+            await town.fell(who, errand)
+            await town.ready()
+            assert await tried(town, errand) in FATES[method]
 
 
-async def test_who_comes_back_when_the_lock_is_over_has_lost_nothing(
-    town: Town, too_late: tuple[str, str, str]
+async def test_who_comes_back_when_everything_is_over_has_lost_nothing(
+    tmp_path: Path, over: tuple[str, str, str]
 ) -> None:
-    mode, who, step = too_late
-    job, before = Job(mode, f"too late {too_late}", 8), await town.held()
-    over = time.time() + job.timeout_s + MARGINS["dvm.buyer_rule.ATOMIC_MARGIN_S"] + 4
-    arm(town.market.homes[who], Arm(step, AFTER))
-    await town.fell(who, await town.buy(job))
-    while time.time() < over:
-        await asyncio.sleep(0.2)
-    await town.ready()
-    assert await tried(town, job, before) in ("claimed", "refunded", "nothing")
+    method, who, step = over
+    async with settling(tmp_path, METHODS[method].place, invoice_s=INVOICE_S, waits=BRIEF) as town:
+        arm(town.market.homes[who], Arm(step, AFTER))
+        async with town.errand(Job(method, f"too late {over}", SHORT_S)) as errand:
+            end = time.time() + _lasts_s(method)
+            if await town.fell(who, errand):
+                while time.time() < end:
+                    await asyncio.sleep(0.2)
+            await town.ready()
+            fate = await tried(town, errand)
+            assert fate in FATES[method]
+        if fate == "owed":
+            await _serves_for_it(town, Job(method, "once more, for what is owed"))
 
 
-async def test_a_mint_that_is_killed_in_a_swap_and_comes_back_costs_nobody_anything(
-    town: Town, at_mint: tuple[str, str, int]
+def _lasts_s(method: str) -> float:
+    """After so long nothing can be claimed or paid any more."""
+    if method == "prepaid":
+        return DEPOSIT_S + 6
+    if METHODS[method].place is Place.LIGHTNING:
+        return INVOICE_S + GIVEN_UP_S + 4
+    return SHORT_S + MARGINS["dvm.buyer_rule.ATOMIC_MARGIN_S"] + 4
+
+
+async def _serves_for_it(town: Town, job: Job) -> None:
+    """What is kept for a customer pays for its next job."""
+    async with town.errand(job) as errand:
+        shown = await town.ended(errand)
+        assert (shown["state"], shown["result"], shown["money"]) == ("delivered", job.text, "none")
+        assert await town.held() == errand.before
+        assert not (await town.facts(errand)).bills.payments
+
+
+async def test_who_is_killed_while_its_money_comes_back_has_all_of_it(
+    tmp_path: Path, coming_back: tuple[str, str, str]
 ) -> None:
-    mode, swap, at = at_mint
-    job, before = Job(mode, f"at the mint {at_mint}", 60), await town.held()
-    arm_mint(town.mint.home, MintArm(SWAP, SWAPS[swap], at))
-    job_id = await town.buy(job)
-    assert job_id
-    await town.mint.fell()
-    await town.mint.up()
-    if town.mint.pending():
-        assert not (await town.shown(job_id))["closed"], "what the mint calls pending is waited for"
-        await town.mint.freed()
-    assert await tried(town, job, before) in ("claimed", "refunded", "nothing")
+    method, step, when = coming_back
+    async with settling(tmp_path, METHODS[method].place, waits=BRIEF) as town:
+        homes = town.market.homes
+        record(homes["buyer"])
+        arm(homes["seller"], Arm(SILENT[method], BEFORE))
+        arm(homes["buyer"], Arm(step, when))
+        async with town.errand(Job(method, f"coming back {coming_back}", SHORT_S)) as errand:
+            assert await town.fell("seller", errand)
+            assert await town.fell("buyer", errand)
+            await town.ready("seller")
+            await errand.ended()
+            await town.ready()
+            assert await tried(town, errand) == "refunded"
+        taken = set(recorded(homes["buyer"]))
+        assert set(RETURNS[method]) <= taken <= {*RETURNS[method], *STEPS[method, "buyer"]}
+
+
+async def test_a_mint_that_is_killed_at_work_and_comes_back_costs_nobody_anything(
+    tmp_path: Path, at_mint: tuple[str, str, int]
+) -> None:
+    method, name, at = at_mint
+    act, job = ACTS[method][name], Job(method, f"at the mint {at_mint}", 60)
+    if silent := name == "refund":
+        job = Job(method, job.text, SHORT_S)
+    async with settling(tmp_path, METHODS[method].place, waits={"settlement.prepaid_s": 90}) as town:
+        mint = town.mints[act.side]
+        arm_mint(mint.home, MintArm(act.of, act.nth, at))
+        if silent:
+            arm(town.market.homes["seller"], Arm(SILENT[method], BEFORE))
+        async with town.errand(job) as errand:
+            if silent:
+                assert await town.fell("seller", errand)
+            await mint.fell()
+            await mint.up()
+            if mint.pending():
+                assert errand.task is not None
+                assert not errand.task.done(), "what the mint calls pending is waited for"
+                await mint.freed()
+            if silent:
+                await errand.ended()
+            await town.ready()
+            assert await tried(town, errand) in FATES[method]
