@@ -180,6 +180,7 @@ _JUDGES: dict[str, Callable[[Case], str]] = {
     "invoice before": _invoice,
     "invoice after": _invoice,
 }
+GOOD = frozenset({"claimed", "served"})
 FATES = {
     "A": {"claimed", "refunded", "nothing"},
     "B": {"claimed", "refunded", "nothing"},

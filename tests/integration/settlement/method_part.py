@@ -60,6 +60,7 @@ _OWN = {
     Place.LIGHTNING: {
         "credit_per_key_msat = 0": "credit_per_key_msat = 100000",
         "credit_msat = 0": "credit_msat = 100000",
+        "invoices_per_minute = 6": "invoices_per_minute = 6000",
     },
 }
 _WHEN = {"invoice after": "after"}

@@ -112,8 +112,19 @@ def others(cases: Sequence[Trial]) -> list[Trial]:
 
 
 def sample(metafunc: pytest.Metafunc, name: str, *groups: Sequence[Trial]) -> None:
-    """All cases where everything is tried; else one of each group, drawn by the seed of the tests' order."""
-    seed = metafunc.config.getoption("randomly_seed", 0)
-    drawn = random.Random(f"{seed} {name}")
-    chosen = [one for group in groups for one in (group if TORTURE else [drawn.choice(group)])]
-    metafunc.parametrize(name, chosen, ids=[", ".join(map(str, one)) for one in chosen])
+    """All cases where everything is tried, of the same method together; else one of each group.
+
+    That one is drawn by the seed of the tests' order.
+    """
+    drawn = random.Random(f"{metafunc.config.getoption('randomly_seed', 0)} {name}")
+    if not TORTURE:
+        metafunc.parametrize(name, [[drawn.choice(group)] for group in groups], ids=_named)
+        return
+    together: dict[str, list[Trial]] = {}
+    for one in (one for group in groups for one in group):
+        together.setdefault(f"{one[0]} {one[1]}", []).append(one)
+    metafunc.parametrize(name, list(together.values()), ids=list(together))
+
+
+def _named(cases: Sequence[Trial]) -> str:
+    return "; ".join(", ".join(map(str, one)) for one in cases)

@@ -9,6 +9,7 @@ A seeded sample is tried (`--randomly-seed` repeats it); `--hypothesis-profile=t
 
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ from tests.integration.settlement.step_part import (
     sealed,
     too_late,
 )
-from tests.integration.settlement.town_part import Town, settling, tried
+from tests.integration.settlement.town_part import Town, every, settling, tried
 from tests.market_part import until
 
 pytestmark = pytest.mark.timeout(3_600 if TORTURE else 480)
@@ -47,6 +48,7 @@ SAMPLES = {
 SHORT_S = 8
 DEPOSIT_S, INVOICE_S, GIVEN_UP_S = 24, 24, 5
 BRIEF = {"settlement.prepaid_s": DEPOSIT_S, "wallet.engine._LATE_S": GIVEN_UP_S}
+UNHURRIED = {"settlement.prepaid_s": 90}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -101,33 +103,39 @@ async def _all_taken(town: Town, method: str, name: str) -> bool:
 
 
 async def test_who_is_killed_and_comes_back_at_once_ends_the_job(
-    tmp_path: Path, at_once: tuple[str, str, str, str]
+    tmp_path: Path, at_once: Sequence[tuple[str, str, str, str]]
 ) -> None:
-    method, who, step, when = at_once
-    async with settling(tmp_path, METHODS[method].place, waits={"settlement.prepaid_s": 90}) as town:
-        arm(town.market.homes[who], Arm(step, when))
-        async with town.errand(Job(method, f"back at once {at_once}")) as errand:
-            await town.fell(who, errand)
-            await town.ready()
-            assert await tried(town, errand) in FATES[method]
+    await every(tmp_path, METHODS[at_once[0][0]].place, at_once, _back_at_once, waits=UNHURRIED)
+
+
+async def _back_at_once(town: Town, case: tuple[str, str, str, str]) -> None:
+    method, who, step, when = case
+    arm(town.market.homes[who], Arm(step, when))
+    async with town.errand(Job(method, f"back at once {case}")) as errand:
+        await town.fell(who, errand)
+        await town.ready()
+        assert await tried(town, errand) in FATES[method]
 
 
 async def test_who_comes_back_when_everything_is_over_has_lost_nothing(
-    tmp_path: Path, over: tuple[str, str, str]
+    tmp_path: Path, over: Sequence[tuple[str, str, str]]
 ) -> None:
-    method, who, step = over
-    async with settling(tmp_path, METHODS[method].place, invoice_s=INVOICE_S, waits=BRIEF) as town:
-        arm(town.market.homes[who], Arm(step, AFTER))
-        async with town.errand(Job(method, f"too late {over}", SHORT_S)) as errand:
-            end = time.time() + _lasts_s(method)
-            if await town.fell(who, errand):
-                while time.time() < end:
-                    await asyncio.sleep(0.2)
-            await town.ready()
-            fate = await tried(town, errand)
-            assert fate in FATES[method]
-        if fate == "owed":
-            await _serves_for_it(town, Job(method, "once more, for what is owed"))
+    await every(tmp_path, METHODS[over[0][0]].place, over, _too_late, invoice_s=INVOICE_S, waits=BRIEF)
+
+
+async def _too_late(town: Town, case: tuple[str, str, str]) -> None:
+    method, who, step = case
+    arm(town.market.homes[who], Arm(step, AFTER))
+    async with town.errand(Job(method, f"too late {case}", SHORT_S)) as errand:
+        end = time.time() + _lasts_s(method)
+        if await town.fell(who, errand):
+            while time.time() < end:
+                await asyncio.sleep(0.2)
+        await town.ready()
+        fate = await tried(town, errand)
+        assert fate in FATES[method]
+    if fate == "owed":
+        await _serves_for_it(town, Job(method, "once more, for what is owed"))
 
 
 def _lasts_s(method: str) -> float:
@@ -149,47 +157,51 @@ async def _serves_for_it(town: Town, job: Job) -> None:
 
 
 async def test_who_is_killed_while_its_money_comes_back_has_all_of_it(
-    tmp_path: Path, coming_back: tuple[str, str, str]
+    tmp_path: Path, coming_back: Sequence[tuple[str, str, str]]
 ) -> None:
-    method, step, when = coming_back
-    async with settling(tmp_path, METHODS[method].place, waits=BRIEF) as town:
-        homes = town.market.homes
-        record(homes["buyer"])
-        arm(homes["seller"], Arm(SILENT[method], BEFORE))
-        arm(homes["buyer"], Arm(step, when))
-        async with town.errand(Job(method, f"coming back {coming_back}", SHORT_S)) as errand:
-            assert await town.fell("seller", errand)
-            assert await town.fell("buyer", errand)
-            await town.ready("seller")
-            await errand.ended()
-            await town.ready()
-            assert await tried(town, errand) == "refunded"
-        taken = set(recorded(homes["buyer"]))
-        assert set(RETURNS[method]) <= taken <= {*RETURNS[method], *STEPS[method, "buyer"]}
+    await every(tmp_path, METHODS[coming_back[0][0]].place, coming_back, _coming_back, waits=BRIEF)
+
+
+async def _coming_back(town: Town, case: tuple[str, str, str]) -> None:
+    method, step, when = case
+    homes = town.market.homes
+    record(homes["buyer"])
+    arm(homes["seller"], Arm(SILENT[method], BEFORE))
+    arm(homes["buyer"], Arm(step, when))
+    async with town.errand(Job(method, f"coming back {case}", SHORT_S)) as errand:
+        assert await town.fell("seller", errand)
+        assert await town.fell("buyer", errand)
+        await town.ready("seller")
+        await errand.ended()
+        await town.ready()
+        assert await tried(town, errand) == "refunded"
+    taken = set(recorded(homes["buyer"]))
+    assert set(RETURNS[method]) <= taken <= {*RETURNS[method], *STEPS[method, "buyer"]}
 
 
 async def test_a_mint_that_is_killed_at_work_and_comes_back_costs_nobody_anything(
-    tmp_path: Path, at_mint: tuple[str, str, int]
+    tmp_path: Path, at_mint: Sequence[tuple[str, str, int]]
 ) -> None:
-    method, name, at = at_mint
-    act, job = ACTS[method][name], Job(method, f"at the mint {at_mint}", 60)
-    if silent := name == "refund":
-        job = Job(method, job.text, SHORT_S)
-    async with settling(tmp_path, METHODS[method].place, waits={"settlement.prepaid_s": 90}) as town:
-        mint = town.mints[act.side]
-        arm_mint(mint.home, MintArm(act.of, act.nth, at))
+    await every(tmp_path, METHODS[at_mint[0][0]].place, at_mint, _at_mint, waits=UNHURRIED)
+
+
+async def _at_mint(town: Town, case: tuple[str, str, int]) -> None:
+    method, name, at = case
+    act, silent = ACTS[method][name], name == "refund"
+    mint = town.mints[act.side]
+    arm_mint(mint.home, MintArm(act.of, act.nth, at))
+    if silent:
+        arm(town.market.homes["seller"], Arm(SILENT[method], BEFORE))
+    async with town.errand(Job(method, f"at the mint {case}", SHORT_S if silent else 60)) as errand:
         if silent:
-            arm(town.market.homes["seller"], Arm(SILENT[method], BEFORE))
-        async with town.errand(job) as errand:
-            if silent:
-                assert await town.fell("seller", errand)
-            await mint.fell()
-            await mint.up()
-            if mint.pending():
-                assert errand.task is not None
-                assert not errand.task.done(), "what the mint calls pending is waited for"
-                await mint.freed()
-            if silent:
-                await errand.ended()
-            await town.ready()
-            assert await tried(town, errand) in FATES[method]
+            assert await town.fell("seller", errand)
+        await mint.fell()
+        await mint.up()
+        if mint.pending():
+            assert errand.task is not None
+            assert not errand.task.done(), "what the mint calls pending is waited for"
+            await mint.freed()
+        if silent:
+            await errand.ended()
+        await town.ready()
+        assert await tried(town, errand) in FATES[method]

@@ -2,21 +2,22 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 
 from cli.demo.checker import restored_balance
 from cli.demo.wire import Wire, watching
+from core.error import VendoError
 from relays.event import Event
 from relays.kind import HANDLER
 from tests.dying_part import PROGRAM, brief, disarm
 from tests.integration.settlement.fact_part import Facts, Witness
-from tests.integration.settlement.judge_part import Case, judge
+from tests.integration.settlement.judge_part import GOOD, Case, judge
 from tests.integration.settlement.method_part import DEPOSIT_SAT, NODES, Job, Place, changes, sells
 from tests.integration.settlement.mint_part import Mint
 from tests.market_part import Market, Spec, market, until
@@ -62,6 +63,7 @@ class Town:
     network: ToyLightning
     wire: Wire  # requests and answers expire; this has seen them all
     seen: dict[str, float] = field(default_factory=dict)
+    spoilt: bool = False  # after a job that failed a buyer thinks less of its seller, and may not buy there again
 
     async def ready(self, *but: str) -> None:
         """Both nodes and the mints run, and nothing is armed, whatever the trial before left; all but these nodes."""
@@ -221,7 +223,35 @@ async def tried(town: Town, errand: Errand) -> str:
     shown = await town.ended(errand)
     fate = judge(Case(errand.job, shown, await town.facts(errand), errand.before, await town.held()))
     print(f"{errand.job.text}: {fate}")  # noqa: T201 - shown by -s, and where a test fails
+    town.spoilt = town.spoilt or fate not in GOOD
     return fate
+
+
+Trial = TypeVar("Trial")
+
+
+async def every(
+    folder: Path, place: Place, cases: Sequence[Trial], trial: Callable[[Town, Trial], Awaitable[None]], **settings: Any
+) -> None:
+    """Try each case, in the same town as long as that goes well. The `settings` are those of `settling`.
+
+    Raises:
+        ExceptionGroup: all that failed, each with its case.
+    """
+    left, wrong = list(cases), list[Exception]()
+    while left:
+        async with settling(folder / f"town-{len(left)}", place, **settings) as town:
+            while left and not town.spoilt:
+                case = left.pop(0)
+                try:
+                    await trial(town, case)
+                    await town.ready()
+                except (AssertionError, VendoError, aiohttp.ClientError) as error:
+                    error.add_note(f"in the trial {case}")
+                    wrong.append(error)
+                    town.spoilt = True
+    if wrong:
+        raise ExceptionGroup(f"{len(wrong)} of {len(cases)} trials", wrong)
 
 
 @asynccontextmanager
@@ -236,6 +266,7 @@ async def settling(
         invoice_s: for how long invoices can be paid.
         waits: of both nodes, see `dying_part.brief`.
     """
+    folder.mkdir(exist_ok=True)
     network = ToyLightning(folder / "lightning")
     network.open()
     mints = [Mint(folder, network if place is Place.LIGHTNING else None) for _ in range(_mints(place))]
