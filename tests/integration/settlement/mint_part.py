@@ -1,7 +1,7 @@
 """A mint that dies and comes back with what it had, and what it has written of invoices."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,13 +55,18 @@ class Mint:
         except aiohttp.ClientError:
             return False
 
-    async def fell(self) -> None:
-        """Wait until it is gone."""
+    async def fell(self, missed: Callable[[], bool]) -> bool:
+        """Wait until it is gone, or what it was to die in is `missed`."""
+        armed = self.home / "mint.arm"
 
-        async def gone() -> bool:
-            return not (self.home / "mint.arm").exists() and not await self._answers()
+        async def over() -> bool:
+            return missed() if armed.exists() else not await self._answers()
 
-        await until(gone, "the mint to die", _WAIT_S)
+        await until(over, "the mint to die", _WAIT_S)
+        if not armed.exists():
+            return True
+        armed.unlink()
+        return False
 
     # ---- what it was killed in
 

@@ -236,7 +236,7 @@ async def every(
     """Try each case, in the same town as long as that goes well. The `settings` are those of `settling`.
 
     Raises:
-        ExceptionGroup: all that failed, each with its case.
+        ExceptionGroup: all that failed, each with its case; of one case it is raised itself.
     """
     left, wrong = list(cases), list[Exception]()
     while left:
@@ -250,6 +250,8 @@ async def every(
                     error.add_note(f"in the trial {case}")
                     wrong.append(error)
                     town.spoilt = True
+    if len(cases) == len(wrong) == 1:
+        raise wrong[0]
     if wrong:
         raise ExceptionGroup(f"{len(wrong)} of {len(cases)} trials", wrong)
 
