@@ -47,8 +47,8 @@ SAMPLES = {
 }
 SHORT_S = 10
 DEPOSIT_S, INVOICE_S, GIVEN_UP_S = 24, 24, 5
-BRIEF = {"settlement.prepaid_s": DEPOSIT_S, "wallet.engine._LATE_S": GIVEN_UP_S}
-UNHURRIED = {"settlement.prepaid_s": 90}
+UNHURRIED, HURRIED = {"settlement.prepaid_s": 90}, {"settlement.prepaid_s": DEPOSIT_S}
+BRIEF = {**HURRIED, "wallet.engine._LATE_S": GIVEN_UP_S}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -159,7 +159,7 @@ async def _serves_for_it(town: Town, job: Job) -> None:
 async def test_who_is_killed_while_its_money_comes_back_has_all_of_it(
     tmp_path: Path, coming_back: Sequence[tuple[str, str, str]]
 ) -> None:
-    await every(tmp_path, METHODS[coming_back[0][0]].place, coming_back, _coming_back, waits=BRIEF)
+    await every(tmp_path, METHODS[coming_back[0][0]].place, coming_back, _coming_back, waits=HURRIED)
 
 
 async def _coming_back(town: Town, case: tuple[str, str, str]) -> None:
@@ -184,7 +184,9 @@ async def _coming_back(town: Town, case: tuple[str, str, str]) -> None:
 async def test_a_mint_that_is_killed_at_work_and_comes_back_costs_nobody_anything(
     tmp_path: Path, at_mint: Sequence[tuple[str, str, int]]
 ) -> None:
-    await every(tmp_path, METHODS[at_mint[0][0]].place, at_mint, _at_mint, waits=UNHURRIED)
+    method, name, _ = at_mint[0]
+    waits = HURRIED if name == "refund" else UNHURRIED
+    await every(tmp_path, METHODS[method].place, at_mint, _at_mint, waits=waits)
 
 
 async def _at_mint(town: Town, case: tuple[str, str, int]) -> None:
