@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 
 from core.unit import Insert, Update, Write
+from dvm.selling import Selling
 from dvm.settlement import Settlement
 from node.storage.database import Database
 from tests.fsync_part import WAL, Disk, watched_disk
@@ -47,9 +48,11 @@ MARGINS = {  # in seconds; as constants they stand in these modules
     "dvm.seal_rule.REVEAL_MS": 10_000,
     "settlement.ban_s": 0,
     "settlement.prepaid_after": 0,
+    "settlement.prepaid_s": 150,
     "settlement.deposit_margin_s": 6,
 }
-_SETTLEMENT = "settlement."  # what begins so is a rule of the node's `Settlement`
+_SETTLEMENT = "settlement."  # what begins so is a rule of the node's `Settlement`,
+_SELLING = "selling."  # and what begins so is told to its `Selling`
 _ROOT = Path(__file__).parents[1]
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); import tests.dying_part as it; it.main()"
 PROGRAM = ("-c", _BOOT, str(_ROOT))  # after the interpreter, in place of `-m cli.main`
@@ -173,7 +176,9 @@ def main() -> None:
         file, rules = home / "brief", {}
         told = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         for name, seconds in {**MARGINS, **told}.items():
-            if name.startswith(_SETTLEMENT):
+            if name.startswith(_SELLING):
+                patch.setitem(Selling.__init__.__kwdefaults__, name.removeprefix(_SELLING), seconds)
+            elif name.startswith(_SETTLEMENT):
                 rules[name.removeprefix(_SETTLEMENT)] = seconds
             else:
                 patch.setattr(name, seconds)

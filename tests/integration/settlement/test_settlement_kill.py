@@ -38,17 +38,30 @@ pytestmark = pytest.mark.timeout(3_600 if TORTURE else 480)
 
 WHEN = (BEFORE, AFTER)
 AT_ONCE = [(method, who, step, when) for (method, who), steps in STEPS.items() for step in steps for when in WHEN]
-COMING_BACK = [(method, step, when) for method, steps in RETURNS.items() for step in steps for when in WHEN]
+RETURNING = "when it comes back"
+OVER: list[tuple[str, ...]] = [
+    *too_late(),
+    *((method, RETURNING, step, when) for method, steps in RETURNS.items() for step in steps for when in WHEN),
+]
 SAMPLES = {
     "at_once": (sealed(AT_ONCE), others(AT_ONCE)),
-    "over": (too_late(),),
-    "coming_back": (COMING_BACK,),
+    "over": (OVER,),
     "at_mint": (at_mint(),),
 }
 SHORT_S = 10
-DEPOSIT_S, INVOICE_S, GIVEN_UP_S = 24, 24, 5
-UNHURRIED, HURRIED = {"settlement.prepaid_s": 90}, {"settlement.prepaid_s": DEPOSIT_S}
-BRIEF = {**HURRIED, "wallet.engine._LATE_S": GIVEN_UP_S}
+INVOICE_S, GIVEN_UP_S = 24, 5
+HURRIED = {  # a deposit is drawn on until a quote for that could not end before it
+    "settlement.prepaid_s": 32,
+    "selling.quote_ttl_s": 12,
+    "wallet.engine._LATE_S": GIVEN_UP_S,
+}
+
+
+def _waits(method: str) -> dict[str, int]:
+    """What nodes wait for where something is to end soon: of each method only what it needs."""
+    if METHODS[method].place is Place.LIGHTNING:
+        return {name: value for name, value in HURRIED.items() if name.startswith("wallet.")}
+    return {name: value for name, value in HURRIED.items() if method == "prepaid" and not name.startswith("wallet.")}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -105,7 +118,7 @@ async def _all_taken(town: Town, method: str, name: str) -> bool:
 async def test_who_is_killed_and_comes_back_at_once_ends_the_job(
     tmp_path: Path, at_once: Sequence[tuple[str, str, str, str]]
 ) -> None:
-    await every(tmp_path, METHODS[at_once[0][0]].place, at_once, _back_at_once, waits=UNHURRIED)
+    await every(tmp_path, METHODS[at_once[0][0]].place, at_once, _back_at_once)
 
 
 async def _back_at_once(town: Town, case: tuple[str, str, str, str]) -> None:
@@ -117,13 +130,16 @@ async def _back_at_once(town: Town, case: tuple[str, str, str, str]) -> None:
         assert await tried(town, errand) in FATES[method]
 
 
-async def test_who_comes_back_when_everything_is_over_has_lost_nothing(
-    tmp_path: Path, over: Sequence[tuple[str, str, str]]
+async def test_who_is_killed_and_comes_back_when_everything_is_over_or_its_money_returns_has_lost_nothing(
+    tmp_path: Path, over: Sequence[tuple[str, ...]]
 ) -> None:
-    await every(tmp_path, METHODS[over[0][0]].place, over, _too_late, invoice_s=INVOICE_S, waits=BRIEF)
+    method, who = over[0][:2]
+    trial = _returning if who == RETURNING else _too_late
+    await every(tmp_path, METHODS[method].place, over, trial, invoice_s=INVOICE_S, waits=_waits(method))
 
 
-async def _too_late(town: Town, case: tuple[str, str, str]) -> None:
+async def _too_late(town: Town, case: tuple[str, ...]) -> None:
+    """Dead after a step, until nothing can be claimed or paid any more."""
     method, who, step = case
     arm(town.market.homes[who], Arm(step, AFTER))
     async with town.errand(Job(method, f"too late {case}", SHORT_S)) as errand:
@@ -141,7 +157,7 @@ async def _too_late(town: Town, case: tuple[str, str, str]) -> None:
 def _lasts_s(method: str) -> float:
     """After so long nothing can be claimed or paid any more."""
     if method == "prepaid":
-        return DEPOSIT_S + 6
+        return HURRIED["settlement.prepaid_s"] + 6
     if METHODS[method].place is Place.LIGHTNING:
         return INVOICE_S + GIVEN_UP_S + 4
     return SHORT_S + MARGINS["dvm.buyer_rule.ATOMIC_MARGIN_S"] + 4
@@ -156,14 +172,9 @@ async def _serves_for_it(town: Town, job: Job) -> None:
         assert not (await town.facts(errand)).bills.payments
 
 
-async def test_who_is_killed_while_its_money_comes_back_has_all_of_it(
-    tmp_path: Path, coming_back: Sequence[tuple[str, str, str]]
-) -> None:
-    await every(tmp_path, METHODS[coming_back[0][0]].place, coming_back, _coming_back, waits=HURRIED)
-
-
-async def _coming_back(town: Town, case: tuple[str, str, str]) -> None:
-    method, step, when = case
+async def _returning(town: Town, case: tuple[str, ...]) -> None:
+    """The seller is gone for good; the buyer dies while it takes its money back, and comes back at once."""
+    method, _, step, when = case
     homes = town.market.homes
     record(homes["buyer"])
     arm(homes["seller"], Arm(SILENT[method], BEFORE))
@@ -185,7 +196,7 @@ async def test_a_mint_that_is_killed_at_work_and_comes_back_costs_nobody_anythin
     tmp_path: Path, at_mint: Sequence[tuple[str, str, int]]
 ) -> None:
     method, name, _ = at_mint[0]
-    waits = HURRIED if name == "refund" else UNHURRIED
+    waits = _waits(method) if name == "refund" else {}
     await every(tmp_path, METHODS[method].place, at_mint, _at_mint, waits=waits)
 
 
