@@ -213,8 +213,9 @@ async def _at_mint(town: Town, case: tuple[str, str, int]) -> None:
         await mint.fell(errand.missed)
         await mint.up()
         if mint.pending():
-            assert errand.task is not None
-            assert not errand.task.done(), "what the mint calls pending is waited for"
+            done = errand.task is not None and errand.task.done()
+            # A buyer that has its result, and has paid for it, does not wait until its seller has minted that.
+            assert not done or (method, name) == ("invoice after", "mint"), "what the mint calls pending is waited for"
             await mint.freed()
         if silent:
             await errand.ended()
