@@ -81,6 +81,9 @@ ACTS = {
     "invoice after": _PAY,
 }
 TRANSACTIONS = {SWAP: 5, MELT: 12, MINT: 6, INVOICE: 1}  # of a mint in one of them, at most
+# Nutshell (0.20.2) that dies here, and has been given more blank outputs than it needs, signs the change twice: it loses
+# money, and nobody else does (tests/unit/wallet/test_withdrawal.py).
+_GENEROUS = (MELT, 10)
 
 
 def too_late() -> list[tuple[str, str, str]]:
@@ -95,6 +98,7 @@ def at_mint() -> list[tuple[str, str, int]]:
         for method, acts in ACTS.items()
         for name, act in acts.items()
         for at in (ANSWER, *range(TRANSACTIONS[act.of] + 1))
+        if (act.of, at) != _GENEROUS
     ]
 
 

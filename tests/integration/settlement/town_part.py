@@ -240,16 +240,18 @@ async def every(
     """
     left, wrong = list(cases), list[Exception]()
     while left:
-        async with settling(folder / f"town-{len(left)}", place, **settings) as town:
-            while left and not town.spoilt:
-                case = left.pop(0)
-                try:
+        begun = len(left)
+        try:
+            async with settling(folder / f"town-{begun}", place, **settings) as town:
+                while left and not town.spoilt:
+                    case = left.pop(0)
                     await trial(town, case)
                     await town.ready()
-                except (AssertionError, VendoError, aiohttp.ClientError) as error:
-                    error.add_note(f"in the trial {case}")
-                    wrong.append(error)
-                    town.spoilt = True
+        except (AssertionError, VendoError, aiohttp.ClientError, TimeoutError) as error:
+            if len(left) == begun:  # there was no town for it
+                case = left.pop(0)
+            error.add_note(f"in the trial {case}")
+            wrong.append(error)
     if len(cases) == len(wrong) == 1:
         raise wrong[0]
     if wrong:
