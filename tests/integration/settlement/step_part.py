@@ -81,8 +81,8 @@ ACTS = {
     "invoice after": _PAY,
 }
 TRANSACTIONS = {SWAP: 5, MELT: 12, MINT: 6, INVOICE: 1}  # of a mint in one of them, at most
-# Nutshell (0.20.2) that dies here, and has been given more blank outputs than it needs, signs the change twice: it loses
-# money, and nobody else does (tests/unit/wallet/test_withdrawal.py).
+# Nutshell (0.20.2) that dies here, and has been given more blank outputs than it needs, signs the change twice: it
+# loses money, and nobody else does (tests/unit/wallet/test_withdrawal.py).
 _GENEROUS = (MELT, 10)
 
 
