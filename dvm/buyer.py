@@ -236,8 +236,10 @@ def resumed(purchase: Purchase, now_ms: int) -> list[Effect]:
     if purchase.state is State.QUOTING:
         effects.append(StartTimer("window", now_ms + purchase.window_ms, purchase.round))
     if purchase.state in (State.QUOTING, State.ORDERED, State.PAYING, State.WORKING):
-        # What was paid for may wait at a relay since the seller's time ended: it gets a moment to arrive.
-        grace = now_ms + purchase.patience_ms if purchase.state is State.WORKING else 0
+        # What was paid for may wait at a relay since the seller's time ended: it gets a moment to arrive. An invoice
+        # may have been paid without our being told.
+        paying = purchase.state is State.PAYING and payment is not None and payment.method.by_invoice
+        grace = now_ms + purchase.patience_ms if paying or purchase.state is State.WORKING else 0
         effects.append(StartTimer("deadline", max(purchase.deadline * 1000, grace)))
     if purchase.state is State.FALLBACK:
         effects.append(RunFallback(purchase.route[purchase.leg]))

@@ -1,11 +1,12 @@
 """A node that is killed, or whose disk fails, at a named step of a job's money. Run as a script, it is `vendo up`.
 
-A step is a commit that moves a job, a sale or an operation of the wallet; its name is the table and where the row then
-stands, as in `purchase paying locking` or `operation lock done`. Who wants it to fail there writes an `Arm` into the
-node's home (`arm`); the node takes it at the first commit of that name, so that it fails once. Every step that is
-taken while a file `steps` is there is named in it.
+A step is a commit that moves a job, a sale, a deposit or an operation of the wallet; its name is the table and where
+the row then stands, as in `purchase paying locking`, `deposit seller open` or `operation lock done`. Who wants it to
+fail there writes an `Arm` into the node's home (`arm`); the node takes it at the first commit of that name, so that it
+fails once. Every step that is taken while a file `steps` is there is named in it.
 
-Where the protocol waits a minute to be on the safe side, this node waits a second or two: its locks last seconds.
+Where the protocol waits a minute to be on the safe side, this node waits a second or two: its locks last seconds. A
+file `brief` says where else, as `{"wallet.engine._LATE_S": 5, "settlement.prepaid_s": 40}`: it is read at the start.
 """
 
 import asyncio
@@ -14,15 +15,15 @@ import os
 import signal
 import sqlite3
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from core.unit import Insert, Update, Write
+from dvm.selling import Selling
 from dvm.settlement import Settlement
 from node.storage.database import Database
 from tests.fsync_part import WAL, Disk, watched_disk
@@ -45,7 +46,13 @@ MARGINS = {  # in seconds; as constants they stand in these modules
     "dvm.seller.UNSIGNED_S": 15,
     "dvm.sale.UNSIGNED_S": 15,
     "dvm.seal_rule.REVEAL_MS": 10_000,
+    "settlement.ban_s": 0,
+    "settlement.prepaid_after": 0,
+    "settlement.prepaid_s": 150,
+    "settlement.deposit_margin_s": 6,
 }
+_SETTLEMENT = "settlement."  # what begins so is a rule of the node's `Settlement`,
+_SELLING = "selling."  # and what begins so is told to its `Selling`
 _ROOT = Path(__file__).parents[1]
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); import tests.dying_part as it; it.main()"
 PROGRAM = ("-c", _BOOT, str(_ROOT))  # after the interpreter, in place of `-m cli.main`
@@ -58,6 +65,11 @@ class Arm:
     step: str
     when: str
     how: str = KILL
+
+
+def brief(home: Path, waits: Mapping[str, int]) -> None:
+    """The node of this home waits so long there, from its next start on."""
+    (home / "brief").write_text(json.dumps(dict(waits)), encoding="utf-8")
 
 
 def arm(home: Path, what: Arm) -> None:
@@ -132,6 +144,10 @@ class Fate:
                 return f"operation {await self._kind(database, str(where['id']))} {changed['state']}"
             case Insert("purchase", row) | Update("purchase", _, set=row) if "state" in row:
                 return f"purchase {row['state']} {row['money']}"
+            case Insert("deposit", row):
+                return f"deposit {row['side']} {row['state']}"
+            case Update("deposit", where, set=changed) if "state" in changed:
+                return f"deposit {where['side']} {changed['state']}"
             case Insert("sale", row) | Update("sale", _, set=row) if "state" in row:
                 return f"sale {row['state']}"
         return ""
@@ -157,10 +173,17 @@ def main() -> None:
 
     home = Path(sys.argv[sys.argv.index("--home") + 1])
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
-        for name, seconds in MARGINS.items():
-            patch.setattr(name, seconds)
+        file, rules = home / "brief", {}
+        told = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        for name, seconds in {**MARGINS, **told}.items():
+            if name.startswith(_SELLING):
+                patch.setitem(Selling.__init__.__kwdefaults__, name.removeprefix(_SELLING), seconds)
+            elif name.startswith(_SETTLEMENT):
+                rules[name.removeprefix(_SETTLEMENT)] = seconds
+            else:
+                patch.setattr(name, seconds)
         patch.setattr("wallet.probe.UNPROVEN_S", 0.3)
-        patch.setattr("node.settlement.Settlement", partial(Settlement, ban_s=0))
+        patch.setattr("node.settlement.Settlement", lambda **given: Settlement(**{**given, **rules}))
         patch.setattr("dvm.provider.echo.Echo.kinds", frozenset({5050, 5051, 5052}))
         fate = Fate(home, stack.enter_context(watched_disk()))
         patch.setattr(Database, "commit", lambda self, writes: fate.commit(self, writes))

@@ -65,6 +65,7 @@ class Lie(StrEnum):
     WRONG_PREIMAGE = "wrong_preimage"
     NO_PREIMAGE = "no_preimage"
     TOO_MUCH_CHANGE = "too_much_change"
+    CHANGE_TWICE = "change_twice"  # once more on what was left of the blank outputs
     NO_CHANGE = "no_change"
     LATE_CHANGE = "late_change"  # signed when `sign_change` is called, long after the rest
 
@@ -383,6 +384,8 @@ class ModelMint:
         parts = [1 << bit for bit in reversed(range(left.bit_length())) if left >> bit & 1]
         if self.lie is Lie.TOO_MUCH_CHANGE:
             parts = [1 << (ORDERS - 1)]
+        if self.lie is Lie.CHANGE_TWICE:
+            parts += parts
         blanks = [replace(o, amount=part) for o, part in zip(held.outputs, parts, strict=False)]
         if self.lie is Lie.LATE_CHANGE:
             self._owed.append((held, tuple(blanks)))

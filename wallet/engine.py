@@ -25,7 +25,7 @@ from wallet.cashu.signature import quote_signature, unblind, witness
 from wallet.copy import moved
 from wallet.error import MintBusy, MintLied, MintRejected, MintUnreachable, TokenKeyset
 from wallet.journal import Account, postings, source
-from wallet.melt import change_coins, change_signatures, receipt, spent
+from wallet.melt import change_coins, change_due, change_signatures, receipt, spent
 from wallet.payment import (
     Answered,
     Coins,
@@ -311,7 +311,8 @@ class Engine:
         try:
             preimage = receipt(plan, quote, closed=closed)
             restored = await book.mint.restore(plan.outputs) if plan.outputs else {}
-            signed = change_signatures(plan, quote, restored)
+            every = change_signatures(plan, quote, restored)
+            signed = change_due(plan, every)
             await book.known()
             keys = {output.keyset: (await book.keys(output.keyset)).keys for output, _ in signed}
             drive.proofs = change_coins(plan, signed, keys)
@@ -321,6 +322,8 @@ class Engine:
                 extra={"action": "mint_melt", "operation": stored.op.id, "code": error.code},
             )
             return False
+        if len(signed) < len(every):
+            _log.error("a mint signed too much change", extra={"action": "change_surplus", "operation": stored.op.id})
         drive.outputs = tuple(output for output, _ in signed)
         proven = replace(plan, terms={**plan.terms, "preimage": preimage})
         drive.stored = replace(stored, plan=proven)

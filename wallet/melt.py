@@ -150,6 +150,22 @@ def change_signatures(
     return [(replace(output, amount=signature.amount), signature) for output, signature in signed]
 
 
+def change_due(plan: Plan, signed: Sequence[tuple[Output, Signature]]) -> list[tuple[Output, Signature]]:
+    """What was signed, in the order of the outputs and no more than was overpaid.
+
+    A mint that dies after it has signed the change, and finds the rest of the blank outputs when it comes back, signs
+    the change once more on them (nutshell 0.20.2). That is its loss, and no reason to doubt the payment. What is above
+    is not ours and not booked. Where nothing of it can be due it is left as it is: then the mint lies.
+    """
+    left = total(plan.inputs) - plan.fee - int(plan.terms["amount"])
+    kept = []
+    for output, signature in signed:
+        if output.amount <= left:
+            left -= output.amount
+            kept.append((output, signature))
+    return kept or list(signed)
+
+
 def change_coins(
     plan: Plan, signed: Sequence[tuple[Output, Signature]], keys: Mapping[str, Mapping[int, str]]
 ) -> tuple[Proof, ...]:

@@ -1,114 +1,224 @@
-"""kill -9 of buyer, seller and mint at every persisted step of an atomic settlement, with locks that last seconds.
+"""kill -9 of buyer, seller and mint at every persisted step of every settlement method, with locks that last seconds.
 
-Whoever was killed comes back, at once or when the lock is over. Then the job's money was claimed, or is back, or never
-left; nothing is forgotten and nothing happened twice. What happened is read from the relay and the mint.
+Whoever was killed comes back, at once or when the lock, the invoice or the deposit is over. Then the job's money was
+claimed, or is back, or never left; nothing is forgotten and nothing happened twice. What happened is read from the
+relay, the mints and the Lightning network between them.
 
 A seeded sample is tried (`--randomly-seed` repeats it); `--hypothesis-profile=torture` tries everything.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from tests.dying_mint_part import ANSWER, SWAP, MintArm, arm_mint
+from tests.dying_mint_part import MintArm, arm_mint
 from tests.dying_part import AFTER, BEFORE, MARGINS, Arm, arm, record, recorded
-from tests.integration.settlement.step_part import OPENED, STEPS, TORTURE, sample
-from tests.integration.settlement.town_part import KINDS, NODES, Job, Town, settling, tried
+from tests.integration.settlement.judge_part import FATES
+from tests.integration.settlement.method_part import METHODS, NODES, Job, Place
+from tests.integration.settlement.step_part import (
+    ACTS,
+    RETURNS,
+    SILENT,
+    STEPS,
+    TORTURE,
+    TRANSACTIONS,
+    at_mint,
+    others,
+    sample,
+    sealed,
+    too_late,
+)
+from tests.integration.settlement.town_part import Town, every, settling, tried
 from tests.market_part import until
 
 pytestmark = pytest.mark.timeout(3_600 if TORTURE else 480)
 
-SWAPS = {"lock": 1, "claim": 2}  # which of the mint's swaps since the job began
-TRANSACTIONS = 5  # of the mint in one swap, at most
-AT_ONCE = [
-    (mode, who, step, when) for (mode, who), steps in STEPS.items() for step in steps for when in (BEFORE, AFTER)
+WHEN = (BEFORE, AFTER)
+AT_ONCE = [(method, who, step, when) for (method, who), steps in STEPS.items() for step in steps for when in WHEN]
+RETURNING = "when it comes back"
+OVER: list[tuple[str, ...]] = [
+    *too_late(),
+    *((method, RETURNING, step, when) for method, steps in RETURNS.items() for step in steps for when in WHEN),
 ]
-TOO_LATE = [(mode, who, step) for (mode, who), steps in STEPS.items() for step in steps if step not in OPENED]
-AT_MINT = [(mode, swap, at) for mode in KINDS for swap in SWAPS for at in (ANSWER, *range(TRANSACTIONS + 1))]
-SAMPLES = {"at_once": (AT_ONCE, 2), "too_late": (TOO_LATE, 1), "at_mint": (AT_MINT, 1)}
+SAMPLES = {
+    "at_once": (sealed(AT_ONCE), others(AT_ONCE)),
+    "over": (OVER,),
+    "at_mint": (at_mint(),),
+}
+SHORT_S = 10
+INVOICE_S, GIVEN_UP_S = 24, 5
+HURRIED = {  # a deposit is drawn on until a quote for that could not end before it
+    "settlement.prepaid_s": 32,
+    "selling.quote_ttl_s": 12,
+    "wallet.engine._LATE_S": GIVEN_UP_S,
+}
+
+
+def _waits(method: str) -> dict[str, int]:
+    """What nodes wait for where something is to end soon: of each method only what it needs."""
+    if METHODS[method].place is Place.LIGHTNING:
+        return {name: value for name, value in HURRIED.items() if name.startswith("wallet.")}
+    return {name: value for name, value in HURRIED.items() if method == "prepaid" and not name.startswith("wallet.")}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    for name, (cases, count) in SAMPLES.items():
+    for name, groups in SAMPLES.items():
         if name in metafunc.fixturenames:
-            sample(metafunc, name, cases, count)
+            sample(metafunc, name, *groups)
 
 
-@pytest_asyncio.fixture
-async def town(tmp_path: Path) -> AsyncIterator[Town]:
-    """One for each test: after a job that failed a buyer thinks less of its seller, and may not buy there again."""
-    async with settling(tmp_path) as town:
-        await town.ready()
-        yield town
+@pytest.mark.parametrize("place", list(Place))
+async def test_every_step_that_a_job_s_money_takes_is_one_of_those_that_are_tried(tmp_path: Path, place: Place) -> None:
+    async with settling(tmp_path, place) as town:
+        for method, way in METHODS.items():
+            if way.place is place:
+                await _takes(town, method)
 
 
-async def test_every_step_that_a_job_s_money_takes_is_one_of_those_that_are_tried(town: Town) -> None:
-    for mode in KINDS:
-        await _takes(town, mode)
-
-
-async def _takes(town: Town, mode: str) -> None:
+async def _takes(town: Town, method: str) -> None:
+    mints = {mint.url: mint.home / "mint.steps" for mint in town.mints.values()}
     for name in NODES:
         (town.market.homes[name] / "steps").unlink(missing_ok=True)
         record(town.market.homes[name])
-    (town.mint.home / "mint.steps").touch()
-    job, before = Job(mode, f"nobody dies {mode}", 120), await town.held()
-    assert await tried(town, job, before) == "claimed"
+    for steps in mints.values():
+        steps.write_text("")
+    async with town.errand(Job(method, f"nobody dies {method}", 120)) as errand:
+        assert await tried(town, errand) in {"claimed", "served"}
+        assert (await errand.ended())["method"] == _NAMES[method]
     for name in NODES:
-        await until(lambda name=name: _all_taken(town, mode, name), "the last step to be written down")
-        assert sorted(recorded(town.market.homes[name])) == sorted(STEPS[mode, name])
+        await until(lambda name=name: _all_taken(town, method, name), "the last step to be written down")
+        assert sorted(recorded(town.market.homes[name])) == sorted(STEPS[method, name])
         (town.market.homes[name] / "steps").unlink()
-    swaps = (town.mint.home / "mint.steps").read_text().splitlines()
-    (town.mint.home / "mint.steps").unlink()
-    assert {line.split()[0] for line in swaps} == {SWAP}
-    assert len(swaps) == len(SWAPS)
-    assert max(int(line.split()[1]) for line in swaps) == TRANSACTIONS
+    done = [line.split() for steps in mints.values() for line in steps.read_text().splitlines()]
+    assert sorted(of for of, _ in done) == sorted(act.of for name, act in ACTS[method].items() if name != "refund")
+    for of, count in done:
+        assert int(count) == TRANSACTIONS[of]
+    for steps in mints.values():
+        steps.unlink()
 
 
-async def _all_taken(town: Town, mode: str, name: str) -> bool:
-    return set(STEPS[mode, name]) <= set(recorded(town.market.homes[name]))
+_NAMES = {
+    "A": "atomic",
+    "B": "atomic",
+    "locked": "locked",
+    "prepaid": "prepaid",
+    "free": None,
+    "invoice before": "invoice_before",
+    "invoice after": "invoice_after",
+}
+
+
+async def _all_taken(town: Town, method: str, name: str) -> bool:
+    return set(STEPS[method, name]) <= set(recorded(town.market.homes[name]))
 
 
 async def test_who_is_killed_and_comes_back_at_once_ends_the_job(
-    town: Town, at_once: tuple[str, str, str, str]
+    tmp_path: Path, at_once: Sequence[tuple[str, str, str, str]]
 ) -> None:
-    mode, who, step, when = at_once
-    job, before = Job(mode, f"back at once {at_once}"), await town.held()
+    await every(tmp_path, METHODS[at_once[0][0]].place, at_once, _back_at_once)
+
+
+async def _back_at_once(town: Town, case: tuple[str, str, str, str]) -> None:
+    method, who, step, when = case
     arm(town.market.homes[who], Arm(step, when))
-    await town.fell(who, await town.buy(job))
-    await town.ready()
-    assert await tried(town, job, before) in ("claimed", "refunded", "nothing")
+    async with town.errand(Job(method, f"back at once {case}")) as errand:
+        await town.fell(who, errand)
+        await town.ready()
+        assert await tried(town, errand) in FATES[method]
 
 
-async def test_who_comes_back_when_the_lock_is_over_has_lost_nothing(
-    town: Town, too_late: tuple[str, str, str]
+async def test_who_is_killed_and_comes_back_when_everything_is_over_or_its_money_returns_has_lost_nothing(
+    tmp_path: Path, over: Sequence[tuple[str, ...]]
 ) -> None:
-    mode, who, step = too_late
-    job, before = Job(mode, f"too late {too_late}", 8), await town.held()
-    over = time.time() + job.timeout_s + MARGINS["dvm.buyer_rule.ATOMIC_MARGIN_S"] + 4
+    method, who = over[0][:2]
+    trial = _returning if who == RETURNING else _too_late
+    await every(tmp_path, METHODS[method].place, over, trial, invoice_s=INVOICE_S, waits=_waits(method))
+
+
+async def _too_late(town: Town, case: tuple[str, ...]) -> None:
+    """Dead after a step, until nothing can be claimed or paid any more."""
+    method, who, step = case
     arm(town.market.homes[who], Arm(step, AFTER))
-    await town.fell(who, await town.buy(job))
-    while time.time() < over:
-        await asyncio.sleep(0.2)
-    await town.ready()
-    assert await tried(town, job, before) in ("claimed", "refunded", "nothing")
+    async with town.errand(Job(method, f"too late {case}", SHORT_S)) as errand:
+        end = time.time() + _lasts_s(method)
+        if await town.fell(who, errand):
+            while time.time() < end:
+                await asyncio.sleep(0.2)
+        await town.ready()
+        fate = await tried(town, errand)
+        assert fate in FATES[method]
+    if fate == "owed":
+        await _serves_for_it(town, Job(method, "once more, for what is owed", 60))
 
 
-async def test_a_mint_that_is_killed_in_a_swap_and_comes_back_costs_nobody_anything(
-    town: Town, at_mint: tuple[str, str, int]
+def _lasts_s(method: str) -> float:
+    """After so long nothing can be claimed or paid any more."""
+    if method == "prepaid":
+        return HURRIED["settlement.prepaid_s"] + 6
+    if METHODS[method].place is Place.LIGHTNING:
+        return INVOICE_S + GIVEN_UP_S + 4
+    return SHORT_S + MARGINS["dvm.buyer_rule.ATOMIC_MARGIN_S"] + 4
+
+
+async def _serves_for_it(town: Town, job: Job) -> None:
+    """What is kept for a customer pays for its next job."""
+    async with town.errand(job) as errand:
+        shown = await town.ended(errand)
+        assert (shown["state"], shown["result"], shown["money"]) == ("delivered", job.text, "none")
+        assert await town.held() == errand.before
+        assert not (await town.facts(errand)).bills.payments
+
+
+async def _returning(town: Town, case: tuple[str, ...]) -> None:
+    """The seller is gone for good; the buyer dies while it takes its money back, and comes back at once."""
+    method, _, step, when = case
+    homes = town.market.homes
+    record(homes["buyer"])
+    arm(homes["seller"], Arm(SILENT[method], BEFORE))
+    arm(homes["buyer"], Arm(step, when))
+    async with town.errand(Job(method, f"coming back {case}", SHORT_S)) as errand:
+        silent = await town.fell("seller", errand)  # a machine that is very slow may lock nothing in time
+        assert await town.fell("buyer", errand) or not silent
+        await town.ready("seller")
+        await errand.ended()
+        await town.ready()
+        assert await tried(town, errand) in ({"refunded"} if silent else FATES[method])
+    if not silent:
+        return
+    # What a start finds half done is unknown for a moment.
+    taken = {one for one in recorded(homes["buyer"]) if not one.endswith(" unknown")}
+    assert set(RETURNS[method]) <= taken <= {*RETURNS[method], *STEPS[method, "buyer"]}
+
+
+async def test_a_mint_that_is_killed_at_work_and_comes_back_costs_nobody_anything(
+    tmp_path: Path, at_mint: Sequence[tuple[str, str, int]]
 ) -> None:
-    mode, swap, at = at_mint
-    job, before = Job(mode, f"at the mint {at_mint}", 60), await town.held()
-    arm_mint(town.mint.home, MintArm(SWAP, SWAPS[swap], at))
-    job_id = await town.buy(job)
-    assert job_id
-    await town.mint.fell()
-    await town.mint.up()
-    if town.mint.pending():
-        assert not (await town.shown(job_id))["closed"], "what the mint calls pending is waited for"
-        await town.mint.freed()
-    assert await tried(town, job, before) in ("claimed", "refunded", "nothing")
+    method, name, _ = at_mint[0]
+    waits = _waits(method) if name == "refund" else {}
+    await every(tmp_path, METHODS[method].place, at_mint, _at_mint, waits=waits)
+
+
+async def _at_mint(town: Town, case: tuple[str, str, int]) -> None:
+    method, name, at = case
+    act, silent = ACTS[method][name], name == "refund"
+    mint = town.mints[act.side]
+    arm_mint(mint.home, MintArm(act.of, act.nth, at))
+    if silent:
+        arm(town.market.homes["seller"], Arm(SILENT[method], BEFORE))
+    async with town.errand(Job(method, f"at the mint {case}", SHORT_S if silent else 60)) as errand:
+        if silent:
+            await town.fell("seller", errand)
+        await mint.fell(errand.missed)
+        await mint.up()
+        if mint.pending():
+            done = errand.task is not None and errand.task.done()
+            # A buyer that has its result, and has paid for it, does not wait until its seller has minted that.
+            assert not done or (method, name) == ("invoice after", "mint"), "what the mint calls pending is waited for"
+            await mint.freed()
+        if silent:
+            await errand.ended()
+        await town.ready()
+        assert await tried(town, errand) in FATES[method]

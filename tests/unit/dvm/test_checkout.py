@@ -354,3 +354,36 @@ async def test_a_crash_between_the_payment_and_its_booking_pays_once(world: Worl
     shown = (await buyer.buying.view(staged.job_id)).to_dict()
     assert (shown["result"], shown["money"], machine.was_paid) == ("hello lightning", "claimed", 1)
     assert world.mint.calls.count("melt") == 1
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_who_has_paid_and_comes_back_after_the_deadline_takes_the_result_that_waits(after: bool) -> None:
+    """The wallet has paid when the process ends, and the job was not told: the result is there, and paid for."""
+
+    async def tale(world: World) -> None:
+        machine = Machine(world, after=after)
+        buyer = await market(world, machine, providers=[Echo()])
+        frozen, commit = asyncio.Event(), buyer.db.commit
+
+        async def stopping(writes) -> None:
+            if not frozen.is_set():
+                await commit(writes)
+            if await buyer.db.select("operation", {"kind": "melt", "state": "done"}):
+                frozen.set()
+                await asyncio.Event().wait()
+
+        buyer.db.commit = stopping
+        staged = await buyer.buying.buy("agent:a", "k", ASK)
+        await frozen.wait()
+        await buyer.crash()
+        del buyer.db.commit
+        await world.clock.sleep(POLICY.timeout_s + 60)
+        await buyer.up()
+        await until(world.clock, lambda: staged.job_id not in buyer.buying._open)
+        shown = (await buyer.buying.view(staged.job_id)).to_dict()
+        assert (shown["provider"], shown["result"], shown["money"]) == ("dvm", "hello lightning", "claimed")
+        assert machine.was_paid == 1
+        again = (await bought(buyer, ask("once more"), key="again")).to_dict()
+        assert again["seller"] == machine.key.pubkey, "it has delivered what it was paid for"
+
+    World().run(tale)

@@ -332,6 +332,18 @@ async def test_no_connection_is_a_clear_no(stage):
     await clean(stage.buyer)
 
 
+async def test_change_that_a_mint_signs_twice_is_booked_once_and_the_payment_has_ended(stage, caplog):
+    """Nutshell does so when it dies after signing it: what is left of the blank outputs is signed with it again."""
+    stage.mint.lie = Lie.CHANGE_TWICE
+    overpay(stage)
+    paid = await pay(stage, bill(stage))
+    assert paid.preimage
+    assert (await stage.buyer.find("pay")).state is State.DONE
+    assert "change_surplus" in [getattr(record, "action", "") for record in caplog.records]
+    assert await stage.live() == 255 - paid.gross.value // 1_000
+    assert (await stage.buyer.audit()).clean
+
+
 @pytest.mark.parametrize("lie", [Lie.WRONG_PREIMAGE, Lie.NO_PREIMAGE, Lie.TOO_MUCH_CHANGE])
 async def test_a_payment_that_the_mint_does_not_prove_stays_unknown(stage, lie):
     stage.mint.lie, text = lie, bill(stage)
