@@ -18,6 +18,7 @@ class Sales:
     unpaid: dict[tuple[str, str], int]
     worked: dict[tuple[str, str], list[int]]
     payers: dict[str, str]
+    works_drawn: Any
     cancels: set[tuple[str, str]]
     count: int
 
@@ -114,6 +115,8 @@ class Sales:
         times[0], times[1] = times[0] + 1, seller.life
         if not sale.price or sale.paid_by == MODE_A:  # an order: see `_places`
             return
+        if sale.deposit:
+            return self.works_drawn(seller, sale)
         if sale.by_invoice:
             paid = sum(
                 one.claimed.value for one in seller.disk.values() if one.customer == sale.customer and one.invoice

@@ -80,3 +80,13 @@ def paper(body: dict[str, Any]) -> Payment:
 def was_signed(proof: Proof, key: Any) -> bool:
     """In the place of `wallet.cashu.signature.was_signed`: whether the coin shows the mint's signature."""
     return proof.dleq is GOOD
+
+
+def signed_by(key: str, text: str) -> str:
+    """A signature: only who owns the key writes this word."""
+    return f"{key} signs {text}"
+
+
+def holds(signature: str, text: str, key: str) -> bool:
+    """In the place of `wallet.cashu.signature.holds`."""
+    return signature == signed_by(key, text)
