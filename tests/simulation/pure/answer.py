@@ -49,7 +49,7 @@ def _offer(node: Any, msg: Msg, job: Purchase) -> Offer:
         out = Msat(sum(one.unsecured(msg.author).value for one in node.jobs.values() if one is not job))
         terms, how = choose([*sealed, *terms], price, OFFER, out)
         refusal = "" if terms else how
-    if body.get("prepaid"):
+    if body.get("prepaid") and node.balances is not None:
         terms, how = _drawn(node, msg, terms)
     nature = Nature.QUOTE if body["id"] else Nature.IMPLICIT
     if nature is Nature.IMPLICIT:

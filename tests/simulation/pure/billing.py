@@ -1,16 +1,25 @@
-"""What a seller's driver does for invoices and for what is owed (`dvm.bill`, `dvm.credit`): a part of `seller.Seller`."""
+"""What a seller's driver does for invoices, and for what it owes (`dvm.bill`): a part of `seller.Seller`.
 
+What is owed to a customer is put together by `dvm.credit` itself.
+"""
+
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from core.money import Msat
 from dvm import seller as machine
 from dvm.bill import LEAST_LIFE_S
+from dvm import tip as tips
+from dvm.credit import credit_of
+from dvm.record import decode, encode
 from dvm.seller import Sale, State
+from tests.simulation.pure.appraisal import at_once
 from tests.simulation.pure.purse import Purse, Stored
-from tests.simulation.pure.world import Msg, World
-from core.money import Msat
+from tests.simulation.pure.world import World
 from wallet.payment import State as Op
 
+Beside = tuple[str, Callable[[], None]]
 LABELS = {state: f"seller {state}" for state in State}
 
 
@@ -25,6 +34,8 @@ class Billing:
     sold_to: dict[str, list[str]]
     tell: Any
     step: Any
+    gifts: Any
+    _rows: Any
     _quoted: Any
     _watch_expiry: Any
 
@@ -40,7 +51,7 @@ class Billing:
                 return self.tell(request_id, machine.InvoiceFailed("no invoice can be made now, try again later"))
             return self._quote_now(request_id, None)
         mint = world.mints[number]
-        id_ = f"invoice {self.name} {request_id} {number}"
+        id_ = f"invoice/{self.name}/{request_id.replace(' ', '/')}/{number}"  # no blanks, as in the product
         stored = self.purse.ops.get(id_)
         if stored is not None:
             good = stored.op.state is Op.WAITING and stored.expires >= world.now + LEAST_LIFE_S * 1000
@@ -68,7 +79,6 @@ class Billing:
 
     def _quote_now(self, request_id: str, stored: Stored | None) -> None:
         sale = self.disk[request_id]
-        self.sold_to.setdefault(sale.customer, []).append(request_id)
         self.step(sale, self._quoted(sale, stored))
         sale = self.disk[request_id]
         self.quotes[sale.quote_id] = request_id
@@ -93,19 +103,44 @@ class Billing:
         if stored is not None:
             self.purse.poll(stored)
 
-    def _credit(self, sale: Sale) -> bool:
-        """As `dvm.credit`: what is owed to a customer pays for its request, and both change in one commit."""
-        for request_id in self.sold_to.get(sale.customer, ()):
-            owed = self.disk[request_id]
-            if owed.state is not State.OWED or owed.owed < sale.price:
-                continue
-            after, _ = machine.step(owed, machine.CreditSpent(sale.price))
-            self.step(sale, machine.CreditTaken(sale.price), ((LABELS[after.state], partial(self._also, after)),))
-            return True
-        return False
+    # ---- what is owed
+
+    def _owed(self, sale: Sale) -> tuple[Msat, tuple[Beside, ...]] | None:
+        """What covers the price of a sale, as `dvm.credit` finds it: what of it is fresh, and the writes that take it."""
+        found = at_once(credit_of(self._rows, sale, self.world.now // 1000))
+        return None if found is None else (found.fresh, tuple([self._taken(write) for write in found.writes]))
+
+    def _taken(self, write: Any) -> Beside:
+        id_ = write.where["id"]
+        if write.table == tips.TABLE:
+            return self.gifts.taken(id_, write.set)
+        after = decode(Sale, write.set["body"])
+        return LABELS[after.state], partial(self._also, after)
 
     def _also(self, other: Sale) -> None:
         """What is owed has changed: written in the same commit."""
         before, self.disk[other.request_id] = self.disk[other.request_id], other
         self.world.judge.sale(self, before, other, machine.CreditSpent)
 
+    def take_credit(self, request_id: str) -> None:
+        """Have the work paid by what its customer is owed, if that covers it."""
+        sale = self.disk.get(request_id)
+        if sale is None or sale.state not in (State.QUOTED, State.LAPSED):
+            return
+        owed = self._owed(sale)
+        if owed is not None:
+            until = self.world.log[request_id].body.deadline or 0
+            self.step(sale, machine.CreditTaken(sale.price, owed[0], self.world.now // 1000, until), owed[1])
+
+
+class Rows:
+    """The seller's rows, as `dvm.credit` asks for them."""
+
+    def __init__(self, node: Any) -> None:
+        self.node = node
+
+    async def select(self, table: str, where: dict[str, str], **more: Any) -> list[dict[str, Any]]:
+        if table == tips.TABLE:
+            return self.node.gifts.rows(where["sender"]) if self.node.gifts is not None else []
+        found = [self.node.disk.get(id_) for id_ in dict.fromkeys(self.node.sold_to.get(where["customer"], ()))]
+        return [{"body": encode(sale), "version": 0} for sale in found if sale is not None and sale.state is State.OWED]

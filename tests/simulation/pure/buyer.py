@@ -93,7 +93,7 @@ class Buyer:
         self.seeking: set[str] = set()
         self.kept: set[str] = set()  # sellers that took the money of an invoice and brought nothing; as persisted
         self.asks = {f"{name}.{number}": job for number, job in enumerate(jobs)}
-        self.balances = Depositor(self)
+        self.balances = Depositor(self) if world.plot.balances else None
         self.checkout = Checkout(self.pay_cost, PROBED)
         self.wanted = jobs
         self.seen = 0
@@ -183,7 +183,8 @@ class Buyer:
         self.jobs = {}
         self.doubts, self.watched, self.seeking = set(), {}, set()
         self.purse.forget()
-        self.balances.forget()
+        if self.balances is not None:
+            self.balances.forget()
 
     def restart(self) -> None:
         """Read every open job again, and do whatever its state implies."""
@@ -201,7 +202,8 @@ class Buyer:
                 self.begin(job_id)
             else:
                 self.act(job_id, machine.resumed(job, world.now))
-        self.balances.restart()
+        if self.balances is not None:
+            self.balances.restart()
         self.purse.recover()
 
     # ---- what comes in
@@ -211,7 +213,7 @@ class Buyer:
         if msg.signer != msg.author:
             return
         if msg.kind == "prepaid":
-            return self.balances.hear(msg)
+            return None if self.balances is None else self.balances.hear(msg)
         job_id = self.by_request.get(msg.ref)
         job = self.jobs.get(job_id) if job_id is not None else None
         if job is None or job_id is None or job.closed:
@@ -498,7 +500,7 @@ class Buyer:
     def op_ended(self, stored: Stored) -> None:
         """The wallet says how one of its operations ended."""
         now, job_id = self.world.now, stored.subject
-        if job_id in self.balances.disk:
+        if self.balances is not None and job_id in self.balances.disk:
             self.balances.op_ended(stored)
         elif stored.kind is Kind.LOCK:
             effects, self._booked = self._booked, None

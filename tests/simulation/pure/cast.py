@@ -36,7 +36,8 @@ ORDER_STRANGERS = ("orders and leaves",)
 DEPOSITARIES = (
     "never says its terms", "takes no deposit", "terms of a thief", "refuses the deposit", "silent with the deposit",
     "keeps the deposit", "counts too much", "counts an old voucher", "gives back too little", "gives back junk",
-    "gives back spent coins", "gives back and takes nothing", "gives back and takes at last", "draws and delivers nothing", "says that it delivered",
+    "gives back spent coins", "gives back and takes nothing", "gives back and takes at last", "draws and delivers nothing",
+    "says that it delivered",
     "closes unasked", "takes at the last moment", "says it at the last moment",
 )  # fmt: skip
 DEPOSITORS = (
@@ -44,6 +45,13 @@ DEPOSITORS = (
     "voucher with another key", "voucher for another request", "closes at work", "takes the deposit back",
     "asks all the time", "too short a deposit", "too small a deposit", "deposit to another key", "forged deposit",
     "coins for two deposits", "speaks for others",
+)  # fmt: skip
+# Who gives in public (NIP-61): some pay so, some cheat.
+GIVERS = (
+    "pays by nutzap", "pays in parts", "pays by nutzap and by invoice", "pays by nutzap too late", "nutzap too large",
+    "nutzap for nothing", "replayed nutzap", "nutzap for two jobs", "nutzap to another key", "nutzap of a foreign mint",
+    "nutzap of spent coins", "forged nutzap", "nutzap that ends", "nutzap in another's name", "copies nutzaps",
+    "gives and takes back",
 )  # fmt: skip
 PAYERS = ("pays and asks again", "pays too late", "cancels and pays", "never pays")  # fmt: skip
 FAULTS = (
@@ -80,6 +88,7 @@ BALANCE_POINTS = (
     *(f"buyer receive {name}" for name in ("prepared", "unknown", "done", "refused")),
     *(f"seller send {name}" for name in ("prepared", "unknown", "done", "refused")),
 )  # fmt: skip
+GIFT_POINTS = tuple(f"seller tip {name}" for name in ("seen", "taken", "kept", "owed", "repaid", "refused"))
 SELLER_POINTS = ("quoted", "working", "delivered", "done", "expired", "failed", "lost", "cancelled", "incoming coins")
 INVOICED_POINTS = ("invoicing", "lapsed", "owed", "repaid")
 WALLET_POINTS = {
@@ -98,7 +107,7 @@ POINTS = (
     *(f"buyer {name}" for name in (*BUYER_POINTS, *SEALED_POINTS, *WALLET_POINTS["buyer"])),
     *(f"seller {name}" for name in (*SELLER_POINTS, "sealed", *INVOICED_POINTS, *WALLET_POINTS["seller"])),
 )
-ALL_POINTS = (*POINTS, *BALANCE_POINTS)
+ALL_POINTS = (*POINTS, *BALANCE_POINTS, *GIFT_POINTS)
 
 
 # Not together: what is refused for good is taken to be refused in every copy (docs/explanation/simulation.md).
@@ -163,6 +172,7 @@ class Plot:
     deposit: bool = False
     margin_s: int = 300
     balances: tuple[Balance, ...] = ()  # of each buyer
+    gifts: bool = False  # whether sellers take nutzaps
     lasts_s: int = 300  # after so long a deposit can be taken back
     apart_s: int = 60  # before that: nothing more is drawn on it
     groups: int = 1  # a request goes to the sellers of one group; many in a large history

@@ -7,6 +7,7 @@ from tests.simulation.pure.cast import (
     ALL_POINTS,
     DEPOSITARIES,
     DEPOSITORS,
+    GIVERS,
     FAULTS,
     MACHINES,
     ORDER_ROGUES,
@@ -44,17 +45,9 @@ WAIVED = {
 # the properties do.
 UNBUILT: dict[Method, str] = {}
 _THEIRS = re.compile(r"\b(Lent|billed)\b")
-_THEIRS_TOO = frozenset(
-    {
-        "seller: lapsed, CreditTaken -> working",
-        "seller: quoted, CreditTaken -> working",
-    }
-)
-
-
 def unbuilt(name: str) -> bool:
     """Whether only what no history plays takes this row."""
-    return name in _THEIRS_TOO or _THEIRS.search(name) is not None
+    return _THEIRS.search(name) is not None
 
 
 def zeros(coverage: Coverage) -> list[str]:
@@ -65,8 +58,8 @@ def zeros(coverage: Coverage) -> list[str]:
         "faults": set(FAULTS),
         "actors": {
             *ROGUES, *STRANGERS, *ORDER_ROGUES, *MACHINES, *SEAL_STRANGERS, *ORDER_STRANGERS, *PAYERS, *DEPOSITARIES,
-            *DEPOSITORS,
-        },  # fmt: skip
+            *DEPOSITORS, *GIVERS,
+        },
         "methods": {method.value for method in Method if method not in UNBUILT},
     }
     return sorted(

@@ -4,7 +4,6 @@ Terms, and which deposit stands in a quote, are said by `dvm.custodian` itself; 
 `wallet.verification`.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from core.money import Msat
@@ -33,6 +32,7 @@ from dvm.error import VoucherDeposit
 from dvm.prepaid import Statement, Terms, Voucher
 from dvm.record import decode, encode
 from tests.simulation.pure.appraisal import appraised, unspent
+from tests.simulation.pure.billing import Beside
 from tests.simulation.pure.depositor import Purses, rules_of
 from tests.simulation.pure.purse import Stored
 from tests.simulation.pure.world import Msg
@@ -43,14 +43,13 @@ from wallet.payment import Kind
 from wallet.payment import State as Op
 
 LABELS = {state: f"seller balance {state}" for state in State}
-Beside = tuple[str, Callable[[], None]]
 
 
 class Custodian:
     """Of one seller."""
 
     offer: Any = Product.offer
-    _terms: Any = Product._terms  # noqa: SLF001
+    _terms: Any = Product._terms
 
     def __init__(self, node: Any) -> None:
         self.node, self.world = node, node.world

@@ -96,8 +96,8 @@ class Purses:
 class Depositor:
     """Of one buyer."""
 
-    _judged: Any = Prepaying._judged  # noqa: SLF001
-    _check: Any = Prepaying._check  # noqa: SLF001
+    _judged: Any = Prepaying._judged
+    _check: Any = Prepaying._check
     drawable: Any = Prepaying.drawable
     at_risk: Any = Prepaying.at_risk
 

@@ -13,6 +13,7 @@ from dvm.policy import MARKET
 from dvm.seller import ENDED as SALE_ENDED
 from dvm.seller import State
 from dvm.settlement import MODE_A, Method
+from tests.simulation.pure.judge_gift import Gifts
 from tests.simulation.pure.judge_pay import Payments
 from tests.simulation.pure.judge_prepaid import Balances, Bank
 from tests.simulation.pure.judge_sale import Sales
@@ -58,7 +59,7 @@ class Truth:
         self.melts = 0
 
 
-class Judge(Payments, Sales, Balances):
+class Judge(Payments, Sales, Balances, Gifts):
     """Watches one world."""
 
     def __init__(self, world: World) -> None:
@@ -80,6 +81,7 @@ class Judge(Payments, Sales, Balances):
         self.bank_of: dict[str, str] = {}  # refund key: deposit
         self.custodies: dict[str, str] = {}  # coin: the deposit that a seller holds
         self.shown: dict[tuple[str, str, int], list[Msg]] = {}  # vouchers, by receiver, deposit and number
+        self.given: dict[str, str] = {}  # coin: the nutzap in which it was taken
         self.closes: set[tuple[str, str]] = set()
         self.count = 0
 
@@ -137,7 +139,12 @@ class Judge(Payments, Sales, Balances):
             elif lock.refund in self.bank_of:
                 self.balance_moved(who, coin, outputs, key)
             if who.role == "seller" and key == who.wallet_key:
-                (self.claims_custody if coin.name in self.custodies else self._claims)(who, coin)
+                if coin.name in self.custodies:
+                    self.claims_custody(who, coin)
+                elif coin.name in self.given:
+                    self.claims_gift(who, coin)
+                else:
+                    self._claims(who, coin)
             if lock.hash and key == lock.key and coin.name not in mint.shown:
                 self.breach("M2", f"{mint.url}: money for a sealed result is taken without its key")
             if lock.hash and key == lock.cosigner:
@@ -395,6 +402,7 @@ class Judge(Payments, Sales, Balances):
                 if node.held:
                     self.breach("M4", f"{node.name} still holds {node.held} {node.unit}")
             else:
+                self.finish_gifts(node)
                 for sale in node.disk.values():
                     if sale.state not in SOLD:
                         self.breach("M4", f"{node.name}: a sale never ended: {sale.state}")

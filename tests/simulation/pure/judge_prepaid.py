@@ -316,11 +316,11 @@ class Balances(ABC):
     def finish_balances(self, node: Any) -> None:
         """Nothing is open, and both sides count the same."""
         if node.role == "seller":
-            for custody in node.custodian.disk.values():
+            for custody in node.custodian.disk.values() if node.custodian is not None else ():
                 if custody.state not in (Held.CLOSED, Held.RELEASED, Held.LOST):
                     self.breach("M4", f"{node.name}: {custody.id} never ended: {custody.state}")
             return
-        for deposit in node.balances.disk.values():
+        for deposit in node.balances.disk.values() if node.balances is not None else ():
             bank, id_ = self.banks[deposit.id], deposit.id
             if deposit.state not in ENDED:
                 self.breach("M4", f"{id_} never ended: {deposit.state}")
@@ -332,7 +332,8 @@ class Balances(ABC):
             if bank.locks and (lock is None or lock.op.state is not Op.DONE):
                 self.breach("M5", f"{id_}: it was locked, and its wallet does not know")
             seller = self.world.by_key.get(deposit.seller)
-            held = seller.custodian.disk.get(id_) if seller is not None and seller.role == "seller" else None
+            shop = seller.custodian if seller is not None and seller.role == "seller" else None
+            held = None if shop is None else shop.disk.get(id_)
             both = held is not None and held.state is Held.CLOSED and deposit.state is State.CLOSED
             if both and held is not None and held.total != deposit.charged:
                 self.breach("M3", f"{id_}: {held.total.value} msat at its seller, {deposit.charged.value} here")

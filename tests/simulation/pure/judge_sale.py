@@ -19,6 +19,7 @@ class Sales:
     worked: dict[tuple[str, str], list[int]]
     payers: dict[str, str]
     works_drawn: Any
+    credit_adds_up: Any
     cancels: set[tuple[str, str]]
     count: int
 
@@ -118,17 +119,7 @@ class Sales:
         if sale.deposit:
             return self.works_drawn(seller, sale)
         if sale.by_invoice:
-            paid = sum(
-                one.claimed.value for one in seller.disk.values() if one.customer == sale.customer and one.invoice
-            )
-            used = sum(
-                one.price.value
-                for one in seller.disk.values()
-                if one.customer == sale.customer and one.by_invoice and one.state not in (State.OWED, State.REPAID)
-            )
-            if paid < used:
-                self.breach("M7", f"{seller.name}: works for {used} msat, and {paid} were paid by invoice")
-            return
+            return self.credit_adds_up(seller, sale.customer)
         mint = next((mint for mint in self.world.mints if mint.url == sale.mint), None)
         if mint is None:
             return self.breach("M7", f"{seller.name}: works unpaid")

@@ -17,9 +17,10 @@ from dvm.buyer import F, Rule, S
 from dvm.job import Funds, Purchase
 from tests.property.planted_part import PLANTED as IN_DRIVERS
 from tests.simulation.pure import buyer as buyers
+from tests.simulation.pure import planted_balance as bank
 from tests.simulation.pure import planted_way as new
 from tests.simulation.pure import way
-from tests.simulation.pure.cast import Crash, Plot
+from tests.simulation.pure.cast import HONEST, Crash, Plot
 from tests.simulation.pure.plot import locked, plain
 from wallet import payment, verification
 from wallet.payment import Coins, Effect, LookedUp, NeverSent, Signed, State
@@ -377,4 +378,20 @@ PLANTED = (
         crash="buyer melt prepared",
     ),
     Planted("M4", "the fees of an invoice are not booked", new.paid_is_free, way=way.machined, rogue="machine"),
+    Planted("M7", "anybody's voucher is good", bank.any_signature, (), ("voucher with another key",), way.prepaid),
+    Planted("M7", "an old voucher is taken again", bank.old_voucher, (), ("voucher twice",), way.prepaid),
+    Planted("M5", "silence voids a voucher", bank.silence_is_void, way=way.prepaid, rogue="draws and delivers nothing"),
+    Planted("M6", "a failed job is counted", bank.counted_anyway, ("clumsy provider",), way=way.prepaid, rogue=HONEST),
+    Planted("M4", "a deposit is taken back too early", bank.early, way=way.prepaid, rogue="silent with the deposit"),
+    Planted("M3", "more of a deposit goes back than is left", bank.nothing_drawn, way=way.prepaid),
+    Planted("M2", "a delivered job's voucher is not counted", bank.charge_forgotten, way=way.prepaid, rogue=HONEST),
+    Planted("M4", "what is drawn is not booked", bank.drawn_is_free, way=way.prepaid, rogue=HONEST),
+    Planted(
+        "M4",
+        "a deposit that comes back is forgotten over a restart",
+        bank.open_for_ever,
+        way=way.prepaid,
+        rogue="silent with the deposit",
+        crash="buyer balance refunding",
+    ),
 )

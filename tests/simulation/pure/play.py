@@ -11,10 +11,12 @@ from dvm import deposit as deposit_machine
 from dvm import invoice as bills
 from dvm import prepaid
 from dvm import seller as seller_machine
+from dvm import tip as tip_machine
 from tests.simulation.pure.buyer import Buyer
 from tests.simulation.pure.cast import (
     DEPOSITARIES,
     DEPOSITORS,
+    GIVERS,
     HONEST,
     MACHINES,
     ORDER_ROGUES,
@@ -23,6 +25,7 @@ from tests.simulation.pure.cast import (
     SEAL_STRANGERS,
     Plot,
 )
+from tests.simulation.pure.gift_other import Giver
 from tests.simulation.pure.judge import Judge
 from tests.simulation.pure.lightning import read
 from tests.simulation.pure.mint import Output
@@ -41,6 +44,7 @@ TABLES: tuple[tuple[str, Any], ...] = (
     ("seller", seller_machine.TRANSITIONS),
     ("deposit", deposit_machine.TRANSITIONS),
     ("custody", custody_machine.TRANSITIONS),
+    ("tip", tip_machine.TRANSITIONS),
 )
 FUNDS = (64, 32, 16, 8)  # sat: the buyer's coins at each mint
 
@@ -129,6 +133,8 @@ def _rogue(style: str) -> Any:
 def _stranger(style: str) -> Any:
     if style in PAYERS:
         return Payer
+    if style in GIVERS:
+        return Giver
     if style in DEPOSITORS:
         return Depositing
     return SealStranger if style in (*SEAL_STRANGERS, *ORDER_STRANGERS) else Stranger

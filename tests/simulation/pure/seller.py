@@ -9,19 +9,20 @@ from core.identifier import PubKey
 from core.money import Msat
 from dvm import admission
 from dvm import seller as machine
+from dvm.error import VoucherRefused
 from dvm.parcel import Packed
 from dvm.record import decode, encode
 from dvm.sale import CLAIM_MARGIN_S, GIVE_UP_S, MAX_PAYMENTS
 from dvm.seller import ENDED, UNSIGNED_S, Sale, State
 from dvm.settlement import CLAIM_NEED_S, COSIGN_MARGIN_S, MODE_A, MODE_B
-from dvm.error import VoucherRefused
 from node.gate import compile as gate
 from relays.nip90 import PayMethod
-from tests.simulation.pure.buyer import LIMITS, WRIT
 from tests.simulation.pure.appraisal import appraised, unspent
-from tests.simulation.pure.billing import LABELS, Billing
+from tests.simulation.pure.billing import LABELS, Beside, Billing, Rows
+from tests.simulation.pure.buyer import LIMITS, WRIT
 from tests.simulation.pure.cast import INVOICED, ORDERED, PREPAID, SEALED, Stall
-from tests.simulation.pure.custodian import Beside, Custodian
+from tests.simulation.pure.custodian import Custodian
+from tests.simulation.pure.gift import Gifts
 from tests.simulation.pure.mint import Mint, Unlock, hash_of
 from tests.simulation.pure.paper import key_of
 from tests.simulation.pure.purse import Purse, Stored
@@ -67,14 +68,16 @@ class Seller(Billing):
         self.price = Msat(stall.price)
         self.mints, self.urls = _ROOMS[stall.mints](world.mints)
         self.purse = Purse(world, self, "seller", self.op_ended)
-        self.custodian = Custodian(self)
+        self.custodian = Custodian(self) if stall.way == PREPAID else None
         self.meter = admission.Meter(ALLOWED.burst, ALLOWED.per_second)
         self.declines = admission.Meter(10, 5.0)
         self.looked_at: dict[str, set[str]] = {}
         self.clumsy = "clumsy provider" in world.faults
         self.way = stall.way
         self.settlement = ORDER if self.way == ORDERED else OFFER
-        self.sold_to: dict[str, list[str]] = {}  # by customer: sales whose invoice was made
+        self.sold_to: dict[str, list[str]] = {}  # by customer: its requests
+        self.gifts = Gifts(self) if world.plot.gifts else None
+        self._rows = Rows(self)
 
     # ---- life
 
@@ -83,7 +86,9 @@ class Seller(Billing):
         self.looked_at, self.open, self.quotes, self.places = {}, {}, {}, 0
         self.meter = admission.Meter(ALLOWED.burst, ALLOWED.per_second)
         self.purse.forget()
-        self.custodian.forget()
+        for part in (self.custodian, self.gifts):
+            if part is not None:
+                part.forget()
 
     def restart(self) -> None:
         world = self.world
@@ -101,7 +106,9 @@ class Seller(Billing):
                 world.soon(self, 1, self._tell_invoice, request_id)
         for msg in list(self.outbox.values()):
             world.send(self, msg)
-        self.custodian.restart()
+        for part in (self.custodian, self.gifts):
+            if part is not None:
+                part.restart()
         self.purse.recover()
 
     def _take_place(self, sale: Sale) -> None:
@@ -122,10 +129,13 @@ class Seller(Billing):
         elif msg.kind == "wrap":
             self._paid(msg)
         elif msg.kind == "prepaid":
-            if self.way == PREPAID:
+            if self.custodian is not None:
                 self.custodian.hear(msg)
         elif msg.kind == "voucher":
             self._drawn(msg)
+        elif msg.kind == "nutzap":
+            if self.gifts is not None:
+                self.gifts.hear(msg)
         elif msg.kind == "order":
             self._ordered(msg)
         elif msg.kind == "cosign":
@@ -179,11 +189,13 @@ class Seller(Billing):
         sale = Sale(msg.id, msg.id, request.customer, request.kind, msg.id, price, mints=mints)
         if not price:
             return self.step(sale, machine.Admitted())
-        if self.way == INVOICED:
-            if self._credit(sale):
-                return
-            if decision.invoice:
-                return self.step(sale, machine.InvoiceWanted())
+        if self.way == INVOICED or self.gifts is not None:
+            self.sold_to.setdefault(sale.customer, []).append(sale.request_id)
+            owed = self._owed(sale)
+            if owed is not None:
+                return self.step(sale, machine.CreditTaken(sale.price, owed[0]), owed[1])
+        if decision.invoice and self.way == INVOICED:
+            return self.step(sale, machine.InvoiceWanted())
         self.step(sale, self._quoted(sale, None))
         self._watch_expiry(self.disk[msg.id])
 
@@ -208,8 +220,8 @@ class Seller(Billing):
             body["mints"] = ()
         elif self.way in (SEALED, ORDERED):
             mode = self._mode(sale)
-        elif self.way == PREPAID:
-            body["prepaid"] = self._balance(sale, expires)
+        elif self.custodian is not None:
+            body["prepaid"] = self._balance(self.custodian, sale, expires)
         if mode:
             hash_ = hash_of(preimage_of(self.name, request_id))
             body |= {"mode": mode, "hash": hash_, "seal_key": self.wallet_key}
@@ -218,9 +230,9 @@ class Seller(Billing):
         name = stored.id if stored is not None else ""
         return machine.Quoted(body["id"], expires, quote.id, invoice, name, mode, hash_)
 
-    def _balance(self, sale: Sale, expires: int) -> PayMethod | None:
+    def _balance(self, custodian: Custodian, sale: Sale, expires: int) -> PayMethod | None:
         """As `dvm.quoting`: the customer's deposit here, if the job can be drawn from it."""
-        found = self.custodian.offer(sale.customer, sale.price, expires + ETA_S)
+        found = custodian.offer(sale.customer, sale.price, expires + ETA_S)
         if found is None:
             return None
         total = (found.held if found.busy else found.total).value
@@ -254,7 +266,7 @@ class Seller(Billing):
         if after is sale and not effects:
             return
         for effect in effects:
-            if type(effect) is machine.CountVoucher:
+            if type(effect) is machine.CountVoucher and self.custodian is not None:
                 beside += (self.custodian.ended(after.deposit, after.request_id, effect.ok),)
         world = self.world
         request_id = after.request_id
@@ -447,7 +459,7 @@ class Seller(Billing):
         """A voucher: taken with the price of this sale in one commit, or refused."""
         request_id = self.quotes.get(msg.body["quote"])
         sale = self.disk.get(request_id) if request_id is not None else None
-        if sale is None or msg.author != sale.customer or sale.state is not State.QUOTED:
+        if sale is None or msg.author != sale.customer or sale.state is not State.QUOTED or self.custodian is None:
             return
         try:
             kept, held = self.custodian.take(msg.body["voucher"], msg.author, sale.request_id, sale.price)
@@ -510,7 +522,9 @@ class Seller(Billing):
         request_id = stored.subject
         if stored.kind is Kind.DEPOSIT:
             return self._tell_invoice(stored.key)
-        if request_id in self.custodian.disk:
+        if self.gifts is not None and request_id in self.gifts.disk:
+            return self.gifts.op_ended(stored)
+        if self.custodian is not None and request_id in self.custodian.disk:
             return self.custodian.op_ended(stored)
         if stored.op.state is Op.DONE:
             net = sum(output.amount for output in stored.outputs)

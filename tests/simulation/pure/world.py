@@ -378,6 +378,6 @@ _LINE = {
     "mint: request lost": "", "mint: answer lost": "silent", "mint: late request": "", "mint: false answer": "false",
     "mint: away": "", "mint: refuses": "", "mint: busy": "", "mint: blind": "", "mint: signs a part": "part",
 }  # fmt: skip
-_WRAPPED = frozenset({"wrap", "order", "cosign", "prepaid", "voucher"})
+_WRAPPED = frozenset({"wrap", "order", "cosign", "prepaid", "voucher", "nutzap"})  # or named by its key, in public
 _EVERYWHERE = frozenset({"delay", "reorder"})
 _SWAPS_ONLY = frozenset({"mint: false answer", "mint: refuses"})

@@ -1,0 +1,46 @@
+"""Turns a plot into one of gifts (ADR 29): customers that pay with nutzaps, and what is owed to them."""
+
+import random
+
+from core.change import replace
+from tests.simulation.pure.cast import DOUBTFUL, GIFT_POINTS, GIVERS, HONEST, INVOICED, Crash, Plot
+
+DOWN = (50, 200, 3_000, 90_000)
+
+
+def gifts(script: Plot, chance: random.Random) -> Plot:
+    """Nodes that take nutzaps, and quote for invoices or for ecash."""
+    turn = chance.random
+    stalls = script.stalls
+    if turn() < 0.6:
+        stalls = tuple(replace(one, way=INVOICED, mints=0) if one.style == HONEST else one for one in stalls)
+        script = replace(script, jobs=tuple(replace(job, invoices=True, free=False) for job in script.jobs))
+    givers = [chance.choice(GIVERS)]
+    if turn() < 0.3 or givers[0] == "copies nutzaps":
+        givers.append(chance.choice(GIVERS[:5]))
+    script = replace(script, stalls=stalls, strangers=tuple(dict.fromkeys(givers)), gifts=True)
+    if turn() < 0.15:
+        script = replace(script, faults=("clumsy provider", *script.faults[:1]))
+    if turn() < 0.5:
+        return _crash_at(script, chance.choice(GIFT_POINTS), chance)
+    return script
+
+
+def _crash_at(script: Plot, point: str, chance: random.Random) -> Plot:
+    """Circumstances in which somebody comes to that point."""
+    name, faults, style = point.rpartition(" ")[2], script.faults, chance.choice(GIVERS[:5])
+    down = chance.choice(DOWN)
+    if name == "seen":
+        faults = (chance.choice(("mint: away", "mint: request lost", "mint: answer lost", "mint: blind")),)
+    elif name == "refused":
+        style = chance.choice(("nutzap of spent coins", "gives and takes back"))
+    elif name == "kept":
+        style = "nutzap for nothing"
+    elif name == "taken" and chance.random() < 0.3:
+        style, down = "gives and takes back", 4_000_000
+    if set(faults) >= DOUBTFUL:
+        faults = tuple(one for one in faults if one != "mint: refuses")
+    crashes = (Crash(point, chance.random() < 0.4, down),)
+    if style == "gives and takes back" and name == "refused":
+        crashes = (Crash("seller tip taken", False, 4_000_000), *crashes)
+    return replace(script, faults=faults, strangers=(style,), crashes=crashes)
