@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 HONEST = "honest"
-# How honest sellers are paid: locked ecash, a sealed result (in mode B, or as well in mode A), an invoice, a deposit.
-PLAIN, SEALED, ORDERED, INVOICED, PREPAID = "", "sealed", "ordered", "invoiced", "prepaid"
+# How honest sellers are paid: locked ecash, a sealed result (in mode B, or as well in mode A), an invoice before the
+# work, a deposit, an invoice after the work.
+PLAIN, SEALED, ORDERED, INVOICED, PREPAID, LENT = "", "sealed", "ordered", "invoiced", "prepaid", "lent"
 # Sellers that are no nodes of ours.
 ROGUES = (
     "sleeper", "thief", "quitter", "tardy", "junk", "late claim", "promiser", "donor", "giver", "wrong key", "changer",
@@ -36,9 +37,8 @@ ORDER_STRANGERS = ("orders and leaves",)
 DEPOSITARIES = (
     "never says its terms", "takes no deposit", "terms of a thief", "refuses the deposit", "silent with the deposit",
     "keeps the deposit", "counts too much", "counts an old voucher", "gives back too little", "gives back junk",
-    "gives back spent coins", "gives back and takes nothing", "gives back and takes at last", "draws and delivers nothing",
-    "says that it delivered",
-    "closes unasked", "takes at the last moment", "says it at the last moment",
+    "gives back spent coins", "gives back and takes nothing", "gives back and takes at last",
+    "draws and delivers nothing", "says that it delivered", "closes unasked", "takes at the last moment", "says it at the last moment",
 )  # fmt: skip
 DEPOSITORS = (
     "voucher twice", "lower voucher", "voucher of another deposit", "voucher above the deposit",
@@ -52,6 +52,11 @@ GIVERS = (
     "nutzap for nothing", "replayed nutzap", "nutzap for two jobs", "nutzap to another key", "nutzap of a foreign mint",
     "nutzap of spent coins", "forged nutzap", "nutzap that ends", "nutzap in another's name", "copies nutzaps",
     "gives and takes back",
+)  # fmt: skip
+# Customers that have work done before they pay.
+BORROWERS = (
+    "never pays a result", "pays a result twice", "pays a result late", "borrows without end", "a stranger borrows",
+    "asks again for a result",
 )  # fmt: skip
 PAYERS = ("pays and asks again", "pays too late", "cancels and pays", "never pays")  # fmt: skip
 FAULTS = (
@@ -107,7 +112,8 @@ POINTS = (
     *(f"buyer {name}" for name in (*BUYER_POINTS, *SEALED_POINTS, *WALLET_POINTS["buyer"])),
     *(f"seller {name}" for name in (*SELLER_POINTS, "sealed", *INVOICED_POINTS, *WALLET_POINTS["seller"])),
 )
-ALL_POINTS = (*POINTS, *BALANCE_POINTS, *GIFT_POINTS)
+LENT_POINTS = ("seller billed",)
+ALL_POINTS = (*POINTS, *BALANCE_POINTS, *GIFT_POINTS, *LENT_POINTS)
 
 
 # Not together: what is refused for good is taken to be refused in every copy (docs/explanation/simulation.md).

@@ -1,14 +1,13 @@
 """What many histories must have come across: a zero is a hole in the proof. What cannot come says why."""
 
-import re
-
 from dvm.settlement import Method
 from tests.simulation.pure.cast import (
     ALL_POINTS,
+    BORROWERS,
     DEPOSITARIES,
     DEPOSITORS,
-    GIVERS,
     FAULTS,
+    GIVERS,
     MACHINES,
     ORDER_ROGUES,
     ORDER_STRANGERS,
@@ -41,26 +40,28 @@ WAIVED = {
     },
     "wallet: minted_before": "only in a node restored from an old copy: tests/property/test_payment_saga.py",
 }
-# What no history plays: deposits, money that is given in public, and results that are lent. The tier of the drivers and
-# the properties do.
-UNBUILT: dict[Method, str] = {}
-_THEIRS = re.compile(r"\b(Lent|billed)\b")
-def unbuilt(name: str) -> bool:
-    """Whether only what no history plays takes this row."""
-    return _THEIRS.search(name) is not None
 
 
 def zeros(coverage: Coverage) -> list[str]:
     """What never came, of all that must."""
     wanted = {
-        "transitions": {name for name in transitions() if name not in WAIVED and not unbuilt(name)},
+        "transitions": {name for name in transitions() if name not in WAIVED},
         "crashes": {f"{when} {point}" for point in ALL_POINTS for when in ("before", "after")},
         "faults": set(FAULTS),
         "actors": {
-            *ROGUES, *STRANGERS, *ORDER_ROGUES, *MACHINES, *SEAL_STRANGERS, *ORDER_STRANGERS, *PAYERS, *DEPOSITARIES,
-            *DEPOSITORS, *GIVERS,
+            *ROGUES,
+            *STRANGERS,
+            *ORDER_ROGUES,
+            *MACHINES,
+            *SEAL_STRANGERS,
+            *ORDER_STRANGERS,
+            *PAYERS,
+            *DEPOSITARIES,
+            *DEPOSITORS,
+            *GIVERS,
+            *BORROWERS,
         },
-        "methods": {method.value for method in Method if method not in UNBUILT},
+        "methods": {method.value for method in Method},
     }
     return sorted(
         f"{kind}: {name}" for kind, names in wanted.items() for name in names if not getattr(coverage, kind)[name]
@@ -69,5 +70,4 @@ def zeros(coverage: Coverage) -> list[str]:
 
 def strays(coverage: Coverage) -> list[str]:
     """What came although it is said that it cannot: the reason given is wrong."""
-    came = [name for name, times in coverage.transitions.items() if times and (name in WAIVED or unbuilt(name))]
-    return sorted(came) + sorted(method.value for method in UNBUILT if coverage.methods[method.value])
+    return sorted(name for name, times in coverage.transitions.items() if times and name in WAIVED)

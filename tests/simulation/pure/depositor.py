@@ -247,9 +247,7 @@ class Depositor:
         after = step(before, drawn)[0] if job.state is Job.PAYING and before is not None else before
         if before is None or after is None or after.pending is None or job.state is not Job.PAYING:
             return node.tell(job_id, e.LockFailed(world.now, payment.op_id, "the deposit does not cover the job"))
-        locked, effects = machine.step(
-            job, e.LockDone(world.now, payment.op_id, payment.price, payment.price, ())
-        )
+        locked, effects = machine.step(job, e.LockDone(world.now, payment.op_id, payment.price, payment.price, ()))
         if locked is job:
             return
         labels = LABELS[after.state], node.label_of(locked)

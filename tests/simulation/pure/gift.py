@@ -117,7 +117,7 @@ class Gifts:
         self.world.soon(self.node, LOOK_MS, self._go_on, msg.id)
 
     def _keep(self, msg: Msg) -> None:
-        """Its coins count for it alone from now on; then it is written down, and only then the mint is asked to swap."""
+        """Its coins count for it alone from now on; it is written down, and only then the mint is asked to swap."""
         world, node, owner = self.world, self.node, owner_of(msg.id)
         world.before(node, "seller incoming coins")
         for coin in msg.body["coins"]:

@@ -49,7 +49,9 @@ class Giver(Other):
         if msg.kind == "nutzap" and msg.author != self.key and self.count < 20:
             self.did()
             for named in (msg.body["named"], ""):
-                self.world.say(Msg(self.name_of("nutzap"), "nutzap", self.key, "", msg.to, {**msg.body, "named": named}))
+                self.world.say(
+                    Msg(self.name_of("nutzap"), "nutzap", self.key, "", msg.to, {**msg.body, "named": named})
+                )
 
     def hear(self, msg: Msg) -> None:
         if msg.signer != msg.author or msg.id in self.known:

@@ -380,7 +380,9 @@ class Judge(Payments, Sales, Balances, Gifts):
         spent = truth.gross - truth.back
         drawn = truth.drawn if after.money is Funds.CLAIMED else 0
         if cost.value != spent * 1000 + drawn:
-            self.breach("M4", f"{after.job_id}: {cost.value} msat are booked, and it cost {spent} sat and {drawn} drawn")
+            self.breach(
+                "M4", f"{after.job_id}: {cost.value} msat are booked, and it cost {spent} sat and {drawn} drawn"
+            )
         if after.limit.cost(cost).value > after.limit.value:
             self.breach("M8", f"{after.job_id}: it cost more than was reserved")
         if buyer.held < 0:

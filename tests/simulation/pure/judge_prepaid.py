@@ -213,7 +213,9 @@ class Balances(ABC):
             delivered = good is not None and good.author == good.signer == payment.seller
             counted = any(one.total >= out.total for one in said)
             if not (delivered or counted or bank.taker == "seller"):
-                self.breach("M4", f"{job.job_id}: charged for nothing, and its seller does not say that it has earned it")
+                self.breach(
+                    "M4", f"{job.job_id}: charged for nothing, and its seller does not say that it has earned it"
+                )
         else:
             truth.taker = "refund"
             void = any(one.total < out.total for one in said)
@@ -309,7 +311,9 @@ class Balances(ABC):
         custody: Custody = seller.custodian.disk[sale.deposit]
         held = custody.held - custody.total
         if custody.busy != sale.request_id or held != sale.price or custody.held > custody.amount:
-            self.breach("M7", f"{seller.name}: works for {held.value} msat of {custody.id}, for {custody.busy or 'none'}")
+            self.breach(
+                "M7", f"{seller.name}: works for {held.value} msat of {custody.id}, for {custody.busy or 'none'}"
+            )
 
     # ---- the end
 

@@ -18,6 +18,7 @@ from dvm.job import Funds, Purchase
 from tests.property.planted_part import PLANTED as IN_DRIVERS
 from tests.simulation.pure import buyer as buyers
 from tests.simulation.pure import planted_balance as bank
+from tests.simulation.pure import planted_credit as credit
 from tests.simulation.pure import planted_way as new
 from tests.simulation.pure import way
 from tests.simulation.pure.cast import HONEST, Crash, Plot
@@ -393,5 +394,33 @@ PLANTED = (
         way=way.prepaid,
         rogue="silent with the deposit",
         crash="buyer balance refunding",
+    ),
+    Planted("M7", "credit that was used stays", credit.spent_stays, (), ("nutzap too large",), way.gifts),
+    Planted("M6", "anybody has given a coin", credit.any_giver, (), ("nutzap in another's name",), way.gifts),
+    Planted("M7", "a gift that others can take passes", credit.short_gift, (), ("nutzap that ends",), way.gifts),
+    Planted(
+        "M4",
+        "what is paid beside a nutzap is kept",
+        credit.beside_is_kept,
+        (),
+        ("pays by nutzap and by invoice",),
+        way.gifts,
+    ),
+    Planted("M7", "a coin counts as often as it is shown", credit.used_again, (), ("replayed nutzap",), way.gifts),
+    Planted("M3", "spent coins count", credit.face_counts, (), ("nutzap of spent coins",), way.gifts),
+    Planted(
+        "M4",
+        "a nutzap is forgotten over a restart",
+        credit.given_forgotten,
+        (),
+        ("pays by nutzap",),
+        way.gifts,
+        crash="seller tip taken",
+    ),
+    Planted("M7", "who has not paid is lent to again", credit.lends_again, (), ("never pays a result",), way.lent),
+    Planted("M7", "strangers are lent to", credit.lends_to_all, (), ("a stranger borrows",), way.lent),
+    Planted("M7", "any number of results is lent", credit.lends_more, (), ("borrows without end",), way.lent),
+    Planted(
+        "M4", "a result that nobody pays stays open", credit.bill_forgotten, (), ("never pays a result",), way.lent
     ),
 )

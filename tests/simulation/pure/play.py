@@ -14,6 +14,7 @@ from dvm import seller as seller_machine
 from dvm import tip as tip_machine
 from tests.simulation.pure.buyer import Buyer
 from tests.simulation.pure.cast import (
+    BORROWERS,
     DEPOSITARIES,
     DEPOSITORS,
     GIVERS,
@@ -33,7 +34,7 @@ from tests.simulation.pure.other import Rogue, Stranger
 from tests.simulation.pure.paper import holds, identity, was_signed
 from tests.simulation.pure.plot import plot
 from tests.simulation.pure.prepaid_other import Depositary, Depositing
-from tests.simulation.pure.seal_other import Machine, Payer, SealRogue, SealStranger
+from tests.simulation.pure.seal_other import Borrower, Machine, Payer, SealRogue, SealStranger
 from tests.simulation.pure.seller import Seller
 from tests.simulation.pure.world import Coverage, World
 from wallet import payment as saga
@@ -110,6 +111,7 @@ def build(script: Plot, coverage: Coverage, story: list[str] | None = None) -> W
         buyer = Buyer(world, f"b{number}", identity(f"b{number}"), script.jobs, number % script.groups)
         world.nodes.append(buyer)
         world.by_key[buyer.key] = buyer
+        world.trusted.add(buyer.key)
         _fund(world, buyer)
         buyer.open()
     world.nodes += shops
@@ -133,6 +135,8 @@ def _rogue(style: str) -> Any:
 def _stranger(style: str) -> Any:
     if style in PAYERS:
         return Payer
+    if style in BORROWERS:
+        return Borrower
     if style in GIVERS:
         return Giver
     if style in DEPOSITORS:

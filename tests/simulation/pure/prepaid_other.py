@@ -330,7 +330,9 @@ class Depositing(Other):
             key = key_of("somebody")
         elif style == "voucher for another request":
             request_id = "another"
-        if style not in ("voucher twice", "lower voucher", "takes the deposit back", "asks all the time") or (style == "lower voucher" and self.first is not None):
+        if style not in ("voucher twice", "lower voucher", "takes the deposit back", "asks all the time") or (
+            style == "lower voucher" and self.first is not None
+        ):
             self.did()
         shown = voucher(deposit, self.seller.key, seq, total, request_id, key)
         self.first = self.first or shown

@@ -154,8 +154,12 @@ class Purse:
         stored = Stored(id, kind, mint, inputs, worth, key, subject, terms)
         stored.expires, stored.unlock, stored.updated = expires, unlock, self.world.now
         label = LABELS[self.role, kind, stored.op.state]
+        old = self.ops.get(id)
+        if old is not None:  # taken up again, as `wallet.teller` does: with the same outputs, if they still fit
+            stored.outputs, stored.past = old.outputs, old.past
         self.world.before(self.node, label)
-        self.plan(stored)
+        if not stored.outputs or any(output.keyset != self.keysets[mint] for output in stored.outputs):
+            self.plan(stored)
         self.ops[id] = stored
         for name in inputs:
             if name in self.coins:

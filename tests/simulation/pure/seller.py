@@ -10,6 +10,7 @@ from core.money import Msat
 from dvm import admission
 from dvm import seller as machine
 from dvm.error import VoucherRefused
+from dvm.lending import Lending
 from dvm.parcel import Packed
 from dvm.record import decode, encode
 from dvm.sale import CLAIM_MARGIN_S, GIVE_UP_S, MAX_PAYMENTS
@@ -18,9 +19,9 @@ from dvm.settlement import CLAIM_NEED_S, COSIGN_MARGIN_S, MODE_A, MODE_B
 from node.gate import compile as gate
 from relays.nip90 import PayMethod
 from tests.simulation.pure.appraisal import appraised, unspent
-from tests.simulation.pure.billing import LABELS, Beside, Billing, Rows
+from tests.simulation.pure.billing import CREDIT, LABELS, Beside, Billing, Rows
 from tests.simulation.pure.buyer import LIMITS, WRIT
-from tests.simulation.pure.cast import INVOICED, ORDERED, PREPAID, SEALED, Stall
+from tests.simulation.pure.cast import INVOICED, LENT, ORDERED, PREPAID, SEALED, Stall
 from tests.simulation.pure.custodian import Custodian
 from tests.simulation.pure.gift import Gifts
 from tests.simulation.pure.mint import Mint, Unlock, hash_of
@@ -78,6 +79,7 @@ class Seller(Billing):
         self.sold_to: dict[str, list[str]] = {}  # by customer: its requests
         self.gifts = Gifts(self) if world.plot.gifts else None
         self._rows = Rows(self)
+        self._lending = Lending(self._rows, CREDIT, self._open_sales)
 
     # ---- life
 
@@ -155,7 +157,7 @@ class Seller(Billing):
         free = kind == FREE
         offering = admission.Offering(
             NOTHING if free else self.price, () if free else self.urls, ROOM - self.places,
-            invoices=self.way == INVOICED and not free,
+            invoices=self.way in (INVOICED, LENT) and not free,
         )  # fmt: skip
         taken = self.open.get(request.customer, 0)
         now, kinds = world.now // 1000, (request.kind,)
@@ -189,12 +191,14 @@ class Seller(Billing):
         sale = Sale(msg.id, msg.id, request.customer, request.kind, msg.id, price, mints=mints)
         if not price:
             return self.step(sale, machine.Admitted())
-        if self.way == INVOICED or self.gifts is not None:
+        if self.way in (INVOICED, LENT) or self.gifts is not None:
             self.sold_to.setdefault(sale.customer, []).append(sale.request_id)
             owed = self._owed(sale)
             if owed is not None:
                 return self.step(sale, machine.CreditTaken(sale.price, owed[0]), owed[1])
-        if decision.invoice and self.way == INVOICED:
+        if decision.invoice and self.way == LENT and self._lends(sale):
+            return self.step(sale, machine.Lent())
+        if decision.invoice and self.way in (INVOICED, LENT):
             return self.step(sale, machine.InvoiceWanted())
         self.step(sale, self._quoted(sale, None))
         self._watch_expiry(self.disk[msg.id])
@@ -333,7 +337,7 @@ class Seller(Billing):
             elif kind is machine.Claim:
                 self._claim(request_id)
             elif kind is machine.MakeInvoice:
-                self._make_invoice(request_id, 0)
+                self._make_invoice(request_id)
             elif kind is machine.AwaitSignatures:
                 self._await_signatures(request_id)
             elif kind is machine.LookAtInvoice:
@@ -344,7 +348,7 @@ class Seller(Billing):
         if self.clumsy and self.world.turn() < 0.5:
             self.world.coverage.faults["clumsy provider"] += 1
             return self.tell(request_id, machine.WorkFailed("no"))
-        if sale.price and self._lot(request_id) % 6 == 0:  # no draw: old seeds tell the same
+        if sale.price and not sale.lent and self._lot(request_id) % 6 == 0:  # no draw: old seeds tell the same
             return self.tell(request_id, machine.WorkPacked(Packed(request_id, request_id, 1, "text/plain")))
         self._deliver(request_id)
 
@@ -359,9 +363,9 @@ class Seller(Billing):
 
     def _deliver(self, request_id: str) -> None:
         sale = self.disk[request_id]
-        result = Msg(
-            f"result {self.name} {request_id}", "result", self.key, request_id, sale.customer, None, f"by {self.name}"
-        )
+        if sale.lent:
+            return self._bill(request_id)
+        result = self._result(sale)
         if not sale.price:
             result.body = Msat(0)
         elif sale.paid_by:
@@ -369,6 +373,10 @@ class Seller(Billing):
             result.content = "sealed"
         self.made[result.id] = result
         self.tell(request_id, machine.WorkDone(result.id, self.world.now // 1000))
+
+    def _result(self, sale: Sale) -> Msg:
+        name = f"result {self.name} {sale.request_id}"
+        return Msg(name, "result", self.key, sale.request_id, sale.customer, None, f"by {self.name}")
 
     def _watch_expiry(self, sale: Sale) -> None:
         self.world.at(max(self.world.now, sale.expires_at * 1000) + 500, self, self._lapse, sale.request_id)

@@ -3,7 +3,18 @@
 import random
 
 from core.change import replace
-from tests.simulation.pure.cast import DOUBTFUL, GIFT_POINTS, GIVERS, HONEST, INVOICED, Crash, Plot
+from tests.simulation.pure.cast import (
+    BORROWERS,
+    DOUBTFUL,
+    GIFT_POINTS,
+    GIVERS,
+    HONEST,
+    INVOICED,
+    LENT,
+    MELT_FAULTS,
+    Crash,
+    Plot,
+)
 
 DOWN = (50, 200, 3_000, 90_000)
 
@@ -23,6 +34,26 @@ def gifts(script: Plot, chance: random.Random) -> Plot:
         script = replace(script, faults=("clumsy provider", *script.faults[:1]))
     if turn() < 0.5:
         return _crash_at(script, chance.choice(GIFT_POINTS), chance)
+    return script
+
+
+def lent(script: Plot, chance: random.Random) -> Plot:
+    """Nodes that work first, for customers that they trust, and send the invoice with the result."""
+    turn = chance.random
+    stalls = tuple(
+        replace(one, way=LENT, mints=0) if one.style == HONEST and place < 3 else one
+        for place, one in enumerate(script.stalls)
+    )
+    jobs = tuple(replace(job, invoices=True, free=False) for job in script.jobs)
+    if turn() < 0.3:
+        jobs = (replace(jobs[0], cancel_at=None), replace(jobs[0], at=chance.choice((4_000, 20_000, 200_000))))
+    script = replace(script, stalls=stalls, jobs=jobs, strangers=(chance.choice(BORROWERS),))
+    if turn() < 0.3:
+        script = replace(script, faults=(chance.choice(MELT_FAULTS), *script.faults[: int(turn() * 2)]))
+    if turn() < 0.4:
+        points = ("seller billed", "seller billed", "seller working", "seller lost", "seller deposit waiting")
+        crash = Crash(chance.choice(points), turn() < 0.4, chance.choice((*DOWN, 500_000)), 1 + (turn() < 0.3))
+        script = replace(script, crashes=(crash,))
     return script
 
 

@@ -95,7 +95,12 @@ def _crash_at(script: Plot, point: str, chance: random.Random) -> Plot:
         style = "keeps the deposit"
     elif point in ("buyer balance refunding", "buyer balance refunded"):
         style = chance.choice(
-            ("refuses the deposit", "silent with the deposit", "takes at the last moment", "gives back and takes at last")
+            (
+                "refuses the deposit",
+                "silent with the deposit",
+                "takes at the last moment",
+                "gives back and takes at last",
+            )
         )
         if chance.random() < 0.4:
             faults, script = ("mint: refuses",), replace(script, seed=script.seed & ~3, lasts_s=150, apart_s=40)
@@ -111,6 +116,4 @@ def _crash_at(script: Plot, point: str, chance: random.Random) -> Plot:
     stalls = (replace(stall, style=style or stall.style), *script.stalls[1:])
     if set(faults) >= DOUBTFUL:
         faults = tuple(one for one in faults if one != "mint: refuses")
-    return replace(
-        script, stalls=stalls, faults=faults, crashes=crashes, balances=(balance,), strangers=strangers
-    )
+    return replace(script, stalls=stalls, faults=faults, crashes=crashes, balances=(balance,), strangers=strangers)

@@ -69,6 +69,7 @@ class World:
         self.mail: dict[Any, list[Msg]] = {}
         self.shops: dict[int, list[Any]] = {}  # group: its sellers
         self.eavesdroppers: list[Any] = []
+        self.trusted: set[str] = set()  # keys that every seller's owner has named
         self.allowed: dict[tuple[str, int], bool] = {}
         self.points: dict[str, list[list[Any]]] = {}
         for crash in plot.crashes:
