@@ -23,6 +23,7 @@ from tests.simulation.pure.answer import translate
 from tests.simulation.pure.cast import Job
 from tests.simulation.pure.depositor import Depositor
 from tests.simulation.pure.mint import Lock, Mint
+from tests.simulation.pure.nwc import Nwc
 from tests.simulation.pure.paper import key_of
 from tests.simulation.pure.payer import pay, seek, shown_at
 from tests.simulation.pure.purse import Purse, Stored
@@ -94,6 +95,8 @@ class Buyer:
         self.kept: set[str] = set()  # sellers that took the money of an invoice and brought nothing; as persisted
         self.asks = {f"{name}.{number}": job for number, job in enumerate(jobs)}
         self.balances = Depositor(self) if world.plot.balances else None
+        self.nwc = Nwc(self) if world.plot.nwc else None
+        self.parts = tuple([part for part in (self.balances, self.nwc) if part is not None])
         self.checkout = Checkout(self.pay_cost, PROBED)
         self.wanted = jobs
         self.seen = 0
@@ -112,6 +115,8 @@ class Buyer:
             self.world.soon(None, job.at, self._ask_for, job_id, job)
             if job.cancel_at is not None:
                 self.world.soon(None, job.at + job.cancel_at, self._cancel, job_id)
+        if self.nwc is not None:
+            self.nwc.open()
         for number, wish in enumerate(self.world.plot.balances):
             self.balances.want(number, wish)
 
@@ -183,8 +188,8 @@ class Buyer:
         self.jobs = {}
         self.doubts, self.watched, self.seeking = set(), {}, set()
         self.purse.forget()
-        if self.balances is not None:
-            self.balances.forget()
+        for part in self.parts:
+            part.forget()
 
     def restart(self) -> None:
         """Read every open job again, and do whatever its state implies."""
@@ -202,8 +207,8 @@ class Buyer:
                 self.begin(job_id)
             else:
                 self.act(job_id, machine.resumed(job, world.now))
-        if self.balances is not None:
-            self.balances.restart()
+        for part in self.parts:
+            part.restart()
         self.purse.recover()
 
     # ---- what comes in

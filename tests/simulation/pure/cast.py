@@ -38,7 +38,8 @@ DEPOSITARIES = (
     "never says its terms", "takes no deposit", "terms of a thief", "refuses the deposit", "silent with the deposit",
     "keeps the deposit", "counts too much", "counts an old voucher", "gives back too little", "gives back junk",
     "gives back spent coins", "gives back and takes nothing", "gives back and takes at last",
-    "draws and delivers nothing", "says that it delivered", "closes unasked", "takes at the last moment", "says it at the last moment",
+    "draws and delivers nothing", "says that it delivered", "closes unasked", "takes at the last moment",
+    "says it at the last moment",
 )  # fmt: skip
 DEPOSITORS = (
     "voucher twice", "lower voucher", "voucher of another deposit", "voucher above the deposit",
@@ -71,7 +72,12 @@ SEAL_FAULTS = ("mint: hides the key",)
 MELT_FAULTS = FAULTS[-4:]
 COMMON_FAULTS = FAULTS[:-5]
 PREPAID_FAULTS = ("voucher lost",)
-FAULTS += PREPAID_FAULTS
+NWC_FAULTS = (
+    "nwc: away", "nwc: request lost", "nwc: late request", "nwc: answer lost", "nwc: turns away", "nwc: cannot pay",
+    "nwc: says failed and pays", "nwc: lies for long", "nwc: pays slowly", "nwc: shows another preimage", "nwc: blind",
+    "nwc: finds nothing",
+)  # fmt: skip
+FAULTS += (*PREPAID_FAULTS, *NWC_FAULTS)
 # Where nodes die: the label of what was persisted last.
 BUYER_POINTS = (
     "staged/none", "quoting/none", "paying/locking", "working/locked", "working/claimed", "delivered/locked",
@@ -113,7 +119,8 @@ POINTS = (
     *(f"seller {name}" for name in (*SELLER_POINTS, "sealed", *INVOICED_POINTS, *WALLET_POINTS["seller"])),
 )
 LENT_POINTS = ("seller billed",)
-ALL_POINTS = (*POINTS, *BALANCE_POINTS, *GIFT_POINTS, *LENT_POINTS)
+NWC_POINTS = tuple(f"buyer nwc {name}" for name in ("prepared", "sent", "unknown", "waiting", "paid", "failed"))
+ALL_POINTS = (*POINTS, *BALANCE_POINTS, *GIFT_POINTS, *LENT_POINTS, *NWC_POINTS)
 
 
 # Not together: what is refused for good is taken to be refused in every copy (docs/explanation/simulation.md).
@@ -178,6 +185,7 @@ class Plot:
     deposit: bool = False
     margin_s: int = 300
     balances: tuple[Balance, ...] = ()  # of each buyer
+    nwc: bool = False  # whether buyers have a Lightning wallet of their own
     gifts: bool = False  # whether sellers take nutzaps
     lasts_s: int = 300  # after so long a deposit can be taken back
     apart_s: int = 60  # before that: nothing more is drawn on it

@@ -32,6 +32,7 @@ WAIVED = {
     "buyer: quoting, ResultArrived -> ordered (2)": "whoever waits orders when the quote comes, before any result",
     "wallet: collided": "a counter that was used twice, as by a copied file: tests/unit/wallet/test_collision.py",
     "wallet: contested": "the same",
+    "nwc: copied": "only in a node restored from an old copy: tests/property/test_lightning_saga.py",
     "deposit: sent, Heard -> returned (2)": "nothing is drawn of a deposit before its seller says that it has it",
     **{
         f"deposit: {place}, {row}": "the mint is asked only once a deposit is being closed"

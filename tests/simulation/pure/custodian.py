@@ -69,7 +69,7 @@ class Custodian:
         self._meter = Meter(BURST, PER_SECOND)
 
     def restart(self) -> None:
-        for id_, kept in self.disk.items():
+        for id_, kept in list(self.disk.items()):
             if decode(Custody, encode(kept)) != kept:
                 self.world.judge.breach("M4", f"{id_} did not survive its way through the database")
             if kept.state not in ENDED:

@@ -164,7 +164,7 @@ class Depositor:
         self._turns = {}
 
     def restart(self) -> None:
-        for id_, kept in self.disk.items():
+        for id_, kept in list(self.disk.items()):
             if decode(Deposit, encode(kept)) != kept:
                 self.world.judge.breach("M4", f"{id_} did not survive its way through the database")
             if kept.state not in ENDED:

@@ -40,7 +40,7 @@ class Gifts:
         self.busy, self.looks = set(), set()
 
     def restart(self) -> None:
-        for id_, tip in self.disk.items():
+        for id_, tip in list(self.disk.items()):
             if tips.read(self._row(tip)) != tip:
                 self.world.judge.breach("M4", f"{id_} did not survive its way through the database")
             self._go_on(id_)

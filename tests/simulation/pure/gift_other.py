@@ -19,6 +19,7 @@ class Giver(Other):
         self.asked_for = 0
         self.coins: tuple[Output, ...] = ()
         self.seller = ""
+        self.mint = world.mints[0]
 
     def open(self) -> None:
         if self.style == "copies nutzaps":
@@ -82,7 +83,7 @@ class Giver(Other):
         elif style == "nutzap too large":
             self.give(quote, mint, 3 * price)
         elif style == "replayed nutzap" and self.coins:
-            self.give(quote, mint, price, self.coins)
+            self.give(quote, self.mint, price, self.coins)
         else:
             self.give(quote, mint, price)
         invoice = quote.body.get("invoice")
@@ -105,6 +106,7 @@ class Giver(Other):
             author = world.nodes[0].key
         key = key_of("somebody") if style == "nutzap to another key" else seller.wallet_key
         lock = Lock(key, FOR_GOOD if ends is None else now + ends, "", giver=giver)
+        self.mint = mint
         self.coins = coins = coins or (self.coin(mint, sat + mint.fee(1), lock),)
         if style == "nutzap of a foreign mint":
             url = "http://elsewhere"

@@ -14,10 +14,12 @@ from dvm.seller import ENDED as SALE_ENDED
 from dvm.seller import State
 from dvm.settlement import MODE_A, Method
 from tests.simulation.pure.judge_gift import Gifts
+from tests.simulation.pure.judge_nwc import Wallets
 from tests.simulation.pure.judge_pay import Payments
 from tests.simulation.pure.judge_prepaid import Balances, Bank
 from tests.simulation.pure.judge_sale import Sales
 from tests.simulation.pure.mint import Mint, Output, hash_of
+from tests.simulation.pure.nwc import START
 from tests.simulation.pure.purse import Purse, Stored
 from tests.simulation.pure.sealing import Seal
 from tests.simulation.pure.world import Msg, World
@@ -59,7 +61,7 @@ class Truth:
         self.melts = 0
 
 
-class Judge(Payments, Sales, Balances, Gifts):
+class Judge(Payments, Sales, Balances, Gifts, Wallets):
     """Watches one world."""
 
     def __init__(self, world: World) -> None:
@@ -401,6 +403,8 @@ class Judge(Payments, Sales, Balances, Gifts):
                 for job_id, purchase in node.disk.items():
                     if purchase is not None and not purchase.closed:
                         self.breach("M4", f"{job_id} never closed: {purchase.state}, {purchase.money}")
+                if node.nwc is not None:
+                    self.finish_nwc(node.nwc, START)
                 if node.held:
                     self.breach("M4", f"{node.name} still holds {node.held} {node.unit}")
             else:

@@ -423,4 +423,15 @@ PLANTED = (
     Planted(
         "M4", "a result that nobody pays stays open", credit.bill_forgotten, (), ("never pays a result",), way.lent
     ),
+    Planted(
+        "M5",
+        "what a wallet calls failed is over",
+        credit.failed_is_over,
+        ("nwc: says failed and pays",),
+        way=way.wallets,
+    ),
+    Planted(
+        "M5", "what a wallet has not heard of is over", credit.absent_is_over, ("nwc: late request",), way=way.wallets
+    ),
+    Planted("M5", "what a wallet is paying is paid", credit.pending_is_paid, ("nwc: pays slowly",), way=way.wallets),
 )

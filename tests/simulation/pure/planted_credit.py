@@ -1,5 +1,6 @@
-"""Faults planted in what is given in public (ADR 29) and in what is lent; see `planted`."""
+"""Faults planted in what is given in public (ADR 29), what is lent, and a Lightning wallet; see `planted`."""
 
+import dataclasses
 from typing import Any
 
 from _pytest.monkeypatch import MonkeyPatch
@@ -10,7 +11,8 @@ from dvm import seller, tip
 from dvm.lending import Lending
 from tests.simulation.pure import billing, gift
 from tests.simulation.pure.planted_way import rows
-from wallet import verification
+from wallet import lightning, verification
+from wallet.lightning import Stage
 
 
 def spent_stays(patch: MonkeyPatch) -> None:
@@ -86,3 +88,23 @@ def lends_more(patch: MonkeyPatch) -> None:
 def bill_forgotten(patch: MonkeyPatch) -> None:
     """An invoice that was not paid leaves its sale open."""
     patch.setitem(seller.TRANSITIONS, (seller.State.BILLED, seller.InvoiceLapsed), ())
+
+
+def failed_is_over(patch: MonkeyPatch) -> None:
+    """What a wallet calls failed is given up at once."""
+    _nwc(patch, "rejected", to=Stage.FAILED, effect=lightning.Effect.RELEASE)
+
+
+def absent_is_over(patch: MonkeyPatch) -> None:
+    """What a wallet does not know of yet is given up, though the request may still arrive."""
+    _nwc(patch, "not_arrived", to=Stage.FAILED, effect=lightning.Effect.RELEASE)
+
+
+def pending_is_paid(patch: MonkeyPatch) -> None:
+    """A payment that is under way is booked as paid."""
+    _nwc(patch, "in_progress", to=Stage.PAID, effect=lightning.Effect.BOOK)
+
+
+def _nwc(patch: MonkeyPatch, name: str, **changes: Any) -> None:
+    changed = tuple(dataclasses.replace(row, **changes) if row.name == name else row for row in lightning.TRANSITIONS)
+    patch.setattr(lightning, "TRANSITIONS", changed)

@@ -37,8 +37,8 @@ from tests.simulation.pure.prepaid_other import Depositary, Depositing
 from tests.simulation.pure.seal_other import Borrower, Machine, Payer, SealRogue, SealStranger
 from tests.simulation.pure.seller import Seller
 from tests.simulation.pure.world import Coverage, World
+from wallet import lightning, verification
 from wallet import payment as saga
-from wallet import verification
 
 TABLES: tuple[tuple[str, Any], ...] = (
     ("buyer", buyer_machine.TRANSITIONS),
@@ -56,7 +56,7 @@ def name_of(place: Any, event: type, to: Any, number: int) -> str:
 
 def transitions() -> set[str]:
     """Every row of the machines, by its name in the coverage."""
-    names = {f"wallet: {row.name}" for row in saga.TRANSITIONS}
+    names = {f"wallet: {row.name}" for row in saga.TRANSITIONS} | {f"nwc: {row.name}" for row in lightning.TRANSITIONS}
     for word, table in TABLES:
         for (place, event), rules in table.items():
             names |= {f"{word}: {name_of(place, event, rule.to, number)}" for number, rule in enumerate(rules)}

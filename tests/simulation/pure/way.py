@@ -20,7 +20,7 @@ from tests.simulation.pure.cast import (
     Plot,
     Stall,
 )
-from tests.simulation.pure.way_credit import gifts, lent
+from tests.simulation.pure.way_credit import gifts, lent, wallets
 from tests.simulation.pure.way_prepaid import prepaid
 
 DOWN = (50, 200, 3_000, 90_000)
@@ -29,7 +29,7 @@ DOUBTS = ("mint: answer lost", "mint: late request", "mint: request lost", "mint
 
 def lead(script: Plot, chance: random.Random) -> Plot:
     """The same history in a market that pays in one of the other ways."""
-    return chance.choice((sealed, ordered, invoiced, machined, prepaid, gifts, lent))(script, chance)
+    return chance.choice((sealed, ordered, invoiced, machined, prepaid, gifts, lent, wallets))(script, chance)
 
 
 def _of(script: Plot, way: str, jobs: dict[str, object]) -> Plot:

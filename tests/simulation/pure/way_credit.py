@@ -12,6 +12,8 @@ from tests.simulation.pure.cast import (
     INVOICED,
     LENT,
     MELT_FAULTS,
+    NWC_FAULTS,
+    NWC_POINTS,
     Crash,
     Plot,
 )
@@ -55,6 +57,15 @@ def lent(script: Plot, chance: random.Random) -> Plot:
         crash = Crash(chance.choice(points), turn() < 0.4, chance.choice((*DOWN, 500_000)), 1 + (turn() < 0.3))
         script = replace(script, crashes=(crash,))
     return script
+
+
+def wallets(script: Plot, chance: random.Random) -> Plot:
+    """A buyer with a Lightning wallet of its own, which pays and is paid beside everything else."""
+    faults = (chance.choice(NWC_FAULTS), *chance.sample(NWC_FAULTS, int(chance.random() * 3)), *script.faults[:1])
+    crashes = script.crashes
+    if chance.random() < 0.5:
+        crashes = (Crash(chance.choice(NWC_POINTS), chance.random() < 0.4, chance.choice((*DOWN, 200_000))),)
+    return replace(script, faults=tuple(dict.fromkeys(faults)), crashes=crashes, nwc=True)
 
 
 def _crash_at(script: Plot, point: str, chance: random.Random) -> Plot:
