@@ -242,7 +242,7 @@ def shrink(script: Plot, rule: str) -> Plot:
 
 
 def _smaller(script: Plot) -> Iterator[Plot]:
-    for name in ("crashes", "strangers", "faults", "jobs", "stalls"):
+    for name in ("crashes", "strangers", "faults", "jobs", "stalls", "balances"):
         values = getattr(script, name)
         for place in range(len(values)):
             if len(values) > (name in ("jobs", "stalls")):
@@ -255,5 +255,6 @@ def _smaller(script: Plot) -> Iterator[Plot]:
             yield replace(
                 script, stalls=(*script.stalls[:place], replace(stall, style=HONEST), *script.stalls[place + 1 :])
             )
-    if script.deposit:
-        yield replace(script, deposit=False)
+    for name in ("deposit", "gifts", "nwc"):
+        if getattr(script, name):
+            yield replace(script, **{name: False})

@@ -211,5 +211,5 @@ def large(seed: int, nodes: int = 2_000) -> Plot:
     places = [place for place, one in enumerate(stalls[::groups]) if one.way == PREPAID or one.style in DEPOSITARIES]
     return Plot(
         seed, tuple(stalls), jobs, faults, tuple(chance.sample(all_of_them, 10)), crashes, buyers=buyers, groups=groups,
-        gifts=True, balances=tuple([Balance(place, 20, 0, 30_000) for place in places[:2]]),
+        gifts=True, nwc=True, balances=tuple([Balance(place, 20, 0, 30_000) for place in places[:2]]),
     )  # fmt: skip
