@@ -37,12 +37,12 @@ from tests.simulation.pure.cast import (
 
 
 def plot(seed: int) -> Plot:
-    """The plot of a seed: 3 to 8 sellers, at least one fault and one adversary; every other one pays in a new way."""
+    """The plot of a seed: 3 to 8 sellers, at least one fault and one adversary; five of eight pay in a new way."""
     chance = random.Random(seed)
     if seed % 23 == 0:
         return _special(seed, chance)
     script = plain(seed, chance)
-    return script if seed >> 4 & 1 else way.lead(script, chance)
+    return script if (seed >> 4 & 7) < 3 else way.lead(script, chance)
 
 
 def locked(seed: int) -> Plot:

@@ -269,9 +269,9 @@ class Seller(Billing):
         after, effects = machine.step(sale, event)
         if after is sale and not effects:
             return
-        for effect in effects:
-            if type(effect) is machine.CountVoucher and self.custodian is not None:
-                beside += (self.custodian.ended(after.deposit, after.request_id, effect.ok),)
+        if after.deposit and self.custodian is not None:
+            counts = [effect for effect in effects if type(effect) is machine.CountVoucher]
+            beside += tuple([self.custodian.ended(after.deposit, after.request_id, one.ok) for one in counts])
         world = self.world
         request_id = after.request_id
         new = request_id not in self.disk

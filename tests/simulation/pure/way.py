@@ -29,7 +29,8 @@ DOUBTS = ("mint: answer lost", "mint: late request", "mint: request lost", "mint
 
 def lead(script: Plot, chance: random.Random) -> Plot:
     """The same history in a market that pays in one of the other ways."""
-    return chance.choice((sealed, ordered, invoiced, machined, prepaid, gifts, lent, wallets))(script, chance)
+    ways = (sealed, ordered, ordered, invoiced, machined, prepaid, prepaid, gifts, lent, wallets)
+    return chance.choice(ways)(script, chance)
 
 
 def _of(script: Plot, way: str, jobs: dict[str, object]) -> Plot:

@@ -17,6 +17,10 @@ from tests.simulation.pure.cast import (
 )
 
 DOWN = (50, 200, 3_000, 90_000)
+SELDOM = (
+    "seller send unknown", "seller send refused", "buyer receive unknown", "buyer receive unknown", "buyer balance refunding",
+    "buyer balance refunded", "buyer balance lost", "seller balance lost", "seller balance released",
+)  # fmt: skip
 DOUBTS = ("mint: answer lost", "mint: late request", "mint: request lost", "mint: false answer")
 PRICES = (1_000, 1_500, 2_500, 4_000, 6_000)
 
@@ -49,8 +53,8 @@ def prepaid(script: Plot, chance: random.Random) -> Plot:
         return _all_of_it(script, chance)
     if lot < 0.2:
         return _due_at_work(script, chance)
-    if lot < 0.6:
-        return _crash_at(script, chance.choice(BALANCE_POINTS), chance)
+    if lot < 0.85:
+        return _crash_at(script, chance.choice((*BALANCE_POINTS, *SELDOM)), chance)
     return script
 
 
@@ -77,11 +81,14 @@ def _due_at_work(script: Plot, chance: random.Random) -> Plot:
 
 def _crash_at(script: Plot, point: str, chance: random.Random) -> Plot:
     """Circumstances in which somebody comes to that point."""
-    crash = Crash(point, chance.random() < 0.4, chance.choice(DOWN))
+    down = 90_000 if point == "buyer balance refunding" else chance.choice(DOWN)
+    crash = Crash(point, chance.random() < 0.5, down)
     name = point.partition(" ")[2]
     faults, style, stall = script.faults, "", script.stalls[0]
     balance = replace(script.balances[0], close_at=chance.choice((9_000, 20_000)))
     crashes: tuple[Crash, ...] = (crash,)
+    if chance.random() < 0.5:
+        crashes += (Crash(chance.choice(BALANCE_POINTS), chance.random() < 0.5, 200),)
     strangers = script.strangers
     if name.endswith(" unknown"):
         faults = (chance.choice(DOUBTS),)
@@ -100,6 +107,8 @@ def _crash_at(script: Plot, point: str, chance: random.Random) -> Plot:
                 "silent with the deposit",
                 "takes at the last moment",
                 "gives back and takes at last",
+                "says it at the last moment",
+                "gives back and takes nothing",
             )
         )
         if chance.random() < 0.4:
