@@ -18,8 +18,9 @@ from tests.simulation.pure.cast import (
 
 DOWN = (50, 200, 3_000, 90_000)
 SELDOM = (
-    "seller send unknown", "seller send refused", "buyer receive unknown", "buyer receive unknown", "buyer balance refunding",
-    "buyer balance refunded", "buyer balance lost", "seller balance lost", "seller balance released",
+    "seller send unknown", "seller send refused", "buyer receive unknown", "buyer receive unknown",
+    "buyer balance refunding", "buyer balance refunded", "buyer balance lost", "seller balance lost",
+    "seller balance released",
 )  # fmt: skip
 DOUBTS = ("mint: answer lost", "mint: late request", "mint: request lost", "mint: false answer")
 PRICES = (1_000, 1_500, 2_500, 4_000, 6_000)
