@@ -109,6 +109,7 @@ def _crash_at(script: Plot, point: str, chance: random.Random) -> Plot:
                 "takes at the last moment",
                 "gives back and takes at last",
                 "says it at the last moment",
+                "says it at the last moment",
                 "gives back and takes nothing",
             )
         )
