@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.pure.cover import UNBUILT, WAIVED, strays, zeros
+from tests.simulation.pure.cover import WAIVED, strays, zeros
 from tests.simulation.pure.judge import RULES
 from tests.simulation.pure.planted import PLANTED, Planted
 from tests.simulation.pure.play import Played, play, recording, shrink, survey, transitions
@@ -76,7 +76,6 @@ def test_every_transition_crash_point_fault_adversary_and_method_is_met(sample: 
 def test_what_is_waived_names_rows_that_exist() -> None:
     assert set(WAIVED) <= transitions()
     assert all(WAIVED.values())
-    assert all(UNBUILT.values())
 
 
 def test_a_market_of_hundreds_of_nodes_keeps_the_rules(sample: Sample) -> None:

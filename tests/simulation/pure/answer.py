@@ -1,6 +1,7 @@
 """From an event to what the buyer's machine is told, as `dvm.answer` does it; invoices are read by the product."""
 
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 from core.money import Msat
@@ -48,6 +49,8 @@ def _offer(node: Any, msg: Msg, job: Purchase) -> Offer:
         out = Msat(sum(one.unsecured(msg.author).value for one in node.jobs.values() if one is not job))
         terms, how = choose([*sealed, *terms], price, OFFER, out)
         refusal = "" if terms else how
+    if body.get("prepaid") and node.balances is not None:
+        terms, how = _drawn(node, msg, terms)
     nature = Nature.QUOTE if body["id"] else Nature.IMPLICIT
     if nature is Nature.IMPLICIT:
         terms = ()
@@ -59,6 +62,17 @@ def _offer(node: Any, msg: Msg, job: Purchase) -> Offer:
     if invoice and node.asks[job.job_id].invoices and job.state is State.QUOTING:
         offer = billed(offer, node.checkout.bill(invoice, price, job, now // 1000, Method.INVOICE_BEFORE))
     return offer
+
+
+def _drawn(node: Any, msg: Msg, ways: tuple[Terms, ...]) -> tuple[tuple[Terms, ...], str]:
+    """With the deposit that the quote names, as `dvm.answer` and `dvm.settlement` have it."""
+    body, deposit = msg.body, node.balances.disk.get(msg.body["prepaid"].deposit)
+    method = body["prepaid"]
+    quote = SimpleNamespace(seller=msg.author, amount=body["price"], eta_s=body["eta"])
+    if deposit is not None and node.balances.drawable(method, quote):
+        ways = (Terms(method.mint, body["key"], body["price"], Method.PREPAID, deposit=method.deposit), *ways)
+    out = Msat(sum(one.unsecured(msg.author).value for one in node.jobs.values())) + node.balances.at_risk(msg.author)
+    return choose(ways, body["price"], OFFER, out)
 
 
 def _result(node: Any, msg: Msg, job: Purchase) -> Any:

@@ -21,7 +21,9 @@ from relays.event import Event as NostrEvent
 from relays.nip90 import Input, JobRequest
 from tests.simulation.pure.answer import translate
 from tests.simulation.pure.cast import Job
+from tests.simulation.pure.depositor import Depositor
 from tests.simulation.pure.mint import Lock, Mint
+from tests.simulation.pure.nwc import Nwc
 from tests.simulation.pure.paper import key_of
 from tests.simulation.pure.payer import pay, seek, shown_at
 from tests.simulation.pure.purse import Purse, Stored
@@ -92,6 +94,9 @@ class Buyer:
         self.seeking: set[str] = set()
         self.kept: set[str] = set()  # sellers that took the money of an invoice and brought nothing; as persisted
         self.asks = {f"{name}.{number}": job for number, job in enumerate(jobs)}
+        self.balances = Depositor(self) if world.plot.balances else None
+        self.nwc = Nwc(self) if world.plot.nwc else None
+        self.parts = tuple([part for part in (self.balances, self.nwc) if part is not None])
         self.checkout = Checkout(self.pay_cost, PROBED)
         self.wanted = jobs
         self.seen = 0
@@ -110,13 +115,17 @@ class Buyer:
             self.world.soon(None, job.at, self._ask_for, job_id, job)
             if job.cancel_at is not None:
                 self.world.soon(None, job.at + job.cancel_at, self._cancel, job_id)
+        if self.nwc is not None:
+            self.nwc.open()
+        for number, wish in enumerate(self.world.plot.balances):
+            self.balances.want(number, wish)
 
     def _ask_for(self, job_id: str, job: Job) -> None:
         """A caller, who asks again under the same key until it is written down."""
         if job_id in self.disk:
             return
         if self.life < 0:
-            return self.world.soon(None, 500, self._ask_for, job_id, job)
+            return self.world.soon(None, 3_000, self._ask_for, job_id, job)
         try:
             self.stage(job_id, job)
         finally:
@@ -179,6 +188,8 @@ class Buyer:
         self.jobs = {}
         self.doubts, self.watched, self.seeking = set(), {}, set()
         self.purse.forget()
+        for part in self.parts:
+            part.forget()
 
     def restart(self) -> None:
         """Read every open job again, and do whatever its state implies."""
@@ -196,6 +207,8 @@ class Buyer:
                 self.begin(job_id)
             else:
                 self.act(job_id, machine.resumed(job, world.now))
+        for part in self.parts:
+            part.restart()
         self.purse.recover()
 
     # ---- what comes in
@@ -204,6 +217,8 @@ class Buyer:
         """Verified first: author, then recipient and request; the rest is the machine's to judge."""
         if msg.signer != msg.author:
             return
+        if msg.kind == "prepaid":
+            return None if self.balances is None else self.balances.hear(msg)
         job_id = self.by_request.get(msg.ref)
         job = self.jobs.get(job_id) if job_id is not None else None
         if job is None or job_id is None or job.closed:
@@ -245,7 +260,7 @@ class Buyer:
             return
         label = LABELS[after.state, after.money]
         self.world.before(self, label)
-        self._persist(job_id, job, after, effects)
+        self.persist(job_id, job, after, effects)
         self.world.after(self, label)
         if effects:
             self.act(job_id, effects)
@@ -290,7 +305,7 @@ class Buyer:
             return "it was paid before the work and delivered nothing"
         return ""
 
-    def _persist(self, job_id: str, before: Purchase, after: Purchase, effects: list[Any]) -> None:
+    def persist(self, job_id: str, before: Purchase, after: Purchase, effects: list[Any]) -> None:
         """What goes into one commit."""
         self.disk[job_id] = self.jobs[job_id] = after
         world = self.world
@@ -315,6 +330,12 @@ class Buyer:
                 self._post(Msg(job.request_id, "request", self.key, job.request_id, "", request))
             elif kind is e.PublishCancel:
                 self._post(Msg(f"cancel {after.request_id}", "cancel", self.key, after.request_id))
+            elif kind is e.PublishPayment and effect.payment.deposit:
+                msg = self.balances.signed(after, effect.payment)
+                self._post(msg)
+                world.judge.hands_out(self, after, msg)
+            elif kind is e.CountVoucher:
+                self.balances.counted(effect.payment, job_id, effect.ok)
             elif kind is e.PublishPayment:
                 stored = self.purse.ops[effect.payment.op_id]
                 coins = tuple([output for output in stored.outputs if output.lock is not None])
@@ -351,6 +372,11 @@ class Buyer:
         if job.state is State.FAILED or (job.state is State.DELIVERED and job.provider != "dvm"):
             self.kept.add(payment.seller)
 
+    @staticmethod
+    def label_of(job: Purchase) -> str:
+        """Under which a job is persisted."""
+        return LABELS[job.state, job.money]
+
     @property
     def cosign_key(self) -> str:
         """Signs beside sellers; it is no refund key."""
@@ -372,7 +398,8 @@ class Buyer:
             elif kind is e.PublishRequest:
                 world.send(self, self.outbox[self.jobs[job_id].request_id])
             elif kind is e.PublishPayment:
-                world.send(self, self.outbox[f"wrap {effect.payment.op_id}"])
+                word = "voucher" if effect.payment.deposit else "wrap"
+                world.send(self, self.outbox[f"{word} {effect.payment.op_id}"])
             elif kind is e.PublishOrder:
                 world.send(self, self.outbox[f"order {effect.payment.op_id}"])
             elif kind is e.PublishCosign:
@@ -384,9 +411,9 @@ class Buyer:
             elif kind is e.PublishCancel:
                 world.send(self, self.outbox[f"cancel {self.jobs[job_id].request_id}"])
             elif kind is e.Lock:
-                self._lock(job_id, effect.payment)
+                (self.balances.draw if effect.payment.deposit else self._lock)(job_id, effect.payment)
             elif kind is e.WatchSpent:
-                self.watch(job_id, effect.payment)
+                (self.balances.watch if effect.payment.deposit else self.watch)(job_id, effect.payment)
             elif kind is e.Refund:
                 world.soon(self, min(2_000 * effect.payment.refunds, 30_000) + 1, self._refund, job_id, effect.payment)
             elif kind is e.RunFallback:
@@ -460,7 +487,7 @@ class Buyer:
             return None
 
         def write() -> None:
-            self._persist(stored.subject, job, after, effects)
+            self.persist(stored.subject, job, after, effects)
             label = LABELS[after.state, after.money]
             self.world.coverage.commits[label] += 1
             self._booked = effects
@@ -478,7 +505,9 @@ class Buyer:
     def op_ended(self, stored: Stored) -> None:
         """The wallet says how one of its operations ended."""
         now, job_id = self.world.now, stored.subject
-        if stored.kind is Kind.LOCK:
+        if self.balances is not None and job_id in self.balances.disk:
+            self.balances.op_ended(stored)
+        elif stored.kind is Kind.LOCK:
             effects, self._booked = self._booked, None
             if stored.op.state is Op.REFUSED:
                 self.tell(job_id, e.LockFailed(now, stored.id, stored.reason))

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 HONEST = "honest"
-# How honest sellers are paid: locked ecash, a sealed result (in mode B, or as well in mode A), an invoice.
-PLAIN, SEALED, ORDERED, INVOICED = "", "sealed", "ordered", "invoiced"
+# How honest sellers are paid: locked ecash, a sealed result (in mode B, or as well in mode A), an invoice before the
+# work, a deposit, an invoice after the work.
+PLAIN, SEALED, ORDERED, INVOICED, PREPAID, LENT = "", "sealed", "ordered", "invoiced", "prepaid", "lent"
 # Sellers that are no nodes of ours.
 ROGUES = (
     "sleeper", "thief", "quitter", "tardy", "junk", "late claim", "promiser", "donor", "giver", "wrong key", "changer",
@@ -32,6 +33,32 @@ SEAL_STRANGERS = (
     "takes back too early",
 )  # fmt: skip
 ORDER_STRANGERS = ("orders and leaves",)
+# Sellers that hold deposits, and customers that draw on theirs (ADR 27).
+DEPOSITARIES = (
+    "never says its terms", "takes no deposit", "terms of a thief", "refuses the deposit", "silent with the deposit",
+    "keeps the deposit", "counts too much", "counts an old voucher", "gives back too little", "gives back junk",
+    "gives back spent coins", "gives back and takes nothing", "gives back and takes at last",
+    "draws and delivers nothing", "says that it delivered", "closes unasked", "takes at the last moment",
+    "says it at the last moment",
+)  # fmt: skip
+DEPOSITORS = (
+    "voucher twice", "lower voucher", "voucher of another deposit", "voucher above the deposit",
+    "voucher with another key", "voucher for another request", "closes at work", "takes the deposit back",
+    "asks all the time", "too short a deposit", "too small a deposit", "deposit to another key", "forged deposit",
+    "coins for two deposits", "speaks for others",
+)  # fmt: skip
+# Who gives in public (NIP-61): some pay so, some cheat.
+GIVERS = (
+    "pays by nutzap", "pays in parts", "pays by nutzap and by invoice", "pays by nutzap too late", "nutzap too large",
+    "nutzap for nothing", "replayed nutzap", "nutzap for two jobs", "nutzap to another key", "nutzap of a foreign mint",
+    "nutzap of spent coins", "forged nutzap", "nutzap that ends", "nutzap in another's name", "copies nutzaps",
+    "gives and takes back",
+)  # fmt: skip
+# Customers that have work done before they pay.
+BORROWERS = (
+    "never pays a result", "pays a result twice", "pays a result late", "borrows without end", "a stranger borrows",
+    "asks again for a result",
+)  # fmt: skip
 PAYERS = ("pays and asks again", "pays too late", "cancels and pays", "never pays")  # fmt: skip
 FAULTS = (
     "drop", "repeat", "reorder", "delay", "partition", "lost OK", "forge",
@@ -44,6 +71,13 @@ FAULTS = (
 SEAL_FAULTS = ("mint: hides the key",)
 MELT_FAULTS = FAULTS[-4:]
 COMMON_FAULTS = FAULTS[:-5]
+PREPAID_FAULTS = ("voucher lost",)
+NWC_FAULTS = (
+    "nwc: away", "nwc: request lost", "nwc: late request", "nwc: answer lost", "nwc: turns away", "nwc: cannot pay",
+    "nwc: says failed and pays", "nwc: lies for long", "nwc: pays slowly", "nwc: shows another preimage", "nwc: blind",
+    "nwc: finds nothing",
+)  # fmt: skip
+FAULTS += (*PREPAID_FAULTS, *NWC_FAULTS)
 # Where nodes die: the label of what was persisted last.
 BUYER_POINTS = (
     "staged/none", "quoting/none", "paying/locking", "working/locked", "working/claimed", "delivered/locked",
@@ -53,6 +87,19 @@ BUYER_POINTS = (
     "cancelled/locked", "cancelled/claimed", "cancelled/refunding", "cancelled/refunded",
 )  # fmt: skip
 SEALED_POINTS = ("ordered/none", "sealed/locked", "sealed/claimed", "sealed/refunding")
+BALANCE_POINTS = (
+    *(
+        f"buyer balance {name}"
+        for name in (
+            "asked", "locking", "sent", "open", "closing", "taking", "returned", "refunding", "failed", "closed",
+            "refunded", "lost",
+        )
+    ),
+    *(f"seller balance {name}" for name in ("open", "claiming", "returning", "closed", "released", "lost")),
+    *(f"buyer receive {name}" for name in ("prepared", "unknown", "done", "refused")),
+    *(f"seller send {name}" for name in ("prepared", "unknown", "done", "refused")),
+)  # fmt: skip
+GIFT_POINTS = tuple(f"seller tip {name}" for name in ("seen", "taken", "kept", "owed", "repaid", "refused"))
 SELLER_POINTS = ("quoted", "working", "delivered", "done", "expired", "failed", "lost", "cancelled", "incoming coins")
 INVOICED_POINTS = ("invoicing", "lapsed", "owed", "repaid")
 WALLET_POINTS = {
@@ -71,6 +118,9 @@ POINTS = (
     *(f"buyer {name}" for name in (*BUYER_POINTS, *SEALED_POINTS, *WALLET_POINTS["buyer"])),
     *(f"seller {name}" for name in (*SELLER_POINTS, "sealed", *INVOICED_POINTS, *WALLET_POINTS["seller"])),
 )
+LENT_POINTS = ("seller billed",)
+NWC_POINTS = tuple(f"buyer nwc {name}" for name in ("prepared", "sent", "unknown", "waiting", "paid", "failed"))
+ALL_POINTS = (*POINTS, *BALANCE_POINTS, *GIFT_POINTS, *LENT_POINTS, *NWC_POINTS)
 
 
 # Not together: what is refused for good is taken to be refused in every copy (docs/explanation/simulation.md).
@@ -101,6 +151,16 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Balance:
+    """A deposit that a buyer opens at a seller: at which one, how large, when, and when it is closed by hand (ms)."""
+
+    stall: int = 0
+    sat: int = 20
+    at: int = 0
+    close_at: int | None = None
+
+
+@dataclass(frozen=True)
 class Crash:
     """The first node that persists something under this label dies, before or after, and is away for `down` ms."""
 
@@ -124,6 +184,11 @@ class Plot:
     buyers: int = 1
     deposit: bool = False
     margin_s: int = 300
+    balances: tuple[Balance, ...] = ()  # of each buyer
+    nwc: bool = False  # whether buyers have a Lightning wallet of their own
+    gifts: bool = False  # whether sellers take nutzaps
+    lasts_s: int = 300  # after so long a deposit can be taken back
+    apart_s: int = 60  # before that: nothing more is drawn on it
     groups: int = 1  # a request goes to the sellers of one group; many in a large history
 
     @property

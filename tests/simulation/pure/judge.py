@@ -13,9 +13,13 @@ from dvm.policy import MARKET
 from dvm.seller import ENDED as SALE_ENDED
 from dvm.seller import State
 from dvm.settlement import MODE_A, Method
+from tests.simulation.pure.judge_gift import Gifts
+from tests.simulation.pure.judge_nwc import Wallets
 from tests.simulation.pure.judge_pay import Payments
+from tests.simulation.pure.judge_prepaid import Balances, Bank
 from tests.simulation.pure.judge_sale import Sales
 from tests.simulation.pure.mint import Mint, Output, hash_of
+from tests.simulation.pure.nwc import START
 from tests.simulation.pure.purse import Purse, Stored
 from tests.simulation.pure.sealing import Seal
 from tests.simulation.pure.world import Msg, World
@@ -33,6 +37,7 @@ class Truth:
     __slots__ = (
         "back",
         "chosen_at",
+        "drawn",
         "gave_up",
         "gross",
         "limit",
@@ -48,6 +53,7 @@ class Truth:
     def __init__(self, limit: Any) -> None:
         self.limit = limit
         self.locks = self.gross = self.back = 0  # sat
+        self.drawn = 0  # msat, of a deposit
         self.taker = ""
         self.wraps: list[Msg] = []
         self.gave_up: set[str] = set()
@@ -55,7 +61,7 @@ class Truth:
         self.melts = 0
 
 
-class Judge(Payments, Sales):
+class Judge(Payments, Sales, Balances, Gifts, Wallets):
     """Watches one world."""
 
     def __init__(self, world: World) -> None:
@@ -73,6 +79,12 @@ class Judge(Payments, Sales):
         self.worked: dict[tuple[str, str], list[int]] = {}
         self.ended: set[str] = set()  # melts that were given up
         self.unpaid: dict[tuple[str, str], int] = {}  # orders that a seller works unpaid, by customer
+        self.banks: dict[str, Bank] = {}  # deposits of buyers
+        self.bank_of: dict[str, str] = {}  # refund key: deposit
+        self.custodies: dict[str, str] = {}  # coin: the deposit that a seller holds
+        self.shown: dict[tuple[str, str, int], list[Msg]] = {}  # vouchers, by receiver, deposit and number
+        self.given: dict[str, str] = {}  # coin: the nutzap in which it was taken
+        self.closes: set[tuple[str, str]] = set()
         self.count = 0
 
     def breach(self, rule: str, text: str) -> None:
@@ -93,6 +105,8 @@ class Judge(Payments, Sales):
                 self.cancels.add((msg.ref, msg.author))
         elif kind == "wrap":
             self.wraps.setdefault(msg.ref, []).append(msg)
+        elif kind == "prepaid" or kind == "voucher":
+            self.told(msg)
         elif kind == "result":
             seller = self.world.by_key.get(msg.author)
             if seller is not None and seller.role == "seller" and msg.signer == msg.author:
@@ -124,8 +138,15 @@ class Judge(Payments, Sales):
                 truth.taker = "refund" if key == lock.refund else "seller"
                 if key == lock.refund:
                     truth.back += sum(output.amount for output in outputs)
+            elif lock.refund in self.bank_of:
+                self.balance_moved(who, coin, outputs, key)
             if who.role == "seller" and key == who.wallet_key:
-                self._claims(who, coin)
+                if coin.name in self.custodies:
+                    self.claims_custody(who, coin)
+                elif coin.name in self.given:
+                    self.claims_gift(who, coin)
+                else:
+                    self._claims(who, coin)
             if lock.hash and key == lock.key and coin.name not in mint.shown:
                 self.breach("M2", f"{mint.url}: money for a sealed result is taken without its key")
             if lock.hash and key == lock.cosigner:
@@ -147,6 +168,8 @@ class Judge(Payments, Sales):
         self, mint: Mint, buyer: Any, coins: tuple[Output, ...], outputs: tuple[Output, ...], locked: Output, op: str
     ) -> None:
         stored = buyer.purse.ops[op]
+        if stored.subject in self.banks:
+            return self.locks_balance(mint, buyer, locked, op)
         purchase: Purchase = buyer.disk[stored.subject]
         job = purchase.job_id
         truth = self.jobs[job]
@@ -331,6 +354,9 @@ class Judge(Payments, Sales):
 
     def _money(self, job: str, truth: Truth, before: Purchase, after: Purchase) -> None:
         money = after.money
+        drawn = after.payment is not None and after.payment.method is Method.PREPAID
+        if drawn and money in (Funds.CLAIMED, Funds.REFUNDED):
+            return self.voucher_money(after, truth)
         if money is Funds.NONE and truth.locks:
             self.breach("M5", f"{job}: its payment was called off, and had happened")
         elif money is Funds.NONE and before.payment is not None:
@@ -354,8 +380,11 @@ class Judge(Payments, Sales):
     def finished(self, buyer: Any, after: Purchase, cost: Msat) -> None:
         truth = self.jobs[after.job_id]
         spent = truth.gross - truth.back
-        if cost.value != spent * 1000:
-            self.breach("M4", f"{after.job_id}: {cost.value} msat are booked, and it cost {spent} sat")
+        drawn = truth.drawn if after.money is Funds.CLAIMED else 0
+        if cost.value != spent * 1000 + drawn:
+            self.breach(
+                "M4", f"{after.job_id}: {cost.value} msat are booked, and it cost {spent} sat and {drawn} drawn"
+            )
         if after.limit.cost(cost).value > after.limit.value:
             self.breach("M8", f"{after.job_id}: it cost more than was reserved")
         if buyer.held < 0:
@@ -374,12 +403,16 @@ class Judge(Payments, Sales):
                 for job_id, purchase in node.disk.items():
                     if purchase is not None and not purchase.closed:
                         self.breach("M4", f"{job_id} never closed: {purchase.state}, {purchase.money}")
+                if node.nwc is not None:
+                    self.finish_nwc(node.nwc, START)
                 if node.held:
                     self.breach("M4", f"{node.name} still holds {node.held} {node.unit}")
             else:
+                self.finish_gifts(node)
                 for sale in node.disk.values():
                     if sale.state not in SOLD:
                         self.breach("M4", f"{node.name}: a sale never ended: {sale.state}")
+            self.finish_balances(node)
             for stored in node.purse.ops.values():
                 if stored.op.state in (Op.PREPARED, Op.UNKNOWN):
                     self.breach("M4", f"{node.name}: a {stored.kind} never ended")

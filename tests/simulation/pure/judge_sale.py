@@ -3,8 +3,9 @@
 from typing import Any
 
 from dvm.sale import CLAIM_MARGIN_S
-from dvm.seller import Claimed, CreditSpent, CreditTaken, InvoicePaid, Sale, State
+from dvm.seller import Claimed, CreditSpent, CreditTaken, InvoicePaid, Lent, Sale, State
 from dvm.settlement import CLAIM_NEED_S, COSIGN_MARGIN_S, MODE_A, MODE_B
+from tests.simulation.pure.billing import CREDIT
 from tests.simulation.pure.sealing import ORDER
 from tests.simulation.pure.seller import ALLOWED, ETA_S
 from tests.simulation.pure.world import Msg, World
@@ -18,6 +19,8 @@ class Sales:
     unpaid: dict[tuple[str, str], int]
     worked: dict[tuple[str, str], list[int]]
     payers: dict[str, str]
+    works_drawn: Any
+    credit_adds_up: Any
     cancels: set[tuple[str, str]]
     count: int
 
@@ -42,6 +45,8 @@ class Sales:
             self._paid(seller, after)
         if event is InvoicePaid:
             self._invoiced(seller, after)
+        elif event is Lent:
+            self._lends(seller, after)
         elif event is CreditTaken or event is CreditSpent:
             self._credit(seller, after)
 
@@ -114,18 +119,12 @@ class Sales:
         times[0], times[1] = times[0] + 1, seller.life
         if not sale.price or sale.paid_by == MODE_A:  # an order: see `_places`
             return
-        if sale.by_invoice:
-            paid = sum(
-                one.claimed.value for one in seller.disk.values() if one.customer == sale.customer and one.invoice
-            )
-            used = sum(
-                one.price.value
-                for one in seller.disk.values()
-                if one.customer == sale.customer and one.by_invoice and one.state not in (State.OWED, State.REPAID)
-            )
-            if paid < used:
-                self.breach("M7", f"{seller.name}: works for {used} msat, and {paid} were paid by invoice")
+        if sale.deposit:
+            return self.works_drawn(seller, sale)
+        if sale.lent:
             return
+        if sale.by_invoice:
+            return self.credit_adds_up(seller, sale.customer)
         mint = next((mint for mint in self.world.mints if mint.url == sale.mint), None)
         if mint is None:
             return self.breach("M7", f"{seller.name}: works unpaid")
@@ -137,3 +136,18 @@ class Sales:
             worth += coin.amount
         if not coins or (worth - mint.fee(len(coins))) * 1000 < sale.price.value:
             self.breach("M7", f"{seller.name}: works for {worth} sat at a price of {sale.price.value} msat")
+
+    def _lends(self, seller: Any, sale: Sale) -> None:
+        """Work before the money: for who is trusted, has paid all of them, and owes no more than is allowed."""
+        lent = [one for one in seller.disk.values() if one.lent and not one.paid and one.state is not State.FAILED]
+        mine = [one for one in lent if one.customer == sale.customer]
+        if any(one.state is State.LOST for one in mine):
+            self.breach("M7", f"{seller.name}: lends to somebody who has not paid for what was lent")
+        open_ = [one for one in lent if one.state is not State.LOST]
+        if sum(one.price.value for one in open_ if one.customer == sale.customer) > CREDIT.credit_per_key.value:
+            self.breach("M7", f"{seller.name}: lends one key more than it may owe")
+        if sum(one.price.value for one in open_) > CREDIT.credit.value:
+            self.breach("M7", f"{seller.name}: lends more than may be out in all")
+        paid = sum(one.claimed.value for one in seller.disk.values() if one.customer == sale.customer)
+        if sale.customer not in self.world.trusted and paid < sale.price.value:
+            self.breach("M7", f"{seller.name}: lends to a stranger")

@@ -32,6 +32,7 @@ class Lock(NamedTuple):
     refund: str
     hash: str = ""
     cosigner: str = ""
+    giver: str = ""  # whom the lock calls its sender: it conditions nothing
 
 
 class Unlock(NamedTuple):

@@ -3,6 +3,7 @@
 A signature of the mint is a word: `good` where the mint signed this very coin, else whatever a forger wrote.
 """
 
+import json
 from functools import cache, lru_cache
 from hashlib import sha256
 from typing import Any
@@ -31,6 +32,7 @@ def identity(name: str) -> str:
     return name.encode().hex().ljust(64, "0")
 
 
+FOR_GOOD = 1 << 40
 REFUND = key_of("any refund key")
 GOOD = Dleq("e", "s", "r")
 
@@ -66,6 +68,28 @@ def _secret(key: str, locktime: int, hash_: str, cosigner: str) -> str:
     return Condition(key, locktime, REFUND).secret("nonce")
 
 
+@lru_cache(4_096)
+def _given(key: str, locktime: int, giver: str) -> str:
+    """A lock to one key, for good or until a locktime, that may name who gave it (NIP-61)."""
+    tags = [["sigflag", "SIG_INPUTS"]]
+    if locktime < FOR_GOOD:
+        tags.append(["locktime", str(locktime)])
+    if giver:
+        tags.append(["P", giver])
+    return json.dumps(["P2PK", {"nonce": "nonce", "data": key, "tags": tags}], separators=(",", ":"))
+
+
+def gift(body: dict[str, Any]) -> Payment:
+    """The coins of a nutzap."""
+    forged = body.get("forged", {})
+    proofs = []
+    for coin in body["coins"]:
+        lock = coin.lock
+        secret = _given(lock.key, lock.locktime, lock.giver) if lock is not None else coin.name
+        proofs.append(Proof(KEYSET, coin.amount, secret, coin.name, forged.get(coin.name, GOOD)))
+    return Payment(body["mint"], "sat", tuple(proofs), "")
+
+
 def paper(body: dict[str, Any]) -> Payment:
     """The payment that a wrap's body stands for. `forged` names its coins that no mint signed, and what they carry."""
     forged = body.get("forged", {})
@@ -80,3 +104,13 @@ def paper(body: dict[str, Any]) -> Payment:
 def was_signed(proof: Proof, key: Any) -> bool:
     """In the place of `wallet.cashu.signature.was_signed`: whether the coin shows the mint's signature."""
     return proof.dleq is GOOD
+
+
+def signed_by(key: str, text: str) -> str:
+    """A signature: only who owns the key writes this word."""
+    return f"{key} signs {text}"
+
+
+def holds(signature: str, text: str, key: str) -> bool:
+    """In the place of `wallet.cashu.signature.holds`."""
+    return signature == signed_by(key, text)

@@ -17,9 +17,11 @@ from dvm.buyer import F, Rule, S
 from dvm.job import Funds, Purchase
 from tests.property.planted_part import PLANTED as IN_DRIVERS
 from tests.simulation.pure import buyer as buyers
+from tests.simulation.pure import planted_balance as bank
+from tests.simulation.pure import planted_credit as credit
 from tests.simulation.pure import planted_way as new
 from tests.simulation.pure import way
-from tests.simulation.pure.cast import Crash, Plot
+from tests.simulation.pure.cast import HONEST, Crash, Plot
 from tests.simulation.pure.plot import locked, plain
 from wallet import payment, verification
 from wallet.payment import Coins, Effect, LookedUp, NeverSent, Signed, State
@@ -377,4 +379,59 @@ PLANTED = (
         crash="buyer melt prepared",
     ),
     Planted("M4", "the fees of an invoice are not booked", new.paid_is_free, way=way.machined, rogue="machine"),
+    Planted("M7", "anybody's voucher is good", bank.any_signature, (), ("voucher with another key",), way.prepaid),
+    Planted("M7", "an old voucher is taken again", bank.old_voucher, (), ("voucher twice",), way.prepaid),
+    Planted("M5", "silence voids a voucher", bank.silence_is_void, way=way.prepaid, rogue="draws and delivers nothing"),
+    Planted("M6", "a failed job is counted", bank.counted_anyway, ("clumsy provider",), way=way.prepaid, rogue=HONEST),
+    Planted("M4", "a deposit is taken back too early", bank.early, way=way.prepaid, rogue="silent with the deposit"),
+    Planted("M3", "more of a deposit goes back than is left", bank.nothing_drawn, way=way.prepaid),
+    Planted("M2", "a delivered job's voucher is not counted", bank.charge_forgotten, way=way.prepaid, rogue=HONEST),
+    Planted("M4", "what is drawn is not booked", bank.drawn_is_free, way=way.prepaid, rogue=HONEST),
+    Planted(
+        "M4",
+        "a deposit that comes back is forgotten over a restart",
+        bank.open_for_ever,
+        way=way.prepaid,
+        rogue="silent with the deposit",
+        crash="buyer balance refunding",
+    ),
+    Planted("M7", "credit that was used stays", credit.spent_stays, (), ("nutzap too large",), way.gifts),
+    Planted("M6", "anybody has given a coin", credit.any_giver, (), ("nutzap in another's name",), way.gifts),
+    Planted("M7", "a gift that others can take passes", credit.short_gift, (), ("nutzap that ends",), way.gifts),
+    Planted(
+        "M4",
+        "what is paid beside a nutzap is kept",
+        credit.beside_is_kept,
+        (),
+        ("pays by nutzap and by invoice",),
+        way.gifts,
+    ),
+    Planted("M7", "a coin counts as often as it is shown", credit.used_again, (), ("replayed nutzap",), way.gifts),
+    Planted("M3", "spent coins count", credit.face_counts, (), ("nutzap of spent coins",), way.gifts),
+    Planted(
+        "M4",
+        "a nutzap is forgotten over a restart",
+        credit.given_forgotten,
+        (),
+        ("pays by nutzap",),
+        way.gifts,
+        crash="seller tip taken",
+    ),
+    Planted("M7", "who has not paid is lent to again", credit.lends_again, (), ("never pays a result",), way.lent),
+    Planted("M7", "strangers are lent to", credit.lends_to_all, (), ("a stranger borrows",), way.lent),
+    Planted("M7", "any number of results is lent", credit.lends_more, (), ("borrows without end",), way.lent),
+    Planted(
+        "M4", "a result that nobody pays stays open", credit.bill_forgotten, (), ("never pays a result",), way.lent
+    ),
+    Planted(
+        "M5",
+        "what a wallet calls failed is over",
+        credit.failed_is_over,
+        ("nwc: says failed and pays",),
+        way=way.wallets,
+    ),
+    Planted(
+        "M5", "what a wallet has not heard of is over", credit.absent_is_over, ("nwc: late request",), way=way.wallets
+    ),
+    Planted("M5", "what a wallet is paying is paid", credit.pending_is_paid, ("nwc: pays slowly",), way=way.wallets),
 )

@@ -6,10 +6,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dvm import buyer as buyer_machine
+from dvm import custody as custody_machine
+from dvm import deposit as deposit_machine
 from dvm import invoice as bills
+from dvm import prepaid
 from dvm import seller as seller_machine
+from dvm import tip as tip_machine
 from tests.simulation.pure.buyer import Buyer
 from tests.simulation.pure.cast import (
+    BORROWERS,
+    DEPOSITARIES,
+    DEPOSITORS,
+    GIVERS,
     HONEST,
     MACHINES,
     ORDER_ROGUES,
@@ -18,18 +26,27 @@ from tests.simulation.pure.cast import (
     SEAL_STRANGERS,
     Plot,
 )
+from tests.simulation.pure.gift_other import Giver
 from tests.simulation.pure.judge import Judge
 from tests.simulation.pure.lightning import read
 from tests.simulation.pure.mint import Output
 from tests.simulation.pure.other import Rogue, Stranger
-from tests.simulation.pure.paper import identity, was_signed
+from tests.simulation.pure.paper import holds, identity, was_signed
 from tests.simulation.pure.plot import plot
-from tests.simulation.pure.seal_other import Machine, Payer, SealRogue, SealStranger
+from tests.simulation.pure.prepaid_other import Depositary, Depositing
+from tests.simulation.pure.seal_other import Borrower, Machine, Payer, SealRogue, SealStranger
 from tests.simulation.pure.seller import Seller
 from tests.simulation.pure.world import Coverage, World
+from wallet import lightning, verification
 from wallet import payment as saga
-from wallet import verification
 
+TABLES: tuple[tuple[str, Any], ...] = (
+    ("buyer", buyer_machine.TRANSITIONS),
+    ("seller", seller_machine.TRANSITIONS),
+    ("deposit", deposit_machine.TRANSITIONS),
+    ("custody", custody_machine.TRANSITIONS),
+    ("tip", tip_machine.TRANSITIONS),
+)
 FUNDS = (64, 32, 16, 8)  # sat: the buyer's coins at each mint
 
 
@@ -38,9 +55,9 @@ def name_of(place: Any, event: type, to: Any, number: int) -> str:
 
 
 def transitions() -> set[str]:
-    """Every row of the three machines, by its name in the coverage."""
-    names = {f"wallet: {row.name}" for row in saga.TRANSITIONS}
-    for word, table in (("buyer", buyer_machine.TRANSITIONS), ("seller", seller_machine.TRANSITIONS)):
+    """Every row of the machines, by its name in the coverage."""
+    names = {f"wallet: {row.name}" for row in saga.TRANSITIONS} | {f"nwc: {row.name}" for row in lightning.TRANSITIONS}
+    for word, table in TABLES:
         for (place, event), rules in table.items():
             names |= {f"{word}: {name_of(place, event, rule.to, number)}" for number, rule in enumerate(rules)}
     return names
@@ -58,21 +75,20 @@ def recording(coverage: Coverage) -> Iterator[Coverage]:
 
         return act
 
-    tables: list[tuple[str, Any]] = [("buyer", buyer_machine.TRANSITIONS), ("seller", seller_machine.TRANSITIONS)]
-    kept = [(table, dict(table)) for _, table in tables]
-    for word, table in tables:
+    kept = [(table, dict(table)) for _, table in TABLES]
+    for word, table in TABLES:
         for (place, event), rules in list(table.items()):
             table[place, event] = tuple(
                 replace(rule, do=counted(f"{word}: {name_of(place, event, rule.to, number)}", rule.do))
                 for number, rule in enumerate(rules)
             )
-    signed, reader = verification.was_signed, bills.read_invoice
-    verification.was_signed = was_signed
+    signed, reader, holder = verification.was_signed, bills.read_invoice, prepaid.holds
+    verification.was_signed, prepaid.holds = was_signed, holds
     bills.read_invoice = read
     try:
         yield coverage
     finally:
-        verification.was_signed, bills.read_invoice = signed, reader
+        verification.was_signed, bills.read_invoice, prepaid.holds = signed, reader, holder
         for table, old in kept:
             table.clear()
             table.update(old)
@@ -95,6 +111,7 @@ def build(script: Plot, coverage: Coverage, story: list[str] | None = None) -> W
         buyer = Buyer(world, f"b{number}", identity(f"b{number}"), script.jobs, number % script.groups)
         world.nodes.append(buyer)
         world.by_key[buyer.key] = buyer
+        world.trusted.add(buyer.key)
         _fund(world, buyer)
         buyer.open()
     world.nodes += shops
@@ -110,12 +127,20 @@ def build(script: Plot, coverage: Coverage, story: list[str] | None = None) -> W
 
 
 def _rogue(style: str) -> Any:
+    if style in DEPOSITARIES:
+        return Depositary
     return SealRogue if style in ORDER_ROGUES else Machine if style in MACHINES else Rogue
 
 
 def _stranger(style: str) -> Any:
     if style in PAYERS:
         return Payer
+    if style in BORROWERS:
+        return Borrower
+    if style in GIVERS:
+        return Giver
+    if style in DEPOSITORS:
+        return Depositing
     return SealStranger if style in (*SEAL_STRANGERS, *ORDER_STRANGERS) else Stranger
 
 
@@ -217,7 +242,7 @@ def shrink(script: Plot, rule: str) -> Plot:
 
 
 def _smaller(script: Plot) -> Iterator[Plot]:
-    for name in ("crashes", "strangers", "faults", "jobs", "stalls"):
+    for name in ("crashes", "strangers", "faults", "jobs", "stalls", "balances"):
         values = getattr(script, name)
         for place in range(len(values)):
             if len(values) > (name in ("jobs", "stalls")):
@@ -230,5 +255,6 @@ def _smaller(script: Plot) -> Iterator[Plot]:
             yield replace(
                 script, stalls=(*script.stalls[:place], replace(stall, style=HONEST), *script.stalls[place + 1 :])
             )
-    if script.deposit:
-        yield replace(script, deposit=False)
+    for name in ("deposit", "gifts", "nwc"):
+        if getattr(script, name):
+            yield replace(script, **{name: False})

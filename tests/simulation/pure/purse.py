@@ -114,10 +114,12 @@ class Purse:
     def held(self, mint: Mint) -> int:
         return sum(coin[0] for coin in self.coins.values() if coin[1] is mint)
 
-    def _output(self, mint: Mint, amount: int, owner: str = "", lock: Lock | None = None) -> Output:
+    def _output(
+        self, mint: Mint, amount: int, owner: str = "", lock: Lock | None = None, *, gives: bool = False
+    ) -> Output:
         self.count += 1
         name = f"{self.node.name}/{self.count}"
-        return Output(name, amount, owner or self.node.name, self.keysets[mint], lock, lock is not None)
+        return Output(name, amount, owner or self.node.name, self.keysets[mint], lock, gives)
 
     def choose(self, mint: Mint, amount: int) -> tuple[tuple[str, ...], int] | None:
         """Free coins that cover an amount and the fee for spending them, and their sum."""
@@ -152,8 +154,12 @@ class Purse:
         stored = Stored(id, kind, mint, inputs, worth, key, subject, terms)
         stored.expires, stored.unlock, stored.updated = expires, unlock, self.world.now
         label = LABELS[self.role, kind, stored.op.state]
+        old = self.ops.get(id)
+        if old is not None:  # taken up again, as `wallet.teller` does: with the same outputs, if they still fit
+            stored.outputs, stored.past = old.outputs, old.past
         self.world.before(self.node, label)
-        self.plan(stored)
+        if not stored.outputs or any(output.keyset != self.keysets[mint] for output in stored.outputs):
+            self.plan(stored)
         self.ops[id] = stored
         for name in inputs:
             if name in self.coins:
@@ -169,10 +175,10 @@ class Purse:
         mint, kind = stored.mint, stored.kind
         if stored.outputs:
             stored.past.append(stored.outputs)
-        if kind is Kind.LOCK:
+        if kind is Kind.LOCK or kind is Kind.SEND:
             token, lock, owner = stored.terms
             change = stored.worth - token - mint.fee(len(stored.inputs))
-            outputs = (self._output(mint, token, owner, lock),)
+            outputs = (self._output(mint, token, owner, lock, gives=True),)
             stored.outputs = (*outputs, self._output(mint, change)) if change else outputs
         elif kind is Kind.MELT:
             blanks = blank_count(stored.worth - mint.fee(len(stored.inputs)) - stored.terms["amount"])
@@ -406,7 +412,7 @@ class Purse:
         for name in stored.inputs:
             self.coins.pop(name, None)
         for output in stored.outputs:
-            if output.lock is None:
+            if not output.gives:
                 self.coins[output.name] = [output.amount, stored.mint, None]
         if more is not None:
             more()

@@ -202,6 +202,43 @@ class Payer(Other):
             self.request(self.count)
 
 
+class Borrower(Payer):
+    """A customer that sellers trust, and that is served before it pays."""
+
+    def open(self) -> None:
+        if self.style != "a stranger borrows":
+            self.world.trusted.add(self.key)
+        for number in range(5 if self.style == "borrows without end" else 1):
+            self.world.soon(self, number * 300, self.request, number)
+        self.count = 5 if self.style == "borrows without end" else 2
+
+    def hear(self, msg: Msg) -> None:
+        seller = self.world.by_key.get(msg.author)
+        if msg.signer != msg.author or seller is None or seller.role != "seller" or msg.id in self.known:
+            return
+        self.known[msg.id] = msg
+        world, style = self.world, self.style
+        if msg.kind == "quote" and style in ("a stranger borrows", "never pays a result"):
+            self.did()
+        if msg.kind != "result" or type(msg.body) is not tuple:
+            return
+        hash_ = msg.body[1].split(":")[3]
+        if style == "never pays a result":
+            return world.soon(
+                self, (20_000, 4_000_000)[int(world.turn() * 2)], self.again
+            )  # before and after it is given up
+        if style == "asks again for a result":
+            world.soon(self, 1_000, self.repeat, msg)
+            world.soon(self, 4_000, self.repeat, msg)
+            self.did()
+        waits = {"pays a result twice": (10, 900), "pays a result late": (44_000, 46_500)}.get(style, (2_000,))
+        if style == "borrows without end":
+            self.did()
+            waits = (6_000,)
+        for wait in waits:
+            world.soon(self, wait, self.pay, hash_)
+
+
 class SealStranger(Other):
     """A customer that takes sealed results and does not keep to the order of things."""
 

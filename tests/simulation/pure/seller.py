@@ -9,27 +9,31 @@ from core.identifier import PubKey
 from core.money import Msat
 from dvm import admission
 from dvm import seller as machine
-from dvm.bill import LEAST_LIFE_S
+from dvm.error import VoucherRefused
+from dvm.lending import Lending
 from dvm.parcel import Packed
 from dvm.record import decode, encode
 from dvm.sale import CLAIM_MARGIN_S, GIVE_UP_S, MAX_PAYMENTS
 from dvm.seller import ENDED, UNSIGNED_S, Sale, State
 from dvm.settlement import CLAIM_NEED_S, COSIGN_MARGIN_S, MODE_A, MODE_B
 from node.gate import compile as gate
+from relays.nip90 import PayMethod
+from tests.simulation.pure.appraisal import appraised, unspent
+from tests.simulation.pure.billing import CREDIT, LABELS, Beside, Billing, Rows
 from tests.simulation.pure.buyer import LIMITS, WRIT
-from tests.simulation.pure.cast import INVOICED, ORDERED, SEALED, Stall
+from tests.simulation.pure.cast import INVOICED, LENT, ORDERED, PREPAID, SEALED, Stall
+from tests.simulation.pure.custodian import Custodian
+from tests.simulation.pure.gift import Gifts
 from tests.simulation.pure.mint import Mint, Unlock, hash_of
-from tests.simulation.pure.paper import Book, key_of, paper
+from tests.simulation.pure.paper import key_of
 from tests.simulation.pure.purse import Purse, Stored
 from tests.simulation.pure.sealing import OFFER, ORDER, preimage_of, sealed, signatures
 from tests.simulation.pure.world import FREE, Msg, World
-from wallet import verification
 from wallet.error import TokenRejected
 from wallet.model import VerifyTerms
 from wallet.payment import Kind
 from wallet.payment import State as Op
 
-LABELS = {state: f"seller {state}" for state in State}
 ETA_S = 10
 ALLOWED = admission.Limits(open_per_customer=4, free_per_customer=4, burst=16, per_second=2.0, pow_bits_full=0)
 ROOM = 32
@@ -45,7 +49,7 @@ _ROOMS: tuple[Callable[[Any], tuple[tuple[Mint, ...], tuple[str, ...]]], ...] = 
 )
 
 
-class Seller:
+class Seller(Billing):
     """One node that sells."""
 
     role = "seller"
@@ -65,13 +69,17 @@ class Seller:
         self.price = Msat(stall.price)
         self.mints, self.urls = _ROOMS[stall.mints](world.mints)
         self.purse = Purse(world, self, "seller", self.op_ended)
+        self.custodian = Custodian(self) if stall.way == PREPAID else None
         self.meter = admission.Meter(ALLOWED.burst, ALLOWED.per_second)
         self.declines = admission.Meter(10, 5.0)
         self.looked_at: dict[str, set[str]] = {}
         self.clumsy = "clumsy provider" in world.faults
         self.way = stall.way
         self.settlement = ORDER if self.way == ORDERED else OFFER
-        self.sold_to: dict[str, list[str]] = {}  # by customer: sales whose invoice was made
+        self.sold_to: dict[str, list[str]] = {}  # by customer: its requests
+        self.gifts = Gifts(self) if world.plot.gifts else None
+        self._rows = Rows(self)
+        self._lending = Lending(self._rows, CREDIT, self._open_sales)
 
     # ---- life
 
@@ -80,6 +88,9 @@ class Seller:
         self.looked_at, self.open, self.quotes, self.places = {}, {}, {}, 0
         self.meter = admission.Meter(ALLOWED.burst, ALLOWED.per_second)
         self.purse.forget()
+        for part in (self.custodian, self.gifts):
+            if part is not None:
+                part.forget()
 
     def restart(self) -> None:
         world = self.world
@@ -97,6 +108,9 @@ class Seller:
                 world.soon(self, 1, self._tell_invoice, request_id)
         for msg in list(self.outbox.values()):
             world.send(self, msg)
+        for part in (self.custodian, self.gifts):
+            if part is not None:
+                part.restart()
         self.purse.recover()
 
     def _take_place(self, sale: Sale) -> None:
@@ -116,6 +130,14 @@ class Seller:
             self._requested(msg)
         elif msg.kind == "wrap":
             self._paid(msg)
+        elif msg.kind == "prepaid":
+            if self.custodian is not None:
+                self.custodian.hear(msg)
+        elif msg.kind == "voucher":
+            self._drawn(msg)
+        elif msg.kind == "nutzap":
+            if self.gifts is not None:
+                self.gifts.hear(msg)
         elif msg.kind == "order":
             self._ordered(msg)
         elif msg.kind == "cosign":
@@ -135,7 +157,7 @@ class Seller:
         free = kind == FREE
         offering = admission.Offering(
             NOTHING if free else self.price, () if free else self.urls, ROOM - self.places,
-            invoices=self.way == INVOICED and not free,
+            invoices=self.way in (INVOICED, LENT) and not free,
         )  # fmt: skip
         taken = self.open.get(request.customer, 0)
         now, kinds = world.now // 1000, (request.kind,)
@@ -169,24 +191,17 @@ class Seller:
         sale = Sale(msg.id, msg.id, request.customer, request.kind, msg.id, price, mints=mints)
         if not price:
             return self.step(sale, machine.Admitted())
-        if self.way == INVOICED:
-            if self._credit(sale):
-                return
-            if decision.invoice:
-                return self.step(sale, machine.InvoiceWanted())
+        if self.way in (INVOICED, LENT) or self.gifts is not None:
+            self.sold_to.setdefault(sale.customer, []).append(sale.request_id)
+            owed = self._owed(sale)
+            if owed is not None:
+                return self.step(sale, machine.CreditTaken(sale.price, owed[0]), owed[1])
+        if decision.invoice and self.way == LENT and self._lends(sale):
+            return self.step(sale, machine.Lent())
+        if decision.invoice and self.way in (INVOICED, LENT):
+            return self.step(sale, machine.InvoiceWanted())
         self.step(sale, self._quoted(sale, None))
         self._watch_expiry(self.disk[msg.id])
-
-    def _credit(self, sale: Sale) -> bool:
-        """As `dvm.credit`: what is owed to a customer pays for its request, and both change in one commit."""
-        for request_id in self.sold_to.get(sale.customer, ()):
-            owed = self.disk[request_id]
-            if owed.state is not State.OWED or owed.owed < sale.price:
-                continue
-            after, _ = machine.step(owed, machine.CreditSpent(sale.price))
-            self.step(sale, machine.CreditTaken(sale.price), after)
-            return True
-        return False
 
     def _quoted(self, sale: Sale, stored: Stored | None) -> Any:
         """The signed quote: payable by an invoice, or with ecash, perhaps for a sealed result."""
@@ -209,6 +224,8 @@ class Seller:
             body["mints"] = ()
         elif self.way in (SEALED, ORDERED):
             mode = self._mode(sale)
+        elif self.custodian is not None:
+            body["prepaid"] = self._balance(self.custodian, sale, expires)
         if mode:
             hash_ = hash_of(preimage_of(self.name, request_id))
             body |= {"mode": mode, "hash": hash_, "seal_key": self.wallet_key}
@@ -216,6 +233,14 @@ class Seller:
         self.made[quote.id] = quote
         name = stored.id if stored is not None else ""
         return machine.Quoted(body["id"], expires, quote.id, invoice, name, mode, hash_)
+
+    def _balance(self, custodian: Custodian, sale: Sale, expires: int) -> PayMethod | None:
+        """As `dvm.quoting`: the customer's deposit here, if the job can be drawn from it."""
+        found = custodian.offer(sale.customer, sale.price, expires + ETA_S)
+        if found is None:
+            return None
+        total = (found.held if found.busy else found.total).value
+        return PayMethod("prepaid", found.mint, "sat", self.wallet_key, deposit=found.id, seq=found.seq, total=total)
 
     def _mode(self, sale: Sale) -> str:
         """As `dvm.quoting`: mode A only for who has not had work done for nothing, and not often at once (M7)."""
@@ -239,41 +264,39 @@ class Seller:
     def tell(self, request_id: str, event: Any) -> None:
         self.step(self.disk[request_id], event)
 
-    def step(self, sale: Sale, event: Any, other: Sale | None = None) -> None:
-        """Step, persist (with the change of another sale), act."""
+    def step(self, sale: Sale, event: Any, beside: tuple[Beside, ...] = ()) -> None:
+        """Step, persist (with what changes in the same commit), act."""
         after, effects = machine.step(sale, event)
         if after is sale and not effects:
             return
+        if after.deposit and self.custodian is not None:
+            counts = [effect for effect in effects if type(effect) is machine.CountVoucher]
+            beside += tuple([self.custodian.ended(after.deposit, after.request_id, one.ok) for one in counts])
         world = self.world
         request_id = after.request_id
         new = request_id not in self.disk
         label = LABELS[after.state]
         if after is not sale:
             world.before(self, label)
-            if other is not None:
-                world.before(self, LABELS[other.state])
+            for name, _ in beside:
+                world.before(self, name)
             self.disk[request_id] = after
             world.judge.sale(self, sale, after, type(event))
-            if other is not None:
-                self._also(other)
         posts = [self._written(after, effect) for effect in effects]
+        for _, write in beside:
+            write()
         if new:
             self._take_place(after)
         elif after.state is not sale.state:
             self._places(sale, after)
         if after is not sale:
             world.after(self, label)
-            if other is not None:
-                world.after(self, LABELS[other.state])
+            for name, _ in beside:
+                world.after(self, name)
         for msg in posts:
             if msg is not None:
                 world.send(self, msg)
         self.act(request_id, effects)
-
-    def _also(self, other: Sale) -> None:
-        """What is owed has changed: written in the same commit."""
-        before, self.disk[other.request_id] = self.disk[other.request_id], other
-        self.world.judge.sale(self, before, other, machine.CreditSpent)
 
     def _places(self, sale: Sale, after: Sale) -> None:
         """A sale that is over, or whose quote is, takes nobody's place."""
@@ -304,7 +327,7 @@ class Seller:
             kind = type(effect)
             if kind is machine.Work:
                 sale = self.disk[request_id]
-                if sale.payment and sale.locktime - _needs(sale) <= self.world.now // 1000:
+                if sale.locktime and sale.locktime - _needs(sale) <= self.world.now // 1000:
                     self.world.soon(self, 1, self.tell, request_id, machine.WorkFailed("the time is over"))
                     continue
                 self.world.judge.works(self, sale)
@@ -314,7 +337,7 @@ class Seller:
             elif kind is machine.Claim:
                 self._claim(request_id)
             elif kind is machine.MakeInvoice:
-                self._make_invoice(request_id, 0)
+                self._make_invoice(request_id)
             elif kind is machine.AwaitSignatures:
                 self._await_signatures(request_id)
             elif kind is machine.LookAtInvoice:
@@ -325,7 +348,7 @@ class Seller:
         if self.clumsy and self.world.turn() < 0.5:
             self.world.coverage.faults["clumsy provider"] += 1
             return self.tell(request_id, machine.WorkFailed("no"))
-        if sale.price and self._lot(request_id) % 6 == 0:  # no draw: old seeds tell the same
+        if sale.price and not sale.lent and self._lot(request_id) % 6 == 0:  # no draw: old seeds tell the same
             return self.tell(request_id, machine.WorkPacked(Packed(request_id, request_id, 1, "text/plain")))
         self._deliver(request_id)
 
@@ -340,9 +363,9 @@ class Seller:
 
     def _deliver(self, request_id: str) -> None:
         sale = self.disk[request_id]
-        result = Msg(
-            f"result {self.name} {request_id}", "result", self.key, request_id, sale.customer, None, f"by {self.name}"
-        )
+        if sale.lent:
+            return self._bill(request_id)
+        result = self._result(sale)
         if not sale.price:
             result.body = Msat(0)
         elif sale.paid_by:
@@ -350,6 +373,10 @@ class Seller:
             result.content = "sealed"
         self.made[result.id] = result
         self.tell(request_id, machine.WorkDone(result.id, self.world.now // 1000))
+
+    def _result(self, sale: Sale) -> Msg:
+        name = f"result {self.name} {sale.request_id}"
+        return Msg(name, "result", self.key, sale.request_id, sale.customer, None, f"by {self.name}")
 
     def _watch_expiry(self, sale: Sale) -> None:
         self.world.at(max(self.world.now, sale.expires_at * 1000) + 500, self, self._lapse, sale.request_id)
@@ -392,31 +419,20 @@ class Seller:
         if not _open_to_pay(sale, mode):
             return
         try:
-            mint = next((mint for mint in self.mints if mint.url == body["mint"]), None)
-            if mint is None or mint.url not in sale.mints:
-                raise verification.TokenQuote
-            terms = self._wanted(sale, came_at, mode)
-            payment = paper(body)
-            locktime = verification.check_locks(payment, terms)
-            book = Book(mint)
-            coins = _now(verification.check_coins(payment, book))
-            net = verification.check_worth(coins, book, terms, locktime)
-            names = tuple([coin.name for coin in body["coins"]])
-            if any(self.incoming.get(name, sale.quote_id) != sale.quote_id for name in names):
-                raise verification.TokenSpent
+            mint, names, net, locktime = appraised(self, body, self._wanted(sale, came_at, mode))
         except TokenRejected as error:
             self.world.coverage.checks[f"payment refused: {error.code}"] += 1
             return self._refuse(request_id, msg, error.code)
 
-        def heard(word: str, unspent: bool) -> None:
+        def heard(word: str, free: bool) -> None:
             if word != "ok":
                 self.world.soon(self, pause, self._verify, request_id, msg, came_at, min(pause * 2, 30_000))
-            elif not unspent:
+            elif not free:
                 self._refuse(request_id, msg, "spent")
             else:
                 self._accept(request_id, msg, came_at, mint, names, net, locktime)
 
-        self.world.ask(self, lambda: not any(name in mint.spent or name in mint.pending for name in names), heard)
+        self.world.ask(self, lambda: unspent(mint, names), heard)
 
     def _refuse(self, request_id: str, msg: Msg, code: str) -> None:
         self.looked_at.get(request_id, set()).discard(msg.id)
@@ -447,6 +463,21 @@ class Seller:
             came_at + (0 if mode == MODE_A else ETA_S) + needs, sale.hash if mode else "", cosigner,
         )  # fmt: skip
 
+    def _drawn(self, msg: Msg) -> None:
+        """A voucher: taken with the price of this sale in one commit, or refused."""
+        request_id = self.quotes.get(msg.body["quote"])
+        sale = self.disk.get(request_id) if request_id is not None else None
+        if sale is None or msg.author != sale.customer or sale.state is not State.QUOTED or self.custodian is None:
+            return
+        try:
+            kept, held = self.custodian.take(msg.body["voucher"], msg.author, sale.request_id, sale.price)
+        except VoucherRefused as error:
+            self.world.coverage.checks[f"voucher refused: {error.code}"] += 1
+            return self.tell(sale.request_id, machine.PaymentRefused(msg.author, error.code))
+        until = kept.due_at + CLAIM_MARGIN_S
+        now = self.world.now // 1000
+        self.step(sale, machine.VoucherTaken(now, msg.author, kept.id, kept.mint, until), (held,))
+
     # ---- sealed results
 
     def _ordered(self, msg: Msg) -> None:
@@ -476,71 +507,6 @@ class Seller:
             return
         self.tell(request_id, machine.Unsigned(self.world.now // 1000))
 
-    # ---- invoices
-
-    def _make_invoice(self, request_id: str, number: int) -> None:
-        """As `dvm.bill`: a mint of ours after another is asked; the same request gets the same invoice."""
-        world, sale = self.world, self.disk[request_id]
-        if sale.state is not State.INVOICING:
-            return
-        if number == len(world.mints):
-            if not sale.mints:
-                return self.tell(request_id, machine.InvoiceFailed("no invoice can be made now, try again later"))
-            return self._quote_now(request_id, None)
-        mint = world.mints[number]
-        id_ = f"invoice {self.name} {request_id} {number}"
-        stored = self.purse.ops.get(id_)
-        if stored is not None:
-            good = stored.op.state is Op.WAITING and stored.expires >= world.now + LEAST_LIFE_S * 1000
-            return self._quote_now(request_id, stored) if good else self._make_invoice(request_id, number + 1)
-        expires = world.now // 1000 + (25 if world.plot.seed & 4 else 60)
-
-        def made() -> Any:
-            def paid() -> None:
-                world.pay_invoice(mint, f"quote {bolt11.hash}")
-
-            sat = sale.price.sat_up()
-            bolt11 = world.lightning.invoice(id_, sat * 1000, expires, paid)
-            mint.quotes.setdefault(f"quote {bolt11.hash}", ["unpaid"])
-            return bolt11
-
-        def heard(word: str, bolt11: Any) -> None:
-            if self.disk[request_id].state is not State.INVOICING:
-                return
-            if word != "ok":
-                return self._make_invoice(request_id, number + 1)
-            self.purse.deposit(id_, mint, sale.price.sat_up(), bolt11, request_id)
-            self._quote_now(request_id, self.purse.ops[id_])
-
-        world.ask(self, made, heard)
-
-    def _quote_now(self, request_id: str, stored: Stored | None) -> None:
-        sale = self.disk[request_id]
-        self.sold_to.setdefault(sale.customer, []).append(request_id)
-        self.step(sale, self._quoted(sale, stored))
-        sale = self.disk[request_id]
-        self.quotes[sale.quote_id] = request_id
-        self._watch_expiry(sale)
-        self._tell_invoice(request_id)
-
-    def _tell_invoice(self, request_id: str) -> None:
-        """What the wallet has booked of it is told to the sale, and again after a restart."""
-        sale = self.disk[request_id]
-        stored = self.purse.ops.get(sale.invoice_id)
-        if stored is None or sale.state not in (State.QUOTED, State.LAPSED):
-            return
-        if stored.op.state is Op.DONE:
-            until = self.world.log[request_id].body.deadline or 0
-            amount = Msat.of_sat(sum(output.amount for output in stored.outputs))
-            self.tell(request_id, machine.InvoicePaid(self.world.now // 1000, amount, until))
-        elif stored.op.state is Op.REFUSED and sale.state is State.LAPSED:
-            self.tell(request_id, machine.InvoiceLapsed())
-
-    def _look_at_invoice(self, request_id: str) -> None:
-        stored = self.purse.ops.get(self.disk[request_id].invoice_id)
-        if stored is not None:
-            self.purse.poll(stored)
-
     # ---- claiming
 
     def _claim(self, request_id: str) -> None:
@@ -564,6 +530,10 @@ class Seller:
         request_id = stored.subject
         if stored.kind is Kind.DEPOSIT:
             return self._tell_invoice(stored.key)
+        if self.gifts is not None and request_id in self.gifts.disk:
+            return self.gifts.op_ended(stored)
+        if self.custodian is not None and request_id in self.custodian.disk:
+            return self.custodian.op_ended(stored)
         if stored.op.state is Op.DONE:
             net = sum(output.amount for output in stored.outputs)
             return self.tell(request_id, machine.Claimed(Msat.of_sat(net)))
@@ -588,12 +558,3 @@ def _open_to_pay(sale: Sale, mode: str) -> bool:
 def _needs(sale: Sale) -> int:
     """Seconds that the claim needs of the locktime."""
     return COSIGN_MARGIN_S + CLAIM_NEED_S if sale.paid_by else CLAIM_MARGIN_S
-
-
-def _now(work: Any) -> Any:
-    """The result of a coroutine that never waits."""
-    try:
-        work.send(None)
-    except StopIteration as done:
-        return done.value
-    raise AssertionError("it waited")

@@ -20,6 +20,8 @@ from tests.simulation.pure.cast import (
     Plot,
     Stall,
 )
+from tests.simulation.pure.way_credit import gifts, lent, wallets
+from tests.simulation.pure.way_prepaid import prepaid
 
 DOWN = (50, 200, 3_000, 90_000)
 DOUBTS = ("mint: answer lost", "mint: late request", "mint: request lost", "mint: false answer")
@@ -27,7 +29,8 @@ DOUBTS = ("mint: answer lost", "mint: late request", "mint: request lost", "mint
 
 def lead(script: Plot, chance: random.Random) -> Plot:
     """The same history in a market that pays in one of the other ways."""
-    return chance.choice((sealed, ordered, invoiced, machined))(script, chance)
+    ways = (sealed, ordered, ordered, invoiced, machined, prepaid, prepaid, gifts, lent, wallets)
+    return chance.choice(ways)(script, chance)
 
 
 def _of(script: Plot, way: str, jobs: dict[str, object]) -> Plot:

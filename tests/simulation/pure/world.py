@@ -69,6 +69,7 @@ class World:
         self.mail: dict[Any, list[Msg]] = {}
         self.shops: dict[int, list[Any]] = {}  # group: its sellers
         self.eavesdroppers: list[Any] = []
+        self.trusted: set[str] = set()  # keys that every seller's owner has named
         self.allowed: dict[tuple[str, int], bool] = {}
         self.points: dict[str, list[list[Any]]] = {}
         for crash in plot.crashes:
@@ -81,6 +82,7 @@ class World:
         self.smooth = not (self.drops or self.repeats or self.forges)
         self.loses_ok = "lost OK" in faults
         self.bad_line = tuple(name for name in plot.faults if name.startswith("mint: ") and name in _LINE)
+        self.loses_vouchers = "voucher lost" in faults
         self.hides = "mint: hides the key" in faults
         self.lightning = Lightning(self)
         self.cut: Any = None
@@ -233,6 +235,9 @@ class World:
         when = self.now + 1 + int(self.turn() * self.span)
         if not self.smooth and self.now < self.calm:
             when = self._in_bad_weather(receiver, msg, when)
+        if self.loses_vouchers and msg.kind == "voucher" and self.turn() < 0.7:
+            self.coverage.faults["voucher lost"] += 1
+            when += (30_000, 90_000, 400_000)[int(self.turn() * 3)]  # it comes when nobody waits for it any more
         if receiver is self.cut and when < self.cut_until:
             self.coverage.faults["partition"] += 1
             when += self.cut_until - self.now
@@ -374,6 +379,6 @@ _LINE = {
     "mint: request lost": "", "mint: answer lost": "silent", "mint: late request": "", "mint: false answer": "false",
     "mint: away": "", "mint: refuses": "", "mint: busy": "", "mint: blind": "", "mint: signs a part": "part",
 }  # fmt: skip
-_WRAPPED = frozenset({"wrap", "order", "cosign"})
+_WRAPPED = frozenset({"wrap", "order", "cosign", "prepaid", "voucher", "nutzap"})  # or named by its key, in public
 _EVERYWHERE = frozenset({"delay", "reorder"})
 _SWAPS_ONLY = frozenset({"mint: false answer", "mint: refuses"})
