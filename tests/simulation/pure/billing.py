@@ -176,7 +176,7 @@ class Billing:
     def take_credit(self, request_id: str) -> None:
         """Have the work paid by what its customer is owed, if that covers it."""
         sale = self.disk.get(request_id)
-        if sale is None or sale.state not in (State.QUOTED, State.LAPSED):
+        if sale is None or sale.state not in (State.QUOTED, State.LAPSED, State.BILLED):
             return
         owed = self._owed(sale)
         if owed is not None:

@@ -57,7 +57,7 @@ GIVERS = (
 # Customers that have work done before they pay.
 BORROWERS = (
     "never pays a result", "pays a result twice", "pays a result late", "borrows without end", "a stranger borrows",
-    "asks again for a result",
+    "asks again for a result", "pays a result by nutzap",
 )  # fmt: skip
 PAYERS = ("pays and asks again", "pays too late", "cancels and pays", "never pays")  # fmt: skip
 FAULTS = (

@@ -33,6 +33,7 @@ WAIVED = {
     "buyer: quoting, ResultArrived -> ordered (2)": "whoever waits orders when the quote comes, before any result",
     "wallet: collided": "a counter that was used twice, as by a copied file: tests/unit/wallet/test_collision.py",
     "wallet: contested": "the same",
+    "nwc: given_up": "the owner's word, two weeks after the invoice's end: tests/unit/fs/service/test_lightning.py",
     "nwc: copied": "only in a node restored from an old copy: tests/property/test_lightning_saga.py",
     "deposit: sent, Heard -> returned (2)": "nothing is drawn of a deposit before its seller says that it has it",
     **{

@@ -156,7 +156,7 @@ class Depositor:
 
     def _close(self, id_: str) -> None:
         deposit = self.disk.get(id_)
-        if deposit is None or self.node.life < 0 or deposit.state is State.LOCKING or deposit.state in ENDED:
+        if deposit is None or self.node.life < 0 or deposit.state in ENDED:
             return
         self.tell(id_, CloseAsked())
 

@@ -6,7 +6,7 @@ from tests.simulation.pure.buyer import SEAL_KEY, request_of
 from tests.simulation.pure.cast import ORDERED, Stall
 from tests.simulation.pure.mint import Lock, Mint, Output, Unlock, hash_of
 from tests.simulation.pure.other import Other, Rogue
-from tests.simulation.pure.paper import key_of
+from tests.simulation.pure.paper import FOR_GOOD, key_of
 from tests.simulation.pure.sealing import Seal, preimage_of, signatures
 from tests.simulation.pure.world import PAID, Msg, World
 from wallet.invoice import MAINNET
@@ -227,6 +227,8 @@ class Borrower(Payer):
             return world.soon(
                 self, (20_000, 4_000_000)[int(world.turn() * 2)], self.again
             )  # before and after it is given up
+        if style == "pays a result by nutzap":
+            return world.soon(self, 2_000, self.give, msg, seller)
         if style == "asks again for a result":
             world.soon(self, 1_000, self.repeat, msg)
             world.soon(self, 4_000, self.repeat, msg)
@@ -237,6 +239,16 @@ class Borrower(Payer):
             waits = (6_000,)
         for wait in waits:
             world.soon(self, wait, self.pay, hash_)
+
+    def give(self, result: Msg, seller: Any) -> None:
+        """A nutzap for the request instead of the invoice (NIP-61)."""
+        world = self.world
+        mint = world.mints[0]
+        sat = result.body[0].sat_up() + mint.fee(1)
+        coin = self.coin(mint, sat, Lock(seller.wallet_key, FOR_GOOD, "", giver=self.key))
+        body = {"mint": mint.url, "coins": (coin,), "named": result.ref}
+        self.did()
+        world.say(Msg(self.name_of("nutzap"), "nutzap", self.key, "", result.author, body))
 
 
 class SealStranger(Other):

@@ -49,7 +49,9 @@ def lent(script: Plot, chance: random.Random) -> Plot:
     jobs = tuple(replace(job, invoices=True, free=False) for job in script.jobs)
     if turn() < 0.3:
         jobs = (replace(jobs[0], cancel_at=None), replace(jobs[0], at=chance.choice((4_000, 20_000, 200_000))))
-    script = replace(script, stalls=stalls, jobs=jobs, strangers=(chance.choice(BORROWERS),))
+    borrower = chance.choice(BORROWERS)
+    gifts = borrower == "pays a result by nutzap"
+    script = replace(script, stalls=stalls, jobs=jobs, strangers=(borrower,), gifts=gifts)
     if turn() < 0.3:
         script = replace(script, faults=(chance.choice(MELT_FAULTS), *script.faults[: int(turn() * 2)]))
     if turn() < 0.4:

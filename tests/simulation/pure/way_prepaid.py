@@ -41,7 +41,7 @@ def prepaid(script: Plot, chance: random.Random) -> Plot:
     jobs = [replace(script.jobs[0], at=first, free=False)]
     if turn() < 0.5:
         jobs.append(replace(script.jobs[0], at=first + chance.randrange(4_000), free=False, cancel_at=None))
-    close = chance.choice((None, 0, 3_000, 9_000, 20_000, 60_000))
+    close = chance.choice((None, 0, 60, 120, 200, 3_000, 9_000, 20_000, 60_000))
     lasts, apart = chance.choice(((150, 40), (300, 60), (900, 120)))
     script = replace(
         script, stalls=tuple(stalls), jobs=tuple(jobs), strangers=strangers, lasts_s=lasts, apart_s=apart,
