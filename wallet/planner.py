@@ -12,7 +12,7 @@ from wallet.cashu.keyset import fee
 from wallet.cashu.lock import HashLock, KeyLock, Lock
 from wallet.cashu.port import MeltQuote
 from wallet.cashu.proof import Output, Proof, total
-from wallet.cashu.select import select, split, with_fee
+from wallet.cashu.select import MAX_INPUTS, select, split, with_fee
 from wallet.error import InsufficientFunds, MintRefused, TokenTooSmall, TooDear, UnitMixed
 from wallet.melt import blank_count, check_ceiling, check_most, likely_reserve
 from wallet.payment import Kind
@@ -81,7 +81,10 @@ class Planner:
         usable = [coin.proof for coin in coins if coin.proof is not None and coin.proof.keyset in book.infos]
         chosen = select(usable, amount, book.infos)
         if chosen is None:
-            raise InsufficientFunds(f"The wallet has {total(usable)} {book.unit} free; {amount} and fees are needed.")
+            most = total(sorted(usable, key=lambda coin: coin.amount)[-MAX_INPUTS:])
+            small = f", of which {most} at once, since its coins are small: ask for less, several times"
+            told = f"{total(usable)} {book.unit} free" + (small if len(usable) > MAX_INPUTS else "")
+            raise InsufficientFunds(f"The wallet has {told}; {amount} and fees are needed.")
         return chosen
 
     def _spare(self, book: KeysetBook, inputs: Sequence[Proof], amount: int) -> tuple[int, int]:

@@ -538,3 +538,12 @@ async def test_what_is_booked_while_the_books_are_read_is_no_difference(stage):
     stage.buyer._purse.posted = posted
     assert (await stage.buyer.audit()).differences == ()
     assert sent
+
+
+async def test_money_in_too_many_small_coins_is_refused_with_what_can_be_spent_at_once():
+    stage = Stage()
+    for number in range(210):
+        await stage.fund(1, f"coin {number}")
+    with pytest.raises(InsufficientFunds, match="has 210 sat free, of which 200 at once"):
+        await stage.buyer.send("all", stage.mint.url, 185, EFFECT, PERMIT)
+    assert await stage.buyer.send("some", stage.mint.url, 150, EFFECT, PERMIT)
