@@ -405,9 +405,10 @@ class Buying:
         if not self._running:
             return
         await self.prepaying.adopt()
-        for row in await self._unit.select(TABLE, {"state": _EARLY}):
-            if row["id"] not in self._open:
-                self._take_up(row)
+        known = set(self._open)  # what ends while the rows are read is not taken up again
+        for row in await self._unit.select(TABLE, {"state": _EARLY}, columns=("id",)):
+            if row["id"] not in known:
+                await self._revive(row["id"])
         for row in await self._unit.select("meta", {"key": _CANCELS}):
             job = self._open.get(row["key"].removeprefix(CANCEL))
             if job is not None and not job.view.ended:

@@ -14,6 +14,7 @@ from dvm.request import ComputeRequest
 from dvm.seal import seal
 from dvm.seller_event import Event, WorkDone, WorkPacked
 from dvm.settlement import CLAIM_NEED_S
+from dvm.stowage import UNSTOWED
 from relays.blob import TAG_BYTES, Pointer
 from relays.event import MAX_EVENT_BYTES
 from relays.nip90 import Seal, result_draft
@@ -57,9 +58,10 @@ class Making:
         room = shipping is not None and shipping.takes(size, place.request.blob_bytes)
         may_ship = room and bool(place.sale.price) and not place.sale.lent
         if may_ship and shipping is not None and shipping.is_large(size, signed):
-            if not await self._may_stow(size):
-                raise ProviderFailed(f"{TOO_LONG}, and too large to be stored here before it is paid for.")
-            return WorkPacked(await shipping.pack(place.sale.request_id, answer.content, answer.mime))
+            if await self._may_stow(size):
+                return WorkPacked(await shipping.pack(place.sale.request_id, answer.content, answer.mime))
+            if signed is None or len(signed) > MAX_EVENT_BYTES:
+                raise ProviderFailed(f"{TOO_LONG}, and {UNSTOWED}.")
         if signed is None or len(signed) > MAX_EVENT_BYTES:  # found out later it would be at work for ever
             raise ProviderFailed(f"{TOO_LONG}.")
         paper = (bill.text, bill.op_id) if bill is not None else ("", "")

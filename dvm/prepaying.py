@@ -82,6 +82,7 @@ LONGEST_WAIT_S = 30.0
 LONGEST_LOOK_S = 300.0
 RETRIES = 16
 LISTED = 200
+LONG_OUT_S = 60.0
 FEE_SLACK_SAT = 2  # a seller may count so much more for closing than twice what it costs at this mint
 _OPEN_STATES = Among(tuple(state.value for state in State if state not in ENDED))
 
@@ -120,6 +121,7 @@ class Prepaying:
         self._delivered, self._unsecured = delivered, unsecured
         self._seen: dict[str, Deposit] = {}  # as they were read or written last
         self._wake: dict[str, asyncio.Event] = {}
+        self._out: dict[str, tuple[int, float]] = {}  # the voucher of each that is out, and since when it is seen
         self._crew = Crew(log, "deposit_task_failed")
         self._running = self._hears = False
 
@@ -257,11 +259,18 @@ class Prepaying:
     def drawable(self, method: PayMethod, quote: Quote) -> bool:
         """Whether a quote can be drawn from the deposit that it names: ours there, with room, counted as we do."""
         deposit = self._seen.get(method.deposit)
-        if deposit is None or deposit.seller != quote.seller or not deposit.is_open:
+        if deposit is None or deposit.seller != quote.seller or not deposit.is_open or self._stands(deposit):
             return False
         if not deposit.agrees(method.seq, Msat(method.total)) or method.mint != deposit.mint:
             return False
         return quote.amount <= deposit.left and self._clock.now() + quote.eta_s < deposit.due_at
+
+    def _stands(self, deposit: Deposit) -> bool:
+        """Whether one voucher has been out for long: its job waits for a full disk, say, perhaps for a day."""
+        now, seq = self._clock.monotonic(), deposit.seq if deposit.pending is not None else -1
+        if seq < 0 or self._out.get(deposit.id, (0, 0.0))[0] != seq:
+            self._out[deposit.id] = seq, now
+        return now - self._out[deposit.id][1] > LONG_OUT_S
 
     async def draw(
         self, deposit: str, job_id: str, request_id: str, price: Msat, book: Callable[[Voucher], Sequence[Write]]
@@ -497,9 +506,10 @@ class Prepaying:
 
     async def _again(self, deposit: Deposit) -> None:
         """The seller has not answered: say it once more."""
-        rows = await self._coins(deposit) if deposit.state is State.SENT else ()
+        unseen = deposit.unwanted and not deposit.spent  # it was sent once, together with the word that it is closed
+        rows = await self._coins(deposit) if deposit.state is State.SENT or unseen else ()
         if deposit.state is State.CLOSING:
-            rows = self._message(deposit, prepaid.CLOSE, ("seq", str(deposit.seq)))
+            rows += self._message(deposit, prepaid.CLOSE, ("seq", str(deposit.seq)))
         await self._unit.commit(rows)
         self._outbox.kick(rows)
 

@@ -350,6 +350,8 @@ class OpenJob:
         except Conflict:
             await self._read()
             is_known = True
+            if self.job.closed:
+                self._close()  # it had ended when its row was taken up
             return False
         finally:
             if not is_known:

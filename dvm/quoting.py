@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from core.clock import Clock
 from core.money import Msat
-from core.unit import UnitOfWork
+from core.unit import Among, Condition, UnitOfWork
 from dvm.bill import Invoice
 from dvm.custodian import Custodian
 from dvm.line import Line
@@ -17,6 +17,7 @@ from dvm.seal import hash_of, is_key
 from dvm.seller import Sale, State
 from dvm.seller_event import Quoted
 from dvm.settlement import MODE_A, Settlement
+from dvm.stowage import UNSTOWED, Stowage
 from relays.key import Key
 from relays.nip90 import JobRequest, PayMethod, quote_draft
 from relays.private_job import sealed_answer
@@ -37,6 +38,7 @@ class Quoting:
         proven: whether a mint was found to show preimages; at no other is a sealed result sold.
         open_sales: those that have not ended.
         custodian: holds customers' deposits.
+        stowage: what may lie on our file servers unpaid.
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class Quoting:
         proven: Callable[[str], bool],
         open_sales: Callable[[], Iterable[OpenSale]],
         custodian: Custodian,
+        stowage: Stowage,
     ) -> None:
+        self._stowage = stowage
         self._unit, self._clock, self._settlement, self._proven = unit, clock, settlement, proven
         self._key, self._wallet_key, self._ttl_s, self._open = key, wallet_key.compressed, ttl_s, open_sales
         self._sign, self._custodian = wallet_key.sign_digest, custodian
@@ -109,15 +113,24 @@ class Quoting:
         return [PayMethod("prepaid", found.mint, "sat", key, deposit=found.id, seq=found.seq, total=total)]
 
     async def may_order(self, request: JobRequest, price: Msat) -> bool:
-        """Whether this customer may have work done before it pays: not for a while if it did not pay for it (M7)."""
+        """Whether this customer may have work done before it pays: not for a while if that was in vain (M7).
+
+        It was if the customer did not pay, or if the result could not be stored before it does. Where it fetches large
+        results there must be room for some, if any is ever stored unpaid.
+        """
         settlement = self._settlement
         if MODE_A not in request.modes or price > settlement.order_max:
             return False
-        asked = {"customer": request.customer, "state": State.LOST.value}
+        if request.blob_bytes and settlement.order_bytes and not await self._stowage.has_room(request.customer):
+            return False
+        asked: dict[str, Condition] = {
+            "customer": request.customer,
+            "state": Among((State.LOST.value, State.FAILED.value)),
+        }
         rows = await self._unit.select(TABLE, asked, order=("-updated_at",), limit=_LOOKED_AT)
         since = self._clock.now() - settlement.ban_s
-        lost = (decode(Sale, row["body"]) for row in rows if row["updated_at"] >= since)
-        return not any(sale.paid_by == MODE_A and not sale.paid for sale in lost)
+        ended = (decode(Sale, row["body"]) for row in rows if row["updated_at"] >= since)
+        return not any(sale.paid_by == MODE_A and not sale.paid and _in_vain(sale) for sale in ended)
 
     def _room_to_order(self, customer: str) -> bool:
         unpaid = [one.sale.customer for one in self._open() if one.offered == MODE_A and not one.sale.paid]
@@ -141,3 +154,8 @@ class Quoting:
         seal_key, hash_ = place.pair.ours.compressed, hash_of(place.preimage)
         methods = [PayMethod("htlc", mint, "sat", self._wallet_key, mode, hash_, seal_key) for mint in mints]
         return mode, hash_, methods
+
+
+def _in_vain(sale: Sale) -> bool:
+    """Whether work was done for nothing: it was not paid, or could not be handed over unpaid."""
+    return sale.state is State.LOST or UNSTOWED in sale.error

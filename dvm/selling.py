@@ -154,15 +154,16 @@ class Selling:
         self._crew = Crew(log, "sale_task_failed")
         self._running = self._resumed = False
         self.custodian = Custodian(unit, gate, pool, outbox, wallet, clock, self._key, self._settlement)
+        stowage = Stowage(unit, clock, self._settlement, lambda: [(one.sale, one.load) for one in self._open.values()])
         self._counter = Counter(
             unit, gate, pool, outbox, wallet, clock, self._key, self._crew.spawn, self._closed,
             self._lapsed, self._revived, self._quote, quote_ttl_s, keyring, directory,
             Material(pool.fetch, clock, self._limits.max_input_bytes), self.custodian, shipping,
-            Stowage(unit, clock, self._settlement, lambda: [(one.sale, one.load) for one in self._open.values()]),
+            stowage,
         )  # fmt: skip
         self._quoting = Quoting(
             unit, clock, self._key, wallet.key, quote_ttl_s, settlement or Settlement(), proven,
-            lambda: self._open.values(), self.custodian,
+            lambda: self._open.values(), self.custodian, stowage,
         )  # fmt: skip
 
         self._lending = Lending(unit, self._settlement, lambda: self._open.values())

@@ -14,6 +14,7 @@ from dvm.seller import Sale, State
 from dvm.settlement import MODE_A, Settlement
 
 TABLE = "sale"
+UNSTOWED = "too large to be stored here before it is paid for"
 _LOOKED_AT = 1_000  # sales that were lost
 _DAY_S = 86_400
 
@@ -51,18 +52,26 @@ class Stowage:
         """
         if sale.paid or sale.paid_by != MODE_A:
             return True
-        mine = await self._left({"customer": sale.customer})
+        if size > await self._room(sale.customer, load):
+            return False
+        load.size = size  # nothing was awaited since it was counted
+        return True
+
+    async def has_room(self, customer: str) -> bool:
+        """Whether anything may still be stored for this customer before it pays."""
+        return await self._room(customer, None) > 0
+
+    async def _room(self, customer: str, load: Load | None) -> int:
+        """Bytes that are left; of the open sales all but that of `load` count."""
+        mine = await self._left({"customer": customer})
         whole = await self._left({"updated_at": Within(low=self.clock.now() - _DAY_S)})
         # From here on nothing is awaited: what is counted is still so when it is taken.
         for other, its in self.open_sales():
             if its is not load and other.paid_by == MODE_A and not other.paid:
                 whole += its.size
-                mine += its.size if other.customer == sale.customer else 0
+                mine += its.size if other.customer == customer else 0
         most = self.settlement.order_bytes
-        if mine + size > most or whole + size > most * self.settlement.orders:
-            return False
-        load.size = size
-        return True
+        return min(most - mine, most * self.settlement.orders - whole)
 
     async def _left(self, where: dict[str, Condition]) -> int:
         """Bytes of results that nobody paid for."""

@@ -40,6 +40,7 @@ GRACE_MS = 60_000  # a result that was announced in time is fetched so long
 FETCH_S = 3.0  # for the seller's list
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 15.0
 _LONGEST_FULL_S = 120.0  # between two tries to keep what the disk did not take
+_LONGEST_ODD_S = 1_800.0
 Fetch = Callable[[Sequence[Filter], float], Awaitable[list[NostrEvent]]]
 
 
@@ -131,15 +132,18 @@ class Unpacking:
                 return Opened(fault=fault[:300], ours=True)
 
     async def _room(self, until_ms: int, wait: float) -> float:
-        """Wait until the disk may take something again: how long to wait the next time; 0 if the time is over."""
+        """Wait until the disk may take something again: how long to wait the next time; 0 if the time is over.
+
+        Where nothing speaks against it and it still takes nothing, the bytes are fetched ever less often.
+        """
         while self._clock.millis() + wait * 1000 < until_ms:
             await self._clock.sleep(wait)
-            wait = min(wait * 2, _LONGEST_FULL_S)
             try:
                 self._files.check()
             except VendoError:
+                wait = min(wait * 2, _LONGEST_FULL_S)
                 continue
-            return wait
+            return min(wait * 2, _LONGEST_ODD_S)
         return 0.0
 
     def _until_ms(self, job: Purchase, told: ResultArrived | SealedArrived) -> int:

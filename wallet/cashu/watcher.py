@@ -168,8 +168,7 @@ class Watcher:
                 return
             if (one := self._watched.get(granted(message.data) or "")) is not None:
                 one.watch.heard = True
-                continue
-            if (one := self._watched.get(changed(message.data) or "")) is not None:
+            elif (one := self._watched.get(changed(message.data) or "")) is not None:
                 one.hurry()
             await self._clock.sleep(_PAUSE_S)
 

@@ -1,6 +1,7 @@
 """A mint's websocket: the real one tells at once, and one that misbehaves only costs time."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -230,6 +231,32 @@ async def test_one_socket_serves_a_payment_after_another_and_is_heard_while_it_i
                 while watch.heard:
                     await asyncio.sleep(0.01)
     assert len(sockets) == 1
+
+
+@pytest.mark.parametrize("kind", ["promises", "changes"])
+async def test_a_mint_that_never_stops_talking_leaves_the_loop_to_others(
+    http: aiohttp.ClientSession, kind: str
+) -> None:
+    async def talk(link: web.WebSocketResponse) -> None:
+        name = await _asked(link)
+        promise = {"jsonrpc": "2.0", "result": {"status": "OK", "subId": name}, "id": 1}
+        with contextlib.suppress(ConnectionError):
+            for _ in range(20_000):
+                if kind == "promises":
+                    await link.send_json(promise)
+                else:
+                    await _say(link, name, "SPENT")
+
+    read = Bell()
+    async with AsyncExitStack() as stack:
+        clock = NotedClock()
+        watcher = Watcher(await stack.enter_async_context(served(talk)), http, clock)
+        stack.push_async_callback(watcher.aclose)
+        with watcher.watching(Topic.COINS, [Y], read.ring) as watch:
+            async with asyncio.timeout(HANGS_S):
+                while len(clock.slept) < 50:  # a pause after every frame, whatever it says
+                    await asyncio.sleep(0.01)
+            assert watch.heard is (kind == "promises")
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

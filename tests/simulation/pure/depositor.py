@@ -99,6 +99,7 @@ class Depositor:
     _judged: Any = Prepaying._judged
     _check: Any = Prepaying._check
     drawable: Any = Prepaying.drawable
+    _stands: Any = Prepaying._stands
     at_risk: Any = Prepaying.at_risk
 
     def __init__(self, node: Any) -> None:
@@ -107,7 +108,8 @@ class Depositor:
         self._seen = self.disk
         self._settlement = rules_of(node.world.plot)
         self._wallet = Purses(node, tuple([mint.url for mint in node.world.mints]), "")
-        self._clock = SimpleNamespace(now=lambda: node.world.now // 1000)
+        self._clock = SimpleNamespace(now=lambda: node.world.now // 1000, monotonic=lambda: node.world.now / 1000)
+        self._out: dict[str, tuple[int, float]] = {}
         self._keyring = SimpleNamespace(node=SimpleNamespace(pubkey=node.key))
         self._turns: dict[str, int] = {}
         self._said = 0

@@ -223,3 +223,30 @@ def test_held_bytes_that_are_gone_are_fetched_again_when_their_server_is_back(tm
         assert await read(town.buyer, job_id) == TEXT
 
     World().run(tell, 20_000)
+
+
+def test_a_disk_that_seems_well_and_takes_nothing_has_the_bytes_fetched_ever_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched = 0
+
+    class Counting(Attic):
+        async def fetch(self, url: str, most: int, within_s: float) -> bytes:
+            nonlocal fetched
+            fetched += 1
+            return await super().fetch(url, most, within_s)
+
+    async def refused(self: Shelf, *args: object) -> None:
+        raise DiskLow("The file cannot be kept: Disk quota exceeded.")
+
+    monkeypatch.setattr("tests.unit.dvm.test_full_disk.Attic", Counting)
+    monkeypatch.setattr(Shelf, "put", refused)
+    monkeypatch.setattr(unpacking, "KEEP_MS", 3_600_000)
+
+    async def tell(world: World) -> None:
+        town = Town(world, tmp_path, {})
+        view = await town.ended(await town.open())
+        assert view.to_dict()["money"] == "claimed"
+        assert 5 < fetched < 20  # in an hour
+
+    World().run(tell, 20_000)

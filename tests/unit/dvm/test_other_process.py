@@ -97,3 +97,36 @@ async def test_where_buying_does_not_run_nothing_is_taken_up(world: World) -> No
     with pytest.raises(VendoError):
         await other.cancel("ab" * 16)
     assert (await other.view(staged.job_id)).state == "staged"
+
+
+@story
+async def test_a_job_that_ends_while_the_rows_are_read_is_not_taken_up_again(world: World) -> None:
+    leader = await world.node().up()
+    select = leader.db.select
+    staged = await leader.buying.buy("agent:a", "k", ASK)
+
+    async def ending(table, where=None, **more):
+        rows = await select(table, where, **more)
+        if table == "purchase" and "state" in (where or {}) and "id" not in where:
+            await leader.buying.cancel(staged.job_id)
+        return rows
+
+    leader.db.select = ending
+    await leader.buying.adopt()
+    leader.db.select = select
+    await world.clock.sleep(500)
+    assert (await leader.buying.view(staged.job_id)).state == "cancelled"
+    assert not leader.buying._open
+    assert not [name for name in leader.pool._subs if name.startswith("job/")]
+
+
+@story
+async def test_a_stale_row_that_was_taken_up_is_let_go_when_it_cannot_be_written(world: World) -> None:
+    leader = await world.node().up()
+    staged = await leader.buying.buy("agent:a", "k", ASK)
+    stale = (await leader.db.select("purchase", {"id": staged.job_id}))[0]
+    await leader.buying.cancel(staged.job_id)
+    leader.buying._take_up(stale)
+    await world.clock.sleep(500)
+    assert not leader.buying._open
+    assert (await leader.buying.view(staged.job_id)).state == "cancelled"

@@ -7,6 +7,8 @@ import pytest
 
 from core.money import Msat
 from dvm.settlement import Settlement
+from dvm.view import PurchaseView
+from relays.blob import TAG_BYTES
 from tests.unit.dvm.market_part import until
 from tests.unit.dvm.test_full_disk import ASK, TEXT, Town
 from tests.unit.dvm.test_market import World, bought, freeze
@@ -76,3 +78,47 @@ def test_who_pays_has_its_next_result_stored(tmp_path: Path) -> None:
         assert len(town.attic.blobs) == 2
 
     World().run(tell, 20_000)
+
+
+def test_work_that_could_not_be_handed_over_unpaid_is_not_done_again_before_it_is_paid(tmp_path: Path) -> None:
+    async def tell(world: World) -> None:
+        narrow = replace(ROOM, order_bytes=1_000, ban_s=86_400)
+        town = Town(world, tmp_path, parts(narrow))
+        view = await bought_in(town)
+        assert (view.state, view.to_dict()["money"]) == ("failed", "none")
+        view = await bought(town.buyer, ASK, key="again")
+        shown = view.to_dict()
+        assert (shown["state"], shown["mode"], shown["money"]) == ("delivered", None, "claimed")
+
+    World().run(tell, 20_000)
+
+
+def test_where_no_room_is_left_at_all_the_money_comes_first(tmp_path: Path) -> None:
+    async def tell(world: World) -> None:
+        full = replace(ROOM, order_bytes=len(TEXT) + TAG_BYTES)
+        town = Town(world, tmp_path, parts(full))
+        await left_unpaid(town)
+        await town.buyer.up()
+        await bought(town.buyer, ASK)
+        view = await bought(town.buyer, ASK, key="again")
+        assert (view.state, view.to_dict()["mode"]) == ("delivered", None)
+
+    World().run(tell, 20_000)
+
+
+def test_what_fits_an_event_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.unit.dvm.test_full_disk.TEXT", "once upon a time " * 2_100)
+
+    async def tell(world: World) -> None:
+        town = Town(world, tmp_path, parts(replace(ROOM, order_bytes=0)))
+        view = await bought_in(town)
+        assert (view.state, view.to_dict()["mode"]) == ("delivered", "A")
+        assert not town.attic.blobs
+
+    World().run(tell, 20_000)
+
+
+async def bought_in(town: Town) -> PurchaseView:
+    """Both are up, and a job is bought and ended."""
+    await town.open()
+    return await bought(town.buyer, ASK)
