@@ -13,7 +13,7 @@ from tests.integration.settlement.method_part import METHODS, Place
 
 TORTURE = settings.get_current_profile_name() == "torture"
 
-_ASKED = ["purchase staged none", "purchase quoting none"]
+_ASKED = ["purchase quoting none"]
 _CHOSEN = [*_ASKED, "purchase paying locking"]
 _LOCKED = ["operation lock prepared", "operation lock done"]
 _CLAIMED = ["operation claim prepared", "operation claim done"]
