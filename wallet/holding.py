@@ -309,6 +309,14 @@ class Holding:
         await self._book(mint).known()
         return tuple(book.unit for book in self._books.at(canonical_url(mint)))
 
+    def is_contested(self, mint: str) -> bool:
+        """Whether the mint, when it was last asked, contradicted itself about keysets: coins in those are not found.
+
+        Raises:
+            MintUnlisted: not one of ours.
+        """
+        return bool(self._book(mint).roll.contested)
+
     async def restore(self, mint: str, unit: str = SAT) -> Restored:
         """Find coins of this seed, in one unit, that the database does not know (NUT-09, NUT-13).
 
