@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from core.clock import Clock
-from core.error import Unavailable
+from core.error import Unavailable, VendoError
 from wallet.cashu.keyset import KeysetInfo
 from wallet.cashu.limit import Limits
 from wallet.cashu.port import Mint
@@ -48,6 +48,9 @@ class Roll:
         self._units: dict[str, str] = {}
         self._asked_at: float | None = None
         self._asking = asyncio.Lock()
+        # Questions are numbered: the last that was put, the last that was answered, and how many were put in vain.
+        self._put = self._answered = self._vain = 0
+        self._failure: VendoError | None = None
         self._limits = Limits()
         self._limits_due: float | None = None
 
@@ -71,26 +74,39 @@ class Roll:
     async def refresh(self, *, older_than: float = 0.0) -> None:
         """Ask the mint, unless it has answered within `older_than` seconds.
 
+        Whoever comes while it is being asked waits for what comes of that: nobody waits for more than one time-out of
+        a mint that is silent, however many there are. An answer to what was asked before one came is not new enough.
+
         Raises:
             Unavailable: it does not answer, and nothing is known from earlier.
-            MintLied: its answer cannot be true.
+            MintRejected, MintLied: its answer is none, or cannot be true.
         """
         if self.asked_within(older_than):
             return
+        put, vain = self._put, self._vain
         async with self._asking:
-            if self.asked_within(older_than):  # while we waited
+            if self._vain != vain:  # while we waited, in vain
+                if self.infos and isinstance(self._failure, Unavailable):
+                    return
+                raise MintUnreachable from self._failure
+            if self._answered > put or self.asked_within(older_than):
                 return
+            self._put += 1
             await self._ask()
 
     async def _ask(self) -> None:
         now = self._clock.monotonic()
         try:
             found = await self.mint.keysets()
-        except Unavailable:
+        except VendoError as error:
+            self._vain, self._failure = self._vain + 1, error
+            if not isinstance(error, Unavailable):
+                raise
             self.silent = True
             if not self.infos:
                 raise
             return
+        self._answered = self._put
         self.silent = False
         self._take(found)
         self._asked_at, self.heard = now, self.heard + 1
