@@ -104,6 +104,7 @@ class Holding:
         derive = Derivation(keyring)
         vault = Vault(keyring.derive("seal"))
         self._purse = Purse(unit, vault, derive, clock)
+        self._purse.on_coin = self._books.pin
         self._planner = Planner(self._purse, derive, lambda mint, unit: self._teller.book(mint, unit))
         self._engine = Engine(
             self._purse, keyring, clock, self._books, permit_for, self._renew, self._make_way, conclude, collection
@@ -213,9 +214,7 @@ class Holding:
         """The books of all that we hold, in whichever unit, whatever the mint says now."""
         rows = await self._unit.select("proof", {"state": HELD}, columns=("mint", "unit", "keyset"), distinct=True)
         for row in rows:
-            roll = self._books.roll(str(row["mint"]))
-            if roll is not None:
-                roll.pin(str(row["keyset"]), str(row["unit"]))
+            self._books.pin(str(row["mint"]), str(row["unit"]), str(row["keyset"]))
         under_way = Among((str(State.WAITING), *OPEN.values))
         rows += await self._unit.select("operation", {"state": under_way}, columns=("mint", "unit"), distinct=True)
         for mint, unit in {(str(row["mint"]), str(row["unit"])) for row in rows}:

@@ -1,13 +1,17 @@
 """What a mint says of its keysets: asked once for all who wait, and remembered within bounds."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
 from core.error import VendoError
 from tests.model_mint import ModelMint
-from tests.wallet_part import HandClock
+from tests.wallet_part import BUYER_WORDS, EFFECT, PERMIT, HandClock, make_wallet
+from wallet import restorer
+from wallet.amount import EUR, SAT, USD, Amount
+from wallet.cashu.keyset import MAX_KEYSETS, KeysetInfo
 from wallet.cashu.roll import Roll
 from wallet.error import MintRejected, MintSilent, MintUnreachable
 
@@ -112,3 +116,72 @@ async def test_who_is_cut_off_while_asking_leaves_the_question_to_the_next(roll,
     assert set(await waiting) == {None}
     assert mint.asked == 2
     assert roll.infos
+
+
+# ---------------------------------------------------------------------- what is remembered
+
+
+def listing(mint: ModelMint, infos: Sequence[KeysetInfo]) -> None:
+    async def keysets() -> tuple[KeysetInfo, ...]:
+        return tuple(infos)
+
+    mint.keysets = keysets
+
+
+def fresh(round_: int) -> list[KeysetInfo]:
+    return [KeysetInfo(f"00{round_:07x}{place:07x}", USD, True, 0) for place in range(MAX_KEYSETS)]
+
+
+async def test_a_mint_that_lists_new_keysets_without_end_is_remembered_by_its_last_answer(clock):
+    mint = ModelMint(clock=clock)
+    roll = Roll(mint, clock)
+    roll.pin("00" + "ff" * 7, SAT)
+    for round_ in range(20):
+        listing(mint, fresh(round_))
+        await roll.refresh()
+        roll.pin(fresh(round_)[0].id, USD)
+    listed = [info.id for round_ in range(20) for info in fresh(round_)]
+    assert sum(roll.unit(id_) is not None for id_ in listed) == MAX_KEYSETS + 19
+    assert all(roll.unit(fresh(round_)[0].id) == USD for round_ in range(20))
+    assert roll.unit("00" + "ff" * 7) == SAT
+
+
+async def test_a_keyset_that_changes_its_unit_stays_out_however_often_that_is_said(clock):
+    mint = ModelMint(clock=clock)
+    roll = Roll(mint, clock)
+    ours, other = fresh(1)[:2]
+    listing(mint, [ours, other])
+    await roll.refresh()
+    roll.pin(ours.id, USD)
+    for _ in range(3):
+        listing(mint, [replace(ours, unit=EUR), replace(other, unit=EUR)])
+        await roll.refresh()
+        assert roll.contested == {ours.id, other.id}
+        assert roll.infos == {}
+    # Not even if it was not spoken of in between, where money of ours lies in it.
+    listing(mint, [])
+    await roll.refresh()
+    listing(mint, [replace(ours, unit=EUR)])
+    await roll.refresh()
+    assert roll.contested == {ours.id}
+    listing(mint, [ours])
+    await roll.refresh()
+    assert (set(roll.infos), roll.contested) == ({ours.id}, frozenset())
+
+
+async def test_what_was_planned_received_or_found_is_remembered_when_the_mint_goes_silent_about_it(clock, monkeypatch):
+    monkeypatch.setattr(restorer, "GAP", 50)
+    mint = ModelMint(clock=clock, more=(USD,))
+    infos = await mint.keysets()
+    wallet = make_wallet(BUYER_WORDS, [mint], clock)
+    await wallet.foreign.deposit("cents", mint.url, Amount(64, USD), EFFECT, PERMIT)
+    await wallet._keeper.poll("cents")
+    again = make_wallet(BUYER_WORDS, [mint], clock)
+    assert (await again.restore(mint.url, USD)).amount == 64
+    for one in (wallet, again):
+        roll = one._books.roll(mint.url)
+        listing(mint, [])
+        await roll.refresh()
+        listing(mint, [replace(info, unit=SAT) for info in infos])
+        await roll.refresh()
+        assert roll.contested == {info.id for info in infos if info.unit == USD}
