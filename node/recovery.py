@@ -335,7 +335,12 @@ class Recovery:
             VendoError: what the gate, the wallet or the database raised.
         """
         body = derived_id("found", one.op_id, str(one.kind)).encode()
-        note: dict[str, str | int] = {"kind": str(one.kind), "mint": one.mint, "amount": one.amount}
+        note: dict[str, str | int] = {
+            "kind": str(one.kind),
+            "mint": one.mint,
+            "unit": one.unit,
+            "amount": one.amount,
+        }
         for place in range(self._places.get(one.op_id, 0), TRIES):
             session = Session(CALLER, Role.OPERATOR, f"found/{derived_id(one.op_id)}/{place}")
             self._places[one.op_id] = place

@@ -1,6 +1,7 @@
 """What a memo names is looked up at its mint, finished once, and gone on with after a crash at any step."""
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -341,6 +342,9 @@ async def test_what_was_under_way_in_cents_is_found_as_cents():
         ("melt", USD, Standing.BEGUN),
         ("receive", USD, Standing.DONE),
     }
+    told = [json.loads(parse_json(row["raw"]).content) for row in await again.db.select("entry")]
+    notes = [one["note"] for one in told if one.get("note")]
+    assert {(note["kind"], note["unit"]) for note in notes} == {(kind, USD) for kind in ("deposit", "melt", "receive")}
     assert {(one["mint"], one["unit"]) for one in found["restored"]} >= {(FIRST, SAT), (FIRST, USD)}
     assert {one["amount"] for one in found["restored"] if (one["mint"], one["unit"]) == (FIRST, SAT)} == {100}
     mint.lightning_ends()
