@@ -206,7 +206,7 @@ class Recovery:
         return found + [self._unsearched(mint, unit, UnitAbsent()) for unit in sorted(named - set(units))]
 
     async def _search_unit(self, mint: str, unit: str, *, is_named: bool) -> Searched:
-        """In one unit; `is_named`: a memo says that something lies there, and keeps saying it until all was searched."""
+        """In one unit. `is_named`: a memo says that something lies there, and says so until all was searched."""
         found = Restored(mint, 0, 0, 0, unit)
         try:
             found = await self._wallet.restore(mint, unit)
