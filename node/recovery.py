@@ -8,7 +8,7 @@ that comes again from another relay is not done twice.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from fs.service.treasury import BASE, OperationEnded
 from fs.session import Role, Session
 from wallet.amount import SAT
 from wallet.cashu.port import Mint
-from wallet.error import TokenSpent
+from wallet.error import MintLied, TokenSpent, UnitAbsent
 from wallet.memo import Memo
 from wallet.model import Gained, OperationView, Received, Restored
 from wallet.payment import Kind, State
@@ -78,6 +78,9 @@ class Coins(Protocol):
     async def units_at(self, mint: str) -> tuple[str, ...]:
         """The units in which there may be something at a mint."""
 
+    def is_contested(self, mint: str) -> bool:
+        """Whether the mint contradicts itself about some of its keysets, which are left out of everything then."""
+
     async def restore(self, mint: str, unit: str) -> Restored:
         """Find coins of this seed, in one unit."""
 
@@ -106,7 +109,7 @@ class Looked:
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """What a mint was found to hold; `problem` is the error's code if it did not say all."""
+    """What a mint was found to hold, in one unit; `problem` is the error's code if it did not say all."""
 
     restored: Restored
     problem: str = ""
@@ -197,18 +200,25 @@ class Recovery:
             raise
         except VendoError as error:
             return [self._unsearched(mint, SAT, error)]
-        for unit in set(self._wallet.units) - set(units):  # the mint has no such coins
-            await self._mind.scanned(mint, unit)
-        return [await self._search_unit(mint, unit) for unit in units]
+        # That a mint lists no keysets of a unit now does not say that nothing lies there.
+        named = {unit for one, unit in await self._mind.unscanned() if one == mint}
+        found = [await self._search_unit(mint, unit, is_named=unit in named) for unit in units]
+        return found + [self._unsearched(mint, unit, UnitAbsent()) for unit in sorted(named - set(units))]
 
-    async def _search_unit(self, mint: str, unit: str) -> Searched:
+    async def _search_unit(self, mint: str, unit: str, *, is_named: bool) -> Searched:
+        """In one unit. `is_named`: a memo says that something lies there, and says so until all was searched."""
+        found = Restored(mint, 0, 0, 0, unit)
         try:
             found = await self._wallet.restore(mint, unit)
+            if is_named and not found.keysets:
+                raise UnitAbsent
+            if self._wallet.is_contested(mint):
+                raise MintLied  # those keysets were not searched
             await self._mind.scanned(mint, unit)
         except StoreUncertain:
             raise
         except VendoError as error:
-            return self._unsearched(mint, unit, error)
+            return replace(self._unsearched(mint, unit, error), restored=found)
         return Searched(found)
 
     @staticmethod
@@ -325,7 +335,12 @@ class Recovery:
             VendoError: what the gate, the wallet or the database raised.
         """
         body = derived_id("found", one.op_id, str(one.kind)).encode()
-        note: dict[str, str | int] = {"kind": str(one.kind), "mint": one.mint, "amount": one.amount}
+        note: dict[str, str | int] = {
+            "kind": str(one.kind),
+            "mint": one.mint,
+            "unit": one.unit,
+            "amount": one.amount,
+        }
         for place in range(self._places.get(one.op_id, 0), TRIES):
             session = Session(CALLER, Role.OPERATOR, f"found/{derived_id(one.op_id)}/{place}")
             self._places[one.op_id] = place

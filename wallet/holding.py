@@ -104,6 +104,7 @@ class Holding:
         derive = Derivation(keyring)
         vault = Vault(keyring.derive("seal"))
         self._purse = Purse(unit, vault, derive, clock)
+        self._purse.on_coin = self._books.pin
         self._planner = Planner(self._purse, derive, lambda mint, unit: self._teller.book(mint, unit))
         self._engine = Engine(
             self._purse, keyring, clock, self._books, permit_for, self._renew, self._make_way, conclude, collection
@@ -213,9 +214,7 @@ class Holding:
         """The books of all that we hold, in whichever unit, whatever the mint says now."""
         rows = await self._unit.select("proof", {"state": HELD}, columns=("mint", "unit", "keyset"), distinct=True)
         for row in rows:
-            roll = self._books.roll(str(row["mint"]))
-            if roll is not None:
-                roll.pin(str(row["keyset"]), str(row["unit"]))
+            self._books.pin(str(row["mint"]), str(row["unit"]), str(row["keyset"]))
         under_way = Among((str(State.WAITING), *OPEN.values))
         rows += await self._unit.select("operation", {"state": under_way}, columns=("mint", "unit"), distinct=True)
         for mint, unit in {(str(row["mint"]), str(row["unit"])) for row in rows}:
@@ -308,6 +307,14 @@ class Holding:
         """
         await self._book(mint).known()
         return tuple(book.unit for book in self._books.at(canonical_url(mint)))
+
+    def is_contested(self, mint: str) -> bool:
+        """Whether the mint, when it was last asked, contradicted itself about keysets: coins in those are not found.
+
+        Raises:
+            MintUnlisted: not one of ours.
+        """
+        return bool(self._book(mint).roll.contested)
 
     async def restore(self, mint: str, unit: str = SAT) -> Restored:
         """Find coins of this seed, in one unit, that the database does not know (NUT-09, NUT-13).

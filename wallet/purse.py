@@ -58,6 +58,8 @@ class Purse:
         vault: seals what is secret.
         derive: makes outputs from counters.
         clock: stamps rows.
+
+    `on_coin` is told the mint, unit and keyset of every coin that is about to be written down.
     """
 
     def __init__(self, unit: UnitOfWork, vault: Vault, derive: Derivation, clock: Clock) -> None:
@@ -66,6 +68,7 @@ class Purse:
         self._derive = derive
         self._clock = clock
         self._watchers: list[Callable[[], None]] = []
+        self.on_coin: Callable[[str, str, str], None] = lambda mint, unit, keyset: None
 
     def on_commit(self, watcher: Callable[[], None]) -> None:
         """Have it called after each commit of the wallet's."""
@@ -99,6 +102,7 @@ class Purse:
 
     def insert(self, proof: Proof, mint: str, unit: str, state: str, operation: str) -> Insert:
         """A new coin."""
+        self.on_coin(mint, unit, proof.keyset)
         row: dict[str, Value] = {
             "y": proof.y,
             "mint": mint,

@@ -61,6 +61,11 @@ class Shelf(dict[tuple[str, str], KeysetBook]):
         """What a mint says, by its canonical address."""
         return self._rolls.get(mint)
 
+    def pin(self, mint: str, unit: str, keyset: str) -> None:
+        """Coins of this keyset are ours, or are about to be."""
+        if (roll := self._rolls.get(mint)) is not None:
+            roll.pin(keyset, unit)
+
     @property
     def mints(self) -> tuple[str, ...]:
         """Canonical addresses of the trusted mints, in the owner's order."""

@@ -355,11 +355,13 @@ class Teller:
             MintRefused: the mint's keysets have no such coins; nothing was begun.
         """
         book = self.book(mint, unit)
-        for keyset in {coin.keyset for coin in plan.inputs} | {output.keyset for output in plan.outputs}:
-            if book.roll.unit(keyset) not in (unit, None):
-                raise UnitMixed("Coins of different units were about to be swapped.")
+        keysets = {coin.keyset for coin in plan.inputs} | {output.keyset for output in plan.outputs}
+        if any(book.roll.unit(keyset) not in (unit, None) for keyset in keysets):
+            raise UnitMixed("Coins of different units were about to be swapped.")
         if any(output.amount and not book.has(output.keyset, output.amount) for output in plan.outputs):
             raise MintRefused("The mint has no coins of an amount that this takes; nothing was begun.")
+        for keyset in keysets:
+            book.roll.pin(keyset, unit)
 
     async def _may_reopen(self, stored: Stored) -> bool:
         """Whether what was refused may be tried again."""

@@ -111,11 +111,13 @@ def check_worth(coins: tuple[Proof, ...], book: KeysetBook, terms: VerifyTerms, 
 
     Raises:
         TokenTooSmall: less than the price.
-        TokenKeyset: a keyset ends before the lock does.
+        TokenKeyset: a keyset ends before the lock does, or the mint has withdrawn it since the coins were checked.
     """
     for coin in coins:
-        ends = book.infos[coin.keyset].final_expiry
-        if ends is not None and ends <= locktime:
+        info = book.infos.get(coin.keyset)  # between there and here another task may have asked the mint again
+        if info is None:
+            raise TokenKeyset
+        if info.final_expiry is not None and info.final_expiry <= locktime:
             raise TokenKeyset("A coin's keyset ends before its lock.")
     net = Msat.of_sat(net_worth(coins, book))
     if net.value < terms.price.value or net.value <= 0:

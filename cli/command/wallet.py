@@ -404,12 +404,13 @@ _STANDINGS = {
 
 def _found(answer: dict[str, Any]) -> list[str]:
     """What was found, for people."""
-    lines = [
-        f"{one['mint']}: {one['problem']}; it is asked again."
-        if one["problem"]
-        else f"{one['mint']}: {_said(one['amount'], one['unit'])} in {one['coins']} coins were found."
-        for one in answer["restored"]
-    ]
+    lines = []
+    for one in answer["restored"]:
+        if one["problem"]:
+            unit = "" if one["unit"] == SAT else f" ({one['unit']})"
+            lines.append(f"{one['mint']}{unit}: {one['problem']}; it is asked again.")
+        if one["coins"] or not one["problem"]:
+            lines.append(f"{one['mint']}: {_said(one['amount'], one['unit'])} in {one['coins']} coins were found.")
     for one in answer["pending"]:
         due = f", due {datetime.fromtimestamp(one['due'], UTC):%Y-%m-%d %H:%M:%S} UTC" if one["due"] else ""
         why = f" ({one['problem']})" if one["problem"] else ""

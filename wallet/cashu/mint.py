@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 
 _Hex = Annotated[str, Field(pattern=r"^[0-9a-f]*$", max_length=130)]
 _Text = Annotated[str, Field(max_length=10_000)]
+# A larger one is no amount, and could neither be told on nor be stored.
+_Amount = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 class _Model(BaseModel):
@@ -130,8 +132,8 @@ class _MeltQuote(_Model):
 class _Method(_Model):
     method: str
     unit: str
-    min_amount: int | None = None
-    max_amount: int | None = None
+    min_amount: _Amount | None = None
+    max_amount: _Amount | None = None
 
 
 class _Methods(_Model):

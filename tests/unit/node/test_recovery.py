@@ -1,7 +1,8 @@
 """What a memo names is looked up at its mint, finished once, and gone on with after a crash at any step."""
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 
@@ -27,6 +28,7 @@ from tests.model_mint import MSAT_PER, Fault, ModelMint, Payment, payable
 from tests.wallet_part import BUYER_WORDS, EFFECT, PERMIT, SELLER_WORDS, HandClock, allow, make_wallet
 from wallet import restorer
 from wallet.amount import SAT, USD, Amount
+from wallet.cashu.keyset import KeysetInfo
 from wallet.error import MintRefused, PaymentUnknown, TokenSpent
 from wallet.leftover import leftover
 from wallet.memo import Memo
@@ -340,6 +342,9 @@ async def test_what_was_under_way_in_cents_is_found_as_cents():
         ("melt", USD, Standing.BEGUN),
         ("receive", USD, Standing.DONE),
     }
+    told = [json.loads(parse_json(row["raw"]).content) for row in await again.db.select("entry")]
+    notes = [one["note"] for one in told if one.get("note")]
+    assert {(note["kind"], note["unit"]) for note in notes} == {(kind, USD) for kind in ("deposit", "melt", "receive")}
     assert {(one["mint"], one["unit"]) for one in found["restored"]} >= {(FIRST, SAT), (FIRST, USD)}
     assert {one["amount"] for one in found["restored"] if (one["mint"], one["unit"]) == (FIRST, SAT)} == {100}
     mint.lightning_ends()
@@ -351,6 +356,83 @@ async def test_what_was_under_way_in_cents_is_found_as_cents():
     assert paid.result is not None
     assert (rows[USD].live, rows[USD].reserved, rows[USD].locked) == (500 - paid.result["gross"] + 32 + 33 - 1, 0, 0)
     assert await again.clean()
+
+
+async def _with_cents() -> World:
+    """A node that has cents at a mint, and is lost but for its memo."""
+    world = World(more=(USD,))
+    lost = await node(world, [FIRST, SECOND])
+    await lost.fund(FIRST, 100)
+    await lost.wallet.foreign.deposit("cents", FIRST, Amount(500, USD), EFFECT, PERMIT)
+    await lost.wallet._keeper.poll("cents")
+    await lost.publish()
+    return world
+
+
+def _bend(mint: ModelMint, bent: Callable[[tuple[KeysetInfo, ...]], list[KeysetInfo]]) -> None:
+    """Its list of keysets is another one, until `del mint.keysets`."""
+    real = mint.keysets
+
+    async def keysets() -> tuple[KeysetInfo, ...]:
+        return tuple(bent(await real()))
+
+    mint.keysets = keysets
+
+
+async def _in_background(world: World, of: Node) -> None:
+    """What the service does, later."""
+    world.clock.seconds += 1_000
+    await of.recall.recovery._round(asyncio.Event())
+
+
+HIDDEN = {
+    "a unit that is not listed": (USD, lambda infos: [one for one in infos if one.unit != USD], "wallet.unit"),
+    "sat that is not listed": (SAT, lambda infos: [one for one in infos if one.unit != SAT], "wallet.unit"),
+    "a keyset that is listed twice": (
+        USD,
+        lambda infos: [*infos, *(replace(one, unit=SAT) for one in infos if one.unit == USD)],
+        "wallet.unit",
+    ),
+    "a keyset that is listed twice, beside another": (
+        USD,
+        lambda infos: [*infos, *(replace(one, ppk=one.ppk + 1) for one in infos if one.unit == USD and not one.active)],
+        "mint.lied",
+    ),
+}
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+async def test_what_a_memo_named_is_looked_for_until_the_mint_lists_it(hidden):
+    """That a mint does not list it now does not say that nothing lies there."""
+    unit, bent, problem = HIDDEN[hidden]
+    world = await _with_cents()
+    mint = world.mints[FIRST]
+    mint.rotate(unit=USD)  # the money is in an old keyset
+    _bend(mint, bent)
+    again = await node(world)
+    found = await again.recall.restore(())
+    said = {(one["mint"], one["unit"]): (one["amount"], one["problem"]) for one in found["restored"]}
+    assert said[FIRST, unit][1] == problem
+    assert (FIRST, unit) in await again.wallet.recollection.unscanned()
+    await _in_background(world, again)
+    assert (FIRST, unit) in await again.wallet.recollection.unscanned()
+    assert (FIRST, unit) in (await again.wallet.recollection.memo()).mints, "and the next memo says it as well"
+
+    # Also after a restart: the mint lists it again, and nobody has to ask.
+    del mint.keysets
+    later = await node(world, db=again.db)
+    await _in_background(world, later)
+    assert await later.wallet.recollection.unscanned() == set()
+    rows = {one.unit: one.live for one in await later.wallet.balance() if one.mint == FIRST}
+    assert rows == {SAT: 100, USD: 500}
+
+
+async def test_a_unit_that_no_memo_named_is_not_missed():
+    world = await _with_cents()
+    _bend(world.mints[SECOND], lambda infos: [one for one in infos if one.unit == USD])
+    again = await node(world, [SECOND])
+    found = await again.recall.restore(())
+    assert {one["mint"]: one["problem"] for one in found["restored"]} == {FIRST: "", SECOND: ""}
 
 
 async def _lost(world: World) -> int:

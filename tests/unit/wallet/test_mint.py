@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from core.error import InvalidInput, Unpermitted
-from tests.wallet_part import PERMIT, allow
+from tests.wallet_part import BUYER_WORDS, PERMIT, HandClock, allow, make_wallet
 from wallet.cashu import mint as module
 from wallet.cashu.address import canonical_url
 from wallet.cashu.keyset import KeysetInfo
@@ -266,3 +266,28 @@ async def test_limits_are_read_and_what_is_not_understood_is_no_limit(server, ht
     for nuts in ({}, {"4": [], "5": 7}, {"4": {"methods": {}}}):
         server.body = orjson.dumps({"nuts": nuts})
         assert (await mint.limits()).deposit("sat") == Limit()
+
+
+@pytest.mark.parametrize("absurd", [99_999_999_999_999_999_999_999, 1 << 64, 1 << 63, -1, -(1 << 70)])
+@pytest.mark.parametrize("field", ["min_amount", "max_amount"])
+async def test_a_limit_that_is_no_amount_is_none_and_what_is_known_of_all_mints_can_be_told(
+    server, http, absurd, field
+):
+    # Written by hand: orjson does not write such a number, in which lies the danger.
+    method = f'{{"method":"bolt11","unit":"sat","{field}":{absurd}}}'
+    about = f'"nuts":{{"4":{{"methods":[{method}]}},"5":{{"methods":[{method}]}}}}'
+    keyset = f'{{"id":"{KEYSET}","unit":"sat","active":true}}'
+    server.body = f'{{"keysets":[{keyset}],{about}}}'.encode()
+    mint = MintClient(server.url, http, allow)
+    assert (await mint.limits()).deposit("sat") == Limit()
+    wallet = make_wallet(BUYER_WORDS, [mint], HandClock())
+    (offer,) = await wallet.foreign.offers(mint.url)
+    told = orjson.loads(orjson.dumps(offer))
+    assert (told["unit"], told["least_deposit"], told["most_withdrawal"]) == ("sat", None, None)
+
+
+async def test_the_greatest_amount_is_a_limit(server, http):
+    method = {"method": "bolt11", "unit": "sat", "min_amount": 0, "max_amount": (1 << 63) - 1}
+    server.body = orjson.dumps({"nuts": {"4": {"methods": [method]}}})
+    limits = await MintClient(server.url, http, allow).limits()
+    assert limits.deposit("sat") == Limit(0, (1 << 63) - 1)

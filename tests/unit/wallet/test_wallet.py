@@ -18,6 +18,7 @@ from wallet.error import (
     MintUnlisted,
     OperationReused,
     PaymentUnknown,
+    TokenKeyset,
     TokenMint,
     TokenReused,
     TooDear,
@@ -354,6 +355,26 @@ async def test_nothing_happens_without_a_permit():
             await attempt
     assert not {"swap", "mint", "request_quote"} & set(stage.mint.calls)
     assert await stage.live() == 100
+
+
+async def test_a_keyset_that_is_withdrawn_while_its_coins_are_checked_is_refused(stage):
+    locked = await stage.lock(sat=7)
+    assert len(locked.ys) == 1, "of several the next one would be looked up again"
+    roll, real = stage.seller._books.roll(stage.mint.url), stage.mint.keys
+
+    async def none():
+        return ()
+
+    async def keys(info):
+        found = await real(info)
+        stage.mint.keysets = none
+        await roll.refresh()  # as another task does meanwhile
+        return found
+
+    stage.mint.keys = keys
+    with pytest.raises(TokenKeyset):
+        await stage.seller.verify(locked.payload, stage.wanted(7))
+    assert roll.infos == {}
 
 
 async def test_a_foreign_mint_is_asked_for_nothing(stage):
