@@ -237,7 +237,7 @@ def give_up(
     home: HomeOption,
     key: KeyOption = None,
     json_mode: JsonOption = False,
-) -> None:
+) -> int:
     """Close a payment over Lightning of which its wallet will never speak again: it counts as paid.
 
     The payment may have been made, and nobody will ever know. So its amount and the most that its fee may be stay
@@ -246,8 +246,16 @@ def give_up(
     """
     out, client = Output(json_mode=json_mode), Client.open(home)
     answer = client.call(f"{_WALLET}/lightning/give-up", {"op_id": operation}, key=out.key(key))
+    if answer.get("stage") != "paid":
+        why = f"{operation} was not given up: it is {answer.get('stage') or answer['state']}."
+        remedy = "Ask again, with a new key: vendo wallet give-up."
+        return out.fail(Problem("lightning.open", why, "Nothing was given up.", remedy, 409))
     spent = answer["amount"] + answer["fee"]
-    out.answer(answer, f"{operation} counts as paid ({spent} msat), though nobody knows whether it was.")
+    if answer.get("reason") == "given_up":
+        out.answer(answer, f"{operation} counts as paid ({spent} msat), though nobody knows whether it was.")
+    else:
+        out.answer(answer, f"{operation} is paid ({spent} msat): its wallet has said so meanwhile.")
+    return ExitCode.OK
 
 
 def _open_deposit(answer: dict[str, Any], wait: float) -> Problem:

@@ -10,11 +10,11 @@ import pytest
 from bolt11 import decode
 
 from core.clock import SystemClock
-from core.effect import Outcome, OutcomeState
+from core.effect import EffectClass, Intent, Outcome, OutcomeState
 from core.error import InvalidInput, KeyReused, NotFound
 from core.identifier import EffectId, OperationId
 from fs.error import KeyRequired, NoSuchFile
-from fs.service.treasury import Treasurer
+from fs.service.treasury import OperationEnded, Treasurer, canonical
 from fs.service.wallet import wallet_service
 from fs.session import Role, Session
 from fs.tree import Tree
@@ -320,3 +320,55 @@ async def test_a_payment_that_its_wallet_calls_pending_is_not_given_up(desk: Des
     entry.state, entry.preimage = "pending", ""
     later(desk, 16)
     await refused(desk, op_id, "still answers about it: pending")
+
+
+async def test_the_key_of_a_give_up_that_was_refused_gives_nothing_up_later_and_says_so(desk: Desk) -> None:
+    op_id = await in_doubt(desk)
+    later(desk, 13)
+    await refused(desk, op_id, "14 days after")
+    later(desk, 3)
+    with pytest.raises(OperationEnded):
+        await desk.call("give-up", {"op_id": op_id}, key="g")
+    view = await desk.lightning.find(op_id)
+    assert view is not None
+    assert view.stage == "unknown"
+
+
+@pytest.mark.parametrize("looked", [False, True])
+async def test_a_give_up_that_a_crash_has_cut_off_is_carried_out_by_its_key(desk: Desk, looked: bool) -> None:
+    op_id = await in_doubt(desk)
+    later(desk, 16)
+    body, path = canonical({"op_id": op_id}), "/wallet/lightning/give-up"
+    await desk.gate.begin(Intent("operator", path, "g", body, EffectClass.IRREVERSIBLE, op_id))
+    if looked:  # the node that starts again has found the payment as open as it was
+        await desk.treasurer._look()
+    given = await desk.call("give-up", {"op_id": op_id}, key="g")
+    assert (given["stage"], given["reason"]) == ("paid", "given_up")
+    assert (path, "commit") in await desk.states()
+
+
+async def test_a_give_up_that_was_carried_out_before_a_crash_is_not_refused_to_its_key(desk: Desk) -> None:
+    op_id = await in_doubt(desk)
+    later(desk, 16)
+    body, path = canonical({"op_id": op_id}), "/wallet/lightning/give-up"
+    await desk.gate.begin(Intent("operator", path, "g", body, EffectClass.IRREVERSIBLE, op_id))
+    await desk.lightning.give_up(op_id)
+    assert (await desk.call("give-up", {"op_id": op_id}, key="g"))["reason"] == "given_up"
+    assert (path, "commit") in await desk.states()
+
+
+async def test_two_calls_of_one_key_give_up_once_and_are_told_the_same(desk: Desk) -> None:
+    op_id = await in_doubt(desk)
+    later(desk, 16)
+    one, other = await asyncio.gather(*(desk.call("give-up", {"op_id": op_id}, key="g") for _ in range(2)))
+    assert one == other
+    assert ("/wallet/lightning/give-up", "commit") in await desk.states()
+
+
+async def test_a_refusal_that_books_what_the_wallet_said_does_not_say_that_nothing_was_changed(desk: Desk) -> None:
+    op_id = await in_doubt(desk, Fault.NONE)
+    later(desk, 16)
+    with pytest.raises(NotGivenUp) as caught:
+        await desk.call("give-up", {"op_id": op_id}, key="g")
+    assert "it is paid" in str(caught.value)
+    assert "Nothing was changed" not in str(caught.value)
