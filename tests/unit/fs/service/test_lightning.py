@@ -80,8 +80,9 @@ def made(unit: MemoryDatabase, gate: NodeGate, *, connected: bool = True) -> Des
     treasurer = Treasurer(funding, gate, unit, SystemClock())
     places = Spreading(coins, treasurer, unit, clock, Rules())
     tree = wallet_service(
-        coins, coins, _usage, partial(used, unit), treasurer, places, lightning if connected else None, funding.fund
-    )
+        coins, coins, _usage, partial(used, unit), treasurer, places, lightning if connected else None, funding.fund,
+        rows=funding,
+    )  # fmt: skip
     return Desk(unit, gate, treasurer, ledger, client, lightning, tree)
 
 
@@ -372,3 +373,17 @@ async def test_a_refusal_that_books_what_the_wallet_said_does_not_say_that_nothi
         await desk.call("give-up", {"op_id": op_id}, key="g")
     assert "it is paid" in str(caught.value)
     assert "Nothing was changed" not in str(caught.value)
+
+
+async def test_a_payment_of_a_wallet_that_was_taken_out_of_the_settings_can_be_given_up(desk: Desk) -> None:
+    op_id = await in_doubt(desk)
+    alone = made(desk.unit, desk.gate, connected=False)
+    assert [row["op_id"] for row in await alone.read("lightning", "payments")] == [op_id], "its id can still be seen"
+    later(alone, 13)
+    await refused(alone, op_id, "14 days after", "early")
+    later(alone, 3)
+    given = await alone.call("give-up", {"op_id": op_id}, key="g")
+    assert (given["state"], given["stage"], given["reason"]) == ("done", "paid", "given_up")
+    assert (given["amount"], given["fee"]) == (21_000, 2_000)
+    assert not [text for text in (await alone.lightning.audit()).differences if "journal" in text]
+    await refused(alone, op_id, "nothing to give up", "again")

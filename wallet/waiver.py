@@ -1,0 +1,67 @@
+"""Gives up a payment over Lightning of which its wallet will never speak again. No wallet is asked, and none is needed.
+
+The payment may have been made, so it counts as paid, with the most that its fee may be: what is given up is the
+wallet's word, never money.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from core.clock import Clock
+from core.error import NotFound
+from core.unit import UnitOfWork, Write
+from wallet.journal import Account, postings
+from wallet.lightning import ENDED, GIVE_UP_S, Direction, GivenUp, may_give_up, step
+from wallet.lightning_error import NotGivenUp
+from wallet.lightning_record import UNIT, LightningBook, Order
+
+log = logging.getLogger(__name__)
+
+_DAY_S = 86_400
+
+
+def booking(order: Order, now: int) -> Sequence[Write]:
+    """What a payment or an invoice that has ended as paid does to the journal, stamped `now` (Unix seconds)."""
+    if order.payment.direction is Direction.INVOICE:
+        moves = {Account.WALLET: order.amount, Account.RECEIPTS: -order.amount}
+    else:
+        where = Account.WITHDRAWALS if order.purpose else Account.PAYMENTS
+        moves = {Account.WALLET: -order.amount - order.fee, where: order.amount, Account.FEES: order.fee}
+        if order.fee > order.fee_limit:
+            about = {"action": "lightning_fee", "operation": order.id, "fee_msat": order.fee}
+            log.warning("a Lightning wallet took more than the fee that is allowed", extra=about)
+    return postings(order.id, order.wallet, UNIT, now, moves)
+
+
+def waivable(order: Order | None, now: int) -> Order:
+    """A payment whose owner may wait no longer, if it is one.
+
+    Raises:
+        NotFound: there is no such payment.
+        NotGivenUp: it has ended, or its invoice has not expired for long.
+    """
+    if order is None or order.payment.direction is not Direction.PAY:
+        raise NotFound("There is no payment over Lightning with this id.")
+    if order.payment.stage in ENDED:
+        raise NotGivenUp(f"The payment is {order.payment.stage.value}: there is nothing to give up.")
+    if not may_give_up(order.payment, now):
+        days = GIVE_UP_S // _DAY_S
+        raise NotGivenUp(f"A payment in doubt can be given up {days} days after its invoice has expired.")
+    return order
+
+
+async def waive(order: Order, unit: UnitOfWork, book: LightningBook, clock: Clock) -> Order:
+    """Count it as paid, durably. `waivable` has looked at it.
+
+    Raises:
+        Conflict: somebody else has moved it meanwhile.
+        StoreUncertain: the database failed; what is durable counts.
+    """
+    payment, _, name = step(order.payment, GivenUp(clock.now()))
+    new = replace(order, payment=payment, reason=name, fee=max(order.fee, order.fee_limit))
+    update, new = book.change(order, new)
+    await unit.commit([update, *booking(new, clock.now())])
+    told = {"action": "lightning_saga", "operation": order.id, "transition": name}
+    log.info("lightning moved", extra=told)
+    return new
