@@ -40,7 +40,7 @@ from wallet.lightning_error import (
 )
 from wallet.lightning_keeper import LightningKeeper
 from wallet.lightning_record import LightningBook, LightningView, Order, view_of
-from wallet.waiver import waivable, waive
+from wallet.waiver import count_silence, waivable, waive
 
 DAY_S = 86_400
 REQUEST_S = 600
@@ -221,11 +221,12 @@ class Lightning:
     async def give_up(self, op_id: str) -> LightningView:
         """Wait no longer for the wallet's word on a payment: it counts as paid with all of its fee, since it may be.
 
-        The wallet is asked once more. What it says then ends the payment as ever, and nothing is given up.
+        The wallet is asked once more. What it says then ends the payment as ever, and nothing is given up; that it
+        cannot be asked counts only after `waiver.SILENT_TRIES` tries, with `waiver.SILENT_GAP_S` between them.
 
         Raises:
             NotFound: there is no such payment.
-            NotGivenUp: it has ended, its invoice has not expired for long, or the wallet still answers about it.
+            NotGivenUp: it has ended, its invoice has not expired for long, or the wallet still answers, or may.
         """
         async with self._engine.driving(op_id):
             order = waivable(await self._book.find(op_id), self._clock.now())
@@ -238,14 +239,18 @@ class Lightning:
         """Ask the wallet once more about a payment that is to be given up.
 
         Raises:
-            NotGivenUp: it has just said how it ended, or still answers about it.
+            NotGivenUp: it has just said how it ended, still answers about it, or cannot be asked just now.
         """
         standing = self._engine.standing()
         order, said = await self._engine.look_up(order, standing)
         order, _ = await self._engine.move(order, said, standing)
         if order.payment.stage in ENDED:
             raise NotGivenUp(f"The wallet has just said how it ended: it is {order.payment.stage.value}.")
-        if isinstance(said, LookedUp) and said.found not in (Found.UNSURE, Found.UNPROVEN):
+        if not isinstance(said, LookedUp):
+            await count_silence(order, self._unit, self._book, self._clock.now())
+            return order
+        await self._unit.commit([self._book.heard(order.id)])
+        if said.found not in (Found.UNSURE, Found.UNPROVEN):
             raise NotGivenUp(f"The wallet still answers about it: {said.found.value}.")
         return order
 

@@ -18,6 +18,10 @@ from wallet.lightning_record import UNIT, LightningBook, Order
 
 log = logging.getLogger(__name__)
 
+SILENT_TRIES = 3
+"""So often a connected wallet must have failed to answer the owner who gives up: a relay may be down for a while."""
+SILENT_GAP_S = 8 * 3_600
+"""A try counts so long after the one before that counted."""
 _DAY_S = 86_400
 
 
@@ -51,6 +55,25 @@ def waivable(order: Order | None, now: int) -> Order:
     return order
 
 
+async def count_silence(order: Order, unit: UnitOfWork, book: LightningBook, now: int) -> None:
+    """A connected wallet could not be asked. That ends nothing before it has happened several times over a while.
+
+    Raises:
+        NotGivenUp: it may be asked later.
+        StoreUncertain: whether this try was counted is not known.
+    """
+    tries, last = await book.silence(order.id)
+    if not tries or now - last >= SILENT_GAP_S:
+        tries += 1
+        await unit.commit(book.silent(order.id, tries, now))
+    if tries < SILENT_TRIES:
+        hours = SILENT_GAP_S // 3_600
+        raise NotGivenUp(
+            f"The wallet cannot be asked just now (try {tries} of {SILENT_TRIES}; each counts {hours} hours after the "
+            "one before)."
+        )
+
+
 async def waive(order: Order, unit: UnitOfWork, book: LightningBook, clock: Clock) -> Order:
     """Count it as paid, durably. `waivable` has looked at it.
 
@@ -61,7 +84,7 @@ async def waive(order: Order, unit: UnitOfWork, book: LightningBook, clock: Cloc
     payment, _, name = step(order.payment, GivenUp(clock.now()))
     new = replace(order, payment=payment, reason=name, fee=max(order.fee, order.fee_limit))
     update, new = book.change(order, new)
-    await unit.commit([update, *booking(new, clock.now())])
+    await unit.commit([update, *booking(new, clock.now()), book.heard(order.id)])
     told = {"action": "lightning_saga", "operation": order.id, "transition": name}
     log.info("lightning moved", extra=told)
     return new

@@ -242,7 +242,8 @@ def give_up(
 
     The payment may have been made, and nobody will ever know. So its amount and the most that its fee may be stay
     counted in every budget, and nothing comes back. It is refused while the wallet can still answer about it, and
-    until 14 days after its invoice has expired.
+    until 14 days after its invoice has expired. A wallet that is connected and cannot be asked must have been silent to
+    three tries, with eight hours between them.
     """
     out, client = Output(json_mode=json_mode), Client.open(home)
     answer = client.call(f"{_WALLET}/lightning/give-up", {"op_id": operation}, key=out.key(key))

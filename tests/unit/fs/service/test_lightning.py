@@ -263,6 +263,13 @@ def later(desk: Desk, days: float) -> None:
     desk.client.clock.seconds += days * 86_400
 
 
+async def silent_twice(desk: Desk, op_id: str) -> None:
+    """Two tries that count: the wallet could not be asked. A third one, eight hours later, gives up."""
+    for number in (1, 2):
+        await refused(desk, op_id, f"cannot be asked just now .try {number} of 3", f"silent {number}")
+        later(desk, 1)
+
+
 async def refused(desk: Desk, op_id: str, why: str, key: str = "g") -> None:
     with pytest.raises(NotGivenUp, match=why):
         await desk.call("give-up", {"op_id": op_id}, key=key)
@@ -272,6 +279,7 @@ async def refused(desk: Desk, op_id: str, why: str, key: str = "g") -> None:
 async def test_a_payment_of_which_its_wallet_never_speaks_again_can_be_given_up_as_paid(desk: Desk) -> None:
     op_id = await in_doubt(desk)
     later(desk, 16)
+    await silent_twice(desk, op_id)
     given = await desk.call("give-up", {"op_id": op_id}, key="g")
     assert (given["state"], given["stage"], given["reason"]) == ("done", "paid", "given_up")
     assert (given["amount"], given["fee"], given["preimage"]) == (21_000, 2_000, ""), "with all that its fee may be"
@@ -285,7 +293,8 @@ async def test_a_payment_of_which_its_wallet_never_speaks_again_can_be_given_up_
     stop.set()
     await task
     states = await desk.states()
-    assert sorted(states) == [("/wallet/lightning/give-up", "commit"), ("/wallet/lightning/pay", "commit")]
+    gave = "/wallet/lightning/give-up"
+    assert sorted(states) == [(gave, "commit"), (gave, "fail"), (gave, "fail"), ("/wallet/lightning/pay", "commit")]
     assert not [text for text in (await desk.lightning.audit()).differences if "journal" in text]
     await refused(desk, op_id, "nothing to give up", "again")
 
@@ -339,6 +348,7 @@ async def test_the_key_of_a_give_up_that_was_refused_gives_nothing_up_later_and_
 async def test_a_give_up_that_a_crash_has_cut_off_is_carried_out_by_its_key(desk: Desk, looked: bool) -> None:
     op_id = await in_doubt(desk)
     later(desk, 16)
+    await silent_twice(desk, op_id)
     body, path = canonical({"op_id": op_id}), "/wallet/lightning/give-up"
     await desk.gate.begin(Intent("operator", path, "g", body, EffectClass.IRREVERSIBLE, op_id))
     if looked:  # the node that starts again has found the payment as open as it was
@@ -351,6 +361,7 @@ async def test_a_give_up_that_a_crash_has_cut_off_is_carried_out_by_its_key(desk
 async def test_a_give_up_that_was_carried_out_before_a_crash_is_not_refused_to_its_key(desk: Desk) -> None:
     op_id = await in_doubt(desk)
     later(desk, 16)
+    await silent_twice(desk, op_id)
     body, path = canonical({"op_id": op_id}), "/wallet/lightning/give-up"
     await desk.gate.begin(Intent("operator", path, "g", body, EffectClass.IRREVERSIBLE, op_id))
     await desk.lightning.give_up(op_id)
@@ -361,6 +372,7 @@ async def test_a_give_up_that_was_carried_out_before_a_crash_is_not_refused_to_i
 async def test_two_calls_of_one_key_give_up_once_and_are_told_the_same(desk: Desk) -> None:
     op_id = await in_doubt(desk)
     later(desk, 16)
+    await silent_twice(desk, op_id)
     one, other = await asyncio.gather(*(desk.call("give-up", {"op_id": op_id}, key="g") for _ in range(2)))
     assert one == other
     assert ("/wallet/lightning/give-up", "commit") in await desk.states()
@@ -387,3 +399,40 @@ async def test_a_payment_of_a_wallet_that_was_taken_out_of_the_settings_can_be_g
     assert (given["amount"], given["fee"]) == (21_000, 2_000)
     assert not [text for text in (await alone.lightning.audit()).differences if "journal" in text]
     await refused(alone, op_id, "nothing to give up", "again")
+
+
+async def test_a_wallet_that_cannot_be_asked_just_now_is_not_one_that_never_speaks_again(desk: Desk) -> None:
+    op_id = await in_doubt(desk)
+    later(desk, 16)
+    for number in range(5):  # impatience counts once
+        await refused(desk, op_id, "try 1 of 3", f"at once {number}")
+    later(desk, 0.3)
+    await refused(desk, op_id, "try 1 of 3", "seven hours later")
+    later(desk, 0.1)
+    await refused(desk, op_id, "try 2 of 3", "nine hours later")
+    view = await desk.lightning.find(op_id)
+    assert view is not None
+    desk.ledger.entries[view.payment_hash].state = "pending"
+    desk.ledger.entries[view.payment_hash].preimage = ""
+    later(desk, 1)
+    desk.client.script.clear()
+    await refused(desk, op_id, "still answers about it: pending", "it speaks")
+    desk.client.script = [Fault.UNREACHABLE] * 50
+    later(desk, 1)
+    await refused(desk, op_id, "try 1 of 3", "what it was silent before counts no more")
+
+
+@pytest.mark.parametrize("state", ["failed", "expired"])
+async def test_the_audit_names_a_payment_that_was_given_up_and_had_failed(desk: Desk, state: str) -> None:
+    op_id = await in_doubt(desk)
+    later(desk, 16)
+    await silent_twice(desk, op_id)
+    given = await desk.call("give-up", {"op_id": op_id}, key="g")
+    desk.client.script.clear()
+    entry = desk.ledger.entries[given["payment_hash"]]
+    entry.state, entry.preimage = state, ""
+    found = await desk.read("audit")
+    assert not found["clean"]
+    assert found["differences"] == [
+        f"{op_id}: a payment that was given up, and counts as paid, is called {state} by the wallet"
+    ]
