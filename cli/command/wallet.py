@@ -335,7 +335,7 @@ def withdraw(
     given = {"max_fee_sat": max_fee, "most": most, "unit": None if unit == SAT else unit}
     body = _with_mint({"invoice": text} | {name: one for name, one in given.items() if one is not None}, mint)
     if not (yes or json_mode):
-        _confirm(client, body, again=key is not None)
+        body |= _confirm(client, body, again=key is not None)
     used = out.key(key)
     answer = _paid(client, body, used)
     end = time.monotonic() + wait
@@ -356,20 +356,24 @@ def withdraw(
     return ExitCode.OK
 
 
-def _confirm(client: Client, body: dict[str, Any], *, again: bool) -> None:
-    """Show what it may cost, and ask. What was asked for before with this key may have expired since: then go on."""
+def _confirm(client: Client, body: dict[str, Any], *, again: bool) -> dict[str, Any]:
+    """Show what it may cost, and ask; what is added to the request, so that it is held to what was shown.
+
+    What was asked for before with this key may have expired since: then go on.
+    """
     try:
         plan = client.call(f"{_WALLET}/prepare", body)
     except NodeRefusal:
         if not again:
             raise
-        return
+        return {}
     if (unit := body.get("unit", SAT)) != SAT:
         whole = f"Pay {plan['amount_sat']} sat for {_said(plan['total'], unit)} at most, from {plan['mint']}?"
         typer.confirm(whole, abort=True, err=True)
-        return
+        return {"agreed": {"mint": plan["mint"], "total": plan["total"]}}
     fees = f"{plan['max_fee_sat']} sat of fees at most"
     typer.confirm(f"Pay {plan['amount_sat']} sat and {fees}, from {plan['mint']}?", abort=True, err=True)
+    return {}
 
 
 def _paid(client: Client, body: dict[str, Any], key: str) -> dict[str, Any]:

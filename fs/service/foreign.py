@@ -155,12 +155,18 @@ class Exchange:
             "expires_at": invoice.expires_at,
         }
 
-    async def withdraw(self, session: Session, asked: model.Invoice) -> dict[str, Any]:
-        """`/wallet/withdraw`. What may be spent is frozen when it is first asked for, and stands in the ledger."""
+    async def withdraw(self, session: Session, asked: model.Withdrawal) -> dict[str, Any]:
+        """`/wallet/withdraw`. What may be spent is frozen when it is first asked for, and stands in the ledger.
+
+        What the owner agreed to before is not part of what the key stands for: a key that was used is answered.
+        """
         text = plain_invoice(asked.invoice)
         invoice = asked_invoice(text)
         wish = canonical({"invoice": text, "mint": asked.mint, "unit": asked.unit, "most": asked.most})
         effect = EffectClass.IRREVERSIBLE
+        if (said := asked.agreed) is not None:
+            bound = {"mint": asked.mint or said.mint, "most": asked.most or said.total}
+            asked = asked.model_copy(update=bound)
         mint = await self._places.out_of(asked.unit, asked.mint)
         if (known := await self._treasurer.known(session, "withdraw", wish, effect)) is not None:
             return known  # whatever the rate is now

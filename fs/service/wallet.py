@@ -345,7 +345,7 @@ def _paying(wallet: Purse, treasurer: Treasurer, places: Places, exchange: Excha
     """The files that pay invoices."""
 
     async def withdraw(body: bytes, session: Session) -> bytes:
-        value = parsed(model.Invoice, body)
+        value = parsed(model.Withdrawal, body)
         if value.is_other:
             return json_bytes(await _has(exchange).withdraw(session, value))
         text = plain_invoice(value.invoice)
@@ -385,10 +385,10 @@ def _paying(wallet: Purse, treasurer: Treasurer, places: Places, exchange: Excha
         )
 
     priced = "{invoice, mint?, max_fee_sat? | unit, most?}: what paying it takes at most; pays nothing and asks nobody"
-    paid = "{invoice, mint?, max_fee_sat? | unit, most?}: pay a Lightning invoice; it cannot be taken back"
+    paid = "{invoice, mint?, max_fee_sat? | unit, most?, agreed?}: pay a Lightning invoice; it cannot be taken back"
     return {
         "prepare": File(priced, call=prepare, takes=model.Invoice, gives=model.Prepared),
-        "withdraw": File(paid, call=withdraw, takes=model.Invoice, gives=model.Operation),
+        "withdraw": File(paid, call=withdraw, takes=model.Withdrawal, gives=model.Operation),
     }
 
 
