@@ -197,6 +197,24 @@ async def test_a_bill_is_never_paid_above_what_was_frozen_before_the_mint_was_as
     assert (await town.live())[A, USD] >= 4_000 - 320
 
 
+async def test_a_key_that_was_used_is_answered_also_where_no_mint_has_the_unit_any_more(town: Town) -> None:
+    await town.fund(500)
+    send, pay = {"amount": 100, "unit": USD}, {"invoice": town.bill(100), "unit": USD}
+    sent, paid = await town.call("send", send, "send"), await town.call("withdraw", pay, "pay")
+    places = town.exchange._places
+    none = await Town().start()
+    for mint in none.mints.values():
+        mint._infos = {id_: one for id_, one in mint._infos.items() if one.unit == "sat"}
+    town.exchange._places = none.exchange._places  # the mints that are left
+    with pytest.raises(UnitAbsent):
+        await town.call("send", send, "new")
+    assert (await town.call("send", send, "send"))["token"] == sent["token"]
+    assert (await town.call("withdraw", pay, "pay"))["preimage"] == paid["preimage"]
+    town.exchange._places = places
+    with pytest.raises(KeyReused):
+        await town.call("send", {**send, "amount": 50}, "send")
+
+
 async def test_what_the_owner_agreed_to_holds_whatever_rate_and_mints_are_then(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
