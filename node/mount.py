@@ -132,6 +132,7 @@ def operator_namespace(parts: Parts, messages: Messages, roster: Roster) -> Name
                     parts.probes,
                     parts.recall,
                     parts.exchange,
+                    parts.rail.funding,
                 ),
                 Access.ADMIN,
                 "money, and what moves it",

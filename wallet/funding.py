@@ -22,6 +22,7 @@ from wallet.lightning_error import InvoiceUnpayable, WalletUnreachable
 from wallet.lightning_record import LightningBook, LightningView, view_of
 from wallet.model import Deposit, OperationView
 from wallet.payment import State
+from wallet.waiver import waivable, waive
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,9 @@ class Payer(Protocol):
         self, op_id: str, invoice: str, effect_id: EffectId, permit: Permit, *, purpose: str = "", until: int = 0
     ) -> LightningView:
         """Pay an invoice once."""
+
+    async def give_up(self, op_id: str) -> LightningView:
+        """Count a payment as paid of which the wallet, asked once more, says nothing any more."""
 
 
 def payment_of(deposit: str) -> OperationId:
@@ -96,6 +100,22 @@ class Funding:
             if order is not None and order.payment.stage is not Stage.FAILED:
                 return replace(found, state=State.UNKNOWN, reason="paid over Lightning, and the mint gave nothing")
         return found
+
+    async def latest(self, limit: int = 100) -> list[LightningView]:
+        """The newest payments and invoices, newest first, of this wallet and of those before it."""
+        return [view_of(order) for order in await self._book.latest(limit)]
+
+    async def give_up(self, op_id: str) -> LightningView:
+        """Wait no longer for a wallet's word on a payment: it counts as paid. Its wallet may not be connected any more.
+
+        Raises:
+            NotFound: there is no such payment.
+            NotGivenUp: as `Lightning.give_up`, which is asked where a wallet is connected.
+        """
+        if self._payer is not None:
+            return await self._payer.give_up(op_id)
+        order = waivable(await self._book.find(op_id), self._clock.now())
+        return view_of(await waive(order, self._unit, self._book, self._clock))
 
     # ------------------------------------------------------------------ deposits
 

@@ -27,6 +27,8 @@ LATE_S = 900
 """So long after an invoice's expiry a payment that no wallet knows of cannot be under way any more."""
 GIVE_UP_S = 14 * 86_400
 """So long after its invoice's expiry a payment in doubt may be given up: whoever is paid may hold it for days."""
+GIVEN_UP = "given_up"
+"""The transition, and the reason of a payment that counts as paid since nobody waits for its wallet's word any more."""
 UNPAID_S = 7 * 86_400
 """So long after its expiry an invoice of ours is looked at; some wallets take money late."""
 MAX_SENDS = 5
@@ -318,7 +320,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("over", _OPEN, LookedUp, Stage.FAILED, Effect.RELEASE, _over),
     Transition("not_arrived", _OPEN, LookedUp, Stage.UNKNOWN, Effect.SEND, _not_arrived),
     Transition("doubtful", _OPEN, LookedUp, Stage.UNKNOWN, Effect.WAIT),
-    Transition("given_up", _OPEN, GivenUp, Stage.PAID, Effect.BOOK, _given_up),
+    Transition(GIVEN_UP, _OPEN, GivenUp, Stage.PAID, Effect.BOOK, _given_up),
     # A wallet lied for longer than was waited: the books follow the money.
     Transition("paid_after_all", frozenset({Stage.FAILED}), Proven, Stage.PAID, Effect.BOOK),
     Transition("received", _WAITING, LookedUp, Stage.PAID, Effect.BOOK, _is(Found.SETTLED)),

@@ -12,7 +12,7 @@ from typing import Protocol
 from core.error import VendoError
 from relays.nip47 import Transaction
 from wallet.journal import Account, balances
-from wallet.lightning import Direction, Found, Stage, paid_in, paid_out
+from wallet.lightning import GIVEN_UP, Direction, Found, Stage, paid_in, paid_out
 from wallet.lightning_record import UNIT, LightningBook, Order
 
 log = logging.getLogger(__name__)
@@ -139,6 +139,8 @@ def _against_wallet(order: Order, said: Transaction | None) -> list[str]:
         return [f"{order.id}: a payment that is called failed was paid by the wallet"]
     if stage is Stage.UNKNOWN and found is Found.SETTLED:
         return [f"{order.id}: a payment that is in doubt was paid by the wallet"]
+    if stage is Stage.PAID and order.reason == GIVEN_UP and found in (Found.FAILED, Found.EXPIRED):
+        return [f"{order.id}: a payment that was given up, and counts as paid, is called {found.value} by the wallet"]
     if stage is not Stage.PAID or said is None or found is not Found.SETTLED:
         return []
     differences = []

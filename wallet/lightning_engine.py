@@ -28,7 +28,6 @@ from relays.nip47 import (
     read_transaction,
     read_transactions,
 )
-from wallet.journal import Account, postings
 from wallet.lightning import (
     Direction,
     Effect,
@@ -47,7 +46,8 @@ from wallet.lightning import (
     step,
 )
 from wallet.lightning_error import WalletLacks, WalletRejected, WalletSilent, WalletUnreachable
-from wallet.lightning_record import UNIT, LightningBook, Order
+from wallet.lightning_record import LightningBook, Order
+from wallet.waiver import booking
 
 log = logging.getLogger(__name__)
 
@@ -163,13 +163,13 @@ class LightningEngine:
         reason = name if payment.stage is Stage.FAILED else payment.rejected
         if name == "failed" or name == "turned_away":
             reason = payment.rejected or name
-        if name in ("unproven", "paid_after_all", "given_up"):
+        if name in ("unproven", "paid_after_all"):
             reason = name
         new = replace(order, payment=payment, reason=reason)
         writes: Sequence[Write] = ()
         if effect is Effect.BOOK:
             new = await self._with_fee(new, permit)
-            writes = self._booking(new)
+            writes = booking(new, self._clock.now())
         if new == order:
             return order, effect
         update, new = self._book.change(order, new)
@@ -178,17 +178,6 @@ class LightningEngine:
             told = {"action": "lightning_saga", "operation": order.id, "transition": name}
             log.log(logging.ERROR if name == "paid_after_all" else logging.INFO, "lightning moved", extra=told)
         return new, effect
-
-    def _booking(self, order: Order) -> Sequence[Write]:
-        if order.payment.direction is Direction.INVOICE:
-            moves = {Account.WALLET: order.amount, Account.RECEIPTS: -order.amount}
-        else:
-            where = Account.WITHDRAWALS if order.purpose else Account.PAYMENTS
-            moves = {Account.WALLET: -order.amount - order.fee, where: order.amount, Account.FEES: order.fee}
-            if order.fee > order.fee_limit:
-                about = {"action": "lightning_fee", "operation": order.id, "fee_msat": order.fee}
-                log.warning("a Lightning wallet took more than the fee that is allowed", extra=about)
-        return postings(order.id, order.wallet, UNIT, self._clock.now(), moves)
 
     # ------------------------------------------------------------------ asking the wallet
 

@@ -50,6 +50,7 @@ class NotGivenUp(VendoError):
 
     code = "lightning.open"
     status = 409
+    unchanged = "Nothing was given up."  # the wallet may have just said how it ended, and that is booked
     remedy = "See how it stands: vendo wallet lightning. While it is in doubt the node goes on asking the wallet."
 
 

@@ -12,7 +12,7 @@ import orjson
 
 from core.clock import Clock
 from core.identifier import EffectId, OperationId
-from core.unit import Among, Condition, Insert, Row, UnitOfWork, Update, Value, Within, Write
+from core.unit import Among, Condition, Delete, Insert, Row, UnitOfWork, Update, Value, Within, Write
 from wallet.lightning import ENDED, Direction, Payment, Stage
 from wallet.payment import State
 from wallet.record import Vault
@@ -20,6 +20,7 @@ from wallet.record import Vault
 TABLE = "lightning"
 UNIT = "msat"
 SHOWS = "lightning/shows/"  # and a wallet's name: the key in table `meta`
+SILENT = "lightning/silent/"  # and an operation: how often its wallet was silent to who gives up, and when last
 OPEN = Among(tuple(str(stage) for stage in Stage if stage not in ENDED))
 _STATES = {
     Stage.PREPARED: State.PREPARED,
@@ -180,6 +181,20 @@ class LightningBook:
     def showed(self, wallet: str) -> Write:
         """A look-up at this wallet has found a payment that it made."""
         return Insert("meta", {"key": SHOWS + wallet, "value": str(self._clock.now())}, or_ignore=True)
+
+    async def silence(self, op_id: str) -> tuple[int, int]:
+        """How often a wallet was silent to its owner who gives this payment up, and when it last was (Unix seconds)."""
+        rows = await self._unit.select("meta", {"key": SILENT + op_id})
+        tries, _, last = rows[0]["value"].partition(" ") if rows else ("0", "", "0")
+        return int(tries), int(last)
+
+    def silent(self, op_id: str, tries: int, now: int) -> list[Write]:
+        """It was silent so often, this time included."""
+        return [self.heard(op_id), Insert("meta", {"key": SILENT + op_id, "value": f"{tries} {now}"})]
+
+    def heard(self, op_id: str) -> Write:
+        """It has answered, or nobody asks any more."""
+        return Delete("meta", {"key": SILENT + op_id})
 
     def _order(self, row: Row) -> Order:
         id_ = OperationId(row["id"])

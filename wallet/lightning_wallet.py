@@ -6,12 +6,11 @@ limit counts everything that may have left in the last day, all of what is in do
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from core.clock import Clock
 from core.effect import Permit
-from core.error import Conflict, InvalidInput, NotFound
+from core.error import Conflict, InvalidInput
 from core.identifier import EffectId, OperationId
 from core.unit import UnitOfWork
 from relays.nip47 import Method
@@ -20,17 +19,14 @@ from wallet.error import InvoiceRejected, OperationReused, PaymentUnknown
 from wallet.invoice import MAINNET, Invoice, read_invoice
 from wallet.lightning import (
     ENDED,
-    GIVE_UP_S,
     Begun,
     Direction,
     Found,
-    GivenUp,
     LightningLimits,
     LookedUp,
     Payment,
     Restarted,
     Stage,
-    may_give_up,
     paid_in,
 )
 from wallet.lightning_audit import LightningAudit, audit
@@ -44,6 +40,7 @@ from wallet.lightning_error import (
 )
 from wallet.lightning_keeper import LightningKeeper
 from wallet.lightning_record import LightningBook, LightningView, Order, view_of
+from wallet.waiver import count_silence, waivable, waive
 
 DAY_S = 86_400
 REQUEST_S = 600
@@ -224,32 +221,38 @@ class Lightning:
     async def give_up(self, op_id: str) -> LightningView:
         """Wait no longer for the wallet's word on a payment: it counts as paid with all of its fee, since it may be.
 
-        The wallet is asked once more. What it says then ends the payment as ever, and nothing is given up.
+        The wallet is asked once more. What it says then ends the payment as ever, and nothing is given up; that it
+        cannot be asked counts only after `waiver.SILENT_TRIES` tries, with `waiver.SILENT_GAP_S` between them.
 
         Raises:
             NotFound: there is no such payment.
-            NotGivenUp: it has ended, its invoice has not expired for long, or the wallet still answers about it.
+            NotGivenUp: it has ended, its invoice has not expired for long, or the wallet still answers, or may.
         """
         async with self._engine.driving(op_id):
-            order = await self._book.find(op_id)
-            if order is None or order.payment.direction is not Direction.PAY:
-                raise NotFound("There is no payment over Lightning with this id.")
-            if order.payment.stage in ENDED:
-                raise NotGivenUp(f"The payment is {order.payment.stage.value}: there is nothing to give up.")
-            if not may_give_up(order.payment, self._clock.now()):
-                days = GIVE_UP_S // DAY_S
-                raise NotGivenUp(f"A payment in doubt can be given up {days} days after its invoice has expired.")
-            standing = self._engine.standing()
+            order = waivable(await self._book.find(op_id), self._clock.now())
             if order.wallet == self.name:  # another wallet, that is not connected any more, cannot be asked
-                order, said = await self._engine.look_up(order, standing)
-                order, _ = await self._engine.move(order, said, standing)
-                if order.payment.stage in ENDED:
-                    raise NotGivenUp(f"The wallet has just said how it ended: it is {order.payment.stage.value}.")
-                if isinstance(said, LookedUp) and said.found not in (Found.UNSURE, Found.UNPROVEN):
-                    raise NotGivenUp(f"The wallet still answers about it: {said.found.value}.")
-            order = replace(order, fee=max(order.fee, order.fee_limit))
-            order, _ = await self._engine.move(order, GivenUp(self._clock.now()), standing)
+                order = await self._asked_last(order)
+            order = await waive(order, self._unit, self._book, self._clock)
         return view_of(order)
+
+    async def _asked_last(self, order: Order) -> Order:
+        """Ask the wallet once more about a payment that is to be given up.
+
+        Raises:
+            NotGivenUp: it has just said how it ended, still answers about it, or cannot be asked just now.
+        """
+        standing = self._engine.standing()
+        order, said = await self._engine.look_up(order, standing)
+        order, _ = await self._engine.move(order, said, standing)
+        if order.payment.stage in ENDED:
+            raise NotGivenUp(f"The wallet has just said how it ended: it is {order.payment.stage.value}.")
+        if not isinstance(said, LookedUp):
+            await count_silence(order, self._unit, self._book, self._clock.now())
+            return order
+        await self._unit.commit([self._book.heard(order.id)])
+        if said.found not in (Found.UNSURE, Found.UNPROVEN):
+            raise NotGivenUp(f"The wallet still answers about it: {said.found.value}.")
+        return order
 
     # ------------------------------------------------------------------ being paid
 

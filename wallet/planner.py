@@ -153,19 +153,32 @@ class Planner:
     async def melt(self, plan: Plan, quote: MeltQuote, book: KeysetBook) -> Planned:
         """Coins for an invoice with its fee reserve, and blank outputs for what comes back; see `wallet.melt`.
 
+        Where a mint winds down, no keyset takes new outputs, and the coins of its old ones still pay (NUT-02, NUT-05):
+        then nothing can come back, and what the mint does not need of its fee reserve is lost. The ceiling counts the
+        whole reserve in any case. Coins worth more than amount, reserve and input fee are never given so.
+
         Raises:
             InsufficientFunds: too few free coins.
             TooDear: with all fees it is above the ceiling.
+            MintRefused: nothing can come back, and the free coins do not make the exact sum.
         """
-        keyset = (await book.active()).info
         inputs = await self._affordable(book, quote.amount + quote.fee_reserve)
         due = fee((proof.keyset for proof in inputs), book.infos)
         if book.unit == SAT:
             check_ceiling(quote, due, Msat(int(plan.terms["ceiling"])))
         else:
             check_most(quote, due, Amount(int(plan.terms["most"]), book.unit))
-        blank = blank_count(total(inputs) - due - quote.amount)
-        outputs, writes = await self._purse.outputs(keyset.id, [0] * blank)
+        overpaid = total(inputs) - due - quote.amount
+        if not any(book.usable(id_) for id_ in book.infos):
+            if overpaid > quote.fee_reserve:
+                raise MintRefused(
+                    "The mint has no active keyset, so that no change can come back, and the free coins do not make "
+                    f"the exact sum of {quote.amount + quote.fee_reserve + due} {book.unit}.",
+                    remedy="Pay an invoice over another amount.",
+                )
+            return Planned(replace(plan, inputs=inputs, outputs=(), fee=due), (), quote.amount)
+        keyset = (await book.active()).info
+        outputs, writes = await self._purse.outputs(keyset.id, [0] * blank_count(overpaid))
         return Planned(replace(plan, inputs=inputs, outputs=tuple(outputs), fee=due), tuple(writes), quote.amount)
 
     async def take(self, plan: Plan, book: KeysetBook) -> Planned:

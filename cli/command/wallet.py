@@ -237,17 +237,26 @@ def give_up(
     home: HomeOption,
     key: KeyOption = None,
     json_mode: JsonOption = False,
-) -> None:
+) -> int:
     """Close a payment over Lightning of which its wallet will never speak again: it counts as paid.
 
     The payment may have been made, and nobody will ever know. So its amount and the most that its fee may be stay
     counted in every budget, and nothing comes back. It is refused while the wallet can still answer about it, and
-    until 14 days after its invoice has expired.
+    until 14 days after its invoice has expired. A wallet that is connected and cannot be asked must have been silent to
+    three tries, with eight hours between them.
     """
     out, client = Output(json_mode=json_mode), Client.open(home)
     answer = client.call(f"{_WALLET}/lightning/give-up", {"op_id": operation}, key=out.key(key))
+    if answer.get("stage") != "paid":
+        why = f"{operation} was not given up: it is {answer.get('stage') or answer['state']}."
+        remedy = "Ask again, with a new key: vendo wallet give-up."
+        return out.fail(Problem("lightning.open", why, "Nothing was given up.", remedy, 409))
     spent = answer["amount"] + answer["fee"]
-    out.answer(answer, f"{operation} counts as paid ({spent} msat), though nobody knows whether it was.")
+    if answer.get("reason") == "given_up":
+        out.answer(answer, f"{operation} counts as paid ({spent} msat), though nobody knows whether it was.")
+    else:
+        out.answer(answer, f"{operation} is paid ({spent} msat): its wallet has said so meanwhile.")
+    return ExitCode.OK
 
 
 def _open_deposit(answer: dict[str, Any], wait: float) -> Problem:
@@ -326,7 +335,7 @@ def withdraw(
     given = {"max_fee_sat": max_fee, "most": most, "unit": None if unit == SAT else unit}
     body = _with_mint({"invoice": text} | {name: one for name, one in given.items() if one is not None}, mint)
     if not (yes or json_mode):
-        _confirm(client, body, again=key is not None)
+        body |= _confirm(client, body, again=key is not None)
     used = out.key(key)
     answer = _paid(client, body, used)
     end = time.monotonic() + wait
@@ -347,20 +356,24 @@ def withdraw(
     return ExitCode.OK
 
 
-def _confirm(client: Client, body: dict[str, Any], *, again: bool) -> None:
-    """Show what it may cost, and ask. What was asked for before with this key may have expired since: then go on."""
+def _confirm(client: Client, body: dict[str, Any], *, again: bool) -> dict[str, Any]:
+    """Show what it may cost, and ask; what is added to the request, so that it is held to what was shown.
+
+    What was asked for before with this key may have expired since: then go on.
+    """
     try:
         plan = client.call(f"{_WALLET}/prepare", body)
     except NodeRefusal:
         if not again:
             raise
-        return
+        return {}
     if (unit := body.get("unit", SAT)) != SAT:
         whole = f"Pay {plan['amount_sat']} sat for {_said(plan['total'], unit)} at most, from {plan['mint']}?"
         typer.confirm(whole, abort=True, err=True)
-        return
+        return {"agreed": {"mint": plan["mint"], "total": plan["total"]}}
     fees = f"{plan['max_fee_sat']} sat of fees at most"
     typer.confirm(f"Pay {plan['amount_sat']} sat and {fees}, from {plan['mint']}?", abort=True, err=True)
+    return {}
 
 
 def _paid(client: Client, body: dict[str, Any], key: str) -> dict[str, Any]:

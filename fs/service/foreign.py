@@ -133,6 +133,9 @@ class Exchange:
     async def send(self, session: Session, asked: model.SentSum, amount: Amount) -> dict[str, Any]:
         """`/wallet/send`."""
         said = canonical({"send": amount.value, "unit": amount.unit, "mint": asked.mint, "lock": asked.lock})
+        effect = EffectClass.IRREVERSIBLE
+        if (known := await self._treasurer.known(session, "send", said, effect)) is not None:
+            return known  # whichever mints there are now
         mint = await self._places.out_of(amount.unit, asked.mint)
 
         async def act(op_id: OperationId, effect_id: EffectId, permit: Permit) -> dict[str, Any]:
@@ -140,7 +143,7 @@ class Exchange:
             return {"state": "done", "token": token, **_sum(mint, amount)}
 
         note = _sum(mint, amount) | ({"lock": asked.pubkey} if asked.lock else {})
-        return await self._treasurer.move(session, "send", said, note, EffectClass.IRREVERSIBLE, act)
+        return await self._treasurer.move(session, "send", said, note, effect, act)
 
     async def prepare(self, asked: model.Invoice, invoice: Invoice) -> dict[str, Any]:
         """`/wallet/prepare`; asks nobody."""
@@ -155,15 +158,21 @@ class Exchange:
             "expires_at": invoice.expires_at,
         }
 
-    async def withdraw(self, session: Session, asked: model.Invoice) -> dict[str, Any]:
-        """`/wallet/withdraw`. What may be spent is frozen when it is first asked for, and stands in the ledger."""
+    async def withdraw(self, session: Session, asked: model.Withdrawal) -> dict[str, Any]:
+        """`/wallet/withdraw`. What may be spent is frozen when it is first asked for, and stands in the ledger.
+
+        What the owner agreed to before is not part of what the key stands for: a key that was used is answered.
+        """
         text = plain_invoice(asked.invoice)
         invoice = asked_invoice(text)
         wish = canonical({"invoice": text, "mint": asked.mint, "unit": asked.unit, "most": asked.most})
         effect = EffectClass.IRREVERSIBLE
-        mint = await self._places.out_of(asked.unit, asked.mint)
         if (known := await self._treasurer.known(session, "withdraw", wish, effect)) is not None:
-            return known  # whatever the rate is now
+            return known  # whatever the rate is now, and whichever mints there are
+        if (said := asked.agreed) is not None:
+            bound = {"mint": asked.mint or said.mint, "most": asked.most or said.total}
+            asked = asked.model_copy(update=bound)
+        mint = await self._places.out_of(asked.unit, asked.mint)
         most = self._most(asked, invoice, mint)
 
         async def act(op_id: OperationId, effect_id: EffectId, permit: Permit) -> dict[str, Any]:

@@ -43,9 +43,6 @@ class LightningWallet(Protocol):
     async def find(self, op_id: str) -> LightningView | None:
         """One operation."""
 
-    async def latest(self, limit: int = 100) -> Sequence[LightningView]:
-        """The newest operations."""
-
     async def balance(self) -> int:
         """What the wallet says it has, in msat."""
 
@@ -55,8 +52,15 @@ class LightningWallet(Protocol):
     async def audit(self) -> LightningAudit:
         """Whether rows, journal and wallet agree."""
 
+
+class LightningRows(Protocol):
+    """What is written down, whether or not a wallet is connected: `wallet.funding.Funding`."""
+
+    async def latest(self, limit: int = 100) -> Sequence[LightningView]:
+        """The newest operations."""
+
     async def give_up(self, op_id: str) -> LightningView:
-        """Count a payment as paid of which the wallet says nothing any more."""
+        """Count a payment as paid of which its wallet says nothing any more."""
 
 
 async def held(lightning: LightningWallet) -> dict[str, Any]:
@@ -67,18 +71,26 @@ async def held(lightning: LightningWallet) -> dict[str, Any]:
         return {"wallet": lightning.name, "balance_msat": None, "problem": error.code}
 
 
-def lightning_folder(lightning: LightningWallet | None, treasurer: Treasurer) -> Folder:
-    """The files at `/wallet/lightning`. Where no wallet is connected they say so.
+def lightning_folder(
+    lightning: LightningWallet | None, treasurer: Treasurer, rows: LightningRows | None = None
+) -> Folder:
+    """The files at `/wallet/lightning`. Where no wallet is connected those that need one say so.
 
     Args:
         lightning: the wallet, if one is connected.
         treasurer: begins and ends effects.
+        rows: what was paid and made; a wallet that is gone has left its own.
     """
 
     def connected() -> LightningWallet:
         if lightning is None:
             raise NotConnected
         return lightning
+
+    def written() -> LightningRows:
+        if rows is None:
+            raise NotConnected
+        return rows
 
     async def status(session: Session) -> bytes:
         wallet = connected()
@@ -114,16 +126,16 @@ def lightning_folder(lightning: LightningWallet | None, treasurer: Treasurer) ->
         return json_bytes(await treasurer.move(session, "lightning/invoice", whole, wish, EffectClass.EXTERNAL, act))
 
     async def give_up(body: bytes, session: Session) -> bytes:
-        wallet, op_id = connected(), OperationId(parsed(model.GiveUp, body).op_id)
+        there, op_id = written(), OperationId(parsed(model.GiveUp, body).op_id)
 
         async def act() -> dict[str, Any]:
-            return shown_lightning(await wallet.give_up(op_id))
+            return shown_lightning(await there.give_up(op_id))
 
         whole = canonical({"op_id": op_id})
         return json_bytes(await treasurer.decide(session, "lightning/give-up", whole, op_id, act))
 
     async def listed(kind: Direction) -> bytes:
-        found = await connected().latest()
+        found = await written().latest()
         return json_bytes([shown_lightning(view) for view in found if view.kind is kind])
 
     async def payments(session: Session) -> bytes:

@@ -52,7 +52,7 @@ class OperationEnded(VendoError):
 
     code = "wallet.operation_failed"
     status = 409
-    unchanged = "No money has moved."
+    unchanged = "No money has moved for it."
     remedy = "Use a new idempotency key to try again."
 
 
@@ -62,6 +62,7 @@ class Treasurer:
     def __init__(self, wallet: Finder, gate: BeginGate, unit: UnitOfWork, clock: Clock) -> None:
         self._gate, self._unit, self._wallet, self._clock = gate, unit, wallet, clock
         self._active: Counter[str] = Counter()
+        self._deciding = asyncio.Lock()  # two of a key: the later one is told what the earlier one decided
 
     async def move(
         self, session: Session, name: str, body: bytes, note: Mapping[str, str | int], effect: EffectClass, act: Act
@@ -104,10 +105,12 @@ class Treasurer:
     ) -> dict[str, Any]:
         """A decision of the owner's about an operation that is there: recorded before and after it takes effect.
 
+        A repeated key goes on with a decision that a crash has cut off, and tells of one that was carried out.
+
         Raises:
             Unsupported: it was asked for within a tick.
             Refused: the gate said no.
-            OperationEnded: the key belongs to a request that failed.
+            OperationEnded: the key belongs to a decision that was refused.
             VendoError: what the wallet raised; nothing was decided.
         """
         if session.staged:
@@ -115,21 +118,35 @@ class Treasurer:
         intent = Intent(session.caller, BASE + name, session.effect_key(), body, EffectClass.IRREVERSIBLE, op_id)
         self._active[op_id] += 1
         try:
-            admission = await self._gate.begin(intent)
-            if isinstance(admission, Repeated):
-                return await self._again(op_id)
-            try:
-                answer = await act()
-            except StoreUncertain:  # `run` finds out by how the operation stands
-                raise
-            except VendoError:
-                await self._unit.commit(await self._gate.settle(admission.effect_id, Outcome(OutcomeState.FAIL)))
-                raise
-            await self._unit.commit(await self._gate.settle(admission.effect_id, Outcome(OutcomeState.COMMIT)))
+            async with self._deciding:
+                admission = await self._gate.begin(intent)
+                if isinstance(admission, Repeated) and await self._is_decided(admission, op_id):
+                    return await self._again(op_id)
+                return await self._carry_out(admission.effect_id, act)
         finally:
             self._active[op_id] -= 1
             if not self._active[op_id]:
                 del self._active[op_id]
+
+    async def _is_decided(self, before: Repeated, op_id: OperationId) -> bool:
+        """Whether a decision was carried out; one that was begun and took no effect is still to be.
+
+        Raises:
+            OperationEnded: it was refused. That the operation is still open, or has ended by itself, is no decision.
+        """
+        if before.state == OutcomeState.FAIL:
+            raise OperationEnded("What was asked for with this key was refused.")
+        return before.state == OutcomeState.COMMIT or await self._settle(before.effect_id, op_id, doubt=False)
+
+    async def _carry_out(self, effect_id: EffectId, act: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+        try:
+            answer = await act()
+        except StoreUncertain:  # `run` finds out by how the operation stands
+            raise
+        except VendoError:
+            await self._unit.commit(await self._gate.settle(effect_id, Outcome(OutcomeState.FAIL)))
+            raise
+        await self._unit.commit(await self._gate.settle(effect_id, Outcome(OutcomeState.COMMIT)))
         return answer
 
     async def _act(self, effect_id: EffectId, op_id: OperationId, act: Act) -> Mapping[str, Any]:

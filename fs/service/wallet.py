@@ -15,7 +15,7 @@ from core.identifier import EffectId, OperationId
 from core.money import Msat, Rate
 from fs.body import parsed
 from fs.service.foreign import Exchange, unit_of
-from fs.service.lightning import LightningWallet, held, lightning_folder
+from fs.service.lightning import LightningRows, LightningWallet, held, lightning_folder
 from fs.service.model import wallet as model
 from fs.service.model.job import Usage
 from fs.service.treasury import Treasurer, canonical, receipt
@@ -119,6 +119,7 @@ def wallet_service(
     probes: Callable[[], list[dict[str, Any]]] = list,
     recall: Recalling | None = None,
     exchange: Exchange | None = None,
+    rows: LightningRows | None = None,
 ) -> Tree:
     """The service at `/wallet`; only with a treasurer does it have files that move money.
 
@@ -134,6 +135,7 @@ def wallet_service(
         probes: what was found of each mint when it was tried with a coin.
         recall: finds money again after a loss.
         exchange: moves money in other units than sat.
+        rows: what was done over Lightning, also at a wallet that is gone.
     """
 
     async def balance() -> dict[str, Any]:
@@ -186,7 +188,7 @@ def wallet_service(
         files |= _moving(wallet, treasurer, places, lightning, fund, exchange)
         if recall is not None:
             files["restore"] = _restoring(recall)
-        files["lightning"] = lightning_folder(lightning, treasurer)
+        files["lightning"] = lightning_folder(lightning, treasurer, rows)
     return Tree(Folder("The wallet.", files))
 
 
@@ -343,7 +345,7 @@ def _paying(wallet: Purse, treasurer: Treasurer, places: Places, exchange: Excha
     """The files that pay invoices."""
 
     async def withdraw(body: bytes, session: Session) -> bytes:
-        value = parsed(model.Invoice, body)
+        value = parsed(model.Withdrawal, body)
         if value.is_other:
             return json_bytes(await _has(exchange).withdraw(session, value))
         text = plain_invoice(value.invoice)
@@ -383,10 +385,10 @@ def _paying(wallet: Purse, treasurer: Treasurer, places: Places, exchange: Excha
         )
 
     priced = "{invoice, mint?, max_fee_sat? | unit, most?}: what paying it takes at most; pays nothing and asks nobody"
-    paid = "{invoice, mint?, max_fee_sat? | unit, most?}: pay a Lightning invoice; it cannot be taken back"
+    paid = "{invoice, mint?, max_fee_sat? | unit, most?, agreed?}: pay a Lightning invoice; it cannot be taken back"
     return {
         "prepare": File(priced, call=prepare, takes=model.Invoice, gives=model.Prepared),
-        "withdraw": File(paid, call=withdraw, takes=model.Invoice, gives=model.Operation),
+        "withdraw": File(paid, call=withdraw, takes=model.Withdrawal, gives=model.Operation),
     }
 
 

@@ -187,6 +187,29 @@ class Invoice(Body):
         return self.unit != SAT
 
 
+class Agreed(Body):
+    """What `/wallet/prepare` answered, and the owner has said yes to. `total` in the unit's smallest part."""
+
+    mint: str = Field(min_length=1)
+    total: int = Field(ge=1, lt=MOST)
+
+
+class Withdrawal(Invoice):
+    """An invoice to be paid now. `agreed` holds a payment in another unit to what its owner was shown before.
+
+    It counts for a key that is new, where `mint` and `most` are not said; it is no part of what the key stands for, so
+    that the key is answered whatever a plan says by then.
+    """
+
+    agreed: Agreed | None = None
+
+    @model_validator(mode="after")
+    def _agreed_unit(self) -> Self:
+        if self.unit == SAT and self.agreed is not None:
+            raise ValueError("agreed is for other units than sat; there it is max_fee_sat")
+        return self
+
+
 class Prepared(Fact):
     """What paying an invoice takes at most: its amount, all fees, both together. `expires_at` in Unix seconds.
 

@@ -552,3 +552,27 @@ async def test_a_payment_that_was_called_too_fast_and_forwarded_all_the_same_is_
     assert (await pay(stage, text)).gross == Msat.of_sat(102)
     assert len(stage.mint.paid) == 1
     await clean(stage.buyer)
+
+
+def wind_down(stage: Stage) -> None:
+    """No keyset of the mint takes new outputs from now on; their coins still pay."""
+    stage.mint._infos = {id_: replace(one, active=False) for id_, one in stage.mint._infos.items()}
+
+
+async def test_a_mint_that_winds_down_is_paid_from_to_the_exact_sum(stage):
+    wind_down(stage)
+    await stage.buyer._teller.book(stage.mint.url, "sat").refresh()
+    paid = await pay(stage, bill(stage))
+    assert (paid.amount, await stage.live()) == (Msat.of_sat(100), 255 - paid.gross.sat_up())
+    assert paid.gross == Msat.of_sat(103), "amount, the whole fee reserve, and the inputs' fee"
+    await clean(stage.buyer)
+
+
+async def test_a_mint_that_winds_down_is_given_no_coin_that_is_too_large(stage):
+    overpay(stage)
+    wind_down(stage)
+    await stage.buyer._teller.book(stage.mint.url, "sat").refresh()
+    with pytest.raises(MintRefused, match="exact sum"):
+        await pay(stage, bill(stage))
+    assert (await stage.live(), stage.mint.paid) == (255, [])
+    await clean(stage.buyer)

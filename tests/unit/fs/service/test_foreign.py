@@ -197,6 +197,49 @@ async def test_a_bill_is_never_paid_above_what_was_frozen_before_the_mint_was_as
     assert (await town.live())[A, USD] >= 4_000 - 320
 
 
+async def test_a_key_that_was_used_is_answered_also_where_no_mint_has_the_unit_any_more(town: Town) -> None:
+    await town.fund(500)
+    send, pay = {"amount": 100, "unit": USD}, {"invoice": town.bill(100), "unit": USD}
+    sent, paid = await town.call("send", send, "send"), await town.call("withdraw", pay, "pay")
+    places = town.exchange._places
+    none = await Town().start()
+    for mint in none.mints.values():
+        mint._infos = {id_: one for id_, one in mint._infos.items() if one.unit == "sat"}
+    town.exchange._places = none.exchange._places  # the mints that are left
+    with pytest.raises(UnitAbsent):
+        await town.call("send", send, "new")
+    assert (await town.call("send", send, "send"))["token"] == sent["token"]
+    assert (await town.call("withdraw", pay, "pay"))["preimage"] == paid["preimage"]
+    town.exchange._places = places
+    with pytest.raises(KeyReused):
+        await town.call("send", {**send, "amount": 50}, "send")
+
+
+async def test_what_the_owner_agreed_to_holds_whatever_rate_and_mints_are_then(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await town.fund(500)
+    pay = {"invoice": town.bill(100), "unit": USD}
+    plan = await town.call("prepare", pay, "plan")
+    bound = {**pay, "agreed": {"mint": plan["mint"], "total": plan["total"]}}
+    await town.fund(4_000, mint=B)  # another mint holds more now, and dollars are worth a third
+    monkeypatch.setitem(MSAT_PER, USD, MSAT_PER[USD] // 3)
+    town.rate = Rate(10_000, MSAT_PER[USD], 1, "test")
+    with pytest.raises(TooDear):
+        await town.call("withdraw", bound, "pay")
+    assert (town.mints[A].paid_out, town.mints[B].paid_out) == (0, 0)
+    monkeypatch.undo()
+    monkeypatch.setattr(restorer, "GAP", 50)
+    town.rate = None  # what was said yes to needs none
+    paid = await town.call("withdraw", bound, "again")
+    assert (paid["mint"], town.mints[A].paid_out, town.mints[B].paid_out) == (A, 100, 0)
+    other = {**bound, "agreed": {"mint": B, "total": 1}}
+    for same in (pay, other):  # the key stands for the invoice: it is answered whatever a plan says by now
+        assert (await town.call("withdraw", same, "again"))["preimage"] == paid["preimage"]
+    with pytest.raises(InvalidInput):
+        await town.call("withdraw", {"invoice": pay["invoice"], "agreed": bound["agreed"]}, "sat")
+
+
 async def test_a_payment_in_cents_that_is_under_way_is_shown_by_its_unit(town: Town) -> None:
     await town.fund(500)
     town.mints[A].lightning = lambda _: Payment.SLOW

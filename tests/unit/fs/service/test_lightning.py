@@ -10,11 +10,11 @@ import pytest
 from bolt11 import decode
 
 from core.clock import SystemClock
-from core.effect import Outcome, OutcomeState
+from core.effect import EffectClass, Intent, Outcome, OutcomeState
 from core.error import InvalidInput, KeyReused, NotFound
 from core.identifier import EffectId, OperationId
 from fs.error import KeyRequired, NoSuchFile
-from fs.service.treasury import Treasurer
+from fs.service.treasury import OperationEnded, Treasurer, canonical
 from fs.service.wallet import wallet_service
 from fs.session import Role, Session
 from fs.tree import Tree
@@ -80,8 +80,9 @@ def made(unit: MemoryDatabase, gate: NodeGate, *, connected: bool = True) -> Des
     treasurer = Treasurer(funding, gate, unit, SystemClock())
     places = Spreading(coins, treasurer, unit, clock, Rules())
     tree = wallet_service(
-        coins, coins, _usage, partial(used, unit), treasurer, places, lightning if connected else None, funding.fund
-    )
+        coins, coins, _usage, partial(used, unit), treasurer, places, lightning if connected else None, funding.fund,
+        rows=funding,
+    )  # fmt: skip
     return Desk(unit, gate, treasurer, ledger, client, lightning, tree)
 
 
@@ -262,6 +263,13 @@ def later(desk: Desk, days: float) -> None:
     desk.client.clock.seconds += days * 86_400
 
 
+async def silent_twice(desk: Desk, op_id: str) -> None:
+    """Two tries that count: the wallet could not be asked. A third one, eight hours later, gives up."""
+    for number in (1, 2):
+        await refused(desk, op_id, f"cannot be asked just now .try {number} of 3", f"silent {number}")
+        later(desk, 1)
+
+
 async def refused(desk: Desk, op_id: str, why: str, key: str = "g") -> None:
     with pytest.raises(NotGivenUp, match=why):
         await desk.call("give-up", {"op_id": op_id}, key=key)
@@ -271,6 +279,7 @@ async def refused(desk: Desk, op_id: str, why: str, key: str = "g") -> None:
 async def test_a_payment_of_which_its_wallet_never_speaks_again_can_be_given_up_as_paid(desk: Desk) -> None:
     op_id = await in_doubt(desk)
     later(desk, 16)
+    await silent_twice(desk, op_id)
     given = await desk.call("give-up", {"op_id": op_id}, key="g")
     assert (given["state"], given["stage"], given["reason"]) == ("done", "paid", "given_up")
     assert (given["amount"], given["fee"], given["preimage"]) == (21_000, 2_000, ""), "with all that its fee may be"
@@ -284,7 +293,8 @@ async def test_a_payment_of_which_its_wallet_never_speaks_again_can_be_given_up_
     stop.set()
     await task
     states = await desk.states()
-    assert sorted(states) == [("/wallet/lightning/give-up", "commit"), ("/wallet/lightning/pay", "commit")]
+    gave = "/wallet/lightning/give-up"
+    assert sorted(states) == [(gave, "commit"), (gave, "fail"), (gave, "fail"), ("/wallet/lightning/pay", "commit")]
     assert not [text for text in (await desk.lightning.audit()).differences if "journal" in text]
     await refused(desk, op_id, "nothing to give up", "again")
 
@@ -320,3 +330,109 @@ async def test_a_payment_that_its_wallet_calls_pending_is_not_given_up(desk: Des
     entry.state, entry.preimage = "pending", ""
     later(desk, 16)
     await refused(desk, op_id, "still answers about it: pending")
+
+
+async def test_the_key_of_a_give_up_that_was_refused_gives_nothing_up_later_and_says_so(desk: Desk) -> None:
+    op_id = await in_doubt(desk)
+    later(desk, 13)
+    await refused(desk, op_id, "14 days after")
+    later(desk, 3)
+    with pytest.raises(OperationEnded):
+        await desk.call("give-up", {"op_id": op_id}, key="g")
+    view = await desk.lightning.find(op_id)
+    assert view is not None
+    assert view.stage == "unknown"
+
+
+@pytest.mark.parametrize("looked", [False, True])
+async def test_a_give_up_that_a_crash_has_cut_off_is_carried_out_by_its_key(desk: Desk, looked: bool) -> None:
+    op_id = await in_doubt(desk)
+    later(desk, 16)
+    await silent_twice(desk, op_id)
+    body, path = canonical({"op_id": op_id}), "/wallet/lightning/give-up"
+    await desk.gate.begin(Intent("operator", path, "g", body, EffectClass.IRREVERSIBLE, op_id))
+    if looked:  # the node that starts again has found the payment as open as it was
+        await desk.treasurer._look()
+    given = await desk.call("give-up", {"op_id": op_id}, key="g")
+    assert (given["stage"], given["reason"]) == ("paid", "given_up")
+    assert (path, "commit") in await desk.states()
+
+
+async def test_a_give_up_that_was_carried_out_before_a_crash_is_not_refused_to_its_key(desk: Desk) -> None:
+    op_id = await in_doubt(desk)
+    later(desk, 16)
+    await silent_twice(desk, op_id)
+    body, path = canonical({"op_id": op_id}), "/wallet/lightning/give-up"
+    await desk.gate.begin(Intent("operator", path, "g", body, EffectClass.IRREVERSIBLE, op_id))
+    await desk.lightning.give_up(op_id)
+    assert (await desk.call("give-up", {"op_id": op_id}, key="g"))["reason"] == "given_up"
+    assert (path, "commit") in await desk.states()
+
+
+async def test_two_calls_of_one_key_give_up_once_and_are_told_the_same(desk: Desk) -> None:
+    op_id = await in_doubt(desk)
+    later(desk, 16)
+    await silent_twice(desk, op_id)
+    one, other = await asyncio.gather(*(desk.call("give-up", {"op_id": op_id}, key="g") for _ in range(2)))
+    assert one == other
+    assert ("/wallet/lightning/give-up", "commit") in await desk.states()
+
+
+async def test_a_refusal_that_books_what_the_wallet_said_does_not_say_that_nothing_was_changed(desk: Desk) -> None:
+    op_id = await in_doubt(desk, Fault.NONE)
+    later(desk, 16)
+    with pytest.raises(NotGivenUp) as caught:
+        await desk.call("give-up", {"op_id": op_id}, key="g")
+    assert "it is paid" in str(caught.value)
+    assert "Nothing was changed" not in str(caught.value)
+
+
+async def test_a_payment_of_a_wallet_that_was_taken_out_of_the_settings_can_be_given_up(desk: Desk) -> None:
+    op_id = await in_doubt(desk)
+    alone = made(desk.unit, desk.gate, connected=False)
+    assert [row["op_id"] for row in await alone.read("lightning", "payments")] == [op_id], "its id can still be seen"
+    later(alone, 13)
+    await refused(alone, op_id, "14 days after", "early")
+    later(alone, 3)
+    given = await alone.call("give-up", {"op_id": op_id}, key="g")
+    assert (given["state"], given["stage"], given["reason"]) == ("done", "paid", "given_up")
+    assert (given["amount"], given["fee"]) == (21_000, 2_000)
+    assert not [text for text in (await alone.lightning.audit()).differences if "journal" in text]
+    await refused(alone, op_id, "nothing to give up", "again")
+
+
+async def test_a_wallet_that_cannot_be_asked_just_now_is_not_one_that_never_speaks_again(desk: Desk) -> None:
+    op_id = await in_doubt(desk)
+    later(desk, 16)
+    for number in range(5):  # impatience counts once
+        await refused(desk, op_id, "try 1 of 3", f"at once {number}")
+    later(desk, 0.3)
+    await refused(desk, op_id, "try 1 of 3", "seven hours later")
+    later(desk, 0.1)
+    await refused(desk, op_id, "try 2 of 3", "nine hours later")
+    view = await desk.lightning.find(op_id)
+    assert view is not None
+    desk.ledger.entries[view.payment_hash].state = "pending"
+    desk.ledger.entries[view.payment_hash].preimage = ""
+    later(desk, 1)
+    desk.client.script.clear()
+    await refused(desk, op_id, "still answers about it: pending", "it speaks")
+    desk.client.script = [Fault.UNREACHABLE] * 50
+    later(desk, 1)
+    await refused(desk, op_id, "try 1 of 3", "what it was silent before counts no more")
+
+
+@pytest.mark.parametrize("state", ["failed", "expired"])
+async def test_the_audit_names_a_payment_that_was_given_up_and_had_failed(desk: Desk, state: str) -> None:
+    op_id = await in_doubt(desk)
+    later(desk, 16)
+    await silent_twice(desk, op_id)
+    given = await desk.call("give-up", {"op_id": op_id}, key="g")
+    desk.client.script.clear()
+    entry = desk.ledger.entries[given["payment_hash"]]
+    entry.state, entry.preimage = state, ""
+    found = await desk.read("audit")
+    assert not found["clean"]
+    assert found["differences"] == [
+        f"{op_id}: a payment that was given up, and counts as paid, is called {state} by the wallet"
+    ]
