@@ -19,7 +19,7 @@ from tests.simulation.pure.plot import large, plot
 from tests.simulation.pure.world import Coverage
 
 DRAWN = 4_000
-MOST = 24_000  # so many until everything that must be met was met
+MOST = 48_000  # so many until everything that must be met was met
 CAUGHT_WITHIN = 1_500
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "simulation.md"
 pytestmark = pytest.mark.timeout(600)
