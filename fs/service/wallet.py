@@ -22,7 +22,7 @@ from fs.service.treasury import Treasurer, canonical, receipt
 from fs.session import Session
 from fs.tree import File, Folder, Node, Tree, json_bytes, json_reader
 from wallet.amount import SAT
-from wallet.error import MintFull, UnitAbsent
+from wallet.error import UnitAbsent
 from wallet.invoice import Invoice, asked_invoice, plain_invoice
 from wallet.lightning_error import NotConnected
 from wallet.lightning_record import LightningView
@@ -251,12 +251,9 @@ def _moving(
         if asked.from_lightning and (fund is None or lightning is None):
             raise NotConnected
         effect = EffectClass.EXTERNAL if paying is None else EffectClass.IRREVERSIBLE
-        try:
-            mint = await places.into(sat, asked.mint)
-        except MintFull:
-            if (known := await treasurer.known(session, "deposit", said, effect)) is None:
-                raise
-            return json_bytes(known)  # it is full because of what was asked for under this very key
+        if (known := await treasurer.known(session, "deposit", said, effect)) is not None:
+            return json_bytes(known)  # the mint may be full because of what was asked for under this very key
+        mint = await places.into(sat, asked.mint)
 
         async def act(op_id: OperationId, effect_id: EffectId, permit: Permit) -> dict[str, Any]:
             made = await wallet.deposit(op_id, mint, sat, effect_id, permit, lightning=paying is not None)
@@ -284,6 +281,8 @@ def _moving(
             return json_bytes(await _has(exchange).send(session, asked, other))
         # Keys of requests from before there were locks stand for the same request still.
         sat, said = asked.whole_sat, canonical(asked.in_sat(but=() if asked.lock else ("lock",)))
+        if (known := await treasurer.known(session, "send", said, EffectClass.IRREVERSIBLE)) is not None:
+            return json_bytes(known)  # whichever mints there are now
         mint = await places.out_of(sat, asked.mint)
 
         async def act(op_id: OperationId, effect_id: EffectId, permit: Permit) -> dict[str, Any]:
@@ -352,6 +351,9 @@ def _paying(wallet: Purse, treasurer: Treasurer, places: Places, exchange: Excha
         # Whether it may be paid now is for what is new: what was paid with this key is answered after its end, too.
         asked = asked_invoice(text)
         sat = Msat(asked.amount_msat or 0).sat_up()
+        wish = canonical({"invoice": text, "mint": value.mint, "max_fee_sat": value.max_fee_sat})
+        if (known := await treasurer.known(session, "withdraw", wish, EffectClass.IRREVERSIBLE)) is not None:
+            return json_bytes(known)
         mint = await places.out_of(sat, value.mint)
 
         async def act(op_id: OperationId, effect_id: EffectId, permit: Permit) -> dict[str, Any]:
@@ -360,7 +362,6 @@ def _paying(wallet: Purse, treasurer: Treasurer, places: Places, exchange: Excha
             return {"state": "done", "mint": mint, **receipt(paid)}
 
         note: dict[str, str | int] = {"mint": mint, "sat": sat, "payment_hash": asked.payment_hash}
-        wish = canonical({"invoice": text, "mint": value.mint, "max_fee_sat": value.max_fee_sat})
         return json_bytes(await treasurer.move(session, "withdraw", wish, note, EffectClass.IRREVERSIBLE, act))
 
     async def prepare(body: bytes, session: Session) -> bytes:

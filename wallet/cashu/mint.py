@@ -32,6 +32,7 @@ _Hex = Annotated[str, Field(pattern=r"^[0-9a-f]*$", max_length=130)]
 _Text = Annotated[str, Field(max_length=10_000)]
 # A larger one is no amount, and could neither be told on nor be stored.
 _Amount = Annotated[int, Field(ge=0, lt=1 << 63)]
+_Moment = _Amount  # Unix seconds
 
 
 class _Model(BaseModel):
@@ -43,7 +44,7 @@ class _Info(_Model):
     unit: Annotated[str, Field(max_length=32)]
     active: bool = True
     input_fee_ppk: Annotated[int, Field(ge=0)] | None = None
-    final_expiry: int | None = None
+    final_expiry: _Moment | None = None
 
     def info(self) -> KeysetInfo:
         return KeysetInfo(self.id, self.unit, self.active, self.input_fee_ppk or 0, self.final_expiry)
@@ -103,7 +104,7 @@ class _Quote(_Model):
     quote: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9_-]+$")]
     request: _Text
     state: Annotated[QuoteState, Field(strict=False)]
-    expiry: int | None = None
+    expiry: _Moment | None = None
     amount: int | None = None
     unit: str | None = None
     pubkey: str | None = None
@@ -117,7 +118,7 @@ class _MeltQuote(_Model):
     amount: Annotated[int, Field(gt=0)]
     fee_reserve: Annotated[int, Field(ge=0)]
     state: Annotated[MeltState, Field(strict=False)]
-    expiry: int | None = None
+    expiry: _Moment | None = None
     unit: str | None = None
     request: _Text | None = None
     payment_preimage: Annotated[str, Field(max_length=256)] | None = None

@@ -5,6 +5,7 @@ What a mint says there is a hint that something has changed and nothing more: th
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any
 
 import orjson
 
@@ -38,13 +39,8 @@ def unsubscribe(number: int, name: str) -> str:
 
 def changed(frame: str) -> str | None:
     """The subscription that a frame says has changed; None for all else that a mint may send."""
-    if len(frame) > MAX_FRAME:
-        return None
-    try:
-        body = orjson.loads(frame)
-    except orjson.JSONDecodeError:
-        return None
-    params = body.get("params") if type(body) is dict and body.get("method") == "subscribe" else None
+    body = _read(frame)
+    params = body.get("params") if body.get("method") == "subscribe" else None
     if type(params) is not dict:
         return None
     name, payload = params.get("subId"), params.get("payload")
@@ -54,12 +50,17 @@ def changed(frame: str) -> str | None:
 
 def granted(frame: str) -> str | None:
     """The subscription that a frame says is in force; None for all else that a mint may send."""
+    result = _read(frame).get("result")
+    name = result.get("subId") if type(result) is dict and result.get("status") == "OK" else None
+    return name if type(name) is str else None
+
+
+def _read(frame: str) -> dict[str, Any]:
+    """A frame's object; empty if it is none, or too long."""
     if len(frame) > MAX_FRAME:
-        return None
+        return {}
     try:
         body = orjson.loads(frame)
     except orjson.JSONDecodeError:
-        return None
-    result = body.get("result") if type(body) is dict else None
-    name = result.get("subId") if type(result) is dict and result.get("status") == "OK" else None
-    return name if type(name) is str else None
+        return {}
+    return body if type(body) is dict else {}

@@ -1,5 +1,6 @@
 """M2, M3, M6 and M7 of sales: for what a seller works, and what it takes."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from dvm.sale import CLAIM_MARGIN_S
@@ -11,7 +12,7 @@ from tests.simulation.pure.seller import ALLOWED, ETA_S
 from tests.simulation.pure.world import Msg, World
 
 
-class Sales:
+class Sales(ABC):
     """A part of the judge."""
 
     world: World
@@ -24,9 +25,9 @@ class Sales:
     cancels: set[tuple[str, str]]
     count: int
 
+    @abstractmethod
     def breach(self, rule: str, text: str) -> None:
         """A rule is broken."""
-        raise NotImplementedError
 
     # ---- sales
 

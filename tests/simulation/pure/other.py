@@ -62,7 +62,7 @@ class Other:
         return output
 
     def hear(self, msg: Msg) -> None:
-        raise NotImplementedError
+        """A message that reaches it: they who only speak heed none."""
 
     def overhear(self, msg: Msg) -> None:
         """Bystanders read what everybody can read."""

@@ -230,6 +230,8 @@ async def test_a_melt_quote_is_read_with_its_receipt_and_change(server, http):
         {"amount": 0},
         {"amount": "5"},
         {"fee_reserve": -1},
+        {"expiry": -1},
+        {"expiry": 1 << 63},
         {"fee_reserve": None},
         {"state": "SPENT"},
         {"state": None},

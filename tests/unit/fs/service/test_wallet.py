@@ -434,6 +434,18 @@ async def test_a_repeated_deposit_is_answered_when_it_has_filled_the_mint_itself
     assert (again["op_id"], len(desk.wallet.acted)) == (first["op_id"], 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "body"), [("deposit", {"sat": 5}), ("send", {"sat": 5}), ("withdraw", {"invoice": BILL})]
+)
+async def test_what_was_done_with_a_key_is_answered_when_its_mint_is_gone(
+    desk: Desk, name: str, body: dict[str, Any]
+) -> None:
+    first = await desk.call(name, body)
+    desk.wallet.mints, desk.wallet.held = (), {}
+    again = await desk.call(name, body)
+    assert (again["op_id"], len(desk.wallet.acted)) == (first["op_id"], 1)
+
+
 async def test_money_is_not_moved_from_a_mint_to_itself(desk: Desk) -> None:
     with pytest.raises(InvalidInput, match="same mint"):
         await desk.call("move", {"sat": 5, "source": MINT, "target": MINT})
