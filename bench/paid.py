@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 
+from bench.paid_floor import MESSAGES, STEPS, messages_ms, steps_ms
 from bench.swapper import Swapper
 from bench.target import Section, Target, quantile, ratio
 from bench.timed_mint import SPANS
@@ -150,6 +151,12 @@ async def _measured(folder: Path, method: str, rounds: int, section: Section, sa
                    None if over is None else round(over, 1), at_least=False, unit=" ms")
         )  # fmt: skip
         section.targets.append(Target(f"{method}: jobs lost", 0, found.failed, at_least=False, unit=""))
+        words, rows = await messages_ms(town.relay), steps_ms(folder)
+        section.notes.append(
+            f"{method}: {MESSAGES} messages between bare clients of the same relay took {words:.1f} ms, {STEPS} rows "
+            f"made durable on the same disk {rows:.1f} ms: what the nodes add is "
+            f"{ratio(over, words + rows)} times that"
+        )
         if method == "locked":
             say(f"{AT_ONCE} at once")
             whole, alone = await at_once(town, town.http, AT_ONCE, rounds)

@@ -343,9 +343,8 @@ class Custodian:
 
     def _statement(self, custody: Custody, token: str) -> tuple[Insert, ...]:
         customer = PubKey(custody.customer)
-        draft = prepaid.message(
-            prepaid.ACCOUNT, customer, custody.id, self._clock.now(), custody.statement.tag(), content=token
-        )
+        tags = custody.statement.tag(), ("key", custody.key)  # by which who has lost its rows knows it for its own
+        draft = prepaid.message(prepaid.ACCOUNT, customer, custody.id, self._clock.now(), *tags, content=token)
         relays = payment_relays(self._pool.urls, None)
         return self._outbox.rows(wrap(self._key, customer, draft), custody.effect_id, relays)
 

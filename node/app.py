@@ -574,7 +574,7 @@ class Node:
         await self.upkeep.homecoming.adopt()
         self.messages.not_before(self.upkeep.homecoming.heard_since)
         await self.roster.prepare()
-        await self.recall.recovery.load()
+        await self.recall.load()
         await self.wallet.recover()
         await self.offerings.load()
         if self.toll is not None:

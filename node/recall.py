@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from node.memo import WalletMemo
 from node.recovery import Looked, Recovery, Searched
+from node.remainder import Remainder
 from wallet.cashu.port import Mint
 
 if TYPE_CHECKING:
@@ -14,10 +15,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """The two parts that it takes; both are services."""
+    """The parts that it takes; `memo` and `recovery` are services."""
 
     memo: WalletMemo
     recovery: Recovery
+    remainder: Remainder
+
+    async def load(self) -> None:
+        """Before anything acts: go on with what an earlier restore began.
+
+        Raises:
+            VendoError: the database failed.
+        """
+        await self.recovery.load()
+        await self.remainder.load()
 
     async def restore(self, relays: Sequence[str]) -> dict[str, Any]:
         """Find everything that the words, our relays and these lead to. Again, it finds what is new since.
@@ -28,6 +39,7 @@ class Recall:
         """
         memo, events = await self.memo.read(relays)
         await self.recovery.take_in(memo)
+        await self.remainder.listen()
         searched, looked = await self.recovery.look()
         return {
             "restored": [self._found(one) for one in searched],
@@ -67,4 +79,4 @@ def recall_of(node: "Node", connect: Callable[[str], Mint]) -> Recall:
     )
     node.wallet.on_change(memo.changed)
     recovery = Recovery(node.wallet, node.treasurer, node.clock, connect)
-    return Recall(memo, recovery)
+    return Recall(memo, recovery, Remainder(node.database, node.pool, node.keyring, recovery))

@@ -176,6 +176,10 @@ class Recovery:
         """Whether a mint is trusted; of another one only what is ours there is fetched."""
         return mint in self._wallet.mints
 
+    def is_known(self, mint: str) -> bool:
+        """Whether a mint may be asked: it is trusted, or something of ours lies there."""
+        return mint in self._wallet.known_mints
+
     # ---- one round
 
     async def look(self) -> tuple[list[Searched], list[Looked]]:
