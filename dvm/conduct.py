@@ -56,7 +56,9 @@ def _verdict(after: Purchase, event: Event) -> Verdict:
             return Verdict.BAD if event.fault or not after.payment or event.hash != after.payment.hash else Verdict.LATE
         case SellerFailed():
             return Verdict.FAILED
-        case DeadlinePassed() | RevealPassed() | RefundDone():
+        case RevealPassed():
+            return Verdict.BAD  # it has the money, and its key was never seen
+        case DeadlinePassed() | RefundDone():
             return Verdict.LATE
     return Verdict.NONE  # cancelled, or set aside: no fault of the seller's
 

@@ -9,6 +9,7 @@ sealed text the hash that the seller signed; and with them an honest seller's re
 What is true to its hash and of no use is no fraud.
 """
 
+import re
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -26,10 +27,12 @@ from relays.event import MAX_EVENT_BYTES, Draft, Event, parse, verify
 from relays.key import Key
 from relays.nip32 import label_draft, read_label
 from relays.nip90 import JobResult, read_answer
+from wallet.cashu.lock import MAX_PREIMAGE
 
 FRAUD = "fraud"  # the word in `dvm.settled`
 FORM = "vendo/fraud/1"
 MAX_PROOF_CHARS = 4 * MAX_EVENT_BYTES  # a sealed text that is not in its event stands beside it
+_PREIMAGE = re.compile(f"(?:[0-9a-f]{{2}}){{1,{MAX_PREIMAGE}}}")
 _FIELDS = {"form", "result", "preimage", "key", "sealed"}
 
 
@@ -126,7 +129,7 @@ def make(result: Event, preimage: str, key: bytes) -> Proof:
     Raises:
         NoFraud: nothing is proven by it.
     """
-    if not is_hex64(preimage):
+    if not _PREIMAGE.fullmatch(preimage):
         raise NoFraud("The mint has shown no preimage for this job.")
     proof = Proof(result, bytes.fromhex(preimage), key)
     finding = examine(proof)
@@ -174,8 +177,8 @@ def decode(text: str) -> Proof:
     if type(whole) is not dict or whole.get("form") != FORM or whole.keys() - _FIELDS:
         raise MalformedEvent(f"This is not a proof of the form {FORM}.")
     preimage, key, sealed = whole.get("preimage"), whole.get("key"), whole.get("sealed", "")
-    if not is_hex64(preimage) or not is_hex64(key) or type(sealed) is not str:
-        raise MalformedEvent("Preimage and key are 32 bytes in hex, and a sealed text is a text.")
+    if not _PREIMAGE.fullmatch(str(preimage)) or not is_hex64(key) or type(sealed) is not str:
+        raise MalformedEvent("Preimage and key are bytes in hex, and a sealed text is a text.")
     return Proof(parse(whole.get("result")), bytes.fromhex(str(preimage)), bytes.fromhex(str(key)), sealed)
 
 

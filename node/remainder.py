@@ -6,7 +6,9 @@ the deposit's key, which derives from the words and the deposit's id, and which 
 """
 
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from core.error import InvalidInput
 from core.identifier import derived_id
@@ -20,7 +22,6 @@ from relays.filter import Filter
 from relays.key import Keyring
 from relays.kind import DM, GIFT_WRAP
 from relays.nip17 import Rumor, unwrap
-from relays.pool import Pool
 from wallet.cashu.address import canonical_url
 from wallet.cashu.proof import total
 from wallet.cashu.token import Payment, decode
@@ -36,6 +37,20 @@ MAIL = "market/remainder"
 LISTENS = "remainder"  # in table `meta`: something was restored here once
 
 
+class Mail(Protocol):
+    """Relays, as far as they are needed here: `relays.pool.Pool`."""
+
+    def subscribe(
+        self,
+        name: str,
+        filters: Sequence[Filter],
+        handler: Callable[[Event, str], Awaitable[None]],
+        *,
+        backdated: bool = False,
+    ) -> None:
+        """Have the handler called for every event that matches."""
+
+
 class Remainder:
     """One per node; hears nothing where nothing was ever restored.
 
@@ -46,7 +61,7 @@ class Remainder:
         recovery: takes the coins, for as long as it takes.
     """
 
-    def __init__(self, unit: UnitOfWork, pool: Pool, keyring: Keyring, recovery: Recovery) -> None:
+    def __init__(self, unit: UnitOfWork, pool: Mail, keyring: Keyring, recovery: Recovery) -> None:
         self._unit, self._pool, self._keyring, self._recovery = unit, pool, keyring, recovery
 
     async def load(self) -> None:

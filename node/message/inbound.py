@@ -14,6 +14,7 @@ import orjson
 
 from core.clock import Clock
 from core.error import Conflict, StoreUncertain, Unavailable, VendoError
+from core.guard import attempted
 from core.identifier import PubKey
 from core.unit import Condition, Insert, UnitOfWork, Within, Write
 from dvm.admission import Meter
@@ -148,15 +149,16 @@ class Inbound:
             found = self.queue.take()
             if found is None or not self._budget.take(self._clock.monotonic()):
                 return None
-            try:
-                await self.open(*found)
-            except (Unavailable, StoreUncertain, Conflict) as error:
+            _, error = await attempted(self.open(*found))
+            if isinstance(error, Unavailable | StoreUncertain | Conflict):
                 log.warning("a message waits", extra={"action": "dm_waits", "code": error.code})
                 listener, _, bits = found
                 self.queue.put((listener.agent, ""), found, bits)  # the relay pool counts it as handled: it is ours
                 return _WAIT_S
-            except VendoError as error:
-                log.warning("a message was not taken", extra={"action": "dm_failed", "code": error.code})
+            if error is not None:  # whatever a stranger's message breaks, the others are opened
+                code = error.code if isinstance(error, VendoError) else "fault"
+                trace = None if isinstance(error, VendoError) else error
+                log.warning("a message was not taken", exc_info=trace, extra={"action": "dm_failed", "code": code})
                 self.counts["failed"] += 1
         return None
 

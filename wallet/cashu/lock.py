@@ -11,6 +11,7 @@ from wallet.error import TokenLock
 
 MAX_SECRET = 1024
 MAX_WITNESS = 1024  # mints refuse longer ones
+MAX_PREIMAGE = 64  # bytes; NUT-14 has 32, and mints look at the hash
 _MAX_REFUNDS = 8
 _KNOWN_TAGS = {"sigflag", "locktime", "refund", "n_sigs", "n_sigs_refund", "pubkeys"}
 _LETTER = re.compile(r"[A-Za-z]")
@@ -123,6 +124,10 @@ def condition(secret: str) -> tuple[str, dict[str, list[str]], str] | None:
     """
     if not secret.lstrip().startswith("["):
         return None
+    # What one reader takes for JSON and another does not (half of a surrogate pair, a blank of which there are many
+    # kinds) is a condition to one mint, and to the other a plain secret, which anybody may spend.
+    if not secret.startswith("[") or not secret.isascii() or "\\" in secret:
+        raise TokenLock("A spending condition is not written in plain ASCII without escapes.")
     try:
         body = json.loads(secret, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
@@ -155,6 +160,15 @@ def _number(tags: dict[str, list[str]], name: str) -> int | None:
     if len(values) != 1 or not values[0].isascii() or not values[0].isdigit() or len(values[0]) > 12:
         raise TokenLock(f"The tag {name} is not a number.")
     return int(values[0])
+
+
+def _asks(tags: dict[str, list[str]], name: str, signatures: int) -> bool:
+    """Whether so many signatures are asked for. One is what a lock asks for that does not say.
+
+    Of 0 mints think differently: for some it is one, for others none at all, and NUT-11 calls it unspendable.
+    """
+    said = _number(tags, name)
+    return said == signatures if said is not None else signatures == 1
 
 
 def read_key_lock(secret: str) -> KeyLock:
@@ -194,7 +208,7 @@ def _single(secret: str, more: re.Pattern[str] = _NONE) -> tuple[str, dict[str, 
         raise TokenLock("A lock has further keys or unknown tags.")
     if tags.get("sigflag", ["SIG_INPUTS"]) != ["SIG_INPUTS"]:
         raise TokenLock("A lock asks for another kind of signature.")
-    if (_number(tags, "n_sigs") or 1) != 1 or (_number(tags, "n_sigs_refund") or 1) != 1:
+    if not _asks(tags, "n_sigs", 1) or not _asks(tags, "n_sigs_refund", 1):
         raise TokenLock("A lock asks for several signatures.")
     return data, tags
 
@@ -230,10 +244,10 @@ def read_hash_lock(secret: str) -> HashLock:
     if not set(tags) <= _KNOWN_TAGS or tags.get("sigflag", ["SIG_INPUTS"]) != ["SIG_INPUTS"]:
         raise TokenLock("A lock has unknown tags or asks for another kind of signature.")
     keys, refund, locktime = tags.get("pubkeys", []), tags.get("refund", []), _number(tags, "locktime")
-    if len(keys) not in (1, 2) or (_number(tags, "n_sigs") or 1) != len(keys):
+    if len(keys) not in (1, 2) or not _asks(tags, "n_sigs", len(keys)):
         raise TokenLock("A lock to a hash needs one or two keys, and the signatures of all of them.")
     # Without a refund key anyone may spend the coin after the locktime.
-    if locktime is None or len(refund) != 1 or (_number(tags, "n_sigs_refund") or 1) != 1:
+    if locktime is None or len(refund) != 1 or not _asks(tags, "n_sigs_refund", 1):
         raise TokenLock("A lock needs a locktime and one refund key.")
     lock = HashLock(data, keys[0], locktime, refund[0], "".join(keys[1:]))
     lock.check()
@@ -241,7 +255,10 @@ def read_hash_lock(secret: str) -> HashLock:
 
 
 def revealed(witness: str | None, hash_: str) -> str | None:
-    """The preimage (64 hex digits) that a spent coin's witness shows (NUT-07, NUT-14); None if it shows none.
+    """The preimage (lower hex) that a spent coin's witness shows (NUT-07, NUT-14); None if it shows none.
+
+    It is read as loosely as any mint reads it: in capitals, with blanks, or shorter than 32 bytes. What the mint took
+    for the preimage opens what was bought, however it was written.
 
     Args:
         witness: as the mint gave it; None where it withholds it.
@@ -249,9 +266,8 @@ def revealed(witness: str | None, hash_: str) -> str | None:
     """
     try:
         body = json.loads(witness or "null")
+        preimage = body.get("preimage") if isinstance(body, dict) else None
+        raw = bytes.fromhex(preimage) if isinstance(preimage, str) else b""
     except (ValueError, RecursionError):
         return None
-    preimage = body.get("preimage") if isinstance(body, dict) else None
-    if not isinstance(preimage, str) or not _HEX32.fullmatch(preimage):
-        return None
-    return preimage if sha256(bytes.fromhex(preimage)).hexdigest() == hash_ else None
+    return raw.hex() if 0 < len(raw) <= MAX_PREIMAGE and sha256(raw).hexdigest() == hash_ else None

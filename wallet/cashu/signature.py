@@ -58,7 +58,8 @@ def is_signed(secret: str, signature: str, pubkey: str) -> bool:
     """Whether this is the signature of the holder of `pubkey` (compressed hex) over a coin's secret."""
     try:
         raw, key = bytes.fromhex(signature), PublicKeyXOnly(bytes.fromhex(pubkey)[1:])
-        return len(raw) == _SIGNATURE and bool(key.verify(raw, sha256(secret.encode()).digest()))
+        whole = len(raw) == _SIGNATURE and len(signature) == 2 * _SIGNATURE  # no blanks: a witness may not be long
+        return whole and bool(key.verify(raw, sha256(secret.encode()).digest()))
     except ValueError:
         return False
 
@@ -95,7 +96,7 @@ def signed_by(secret: str, witness: str | None, pubkey: str) -> bool:
     """Whether a witness, as a mint reports it of a spent coin, holds a signature of the key on the secret (NUT-11)."""
     try:
         said = json.loads(witness or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     signatures = said.get("signatures") if isinstance(said, dict) else None
     return isinstance(signatures, list) and any(holds(one, secret, pubkey) for one in signatures[:_MAX_SIGNATURES])

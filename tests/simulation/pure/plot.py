@@ -35,7 +35,6 @@ from tests.simulation.pure.cast import (
     Stall,
 )
 
-
 # How many sellers a history has: few are cheaper to play, and more of them only rarely meet what few do not.
 SELLERS = (3, 3, 3, 3, 4, 4, 5, 6, 8)
 

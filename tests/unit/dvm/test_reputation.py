@@ -146,7 +146,7 @@ def test_a_sealed_result_is_judged_once_its_key_is_shown_and_counted_from_the_or
         ended.cancel()
         found = [deed_of(world.job) for world in (good, bad, silent, ended)]
         verdicts = [one.verdict if one else None for one in found]
-        assert verdicts == [Verdict.DELIVERED, Verdict.BAD, Verdict.LATE, None]
+        assert verdicts == [Verdict.DELIVERED, Verdict.BAD, Verdict.BAD, None]
         assert all(one.claimed and one.took_ms == 2_000 for one in found if one)
 
 

@@ -81,6 +81,11 @@ def test_the_good_form_is_read():
         secret(tags=tags(["locktime", "soon"])),
         secret(tags=tags(["sigflag", "SIG_ALL"])),
         secret(tags=tags(["n_sigs_refund", "2"])),
+        secret(tags=tags(["n_sigs_refund", "0"])),
+        secret(tags=tags(["n_sigs", "0"], ["pubkeys", SELLER])),
+        " " + secret(),
+        secret(nonce="\ud800"),
+        secret(nonce="\u00e9"),
         secret(tags=tags(["unheard", "of"])),
         secret(tags=[*GOOD, ["refund", REFUND]]),
         secret(tags=[*GOOD, ["pubkeys", SELLER]]),
@@ -117,6 +122,20 @@ def test_a_witness_reveals_the_preimage_of_its_hash_and_nothing_else():
     for nothing in (None, "", "null", "[]", "{}", "{", '{"preimage": 5}', '{"preimage": "5e"}', "[" * 5_000):
         assert revealed(nothing, HASH) is None
     assert revealed(witness("a secret", KEYRING.key("wallet")), HASH) is None
+
+
+@pytest.mark.parametrize(
+    "written", [PREIMAGE.upper(), f" {PREIMAGE} ", " ".join(PREIMAGE[at : at + 2] for at in range(0, 64, 2))]
+)
+def test_a_preimage_is_read_however_the_seller_wrote_it_for_the_mint(written):
+    assert revealed(json.dumps({"preimage": written, "signatures": []}), HASH) == PREIMAGE
+
+
+def test_a_preimage_of_another_length_is_one_if_it_has_the_hash():
+    short = "5e" * 31  # with two blanks it has 64 characters, which is all that some mints look at
+    assert revealed(json.dumps({"preimage": f"{short}  "}), sha256(bytes.fromhex(short)).hexdigest()) == short
+    assert revealed('{"preimage": ""}', sha256(b"").hexdigest()) is None
+    assert revealed(json.dumps({"preimage": "5e" * 65}), sha256(b"\x5e" * 65).hexdigest()) is None
 
 
 def test_a_signature_is_good_for_its_secret_and_key_alone():

@@ -49,6 +49,7 @@ def test_a_lock_that_one_key_opens_is_read(good: str, lock: KeyLock) -> None:
         secret(tags=[["pubkeys", OTHER]]),
         secret(tags=[["pubkeys", OTHER], ["n_sigs", "2"]]),
         secret(tags=[["n_sigs", "2"]]),
+        secret(tags=[["n_sigs", "0"]]),
         secret(tags=[["n_sigs_refund", "2"], ["locktime", "9"], ["refund", OTHER, OURS]]),
         secret(tags=[["sigflag", "SIG_ALL"]]),
         secret(tags=[["refund", OTHER]]),

@@ -49,6 +49,14 @@ def test_a_lock_reads_back_as_it_was_written():
         secret(tags=tags(["pubkeys", REFUND])),
         secret(tags=tags(["n_sigs", "2"])),
         secret(tags=tags(["n_sigs_refund", "2"])),
+        secret(tags=tags(["n_sigs", "0"])),  # no signature at all, for some mints
+        secret(tags=tags(["n_sigs", "00"])),
+        secret(tags=tags(["n_sigs_refund", "0"])),
+        " " + secret(),
+        "\n" + secret(),
+        secret(nonce="\ud800"),  # half of a pair: JSON for some readers only
+        secret(nonce="\u00e9"),
+        secret(nonce="a\\b"),
         secret(tags=tags(["unheard", "of"])),
         secret(tags=tags(["locktime", "1"])),
         secret(tags=tags(["sigflag", "SIG_ALL"], without="sigflag")),

@@ -293,3 +293,15 @@ async def test_the_greatest_amount_is_a_limit(server, http):
     server.body = orjson.dumps({"nuts": {"4": {"methods": [method]}}})
     limits = await MintClient(server.url, http, allow).limits()
     assert limits.deposit("sat") == Limit(0, (1 << 63) - 1)
+
+
+async def test_what_one_coin_was_spent_with_never_makes_the_others_unreadable(server, http):
+    other = "03" + POINT[2:]
+    shown = '{"preimage": "' + "5e" * 32 + '", "padding": "' + "x" * 5_000 + '"}'
+    states = [
+        {"Y": POINT, "state": "SPENT", "witness": "x" * 70_000},
+        {"Y": other, "state": "SPENT", "witness": shown},
+    ]
+    server.body = orjson.dumps({"states": states})
+    found = await MintClient(server.url, http, allow).states([POINT, other])
+    assert (found[POINT].witness, found[other].witness) == (None, shown)

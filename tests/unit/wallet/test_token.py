@@ -119,3 +119,34 @@ def test_no_repr_shows_a_secret():
     coin = proof(secret="very-secret")
     assert "very-secret" not in repr(Payment("m", "sat", (coin,), "id"))
     assert "33" * 32 not in repr(coin)
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        "c4821b360bcdace9d8000001",  # a decimal fraction out of all bounds
+        "a16174c5821a7fffffff01",  # a float of 2^31 binary digits
+        "d8236128",  # a regular expression that is none
+        "d81c81d81d00",  # a list that holds itself
+        "9b000000ffffffffff",  # a list of 2^40 items
+        "9a7fffffff",
+        "bbffffffffffffffff",
+        "7affffffff",  # a text that is not there
+        "5f4161ff",
+        "ff",
+        "1c",
+        "81" * 30_000 + "00",
+    ],
+)
+def test_no_cbor_makes_a_reader_fail_or_work_for_nothing(packed):
+    text = base64.urlsafe_b64encode(bytes.fromhex(packed)).decode().rstrip("=")
+    with pytest.raises(TokenRejected):
+        decode(f"cashuB{text}")
+
+
+@given(st.binary(max_size=60))
+def test_whatever_bytes_a_token_has_it_is_one_or_is_refused(packed):
+    try:
+        decode("cashuB" + base64.urlsafe_b64encode(packed).decode().rstrip("="))
+    except TokenRejected:
+        return
