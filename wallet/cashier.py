@@ -33,6 +33,14 @@ from wallet.verification import check_coins
 from wallet.withdrawal import Withdrawal
 
 
+_SLOWEST_S = 86_400  # from an invoice's end until the last payment of it that was under way has arrived
+
+
+def _ends_at(invoice: Invoice, expiry: int | None) -> int:
+    """Until when (Unix seconds) the mint may see it paid: not long after nobody can pay it any more, whatever it says."""
+    return min(max(invoice.expires_at, expiry or 0), invoice.expires_at + _SLOWEST_S)
+
+
 def _pay_until(invoice: Invoice, quote_expiry: int | None) -> int:
     """Until when a payment still becomes coins: what comes after the quote's end a mint may keep."""
     return min(invoice.expires_at, quote_expiry or invoice.expires_at)
@@ -124,7 +132,7 @@ class Cashier:
                 key=key,
                 quote=quote.id,
                 invoice=quote.request,
-                expires=max(invoice.expires_at, quote.expiry or 0),
+                expires=_ends_at(invoice, quote.expiry),
                 terms={"amount": amount.value}
                 | ({} if amount.unit == SAT else {"msat": invoice.amount_msat or 0})
                 | ({"lightning": 1, "pay_until": _pay_until(invoice, quote.expiry)} if lightning else {})

@@ -494,6 +494,17 @@ async def test_an_unpaid_deposit_expires_and_a_paid_one_is_minted_by_the_backgro
     await clean(stage.buyer)
 
 
+async def test_a_mint_cannot_keep_a_deposit_open_for_ever_by_the_end_that_it_names(stage, monkeypatch):
+    quote = stage.mint.request_quote
+
+    async def endless(*args: object) -> object:
+        return replace(await quote(*args), expiry=(1 << 63) - 1)
+
+    monkeypatch.setattr(stage.mint, "request_quote", endless)
+    made = await stage.buyer.deposit("endless", stage.mint.url, 50, EFFECT, PERMIT)
+    assert made.expires_at == stage.clock.now() + 3_600 + 86_400
+
+
 async def test_the_background_resolves_what_is_unknown_and_books_what_was_taken(stage):
     locked = await stage.lock("taken")
     await stage.seller.claim("claim", locked.payload, EFFECT, PERMIT)
