@@ -25,11 +25,12 @@ WORKERS ?= 2
 HISTORIES ?= 100000
 # A file goes to one worker: what its tests share is made once.
 DIST := --dist loadfile --no-loadscope-reorder
+TORTURE = $(BIN)/pytest -n $(WORKERS) --hypothesis-profile=torture --hypothesis-seed=$(SEED) --randomly-seed=$(SEED) --timeout=3600
 
-.PHONY: help install install-dev demo test test-deps test-postgres test-bare simulate lint audit bench torture reference lock clean ci
+.PHONY: help install install-dev demo test test-deps test-postgres test-bare simulate lint audit bench torture torture-machines torture-crashes torture-money reference lock clean ci
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-24s %s\n", $$1, $$2 }'
 
 install: $(READY) ## the program, in .venv/ (PYTHON=/path/to/python3.11 picks the interpreter)
 
@@ -67,11 +68,18 @@ audit: install-dev ## known vulnerabilities of what is installed, and those acce
 bench: install-dev ## ratios to what is measured in the same run: make bench ARGS="relay pool agents flood spam paid strain query tick postgres http sse listing market"
 	@$(BIN)/python -m bench $(ARGS)
 
-torture: install-dev ## the full counts of the property and crash tests, and 150,000 histories (about an hour)
+torture: torture-machines torture-crashes torture-money ## all full counts, one part after the other: some hours; a part alone is an hour or so
+
+torture-machines: install-dev ## 150,000 histories of the pure machines, and the property tests at length
 	@$(BIN)/python -m tests.simulation.pure --histories 150000 --first $(SEED) --workers $(WORKERS)
-	@$(BIN)/pytest -n $(WORKERS) $(DIST) --hypothesis-profile=torture --hypothesis-seed=$(SEED) --timeout=3600 tests/property \
-		tests/integration/relays/test_kill.py tests/integration/agent/test_kill.py tests/contract/test_pool.py \
-		tests/acceptance/test_openapi.py tests/integration/settlement $(ARGS)
+	@$(TORTURE) $(DIST) tests/property $(ARGS)
+
+torture-crashes: install-dev ## kills and freezes of relays and engines, ten thousands of requests
+	@$(TORTURE) $(DIST) tests/integration/relays/test_kill.py tests/integration/agent/test_kill.py tests/contract/test_pool.py \
+		tests/acceptance/test_openapi.py $(ARGS)
+
+torture-money: install-dev ## buyer, seller and mint killed, and disks that fail, at every step of every settlement method
+	@$(TORTURE) --dist load tests/integration/settlement $(ARGS)
 
 reference: install-dev ## the reference pages that are made from the code
 	@PYTHONPATH=. $(BIN)/python scripts/reference.py

@@ -35,7 +35,7 @@ def test_secrets_and_blinding_factors_are_those_of_nut_13(tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     derive = Derivation(Keyring(BUYER_WORDS))
