@@ -1,8 +1,9 @@
 """The request of a job of ours, as it goes out."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from core.identifier import EventId, PubKey
+from core.identifier import EventId, PubKey, derived_id
 from dvm.job import Purchase
 from relays.event import Event
 from relays.nip90 import Input, request_draft
@@ -46,5 +47,7 @@ def request_of(desk: "Desk", job: Purchase) -> tuple[Event, EventId] | None:
         jobkey=desk.envelope.jobkey(job.job_id),
         blob_bytes=parcel_bytes(desk, job),
     )
+    # Two jobs alike in one second would be one event (NIP-01), and be paid twice for one result.
+    draft = replace(draft, tags=(*draft.tags, ("salt", derived_id("request", job.job_id)[:16])))
     to = PubKey(job.to) if job.to else None
     return sealed_request(desk.key, to, draft, Scheme(job.private))

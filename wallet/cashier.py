@@ -32,12 +32,11 @@ from wallet.teller import Request, Teller, settled
 from wallet.verification import check_coins
 from wallet.withdrawal import Withdrawal
 
-
 _SLOWEST_S = 86_400  # from an invoice's end until the last payment of it that was under way has arrived
 
 
 def _ends_at(invoice: Invoice, expiry: int | None) -> int:
-    """Until when (Unix seconds) the mint may see it paid: not long after nobody can pay it any more, whatever it says."""
+    """Until when (Unix seconds) the mint may see it paid: not long after nobody can pay it, whatever the mint says."""
     return min(max(invoice.expires_at, expiry or 0), invoice.expires_at + _SLOWEST_S)
 
 
