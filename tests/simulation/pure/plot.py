@@ -35,9 +35,6 @@ from tests.simulation.pure.cast import (
     Stall,
 )
 
-# How many sellers a history has: few are cheaper to play, and more of them only rarely meet what few do not.
-SELLERS = (3, 3, 3, 3, 4, 4, 5, 6, 8)
-
 
 def plot(seed: int) -> Plot:
     """The plot of a seed: 3 to 8 sellers, at least one fault and one adversary; five of eight pay in a new way."""
@@ -56,7 +53,7 @@ def locked(seed: int) -> Plot:
 
 def plain(seed: int, chance: random.Random) -> Plot:
     """A market of locked ecash."""
-    count = chance.choice(SELLERS)
+    count = chance.randrange(3, 9)
     turn = chance.random
     stalls = [
         Stall(chance.randrange(4, 13) * 1000 - 500 * (turn() < 0.2), (3, 3, 1, 2)[seed + n & 3]) for n in range(count)

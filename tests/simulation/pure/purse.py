@@ -478,4 +478,4 @@ class Purse:
     def _patience(self, stored: Stored) -> int:
         if not stored.expires:
             return stored.pause * 2
-        return min(stored.pause * 2, 16_000) if self.world.now < stored.expires else 1_800_000
+        return min(stored.pause * 2, 4_000) if self.world.now < stored.expires else 900_000
