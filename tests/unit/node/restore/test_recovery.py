@@ -19,23 +19,11 @@ from tests.gate_part import KEY
 from tests.model_mint import MSAT_PER, Fault, ModelMint, Payment, payable
 from tests.recovery_part import FIRST, SECOND, Dying, Node, World, node
 from tests.wallet_part import BUYER_WORDS, EFFECT, PERMIT, SELLER_WORDS, make_wallet
-from wallet import restorer
 from wallet.amount import SAT, USD, Amount
 from wallet.cashu.keyset import KeysetInfo
 from wallet.error import MintRefused, PaymentUnknown, TokenSpent
 from wallet.memo import Memo
 from wallet.model import LockTerms
-
-
-@pytest.fixture(autouse=True)
-def brief(monkeypatch):
-    """The counters have no such gaps here, and each search costs a second."""
-    monkeypatch.setattr(restorer, "GAP", 50)
-
-
-@pytest.fixture
-async def world() -> World:
-    return World()
 
 
 @pytest.fixture

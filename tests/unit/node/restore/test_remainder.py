@@ -13,7 +13,6 @@ from relays.key import Keyring
 from relays.nip17 import wrap
 from tests.recovery_part import FIRST, RELAY, SECOND, Node, World, node
 from tests.wallet_part import BUYER_WORDS, EFFECT, PERMIT, SELLER_WORDS
-from wallet import restorer
 from wallet.cashu.token import decode, encode
 from wallet.error import MintUnlisted
 
@@ -44,16 +43,6 @@ async def hears(world: World, event: Event) -> None:
 
 async def kept(made: Node) -> list:
     return await made.recall.recovery._mind.kept()
-
-
-@pytest.fixture(autouse=True)
-def brief(monkeypatch):
-    monkeypatch.setattr(restorer, "GAP", 50)
-
-
-@pytest.fixture
-async def world() -> World:
-    return World()
 
 
 @pytest.fixture
